@@ -1,0 +1,3 @@
+"""Compress BERT checkpoints for devices: recipes in, measured and gated ONNX and TorchScript artifacts out."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,211 @@
+"""A checkpoint on disk: a Hugging Face folder, read without torch where its config and header are enough."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import Problem, RecipeError
+from compressor.store import file_digest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+FAMILIES = ("bert", "distilbert")
+"""Supported values of `model_type`."""
+
+WEIGHTS = "model.safetensors"
+QUANTIZED_ONNX = Path("onnx") / "model_quantized.onnx"
+"""Where a quantized checkpoint keeps the graph that runs; names that transformers.js and optimum look for."""
+
+_HEADS = {"text-classification": "ForSequenceClassification"}
+_TOKENIZER_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "added_tokens.json",
+)
+
+MODEL_FILES = ("config.json", WEIGHTS, *_TOKENIZER_FILES)
+"""The files of a checkpoint; everything else beside them is none of our business."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with config, safetensors weights and tokenizer.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The parsed config.json."""
+        config: dict[str, Any] = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        return config
+
+    @property
+    def family(self) -> str:
+        """The `model_type`."""
+        return str(self.config.get("model_type"))
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Encoder layers."""
+        return int(self.config.get("num_hidden_layers", self.config.get("n_layers", 0)))
+
+    @property
+    def max_position_embeddings(self) -> int:
+        """Rows of the position table: the longest sequence, in tokens."""
+        return int(self.config.get("max_position_embeddings", 512))
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the head's labels by index."""
+        names = self.config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(2)}
+        return [str(names[key]) for key in sorted(names, key=int)]
+
+    def has_head(self, task: str) -> bool:
+        """Whether the checkpoint carries a trained head for the task."""
+        architectures = self.config.get("architectures") or []
+        shapes = self.shapes
+        return any(str(name).endswith(_HEADS[task]) for name in architectures) and "classifier.weight" in shapes
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the stored tensors, from the header of the safetensors file."""
+        with (self.path / WEIGHTS).open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters stored; shared ones are stored, and counted, once."""
+        return sum(math.prod(shape) for name, shape in self.shapes.items() if not name.endswith("position_ids"))
+
+    @property
+    def quantized(self) -> Path | None:
+        """The quantized graph, when a stage has left one."""
+        path = self.path / QUANTIZED_ONNX
+        return path if path.is_file() else None
+
+    def digest(self) -> dict[str, str]:
+        """SHA-256 of the config, the weights and the tokenizer's files."""
+        return {name: file_digest(self.path / name) for name in MODEL_FILES if (self.path / name).is_file()}
+
+    def tokenizer_digest(self) -> dict[str, str]:
+        """SHA-256 of the tokenizer's files."""
+        return {name: file_digest(self.path / name) for name in _TOKENIZER_FILES if (self.path / name).is_file()}
+
+    def max_sequence_length(self, wanted: int | None = None) -> int:
+        """Tokens a text is cut to: what is wanted, or what the tokenizer says, within the position table.
+
+        Args:
+            wanted: An explicit limit; None for the tokenizer's own.
+        """
+        if wanted is None:
+            path = self.path / "tokenizer_config.json"
+            config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            wanted = int(min(config.get("model_max_length") or math.inf, self.max_position_embeddings))
+        return min(wanted, self.max_position_embeddings)
+
+
+def problems(path: Path, where: str) -> list[Problem]:
+    """What keeps a folder from being a checkpoint that this project can work on."""
+    if not (path / "config.json").is_file():
+        return [Problem(where, f"{path} has no config.json", "give a folder saved by transformers' save_pretrained")]
+    try:
+        checkpoint = Checkpoint(path)
+        family = checkpoint.family
+    except (OSError, ValueError) as error:
+        return [Problem(where, f"{path / 'config.json'} cannot be read: {error}")]
+    if family not in FAMILIES:
+        return [Problem(where, f"the checkpoint is {family!r}, not BERT", f"allowed: {', '.join(FAMILIES)}")]
+    if not (path / WEIGHTS).is_file():
+        others = [p.name for pattern in ("*.bin", "*.pt", "*.safetensors.index.json") for p in path.glob(pattern)]
+        found = f", only {', '.join(sorted(others))}" if others else ""
+        hint = "weights are read from one safetensors file; load the model once and call save_pretrained to get it"
+        return [Problem(where, f"{path} has no {WEIGHTS}{found}", hint)]
+    try:
+        checkpoint.shapes  # noqa: B018 -- read to see that it can be
+    except (OSError, ValueError, KeyError, struct.error, MemoryError, OverflowError) as error:
+        return [Problem(where, f"{path / WEIGHTS} is damaged: {error}", "save or download the checkpoint again")]
+    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        return [Problem(where, f"{path} has no tokenizer (tokenizer.json or vocab.txt)", "save it beside the model")]
+    return []
+
+
+def check(path: Path, where: str) -> Checkpoint:
+    """The checkpoint in a folder.
+
+    Raises:
+        RecipeError: It is not one.
+    """
+    if found := problems(path, where):
+        raise RecipeError(found)
+    return Checkpoint(path)
+
+
+def load_model(path: Path, **config: Any) -> PreTrainedModel:
+    """Loads a sequence classifier in float32: safetensors only, no remote code, no network.
+
+    Args:
+        path: A checkpoint's folder.
+        config: Overrides of its config, such as `num_labels`; a head of another shape is made anew.
+
+    Raises:
+        RecipeError: Weights of the encoder are missing; a library would make them up at random and only log it.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        path,
+        dtype="float32",
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **config,
+    )
+    head = ("classifier.", "pre_classifier.", "bert.pooler.")
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(head))
+    mismatched = sorted(str(entry[0]) for entry in info["mismatched_keys"] if not str(entry[0]).startswith(head))
+    if lacking := missing + mismatched:
+        shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        what = f"{path / WEIGHTS} lacks weights that its config.json calls for: {shown}"
+        raise RecipeError([Problem("model", what, "the file and the config are not of one model; save it again")])
+    return model  # type: ignore[no-any-return]
+
+
+def input_names(family: str) -> tuple[str, ...]:
+    """Names of a model's inputs, in the order that traced formats take them."""
+    return ("input_ids", "attention_mask") if family == "distilbert" else ("input_ids", "attention_mask", "token_type_ids")
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Loads the checkpoint's tokenizer: no remote code, no network."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)  # type: ignore[no-any-return]
+
+
+def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes a checkpoint as transformers does, so that `AutoModel…` and `AutoTokenizer` read it.
+
+    The tokenizer is told which inputs the model takes: `model(**tokenizer(text))` must work for whoever loads both.
+    """
+    names = set(input_names(model.config.model_type))
+    tokenizer.model_input_names = [name for name in _TOKENIZER_INPUTS if name in names]
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)

@@ -1,0 +1,48 @@
+"""What a stage is given besides its own keys: explicit, typed, and nothing global."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from compressor.progress import Progress
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+
+class Memo(Protocol):
+    """Keeps costly by-products that several stages can share, such as a teacher's logits."""
+
+    def __call__(self, inputs: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """The folder that `build` filled for these inputs, now or before."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage is given.
+
+    Attributes:
+        teacher: The teacher's checkpoint folder; the stage's own input where the stage makes the teacher.
+        labels: Names of the head's outputs, in order.
+        seed: Seeds everything random.
+        tokenized: The training rows for a tokenizer and a length: `input_ids`, …, `length`, `labels`; memory-mapped.
+        memo: Keeps by-products.
+        work: Folder for what a killed stage can go on from.
+        progress: Tells the user what is happening.
+    """
+
+    teacher: Path
+    labels: tuple[str, ...]
+    seed: int
+    tokenized: Callable[[PreTrainedTokenizerBase, Path, int], Dataset]
+    memo: Memo
+    work: Path
+    progress: Progress
+
+
+Facts = dict[str, Any]
+"""What a stage tells of its work: small, JSON, shown in reports."""

@@ -1,0 +1,128 @@
+"""What a recipe's strings point to: files, folders, files inside installed packages, the hub. No torch, no network."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+from compressor.errors import Problem, RecipeError
+from compressor.recipe import HubDataset, Source
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+"""File types that are read as rows; by suffix."""
+
+_HUB_MODEL = re.compile(r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model on the hub.
+
+    Attributes:
+        repo: Its id.
+        revision: Commit, tag or branch.
+    """
+
+    repo: str
+    revision: str | None
+
+
+def model(source: str, folder: Path) -> Path | HubModel:
+    """The checkpoint folder that a recipe's `model` names, or the hub model.
+
+    Args:
+        source: `package:PKG/path`, a path, or a hub id with an optional `@revision`.
+        folder: What paths are relative to.
+
+    Raises:
+        RecipeError: It names nothing.
+    """
+    if source.startswith("package:"):
+        return _in_package(source, "model")
+    path = _local(source, folder)
+    if path.is_dir():
+        return path
+    looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.exists()
+    if looks_local or not _HUB_MODEL.match(source):
+        what = f"{path} is not a folder" if path.exists() else f"there is no folder {path}"
+        raise RecipeError([Problem("model", what, _nearby(path) or "give a folder, package:PKG/path or a hub id")])
+    repo, _, revision = source.partition("@")
+    return HubModel(repo, revision or None)
+
+
+def rows(source: Source, folder: Path, where: str) -> Path | HubDataset:
+    """The file of rows that a data source names, or the hub data set.
+
+    Raises:
+        RecipeError: It names nothing, or nothing that is read.
+    """
+    if isinstance(source, HubDataset):
+        return source
+    path = _in_package(source, where) if source.startswith("package:") else _local(source, folder)
+    if not path.is_file():
+        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise RecipeError([Problem(where, what, _nearby(path) or f"allowed: {', '.join(FORMATS)}, or {{hub: id}}")])
+    if path.suffix not in FORMATS:
+        raise RecipeError([Problem(where, f"cannot read {path.name}", f"allowed: {', '.join(FORMATS)}")])
+    return path
+
+
+def columns(path: Path, where: str) -> list[str]:
+    """Names of a file's columns, read from its beginning.
+
+    Raises:
+        RecipeError: The file is empty or not of its format.
+    """
+    try:
+        if path.suffix == ".parquet":
+            from pyarrow import parquet
+
+            return list(parquet.read_schema(path).names)
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            if path.suffix == ".jsonl":
+                first = json.loads(file.readline() or "{}")
+                names = list(first) if isinstance(first, dict) else []
+            elif path.suffix == ".tsv":
+                names = file.readline().rstrip("\r\n").split("\t")
+            else:
+                names = next(csv.reader(file), [])
+    except (OSError, ValueError, UnicodeDecodeError, csv.Error) as error:
+        raise RecipeError([Problem(where, f"{path} is not a readable {path.suffix[1:]} file: {error}")]) from None
+    if not [name for name in names if name]:
+        raise RecipeError([Problem(where, f"{path} is empty", "the first line names the columns")])
+    return names
+
+
+def _local(source: str, folder: Path) -> Path:
+    return (folder / Path(source).expanduser()).resolve()
+
+
+def _in_package(source: str, where: str) -> Path:
+    name, _, inner = source.removeprefix("package:").partition("/")
+    # The spec of a top-level package is found without running any of its code.
+    spec = util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        distribution = name.replace("_", "-")
+        hint = f"pip install --no-deps {distribution}"
+        raise RecipeError([Problem(where, f"{source}: package {name!r} is not installed", hint)])
+    roots = [Path(location) for location in spec.submodule_search_locations]
+    for root in roots:
+        path = (root / inner).resolve()
+        if path.exists() and path.is_relative_to(root.resolve()):
+            return path
+    raise RecipeError([Problem(where, f"{source}: package {name!r} has no {inner!r}", _nearby(roots[0] / inner))])
+
+
+def _nearby(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"{path.parent} does not exist"
+    names = sorted(p.name for p in path.parent.iterdir() if not p.name.startswith((".", "__")))
+    close = difflib.get_close_matches(path.name, names, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"{path.parent} has {', '.join(names[:8])}" if names else f"{path.parent} is empty"

@@ -1,0 +1,1 @@
+"""Quality, latency, memory, size, parity: always of the file that ships, always in a fresh process."""

@@ -1,0 +1,69 @@
+"""Runs measuring jobs in fresh processes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.errors import StageError
+from compressor.progress import Step
+
+
+def run(job: dict[str, Any], step: Step | None = None) -> dict[str, NDArray[Any]]:
+    """Does a job of `compressor.measure.worker` in a process of its own.
+
+    Args:
+        job: The job; `output` is filled in.
+        step: Progress, in the job's own units.
+
+    Returns:
+        The result's arrays.
+
+    Raises:
+        StageError: The process died.
+    """
+    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
+        output = Path(folder) / "result.npz"
+        job_file = Path(folder) / "job.json"
+        job_file.write_text(json.dumps({**job, "output": str(output)}), encoding="utf-8")
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "compressor.measure.worker", str(job_file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            env=environment,
+        )
+        tail: deque[str] = deque(maxlen=20)
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                words = line.split()
+                if len(words) == 2 and all(word.isdigit() for word in words):
+                    if step:
+                        step.update(int(words[0]), int(words[1]))
+                else:
+                    tail.append(line.rstrip())
+        finally:
+            if process.poll() is None and sys.exc_info()[0] is not None:
+                process.kill()
+            process.wait()
+        for line in tail:
+            logging.getLogger("compressor.measure").info("%s", line)
+        if process.returncode:
+            last = next((line for line in reversed(tail) if line.strip()), "no output")
+            raise StageError(f"the measuring process ({job['kind']}) ended with {process.returncode}: {last}")
+        with np.load(output, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}

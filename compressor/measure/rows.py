@@ -1,0 +1,125 @@
+"""Rows of tokens as plain arrays: what a measuring process reads without any tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Rows of different lengths, end to end.
+
+    Attributes:
+        tokens: `input_ids`, `attention_mask` and `token_type_ids`, all rows concatenated. `(tokens,)` each.
+        starts: Where each row starts, and the end. `(rows + 1,)`.
+        pad_token_id: Fills the gap to a batch's longest row.
+    """
+
+    tokens: dict[str, Ints]
+    starts: Ints
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each row. `(rows,)`."""
+        return np.diff(self.starts)
+
+    @classmethod
+    def of(cls, rows: Sequence[dict[str, Sequence[int]]], pad_token_id: int) -> TokenRows:
+        """Rows from lists; a missing `attention_mask` is all ones, missing `token_type_ids` are all zeros."""
+        lengths = [len(row["input_ids"]) for row in rows]
+        fill = {"attention_mask": 1, "token_type_ids": 0}
+        tokens = {
+            name: np.array(
+                [
+                    token
+                    for row, length in zip(rows, lengths, strict=True)
+                    for token in (row[name] if name in row else [fill[name]] * length)
+                ],
+                dtype=np.int64,
+            )
+            for name in INPUTS
+        }
+        return cls(tokens, np.cumsum([0, *lengths]).astype(np.int64), pad_token_id)
+
+    def batch(self, indices: Sequence[int] | Ints) -> dict[str, Ints]:
+        """Rows padded on the right to the longest of them. `(batch, sequence)` each."""
+        width = max(int(self.lengths[index]) for index in indices)
+        fill = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0}
+        batch = {name: np.full((len(indices), width), fill[name], dtype=np.int64) for name in INPUTS}
+        for position, index in enumerate(indices):
+            start, end = int(self.starts[index]), int(self.starts[index + 1])
+            for name in INPUTS:
+                batch[name][position, : end - start] = self.tokens[name][start:end]
+        return batch
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz file."""
+        np.savez(path, starts=self.starts, pad_token_id=np.array(self.pad_token_id), **self.tokens)
+
+    @classmethod
+    def load(cls, path: Path) -> TokenRows:
+        """Reads an .npz file."""
+        with np.load(path, allow_pickle=False) as arrays:
+            tokens = {name: arrays[name] for name in INPUTS}
+            return cls(tokens, arrays["starts"], int(arrays["pad_token_id"]))
+
+
+def in_order(count: int, batch_size: int) -> list[list[int]]:
+    """Batches of consecutive rows: what an app that fills batches as texts arrive would run."""
+    return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+
+
+def by_length(lengths: Ints, tokens: int) -> list[list[int]]:
+    """Batches of rows of similar length with at most so many tokens, padding included."""
+    order = np.argsort(lengths, kind="stable").tolist()
+    batches: list[list[int]] = []
+    current: list[int] = []
+    for index in order:
+        if current and int(lengths[index]) * (len(current) + 1) > tokens:
+            batches.append(current)
+            current = []
+        current.append(index)
+    return [*batches, current] if current else batches
+
+
+def edge_cases(max_length: int, vocab_size: int, pad_token_id: int) -> TokenRows:
+    """Rows where exported graphs go wrong first: length 1 and the maximum, left and interior padding, two segments.
+
+    Args:
+        max_length: Longest sequence.
+        vocab_size: Ids are drawn below it, by a fixed seed.
+        pad_token_id: Id of padded positions.
+    """
+    random = np.random.default_rng(0)
+    middle = max(4, min(24, max_length))
+    shapes = {"one": 1, "two": 2, "middle": middle, "left": middle, "interior": middle, "pair": middle, "max": max_length}
+    rows: list[dict[str, Sequence[int]]] = []
+    for kind, length in shapes.items():
+        length = min(length, max_length)
+        ids = random.integers(1, vocab_size, length)
+        mask = np.ones(length, dtype=np.int64)
+        if kind == "left":
+            mask[: length // 3] = 0
+        elif kind == "interior":
+            mask[length // 3 : length // 2] = 0
+        types = np.zeros(length, dtype=np.int64)
+        if kind == "pair":
+            types[length // 2 :] = 1
+        ids[mask == 0] = pad_token_id
+        rows.append(
+            {"input_ids": ids.tolist(), "attention_mask": mask.tolist(), "token_type_ids": types.tolist()}
+        )
+    return TokenRows.of(rows, pad_token_id)

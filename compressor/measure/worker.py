@@ -1,0 +1,110 @@
+"""The measuring process: `python -m compressor.measure.worker job.json`. Nothing runs in it but what is measured.
+
+A job has a `kind`, one of the functions below, and its arguments. Progress goes to the standard output as `done total`
+lines; the result is the .npz file that the job names.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.measure.rows import TokenRows
+from compressor.runtimes import RUNTIMES, Session
+
+_WARM_UP_CALLS = 10
+_WARM_UP_S = 1.0
+
+
+def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Logits of every row, in order, computed in the batches that the job lists."""
+    session = _session(job["runtime"], job["path"], 1 if job["workers"] > 1 else job["threads"])
+    rows, batches = TokenRows.load(Path(job["rows"])), job["batches"]
+    workers = job["workers"] if session.concurrent else 1
+    answers: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
+    done = 0
+    with ThreadPoolExecutor(workers) as pool:
+        for batch, logits in zip(batches, pool.map(lambda b: session.predict(rows.batch(b)), batches), strict=True):
+            for index, row in zip(batch, logits, strict=True):
+                answers[index] = row
+            done += len(batch)
+            _tell(done, len(rows))
+    return {"logits": np.stack(answers)}
+
+
+def latency(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Milliseconds per call of several files, timed in turn: in each round every file once, in alternating order."""
+    names: list[str] = [entry["name"] for entry in job["files"]]
+    sessions = {entry["name"]: _session(entry["runtime"], entry["path"], job["threads"]) for entry in job["files"]}
+    inputs = _full_batch(job)
+    for session in sessions.values():
+        start = time.perf_counter()
+        for call in range(_WARM_UP_CALLS):
+            session.predict(inputs)
+            if call and time.perf_counter() - start > _WARM_UP_S:
+                break
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for run in range(job["runs"]):
+        for name in names if run % 2 == 0 else reversed(names):
+            session = sessions[name]
+            start = time.perf_counter()
+            session.predict(inputs)
+            samples[name].append((time.perf_counter() - start) * 1e3)
+        _tell(run + 1, job["runs"])
+    return {name: np.array(values) for name, values in samples.items()}
+
+
+def memory(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Peak resident memory of this process, in bytes, after it has loaded one file and run it a few times."""
+    session = _session(job["runtime"], job["path"], job["threads"])
+    inputs = _full_batch(job)
+    for _ in range(3):
+        session.predict(inputs)
+    return {"peak_rss_bytes": np.array(_peak_rss_bytes())}
+
+
+def _session(runtime: str, path: str, threads: int) -> Session:
+    return RUNTIMES[runtime].session(Path(path), threads)
+
+
+def _full_batch(job: dict[str, Any]) -> dict[str, NDArray[np.int64]]:
+    """A batch without padding: the work of a call does not depend on which tokens they are."""
+    shape = (job["batch_size"], job["sequence_length"])
+    ids = np.random.default_rng(0).integers(1, job["vocab_size"], shape)
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
+
+
+def _peak_rss_bytes() -> int:
+    # On Linux ru_maxrss starts with the parent's peak, which has torch in it; VmHWM starts with this program.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _tell(done: int, total: int) -> None:
+    if done == total or done % max(1, total // 50) == 0:
+        sys.stdout.write(f"{done} {total}\n")
+        sys.stdout.flush()
+
+
+def main() -> None:
+    """Does the job in the file that the first argument names."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    result = {"predict": predict, "latency": latency, "memory": memory}[job["kind"]](job)
+    np.savez(job["output"], **result)
+
+
+if __name__ == "__main__":
+    main()

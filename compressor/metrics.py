@@ -1,0 +1,68 @@
+"""Every metric a stage can be measured and gated by, and which rules make sense for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["quality", "latency", "cost", "coverage", "parity"]
+
+RULES: dict[str, str] = {
+    "min": "the value is at least the limit",
+    "max": "the value is at most the limit",
+    "max_drop": "reference - value is at most the limit, in the metric's own unit",
+    "min_retention": "value / reference is at least the limit",
+    "min_speedup": "reference / value is at least the limit",
+    "max_ratio": "value / reference is at most the limit",
+}
+"""Gate rules and what each demands; the reference is what `relative_to` names."""
+
+RELATIVE_RULES = frozenset({"max_drop", "min_retention", "min_speedup", "max_ratio"})
+
+_RULES_BY_KIND: dict[Kind, tuple[str, ...]] = {
+    "quality": ("min", "max", "max_drop", "min_retention"),
+    "latency": ("min", "max", "min_speedup", "max_ratio"),
+    "cost": ("min", "max", "max_ratio"),
+    "coverage": ("min", "max"),
+    "parity": ("min", "max"),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured quantity.
+
+    Attributes:
+        name: The name in recipes and reports.
+        unit: Unit of the value; `""` for a share.
+        kind: What sort of quantity it is; decides the rules and the interval.
+        help: One line for humans.
+    """
+
+    name: str
+    unit: str
+    kind: Kind
+    help: str
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The gate rules that make sense for this metric."""
+        return _RULES_BY_KIND[self.kind]
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "", "quality", "share of rows with the right label"),
+        Metric("f1", "", "quality", "F1 of label 1 for two labels, unweighted mean over the labels for more"),
+        Metric("matthews_correlation", "", "quality", "Matthews correlation coefficient"),
+        Metric("latency_p50_ms", "ms", "latency", "median latency of one call"),
+        Metric("latency_p95_ms", "ms", "latency", "95th percentile of the latency of one call"),
+        Metric("size_bytes", "bytes", "cost", "size of the file that the measured runtime loads"),
+        Metric("num_parameters", "parameters", "cost", "parameters stored, shared ones once"),
+        Metric("peak_rss_bytes", "bytes", "cost", "peak resident memory of a fresh process that runs the model"),
+        Metric("quantized_coverage", "", "coverage", "share of weight matrices that run as integers"),
+        Metric("parity_label_agreement", "", "parity", "share of rows where every exported format gives torch's label"),
+        Metric("parity_max_abs_diff", "", "parity", "largest difference of a logit between an exported format and torch"),
+    )
+}

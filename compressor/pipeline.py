@@ -1,0 +1,358 @@
+"""`run`: the only loop over stages. Builds, measures, judges and publishes what a plan says."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor import plan as planning
+from compressor import publish, stages, tasks
+from compressor.checkpoint import Checkpoint, load_tokenizer
+from compressor.context import Context
+from compressor.data import rows as data_rows
+from compressor.errors import StageError
+from compressor.evidence import Evidence
+from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, versions
+from compressor.gates import GateResult, judge, overall
+from compressor.measure import checkpoint as measuring
+from compressor.measure.rows import TokenRows
+from compressor.metrics import METRICS
+from compressor.plan import Plan, Step
+from compressor.progress import Progress
+from compressor.recipe import StageSpec
+from compressor.report import text
+from compressor.report.model import Measurement, Report, StageReport
+from compressor.runtimes import RUNTIMES
+from compressor.store import Entry, Store, key_of
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+_CONFIDENCE = 0.95
+_SPACE_FACTOR = 15
+"""Disk that a run takes, in sizes of its checkpoint: two training states of three, the stages, their exports."""
+
+
+def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str | None = None) -> Report:
+    """Runs a plan.
+
+    Stops at the first stage with a failed gate: what follows would be built on what was refused.
+
+    Args:
+        plan: What to do.
+        store: Where artifacts are kept.
+        folder: Gets report.json, report.md, the lock and, unless a gate failed, `model/`.
+        progress: Tells the user.
+        until: Name of the last stage to run; None for all.
+
+    Returns:
+        The report, also written to `folder`.
+    """
+    start = time.monotonic()
+    _check_space(plan, store)
+    runner = _Runner(plan, store, progress)
+    steps = plan.steps
+    if until is not None:
+        steps = steps[: [step.name for step in steps].index(until) + 1]
+    reports = []
+    last: Entry | None = None
+    first = runner.build(steps[0]) if plan.resolved.makes_teacher else None
+    reports.append(runner.baseline(first))
+    for step in steps:
+        result = runner.stage(step)
+        reports.append(result.report)
+        last = result.entry
+        if result.report.verdict == "fail":
+            break
+    not_run = [step.name for step in steps[len(reports) - 1 :]]
+    report = Report(
+        plan.resolved.recipe.name, round(time.monotonic() - start, 2), environment(), reports, not_run
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    assert last is not None, "a recipe has at least one stage"
+    publish.model(report, last.path, folder)
+    planning.write_lock(plan, folder)
+    report.write(folder / "report.json")
+    text.write_markdown(report, folder / "report.md")
+    return report
+
+
+def _check_space(plan: Plan, store: Store) -> None:
+    assert plan.model is not None, "a run has its model"
+    if all(store.get(step.key) for step in plan.steps):
+        return
+    needed = _SPACE_FACTOR * (plan.model / "model.safetensors").stat().st_size
+    store.root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(store.root).free
+    if free < needed:
+        raise StageError(
+            f"{store.root} has {free / 1e9:.1f} GB free, a run of this recipe takes up to {needed / 1e9:.1f} GB; "
+            "free some space, delete old artifacts there, or choose another disk with --artifacts"
+        )
+
+
+@dataclass(frozen=True)
+class _Result:
+    entry: Entry
+    report: StageReport
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """A measurement and where its raw evidence is."""
+
+    entry: Entry
+    from_cache: bool
+    references: NDArray[np.int64]
+
+
+class _Runner:
+    """One run: the plan, the store, and what was found so far."""
+
+    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
+        self.plan = plan
+        self.store = store
+        self.progress = progress
+        self.recipe = plan.resolved.recipe
+        self.task = tasks.get(self.recipe.task)
+        self.task_code = code_digest(f"compressor.tasks.{self.recipe.task.replace('-', '_')}", "compressor.measure.rows")
+        assert plan.model is not None, "a run has its model"
+        self.source = plan.model
+        self.data = self._prepare_data()
+        head = None if plan.resolved.makes_teacher else Checkpoint(self.source).labels
+        self.label_ids = self.task.label_ids(self.data.facts["labels"], head)
+        self.labels = tuple(head or self.data.facts["labels"])
+        self.seconds: dict[str, float] = {}
+        self.built: dict[str, tuple[Entry, bool]] = {}
+        self.evidence: dict[str, dict[str, Evidence]] = {}
+        self.files: dict[str, Path] = {}
+
+    def _prepare_data(self) -> Entry:
+        resolved = self.plan.resolved
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            with self.progress.step("reading the data"):
+                return data_rows.prepare(
+                    resolved.recipe.data,
+                    resolved.train,
+                    resolved.validation,
+                    self.task.columns(resolved.recipe.data),
+                    resolved.recipe.seed,
+                    output,
+                    work,
+                )
+
+        return self.store.build(self.plan.data_inputs, build)[0]
+
+    def folder(self, key: str) -> Path:
+        """Folder of a checkpoint: the recipe's own, or a stage's."""
+        if key == self.plan.source_key:
+            return self.source
+        entry = self.store.get(key)
+        assert entry is not None, "stages are built in order"
+        return entry.path
+
+    def build(self, step: Step) -> Entry:
+        """The stage's checkpoint, built if it is not in the store."""
+        start = time.monotonic()
+        source = self.folder(step.inputs["parent"])
+        teacher = source if step.key == self.plan.baseline_key else self.folder(self.plan.baseline_key)
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            context = Context(
+                teacher=teacher,
+                labels=self.labels,
+                seed=self.recipe.seed,
+                tokenized=self._tokenized,
+                memo=self._memo,
+                work=work,
+                progress=self.progress,
+            )
+            named: StageSpec = step.spec.model_copy(update={"name": step.name})
+            return stages.get(step.spec.kind)(source, output, named, context)
+
+        if step.key not in self.built:
+            self.built[step.key] = self.store.build(step.inputs, build)
+        self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.monotonic() - start
+        return self.built[step.key][0]
+
+    def baseline(self, built: Entry | None) -> StageReport:
+        """Measures the teacher."""
+        start = time.monotonic()
+        key = self.plan.baseline_key
+        measured = self._measure("baseline", key, self.plan.baseline_measure)
+        found = self._evidence(key, measured)
+        return StageReport(
+            name="baseline",
+            stage="baseline",
+            verdict="pass",
+            seconds=round(time.monotonic() - start, 2),
+            from_cache=measured.from_cache and (built is None or self.built[key][1]),
+            measurements=_measurements(found),
+            gates=[],
+        )
+
+    def stage(self, step: Step) -> _Result:
+        """Builds, measures and judges a stage."""
+        entry = self.build(step)
+        built_from_cache = self.built[step.key][1]
+        start = time.monotonic()
+        if step.key == self.plan.baseline_key:  # measured already
+            measured = self._measure(step.name, step.key, self.plan.baseline_measure)
+        else:
+            measured = self._measure(step.name, step.key, step.measure_inputs)
+        found = self._evidence(step.key, measured)
+        gates = self._judge(step, measured, found)
+        latency = found["latency_p50_ms"]
+        baseline = self._against(measured, "baseline", self.plan.baseline_key)["latency_p50_ms"]
+        report = StageReport(
+            name=step.name,
+            stage=step.spec.kind,
+            verdict=overall([gate.verdict for gate in gates]),
+            seconds=round(self.seconds[step.name] + time.monotonic() - start, 2),
+            from_cache=built_from_cache and measured.from_cache,
+            measurements=_measurements(found),
+            gates=gates,
+            details={**entry.facts, "speedup": round(baseline.ratio(latency, _CONFIDENCE).value, 3)},
+        )
+        return _Result(entry, report)
+
+    def _judge(self, step: Step, measured: _Measured, found: Mapping[str, Evidence]) -> list[GateResult]:
+        keys = {"baseline": self.plan.baseline_key, "previous": step.measure_inputs["previous"]}
+        references = {name: self._against(measured, name, key) for name, key in keys.items()}
+        results = []
+        for metric, gate in step.spec.all_gates.items():
+            against = {name: evidence[metric] for name, evidence in references.items() if metric in evidence}
+            results += judge(metric, gate, found[metric], against)
+        return results
+
+    def _against(self, measured: _Measured, name: str, key: str) -> dict[str, Evidence]:
+        """A reference's evidence: its own, but its timings from the process that timed the stage too."""
+        timed = measuring.evidence(measured.entry.path, measured.entry.facts, self.task, measured.references, name)
+        return {**self.evidence.get(key, {}), **timed}
+
+    def _evidence(self, key: str, measured: _Measured) -> dict[str, Evidence]:
+        self.evidence[key] = measuring.evidence(
+            measured.entry.path, measured.entry.facts, self.task, measured.references
+        )
+        return self.evidence[key]
+
+    def _measure(self, name: str, key: str, inputs: dict[str, Any]) -> _Measured:
+        folder = self.folder(key)
+        rows = self._validation_rows(folder)
+        references = np.load(rows.path / "references.npy", allow_pickle=False)
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            subject = measuring.Subject(name, folder, self._deployed(name, key))
+            others = {
+                "baseline": self._deployed("baseline", inputs["baseline"]),
+                "previous": self._deployed("previous", inputs["previous"]),
+            }
+            return measuring.measure(
+                subject, others, rows.path / "rows.npz", self.recipe.measure, output, self.progress
+            )
+
+        entry, from_cache = self.store.build(inputs, build)
+        return _Measured(entry, from_cache, references)
+
+    def _deployed(self, name: str, key: str) -> Path:
+        """The file of a checkpoint that ships for the measured runtime; exported for measuring if no stage did."""
+        runtime = self.recipe.measure.runtime
+        folder = self.folder(key)
+        if (path := measuring.deployed_file(folder, runtime)) is not None:
+            return path
+        file = RUNTIMES[runtime].file.name
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            with self.progress.step(f"{name}: exporting for {runtime}"):
+                RUNTIMES[runtime].export(folder, output / file)
+            return {}
+
+        inputs = {
+            "kind": "deploy",
+            "checkpoint": key,
+            "runtime": runtime,
+            "code": code_digest("compressor.runtimes"),
+            "versions": versions(BUILD_LIBRARIES),
+        }
+        return self.store.build(inputs, build)[0].path / file
+
+    def _validation_rows(self, folder: Path) -> Entry:
+        """The validation rows as the checkpoint's own tokenizer, which ships with it, reads them."""
+        checkpoint = Checkpoint(folder)
+        length = checkpoint.max_sequence_length()
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            tokenizer = load_tokenizer(folder)
+            rows = data_rows.load(self.data.path / data_rows.VALIDATION)
+            encoded = self.task.encode(rows, tokenizer, length, self.label_ids)
+            names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in encoded.column_names]
+            columns = zip(*(encoded[name] for name in names), strict=True)
+            tokens = TokenRows.of(
+                [dict(zip(names, row, strict=True)) for row in columns], tokenizer.pad_token_id or 0
+            )
+            tokens.save(output / "rows.npz")
+            np.save(output / "references.npy", np.asarray(encoded["labels"], dtype=np.int64))
+            return {"rows": len(tokens)}
+
+        return self.store.build(self._token_inputs(checkpoint, data_rows.VALIDATION, length), build)[0]
+
+    def _tokenized(self, tokenizer: PreTrainedTokenizerBase, folder: Path, length: int) -> Dataset:
+        """The training rows as a tokenizer reads them, kept in the store."""
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            rows = data_rows.load(self.data.path / data_rows.TRAIN)
+            with self.progress.step(f"tokenizing {len(rows)} rows"):
+                encoded = self.task.encode(rows, tokenizer, length, self.label_ids)
+                encoded.save_to_disk(str(output / "rows"))
+            return {}
+
+        entry, _ = self.store.build(self._token_inputs(Checkpoint(folder), data_rows.TRAIN, length), build)
+        return data_rows.load(entry.path / "rows")
+
+    def _token_inputs(self, checkpoint: Checkpoint, split: str, length: int) -> dict[str, Any]:
+        return {
+            "kind": "tokens",
+            "split": split,
+            "data": self.plan.data_key,
+            "tokenizer": checkpoint.tokenizer_digest(),
+            "length": length,
+            "label_ids": self.label_ids,
+            "code": self.task_code,
+            "versions": versions(("tokenizers", "transformers")),
+        }
+
+    def _memo(self, inputs: Mapping[str, Any], build: Any) -> Path:
+        """Keeps a by-product of a stage in the store; what the data is goes without saying."""
+
+        def fill(output: Path, work: Path) -> Mapping[str, Any]:
+            build(output)
+            return {}
+
+        full = {**inputs, "data": self.plan.data_key, "code": self.task_code, "versions": versions(BUILD_LIBRARIES)}
+        return self.store.build(full, fill)[0].path
+
+
+def _measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
+    measurements = {}
+    for name, evidence in found.items():
+        estimate = evidence.estimate(_CONFIDENCE)
+        unit = METRICS[name].unit
+        measurements[name] = Measurement(estimate.value, unit, evidence.n, estimate.low, estimate.high)
+    return measurements
+
+
+def forget(plan: Plan, store: Store) -> None:
+    """Drops a recipe's stages and measurements from the store, for `--fresh`."""
+    for step in plan.steps:
+        store.discard(step.key)
+        store.discard(key_of(step.measure_inputs))
+    store.discard(key_of(plan.baseline_measure))

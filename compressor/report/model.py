@@ -1,0 +1,137 @@
+"""What a run found: the contents of report.json, schema_version 1."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compressor.errors import CompressError, ExitCode
+from compressor.gates import GateResult, Verdict, overall
+from compressor.store import write_atomic
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured metric.
+
+    Attributes:
+        value: The value.
+        unit: Its unit; `""` for a share.
+        n: Observations behind it.
+        low: Lower bound, one-sided at 95 %; None when there is none.
+        high: Upper bound, one-sided at 95 %; None when there is none.
+    """
+
+    value: float
+    unit: str
+    n: int
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One stage of a run; the first is the baseline.
+
+    Attributes:
+        name: The stage's name.
+        stage: Its kind, or `baseline`.
+        verdict: Worst of its gates.
+        seconds: Time it took in this run, measuring included.
+        from_cache: Whether both its checkpoint and its measurements were there already.
+        measurements: By metric.
+        gates: One per rule.
+        details: What the stage tells of its work, such as the layers it kept and its loss curve.
+    """
+
+    name: str
+    stage: str
+    verdict: Verdict
+    seconds: float
+    from_cache: bool
+    measurements: Mapping[str, Measurement]
+    gates: list[GateResult]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run.
+
+    Attributes:
+        recipe: The recipe's name.
+        seconds: Time of the whole run.
+        environment: Versions and machine.
+        stages: Baseline first.
+        not_run: Names of stages after a failed gate.
+    """
+
+    recipe: str
+    seconds: float
+    environment: Mapping[str, str | int]
+    stages: list[StageReport]
+    not_run: list[str]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Worst of the stages' verdicts."""
+        return overall([stage.verdict for stage in self.stages])
+
+    def exit_code(self, allow_inconclusive: bool = False) -> ExitCode:
+        """The command's exit code for this verdict."""
+        if self.verdict == "fail":
+            return ExitCode.GATE_FAILED
+        return ExitCode.PASS if self.verdict == "pass" or allow_inconclusive else ExitCode.INCONCLUSIVE
+
+    def write(self, path: Path) -> None:
+        """Writes report.json."""
+        document = {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, **asdict(self)}
+        write_atomic(path, json.dumps(_finite(document), indent=2) + "\n")
+
+
+def read(path: Path) -> Report:
+    """Reads report.json.
+
+    Args:
+        path: The file, or the run's folder.
+
+    Raises:
+        CompressError: It is not a report of this version.
+    """
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["schema_version"] != SCHEMA_VERSION:
+            raise CompressError(f"{path}: schema_version is {document['schema_version']}, can read {SCHEMA_VERSION}")
+        stages = [
+            StageReport(
+                **{
+                    **stage,
+                    "measurements": {name: Measurement(**entry) for name, entry in stage["measurements"].items()},
+                    "gates": [GateResult(**{**gate, "observed": _number(gate["observed"])}) for gate in stage["gates"]],
+                }
+            )
+            for stage in document["stages"]
+        ]
+        return Report(document["recipe"], document["seconds"], document["environment"], stages, document["not_run"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CompressError(f"{path}: not a report ({type(error).__name__}: {error})") from None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: an undefined number is null."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,141 @@
+"""The report for people: Markdown and a terminal table, from the same cells."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressor.gates import GateResult
+from compressor.metrics import METRICS
+from compressor.report.model import Measurement, Report, StageReport
+from compressor.store import write_atomic
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SIGNS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
+_COLOURS = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
+_RULE_SIGNS = {"min": "≥", "min_retention": "≥", "min_speedup": "≥", "max": "≤", "max_drop": "≤", "max_ratio": "≤"}
+_RULE_WORDS = {"max_drop": "drop of", "min_retention": "retention of", "min_speedup": "speed-up of", "max_ratio": "ratio of"}
+
+HEADER = ["stage", "verdict", "{quality}", "p50 ms", "speed-up", "p95 ms", "MB", "parameters", "peak MB", "int", "time"]
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """A value as people read it."""
+    if value is None or math.isnan(value):
+        return "–"
+    if unit == "bytes":
+        return f"{value / 1e6:.1f} MB"
+    if unit == "parameters":
+        return f"{value / 1e6:.2f} M"
+    if unit == "ms":
+        return f"{value:.2f} ms"
+    return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:.4f}"
+
+
+def quality_metric(report: Report) -> str:
+    """The metric shown in the table: the task's main one."""
+    measured = report.stages[0].measurements if report.stages else {}
+    return next((name for name in measured if METRICS[name].kind == "quality"), "quality")
+
+
+def cells(report: Report) -> list[list[str]]:
+    """One row per stage, in the order of `HEADER`."""
+    quality = quality_metric(report)
+    base = report.stages[0].measurements if report.stages else {}
+    return [_row(stage, quality, base.get("latency_p50_ms")) for stage in report.stages]
+
+
+def _row(stage: StageReport, quality: str, baseline_p50: Measurement | None) -> list[str]:
+    measured = stage.measurements
+
+    def show(metric: str, scale: float, form: str) -> str:
+        return format(measured[metric].value / scale, form) if metric in measured else "–"
+
+    score = measured.get(quality)
+    speedup = next((gate.observed for gate in stage.gates if gate.rule == "min_speedup"), None)
+    if speedup is None and "speedup" in stage.details:
+        speedup = stage.details["speedup"]
+    return [
+        stage.name,
+        SIGNS[stage.verdict],
+        f"{score.value:.4f} [{number(score.low)}, {number(score.high)}]" if score else "–",
+        show("latency_p50_ms", 1, ".2f"),
+        f"{speedup:.2f}x" if speedup is not None else "–",
+        show("latency_p95_ms", 1, ".2f"),
+        show("size_bytes", 1e6, ".1f"),
+        show("num_parameters", 1e6, ".2f") + " M",
+        show("peak_rss_bytes", 1e6, ".0f"),
+        show("quantized_coverage", 0.01, ".0f") + " %",
+        "cached" if stage.from_cache else f"{stage.seconds:.0f} s",
+    ]
+
+
+def gate_text(gate: GateResult) -> str:
+    """A gate in one line: what was demanded, what was seen."""
+    relative = gate.relative_to is not None
+    unit = METRICS[gate.metric].unit if gate.rule in ("min", "max", "max_drop") else ""
+    word = f"{_RULE_WORDS[gate.rule]} " if relative else ""
+    against = f" relative to {gate.relative_to}" if relative else ""
+    return (
+        f"{gate.metric}: {word}{number(gate.observed, unit)} [{number(gate.low, unit)}, {number(gate.high, unit)}]"
+        f" {_RULE_SIGNS[gate.rule]} {number(gate.limit, unit)}{against}"
+    )
+
+
+def markdown(report: Report) -> str:
+    """The report as Markdown, short enough for a comment on a pull request."""
+    quality = quality_metric(report)
+    header = [name.format(quality=quality) for name in HEADER]
+    lines = [
+        f"# {report.recipe}: {SIGNS[report.verdict]}",
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
+        *("| " + " | ".join(row) + " |" for row in cells(report)),
+        "",
+    ]
+    gates = [(stage, gate) for stage in report.stages for gate in stage.gates]
+    if gates:
+        lines += ["| stage | gate | verdict |", "|---|---|---|"]
+        lines += [f"| {stage.name} | {gate_text(gate)} | {SIGNS[gate.verdict]} |" for stage, gate in gates]
+        lines.append("")
+    if report.not_run:
+        lines += [f"Not run after the failed gate: {', '.join(report.not_run)}.", ""]
+    environment = ", ".join(f"{name} {value}" for name, value in report.environment.items())
+    lines += [
+        "Brackets hold one-sided 95 % bounds: order statistics for latency, Wilson's interval for accuracy, paired"
+        " bootstrap for differences. Speed-up is a ratio of calls timed in turn in one process.",
+        "",
+        f"{report.seconds:.0f} s. {environment}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_markdown(report: Report, path: Path) -> None:
+    """Writes report.md."""
+    write_atomic(path, markdown(report))
+
+
+def print_table(report: Report, console: Console) -> None:
+    """Prints the report."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=f"{report.recipe}", title_justify="left", header_style="bold")
+    quality = quality_metric(report)
+    for index, name in enumerate(HEADER):
+        right = index > 1
+        table.add_column(name.format(quality=quality), justify="right" if right else "left", no_wrap=index != 2)
+    for stage, row in zip(report.stages, cells(report), strict=True):
+        table.add_row(row[0], Text(row[1], style=_COLOURS[stage.verdict]), *row[2:])
+    console.print(table)
+    for stage in report.stages:
+        for gate in stage.gates:
+            style = _COLOURS[gate.verdict]
+            console.print(Text.assemble((f"{SIGNS[gate.verdict]:>12}", style), f"  {stage.name}: {gate_text(gate)}"))
+    if report.not_run:
+        console.print(f"not run after the failed gate: {', '.join(report.not_run)}")

@@ -1,0 +1,194 @@
+"""Rewrites of a traced encoder's graph that leave its outputs as they are and the runtime less to do."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper, shape_inference
+
+Array = NDArray[np.generic]
+
+_UNARY = frozenset({"Erf", "Tanh", "Relu", "Gelu", "Sqrt", "Cast", "Identity", "Sigmoid", "Neg"})
+_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Where"})
+
+
+def simplify(model: onnx.ModelProto) -> None:
+    """All rewrites below, in place."""
+    keep_leading_sizes(model)
+    compute_first_token_only(model)
+
+
+def keep_leading_sizes(model: onnx.ModelProto) -> None:
+    """Makes `Reshape(x, [batch, sequence, …])` copy x's first two sizes (ONNX's 0) instead of computing them.
+
+    Holds for every Reshape whose target starts with sizes 0 and 1 of some tensor: in an encoder all of those carry the
+    same batch and sequence. Parity with torch is measured on every exported file, so an exception would not go unseen.
+    """
+    constants, producers = _constants(model.graph), _producers(model.graph)
+    for node in model.graph.node:
+        if node.op_type != "Reshape":
+            continue
+        parts = producers.get(node.input[1])
+        if parts is None or parts.op_type != "Concat" or len(parts.input) < 3:
+            continue
+        leading = [_size_index(name, producers, constants) for name in parts.input[:2]]
+        rest = [constants[name] for name in parts.input[2:] if name in constants]
+        if leading == [0, 1] and len(rest) == len(parts.input) - 2:
+            target = np.array([0, 0, *(int(value.item()) for value in rest)], dtype=np.int64)
+            node.input[1] = _add_constant(model.graph, f"{node.output[0]}.target", target)
+    _remove_unused(model.graph)
+
+
+def compute_first_token_only(model: onnx.ModelProto) -> None:
+    """Where only the first token of a layer's output is read, computes only that: the result is the same.
+
+    A classifier reads the last layer's `[CLS]` alone, so that layer's queries, attention output and feed-forward block,
+    most of its work, are needed for one position of all. The reading of position 0 is moved up through every operator
+    that treats positions apart, as far as nothing else reads its result whole.
+    """
+    graph = model.graph
+    constants, ranks = _constants(graph), _shapes(model)
+    uses = Counter(name for node in graph.node for name in node.input)
+    uses.update(output.name for output in graph.output)
+    # For each tensor, who reads only its first entry, and along which axis: (node, index of the input, axis).
+    readers: dict[str, list[tuple[onnx.NodeProto, int, int]]] = defaultdict(list)
+    for node in graph.node:
+        index = constants.get(node.input[1]) if node.op_type == "Gather" else None
+        if index is not None and index.shape == () and index == 0 and _attribute(node, "axis", 0) == 1:
+            readers[node.input[0]].append((node, 0, 1))
+    nodes: list[onnx.NodeProto] = []  # the new order, last first
+    for node in reversed(graph.node):
+        wanted = [entry for name in node.output for entry in readers.pop(name, [])]
+        axes = {axis for _, _, axis in wanted}
+        alone = len(node.output) == 1 and len(wanted) == uses[node.output[0]] and len(axes) == 1
+        sources = _sources(node, axes.pop(), constants, ranks) if wanted and alone else None
+        if sources is not None:
+            for index, axis in sources:
+                readers[node.input[index]].append((node, index, axis))
+        else:
+            nodes.extend(_slices(graph, wanted))
+        nodes.append(node)
+    for wanted in readers.values():  # of the graph's inputs and constants
+        nodes.extend(_slices(graph, wanted))
+    del graph.node[:]
+    graph.node.extend(reversed(nodes))
+    del graph.value_info[:]
+    _remove_unused(graph)
+
+
+def _sources(
+    node: onnx.NodeProto, axis: int, constants: dict[str, Array], shapes: dict[str, list[int | None]]
+) -> list[tuple[int, int]] | None:
+    """Which inputs of a node to cut to their first entry, and along which axis, to cut its output along `axis`.
+
+    Returns:
+        Pairs of input index and axis, or None where the node mixes entries along the axis, or where that is not known.
+    """
+    shape = shapes.get(node.output[0])
+    if shape is None:
+        return None
+    rank = len(shape)
+    if node.op_type in _UNARY or (node.op_type in ("LayerNormalization", "Softmax") and axis < rank - 1):
+        last = _attribute(node, "axis", -1) in (-1, rank - 1) or node.op_type in _UNARY
+        return [(0, axis)] if last else None
+    if node.op_type in _ELEMENTWISE:
+        cuts = []
+        for index, name in enumerate(node.input):
+            given = list(constants[name].shape) if name in constants else shapes.get(name)
+            if given is None:
+                return None
+            own = axis - (rank - len(given))
+            if own >= 0 and given[own] != 1:
+                cuts.append((index, own))
+        return cuts
+    if node.op_type == "MatMul" and axis <= rank - 2:
+        left, right = (shapes.get(name) or list(constants.get(name, np.zeros(())).shape) for name in node.input)
+        rows = axis == rank - 2 or len(right) == 2
+        return [(0, axis)] if rows and len(left) == rank else None
+    if node.op_type == "Transpose":
+        return [(0, list(_attribute(node, "perm", []))[axis])]
+    if node.op_type == "Reshape" and axis == 1:
+        target = constants.get(node.input[1])
+        return [(0, 1)] if target is not None and list(target[:2]) == [0, 0] else None
+    return None
+
+
+def _slices(
+    graph: onnx.GraphProto, wanted: list[tuple[onnx.NodeProto, int, int]]
+) -> Iterator[onnx.NodeProto]:
+    """Nodes that cut a tensor to its first entry for those who read only that."""
+    made: dict[tuple[str, int], str] = {}
+    for reader, index, axis in wanted:
+        name = reader.input[index]
+        if reader.op_type == "Gather":
+            continue  # reads one entry as it is
+        if (name, axis) not in made:
+            cut = made[name, axis] = f"{name}.first{axis}"
+            bounds = [
+                _add_constant(graph, f"{cut}.{kind}", np.array([value], dtype=np.int64))
+                for kind, value in (("start", 0), ("end", 1), ("axis", axis))
+            ]
+            yield helper.make_node("Slice", [name, *bounds], [cut], name=f"{cut}/Slice")
+        reader.input[index] = made[name, axis]
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(helper.get_attribute_value(node.attribute[0]))
+    return constants
+
+
+def _producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    return {name: node for node in graph.node for name in node.output}
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+    """Shapes of all tensors that are not constants; None for a free size."""
+    inferred = shape_inference.infer_shapes(model).graph
+    return {
+        value.name: [size.dim_value if size.HasField("dim_value") else None for size in value.type.tensor_type.shape.dim]
+        for value in [*inferred.value_info, *inferred.input, *inferred.output]
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
+def _size_index(
+    name: str, producers: dict[str, onnx.NodeProto], constants: dict[str, Array]
+) -> int | None:
+    """Which size of a tensor a 1-element tensor holds: `Unsqueeze(Gather(Shape(x), index))`."""
+    unsqueeze = producers.get(name)
+    gather = producers.get(unsqueeze.input[0]) if unsqueeze and unsqueeze.op_type == "Unsqueeze" else None
+    if gather is None or gather.op_type != "Gather":
+        return None
+    shape, index = producers.get(gather.input[0]), constants.get(gather.input[1])
+    return int(index) if shape is not None and shape.op_type == "Shape" and index is not None else None
+
+
+def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:
+    return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
+
+
+def _add_constant(graph: onnx.GraphProto, name: str, value: Array) -> str:
+    graph.initializer.append(numpy_helper.from_array(value, name))
+    return name
+
+
+def _remove_unused(graph: onnx.GraphProto) -> None:
+    """Drops nodes and constants that nothing reads any more."""
+    wanted = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if any(name in wanted for name in node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    initializers = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    del graph.initializer[:]
+    graph.initializer.extend(initializers)

@@ -1,0 +1,59 @@
+"""What tracing exporters need: a model with positional inputs and one output, and example inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from compressor import checkpoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Traceable(torch.nn.Module):
+    """Takes `input_ids, attention_mask[, token_type_ids]` in this order and returns the logits.
+
+    A trace binds its inputs by position, and tokenizers order theirs otherwise than models do: with two of them swapped
+    it still runs, and is wrong. Hence one order, named here.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.input_names = checkpoint.input_names(model.config.model_type)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Logits `(batch, labels)` for inputs of `(batch, sequence)`."""
+        named = dict(zip(self.input_names, inputs, strict=True))
+        # The model would make this mask itself, by a detour of a dozen operators that traces keep.
+        masked = named["attention_mask"][:, None, None, :] == 0
+        named["attention_mask"] = masked.to(self.model.dtype) * torch.finfo(self.model.dtype).min
+        logits: torch.Tensor = self.model(**named).logits
+        return logits
+
+
+def load(source: Path, attention: str) -> Traceable:
+    """Loads a checkpoint for tracing.
+
+    Args:
+        source: Checkpoint folder.
+        attention: transformers' `attn_implementation`.
+    """
+    model = checkpoint.load_model(source, attn_implementation=attention)
+    return Traceable(model).eval()
+
+
+def example_inputs(module: Traceable) -> tuple[torch.Tensor, ...]:
+    """Two rows of eight tokens, one of them padded, so that no size is 1 and the mask matters. `(2, 8)` each."""
+    generator = torch.Generator().manual_seed(0)
+    length = min(8, int(module.model.config.max_position_embeddings))
+    ids = torch.randint(0, int(module.model.config.vocab_size), (2, length), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[1, length // 2 :] = 0
+    return (ids, mask, torch.zeros_like(ids))[: len(module.input_names)]

@@ -1,0 +1,27 @@
+"""Stages: functions from a checkpoint on disk to a new checkpoint on disk. One module each, found by name.
+
+A stage module has `run(source, output, spec, context) -> Facts`. It reads the checkpoint folder `source`, fills the
+empty folder `output`, and knows nothing of gates, measurements, the store or other stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from compressor.context import Context, Facts
+
+Run = Callable[[Path, Path, Any, Context], Facts]
+
+
+def module_name(kind: str) -> str:
+    """Dotted name of a stage's module."""
+    return f"compressor.stages.{kind}"
+
+
+def get(kind: str) -> Run:
+    """The `run` function of a kind of stage."""
+    run: Run = import_module(module_name(kind)).run
+    return run

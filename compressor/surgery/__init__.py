@@ -1,0 +1,1 @@
+"""Models cut out of models: tensors in, tensors out."""

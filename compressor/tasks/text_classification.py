@@ -1,0 +1,116 @@
+"""Text classification: one label for a sentence or for a pair of sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.errors import Problem, RecipeError
+from compressor.evidence import Floats, Rows
+from compressor.recipe import DataSpec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+
+def columns(data: DataSpec) -> dict[str, str]:
+    """From `text`, `text_pair` and `label` to the source's columns."""
+    pair = {"text_pair": data.text_pair} if data.text_pair else {}
+    return {"text": data.text, **pair, "label": data.label}
+
+
+def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, int]:
+    """Index of each label of the data in the head's output.
+
+    Args:
+        labels: The data's labels, in order.
+        head: Names of a trained head's outputs, in order; None for a head that is made for these labels.
+
+    Raises:
+        RecipeError: A trained head has no output for a label.
+    """
+    if head is None:
+        return {label: index for index, label in enumerate(labels)}
+    if set(labels) <= set(head):
+        return {label: head.index(label) for label in labels}
+    if all(label.isdigit() and int(label) < len(head) for label in labels):
+        return {label: int(label) for label in labels}
+    unknown = ", ".join(repr(label) for label in labels if label not in head)
+    what = f"the checkpoint's head has the labels {', '.join(map(repr, head))}; the data also has {unknown}"
+    raise RecipeError([Problem("data.label", what, "map the data's labels, or make a new head with `- stage: finetune`")])
+
+
+def encode(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label_ids: Mapping[str, int]
+) -> Dataset:
+    """Tokenizes rows.
+
+    Args:
+        rows: With `text`, maybe `text_pair`, and `label`.
+        tokenizer: The checkpoint's.
+        max_length: Tokens a row is cut to, special tokens included; of a pair, the longer text is cut first.
+        label_ids: Index of each label.
+
+    Returns:
+        `input_ids`, `attention_mask`, `token_type_ids` if the tokenizer has them, `length` and `labels`.
+    """
+    paired = "text_pair" in rows.column_names
+
+    def convert(batch: dict[str, list[str]]) -> dict[str, list[Any]]:
+        encoded = tokenizer(
+            batch["text"], batch["text_pair"] if paired else None, truncation="longest_first", max_length=max_length
+        )
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        return {**encoded, "length": lengths, "labels": [label_ids[label] for label in batch["label"]]}
+
+    return rows.map(convert, batched=True, remove_columns=rows.column_names)
+
+
+def score(logits: NDArray[np.float32], references: NDArray[np.int64]) -> dict[str, Rows]:
+    """Accuracy, F1 and Matthews correlation.
+
+    Args:
+        logits: `(rows, labels)`.
+        references: Index of the right label. `(rows,)`.
+    """
+    n, labels = logits.shape
+    predictions = logits.argmax(axis=1)
+    hits = (predictions == references).astype(np.float64)[:, None]
+    confusion = np.zeros((n, labels * labels))
+    confusion[np.arange(n), references * labels + predictions] = 1.0
+
+    def square(sums: Floats) -> Floats:
+        return sums.reshape(*sums.shape[:-1], labels, labels)
+
+    return {
+        "accuracy": Rows(hits, lambda sums: sums[..., 0] / n, binomial=True),
+        "f1": Rows(confusion, lambda sums: _f1(square(sums))),
+        "matthews_correlation": Rows(confusion, lambda sums: _matthews(square(sums))),
+    }
+
+
+def _f1(confusion: Floats) -> Floats:
+    """F1 of label 1 for two labels, macro F1 over the labels that occur for more. `(…, references, predictions)`."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    total = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    scores = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
+    if confusion.shape[-1] == 2:
+        return np.asarray(scores[..., 1])
+    return np.asarray(scores.sum(axis=-1) / np.maximum((total > 0).sum(axis=-1), 1))
+
+
+def _matthews(confusion: Floats) -> Floats:
+    """Matthews correlation for any number of labels, 0 when a side is constant.
+
+    Source: Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient", eq. 8.
+    """
+    right = np.trace(confusion, axis1=-2, axis2=-1)
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    n = confusion.sum(axis=(-2, -1))
+    covariance = right * n - (true * predicted).sum(axis=-1)
+    spread = np.sqrt((n**2 - (true**2).sum(axis=-1)) * (n**2 - (predicted**2).sum(axis=-1)))
+    return np.asarray(np.divide(covariance, spread, out=np.zeros_like(covariance), where=spread > 0))

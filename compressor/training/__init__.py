@@ -1,0 +1,1 @@
+"""Losses as pure functions, and the training loop: transformers' Trainer underneath."""

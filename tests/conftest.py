@@ -1,0 +1,167 @@
+"""A tiny BERT, a tiny tokenizer and a learnable task, all made here: no test needs a download."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+GOOD = "good great fine lovely superb".split()
+BAD = "bad awful poor dull dreadful".split()
+NEUTRAL = "the a film plot actor scene story music camera it is was and with of this that end start long".split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+MAX_POSITIONS = 48
+
+
+def sentences(count: int, seed: int) -> list[tuple[str, str]]:
+    """Texts of neutral words with one word that decides the label."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        label = int(random.integers(2))
+        words = list(random.choice(NEUTRAL, int(random.integers(3, 12))))
+        words.insert(int(random.integers(len(words) + 1)), str(random.choice(GOOD if label else BAD)))
+        rows.append((" ".join(words), "positive" if label else "negative"))
+    return rows
+
+
+def write_rows(path: Path, rows: list[tuple[str, str]]) -> Path:
+    lines = ["sentence\tlabel", *("\t".join(row) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def make_tokenizer() -> Any:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.normalizers import BertNormalizer
+    from tokenizers.pre_tokenizers import BertPreTokenizer
+    from tokenizers.processors import BertProcessing
+    from transformers import BertTokenizerFast
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    words = [*SPECIAL, *GOOD, *BAD, *NEUTRAL, *letters, *(f"##{letter}" for letter in letters)]
+    vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = BertNormalizer()
+    tokenizer.pre_tokenizer = BertPreTokenizer()
+    tokenizer.post_processor = BertProcessing(("[SEP]", vocabulary["[SEP]"]), ("[CLS]", vocabulary["[CLS]"]))
+    return BertTokenizerFast(tokenizer_object=tokenizer, model_max_length=MAX_POSITIONS)
+
+
+def make_config(**overrides: Any) -> Any:
+    from transformers import BertConfig
+
+    values = {
+        "vocab_size": len(make_tokenizer()),
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": MAX_POSITIONS,
+        "initializer_range": 0.1,
+    }
+    return BertConfig(**{**values, **overrides})
+
+
+def save_encoder(folder: Path, **overrides: Any) -> Path:
+    """A BERT without a head, as pretraining leaves it."""
+    import torch
+    from transformers import BertModel
+
+    torch.manual_seed(0)
+    BertModel(make_config(**overrides)).save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def save_classifier(folder: Path, family: str = "bert", **overrides: Any) -> Path:
+    """A classifier with random weights that are large enough for its answers to differ."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, DistilBertConfig
+
+    from compressor import checkpoint
+
+    torch.manual_seed(1)
+    labels = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
+    config = make_config(**labels, **overrides)
+    if family == "distilbert":
+        config = DistilBertConfig(
+            vocab_size=config.vocab_size,
+            max_position_embeddings=MAX_POSITIONS,
+            n_layers=config.num_hidden_layers,
+            n_heads=config.num_attention_heads,
+            dim=config.hidden_size,
+            hidden_dim=config.intermediate_size,
+            initializer_range=0.1,
+            **labels,
+        )
+    model = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.05)
+    checkpoint.save(folder, model, make_tokenizer())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_classifier(tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(scope="session")
+def distilbert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_classifier(tmp_path_factory.mktemp("distilbert"), "distilbert")
+
+
+WriteRecipe = Callable[..., Path]
+
+
+@pytest.fixture
+def write_recipe(tmp_path: Path, encoder: Path) -> WriteRecipe:
+    """Writes a small but whole recipe, its data beside it; keyword arguments replace its top-level keys."""
+
+    def write(**overrides: Any) -> Path:
+        write_rows(tmp_path / "train.tsv", sentences(400, seed=1))
+        write_rows(tmp_path / "dev.tsv", sentences(200, seed=2))
+        train = {"epochs": 4, "batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
+        recipe = {
+            "schema_version": 1,
+            "name": "tiny",
+            "task": "text-classification",
+            "model": str(encoder),
+            "data": {"train": "train.tsv", "validation": "dev.tsv", "text": "sentence", "label": "label"},
+            "measure": {"sequence_length": 16, "runs": 60},
+            "stages": [
+                {"stage": "finetune", **train, "gates": {"accuracy": {"min": 0.8}}},
+                {
+                    "stage": "distill",
+                    "layers": [0, 2],
+                    "architecture": "distilbert",
+                    **train,
+                    "gates": {"accuracy": {"min_retention": 0.8}},
+                },
+                {"stage": "quantize", "scheme": "dynamic_int8", "gates": {"accuracy": {"min_retention": 0.8}}},
+                {"stage": "export", "targets": ["onnx", "torchscript"], "gates": {"size_bytes": {"max": 1e6}}},
+            ],
+            **overrides,
+        }
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+        return path
+
+    return write

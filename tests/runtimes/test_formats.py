@@ -1,0 +1,127 @@
+"""Every format against torch, for both families, on the edges where exported graphs go wrong first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import MAX_POSITIONS, save_classifier
+
+from compressor.measure.rows import by_length, edge_cases
+from compressor.runtimes import RUNTIMES
+from compressor.runtimes import onnx as onnx_runtime
+from compressor.store import file_digest
+
+VOCABULARY = 60
+
+
+@pytest.fixture(scope="module", params=["bert", "distilbert"])
+def exported(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_classifier(tmp_path_factory.mktemp(request.param), request.param, num_hidden_layers=2)
+    for name in ("onnxruntime", "torchscript"):
+        RUNTIMES[name].export(folder, folder / RUNTIMES[name].file)
+    onnx_runtime.quantize_dynamic(
+        folder / "onnx/model.onnx", folder / "onnx/q.onnx", per_channel=True, embeddings=True, reduce_range=False
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "torchscript"])
+def test_edges_give_torchs_logits(exported: Path, name: str):
+    edges = edge_cases(MAX_POSITIONS, VOCABULARY, 0)
+    assert set(edges.lengths) >= {1, 2, MAX_POSITIONS}
+    reference = RUNTIMES["torch"].session(exported, 1)
+    session = RUNTIMES[name].session(exported / RUNTIMES[name].file, 1)
+    for batch in [*([index] for index in range(len(edges))), *by_length(edges.lengths, 10_000), [0, 6, 3]]:
+        inputs = edges.batch(batch)
+        assert np.abs(session.predict(inputs) - reference.predict(inputs)).max() < 1e-5
+
+
+def test_masks_and_token_types_matter_to_the_exported_graphs(exported: Path):
+    edges = edge_cases(MAX_POSITIONS, VOCABULARY, 0)
+    inputs = edges.batch([4])  # interior padding
+    assert (inputs["attention_mask"] == 0).any()
+    for name in ("onnxruntime", "torchscript"):
+        session = RUNTIMES[name].session(exported / RUNTIMES[name].file, 1)
+        unmasked = {**inputs, "attention_mask": np.ones_like(inputs["attention_mask"])}
+        assert np.abs(session.predict(inputs) - session.predict(unmasked)).max() > 1e-3
+        if "distilbert" not in str(exported):
+            other = {**inputs, "token_type_ids": np.ones_like(inputs["token_type_ids"])}
+            assert np.abs(session.predict(inputs) - session.predict(other)).max() > 1e-3
+
+
+def test_two_exports_are_byte_identical(exported: Path, tmp_path: Path):
+    onnx_runtime.export(exported, tmp_path / "again.onnx")
+    assert file_digest(tmp_path / "again.onnx") == file_digest(exported / "onnx/model.onnx")
+
+
+def test_the_file_says_nothing_of_this_machine(exported: Path):
+    text = (exported / "onnx/model.onnx").read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in text
+    assert b".py" not in text
+
+
+def test_names_and_free_sizes(exported: Path):
+    model = onnx.load(str(exported / "onnx/model.onnx"))
+    onnx.checker.check_model(model, full_check=True)
+    sizes = {entry.name: [d.dim_param for d in entry.type.tensor_type.shape.dim] for entry in model.graph.input}
+    names = ["input_ids", "attention_mask"] + ([] if "distilbert" in str(exported) else ["token_type_ids"])
+    assert sizes == {name: ["batch_size", "sequence_length"] for name in names}
+    assert [entry.name for entry in model.graph.output] == ["logits"]
+
+
+def test_the_last_layer_is_computed_for_the_first_token_only(exported: Path):
+    """Of 2 layers with 6 products each, the last one's query, output and feed-forward products have one row."""
+    model = onnx.load(str(exported / "onnx/model.onnx"))
+    products = [node.output[0] for node in model.graph.node if node.op_type == "MatMul"]
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in products)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    ids = np.full((3, 9), 7)
+    feed = {entry.name: ids if entry.name == "input_ids" else np.ones_like(ids) for entry in session.get_inputs()}
+    feed = {name: value * 0 if name == "token_type_ids" else value for name, value in feed.items()}
+    rows = Counter(output.shape[-2] for output in session.run(products, feed))
+    # 16 products: 8 in the first layer (6 with weights, 2 of attention), all with 9 rows; of the second layer's, only
+    # keys and values have 9.
+    assert rows == {9: 10, 1: 6}
+
+
+def test_every_weight_runs_as_integers(exported: Path):
+    assert onnx_runtime.quantized_coverage(exported / "onnx/q.onnx") == 1.0
+    assert onnx_runtime.quantized_coverage(exported / "onnx/model.onnx") == 0.0
+
+
+def test_coverage_sees_what_stays_in_float(exported: Path, tmp_path: Path):
+    path = tmp_path / "tables-float.onnx"
+    onnx_runtime.quantize_dynamic(
+        exported / "onnx/model.onnx", path, per_channel=True, embeddings=False, reduce_range=False
+    )
+    tables = 2 if "distilbert" in str(exported) else 3
+    matrices = 2 * 6 + 2 + tables
+    assert onnx_runtime.quantized_coverage(path) == pytest.approx((matrices - tables) / matrices)
+
+
+def test_coverage_is_not_fooled_by_int8_that_is_expanded_to_float():
+    weight = onnx.numpy_helper.from_array(np.ones((4, 4), np.int8), "w")
+    scale = onnx.numpy_helper.from_array(np.array(0.1, np.float32), "s")
+    zero = onnx.numpy_helper.from_array(np.array(0, np.int8), "z")
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wf"]),
+        onnx.helper.make_node("MatMul", ["x", "wf"], ["y"]),
+    ]
+    sizes = {name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in "xy"}
+    graph = onnx.helper.make_graph(nodes, "g", [sizes["x"]], [sizes["y"]], [weight, scale, zero])
+    assert onnx_runtime._weight_uses(onnx.helper.make_model(graph)) == [False]
+
+
+def test_quantized_answers_are_close(exported: Path):
+    edges = edge_cases(MAX_POSITIONS, VOCABULARY, 0)
+    reference = RUNTIMES["torch"].session(exported, 1)
+    session = RUNTIMES["onnxruntime"].session(exported / "onnx/q.onnx", 1)
+    for index in range(len(edges)):
+        inputs = edges.batch([index])
+        logits = reference.predict(inputs)
+        assert np.abs(session.predict(inputs) - logits).max() < 0.15 * max(1.0, np.abs(logits).max())

@@ -1,0 +1,250 @@
+"""A real recipe through the real command, in processes of its own, as a user or a CI job runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import yaml
+from conftest import WriteRecipe, sentences
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from compressor.store import file_digest
+
+
+def compress(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "compressor", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+
+
+def report_of(folder: Path) -> dict:
+    return json.loads((folder / "artifacts" / "tiny" / "report.json").read_text())
+
+
+def stage(report: dict, name: str) -> dict:
+    return next(entry for entry in report["stages"] if entry["name"] == name)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """One run of the whole recipe, looked at by several tests."""
+    folder = tmp_path_factory.mktemp("run")
+    path = _recipe(folder, encoder)
+    return folder, compress("run", path.name, cwd=folder)
+
+
+def _recipe(folder: Path, encoder: Path) -> Path:
+    write = _unwrapped_write_recipe(folder, encoder)
+    return write()
+
+
+def _unwrapped_write_recipe(folder: Path, encoder: Path) -> WriteRecipe:
+    import conftest
+
+    return conftest.write_recipe.__wrapped__(folder, encoder)
+
+
+def test_run_passes_and_reports_every_stage(finished):
+    folder, result = finished
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = report_of(folder)
+    assert report["schema_version"] == 1
+    assert report["verdict"] == "pass"
+    assert [entry["name"] for entry in report["stages"]] == ["baseline", "finetune", "distill", "quantize", "export"]
+    assert report["stages"][0]["stage"] == "baseline"
+    for entry in report["stages"]:
+        for metric in ("accuracy", "latency_p50_ms", "latency_p95_ms", "size_bytes", "num_parameters", "peak_rss_bytes"):
+            measured = entry["measurements"][metric]
+            assert measured["low"] <= measured["value"] <= measured["high"], (entry["name"], metric)
+        assert not entry["from_cache"] or entry["name"] == "finetune"
+    assert stage(report, "baseline")["measurements"]["accuracy"]["n"] == 200
+    assert stage(report, "distill")["details"]["layers"] == [0, 2]
+    assert len(stage(report, "distill")["details"]["loss"]) > 5
+
+
+def test_chatter_of_libraries_is_in_the_log_only(finished):
+    folder, result = finished
+    for word in ("Warning", "warning", "Loading weights", "newly initialized", "Traceback"):
+        assert word not in result.stdout + result.stderr
+    assert "newly initialized" in (folder / "artifacts/tiny/run.log").read_text()
+
+
+def test_smaller_and_really_int8(finished):
+    report = report_of(finished[0])
+    quantized, baseline = (stage(report, name)["measurements"] for name in ("quantize", "baseline"))
+    assert baseline["quantized_coverage"]["value"] == 0
+    assert quantized["quantized_coverage"]["value"] == 1
+    assert quantized["num_parameters"]["value"] < baseline["num_parameters"]["value"]
+    gates = {(gate["metric"], gate["rule"]) for gate in stage(report, "quantize")["gates"]}
+    assert ("quantized_coverage", "min") in gates, "it is gated even though the recipe does not ask for it"
+
+
+def test_formats_agree_with_torch_on_every_row(finished):
+    measured = stage(report_of(finished[0]), "export")["measurements"]
+    assert measured["parity_label_agreement"]["value"] == 1
+    assert measured["parity_max_abs_diff"]["value"] < 1e-4
+
+
+def test_model_folder_loads_with_plain_libraries(finished):
+    model_folder = finished[0] / "artifacts" / "tiny" / "model"
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    model = AutoModelForSequenceClassification.from_pretrained(model_folder).eval()
+    assert type(model).__name__ == "DistilBertForSequenceClassification"
+    texts, labels = zip(*sentences(40, seed=3), strict=True)
+    batch = tokenizer(list(texts), padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**batch).logits
+    named = [model.config.id2label[index] for index in logits.argmax(-1).tolist()]
+    assert np.mean([name == label for name, label in zip(named, labels, strict=True)]) > 0.8
+
+    feed = {name: value.numpy() for name, value in batch.items()}
+    for name, tolerance in (("model.onnx", 1e-4), ("model_quantized.onnx", 1.0)):
+        session = onnxruntime.InferenceSession(str(model_folder / "onnx" / name))
+        (given,) = session.run(None, feed)
+        assert np.abs(given - logits.numpy()).max() < tolerance
+    scripted = torch.jit.load(str(model_folder / "torchscript" / "model.pt"))
+    assert torch.allclose(scripted(batch["input_ids"], batch["attention_mask"]), logits, atol=1e-4)
+
+
+def test_manifest_lists_every_file_with_its_digest(finished):
+    model_folder = finished[0] / "artifacts" / "tiny" / "model"
+    files = json.loads((model_folder / "manifest.json").read_text())["files"]
+    there = {str(p.relative_to(model_folder)) for p in model_folder.rglob("*") if p.is_file()} - {"manifest.json"}
+    assert set(files) == there
+    assert all(file_digest(model_folder / name) == entry["sha256"] for name, entry in files.items())
+
+
+def test_second_run_is_all_cache_and_gates_are_judged_anew(finished):
+    folder, _ = finished
+    again = compress("run", "recipe.yaml", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert all(entry["from_cache"] for entry in report_of(folder)["stages"])
+
+    impossible = compress("run", "recipe.yaml", "--set", "stages.distill.gates.accuracy={min: 1.01}", cwd=folder)
+    assert impossible.returncode == 1
+    report = report_of(folder)
+    assert report["verdict"] == "fail"
+    assert [entry["name"] for entry in report["stages"]] == ["baseline", "finetune", "distill"], "the rest is not run"
+    assert all(entry["from_cache"] for entry in report["stages"]), "a gate is no input of a stage"
+    failed = [gate for gate in stage(report, "distill")["gates"] if gate["verdict"] == "fail"]
+    assert [(gate["metric"], gate["rule"], gate["limit"]) for gate in failed] == [("accuracy", "min", 1.01)]
+    assert "FAIL" in impossible.stdout and "distill: accuracy" in impossible.stdout
+    assert not (folder / "artifacts" / "tiny" / "model").exists(), "what failed is not left to be shipped"
+
+    unsure = ("run", "recipe.yaml", "--set", "stages.quantize.gates={accuracy: {max_drop: 0.0}}")
+    assert compress(*unsure, cwd=folder).returncode in (0, 1, 4)
+    assert compress("run", "recipe.yaml", cwd=folder).returncode == 0
+
+
+def test_a_changed_stage_reruns_it_and_those_after_it(finished):
+    folder, _ = finished
+    change = ("--set", "stages.quantize.per_channel=false")
+    plan = compress("plan", "recipe.yaml", *change, cwd=folder).stdout.splitlines()
+    assert [line.split()[:2] for line in plan] == [
+        ["finetune", "cached"],
+        ["distill", "cached"],
+        ["quantize", "run"],
+        ["export", "run"],
+    ]
+    assert "per_channel changed from True to False" in plan[2]
+    assert "the checkpoint before it changed" in plan[3]
+    result = compress("run", "recipe.yaml", "--until", "quantize", *change, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    cached = {entry["name"]: entry["from_cache"] for entry in report_of(folder)["stages"]}
+    assert cached == {"baseline": True, "finetune": True, "distill": True, "quantize": False}
+
+
+def test_locked_refuses_what_differs(finished):
+    folder, _ = finished
+    assert compress("run", "recipe.yaml", cwd=folder).returncode == 0
+    assert compress("run", "recipe.yaml", "--locked", cwd=folder).returncode == 0
+    refused = compress("run", "recipe.yaml", "--locked", "--set", "seed=3", cwd=folder)
+    assert refused.returncode == 2
+    assert "recipe.seed: is 3, locked is 0" in refused.stderr
+
+
+def test_killed_in_training_goes_on_from_the_last_checkpoint(write_recipe: WriteRecipe, tmp_path: Path):
+    path = write_recipe()
+    # Long enough to be killed in the middle, with a training checkpoint behind it: one is made every 20 seconds.
+    longer = ("--set", "stages.finetune.max_steps=2500", "--until", "finetune")
+    command = [sys.executable, "-m", "compressor", "run", path.name, *longer]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    store = tmp_path / "artifacts" / ".store"
+    deadline = time.monotonic() + 120
+    while not list(store.glob(".work/*/checkpoint-*/trainer_state.json")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert "resume" in compress("plan", path.name, *longer[:2], cwd=tmp_path).stdout.splitlines()[0]
+
+    result = compress("run", path.name, *longer, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    details = stage(report_of(tmp_path), "finetune")["details"]
+    assert details["steps"] == 2500
+    assert details["resumed_from_step"] > 0
+    assert not list(store.glob(".work/*/*")), "the training checkpoints are gone once the stage is done"
+
+
+def test_interrupt_says_so_and_leaves_nothing_half_written(write_recipe: WriteRecipe, tmp_path: Path):
+    path = write_recipe()
+    command = [sys.executable, "-m", "compressor", "run", path.name, "--set", "stages.0.max_steps=100000"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "artifacts" / "tiny" / "run.log"
+    while not log.exists() or "finetune: training" not in log.read_text():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped; the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "artifacts" / "tiny" / "model").exists()
+    assert not list((tmp_path / "artifacts" / ".store" / ".partial").glob("*"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage(write_recipe: WriteRecipe, tmp_path: Path):
+    path = write_recipe()
+    result = compress("run", path.name, "--set", "stages.0.learning_rate=1e30", cwd=tmp_path)
+    assert result.returncode == 3
+    assert "the loss is" in result.stderr and "lower learning_rate" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert compress("run", path.name, "--until", "finetune", cwd=tmp_path).returncode == 0, "a failure is not stored"
+
+
+def test_a_fine_tuned_checkpoint_is_its_own_teacher(write_recipe: WriteRecipe, classifier: Path, tmp_path: Path):
+    recipe = yaml.safe_load(write_recipe().read_text())
+    path = write_recipe(model=str(classifier), stages=[{**recipe["stages"][2], "gates": {}}, recipe["stages"][3]])
+    result = compress("run", path.name, "--allow-inconclusive", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = report_of(tmp_path)
+    assert [entry["name"] for entry in report["stages"]] == ["baseline", "quantize", "export"]
+
+
+def test_sentence_pairs_and_torchscript_as_the_measured_runtime(write_recipe: WriteRecipe, tmp_path: Path):
+    rows = [(text, other, label) for (text, label), (other, _) in zip(sentences(300, 4), sentences(300, 5), strict=True)]
+    lines = [json.dumps({"premise": a, "hypothesis": b, "gold": label == "positive"}) for a, b, label in rows]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines) + "\n")
+    recipe = yaml.safe_load(write_recipe().read_text())
+    distill = {**recipe["stages"][1], "architecture": "bert", "gates": {}}
+    path = write_recipe(
+        data={"train": "pairs.jsonl", "text": "premise", "text_pair": "hypothesis", "label": "gold"},
+        measure={"runtime": "torchscript", "sequence_length": 16, "runs": 60},
+        stages=[{**recipe["stages"][0], "gates": {}}, distill, {"stage": "export", "targets": ["torchscript"]}],
+    )
+    result = compress("run", path.name, "--allow-inconclusive", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = report_of(tmp_path)
+    assert stage(report, "export")["measurements"]["parity_label_agreement"]["value"] == 1
+    config = json.loads((tmp_path / "artifacts" / "tiny" / "model" / "config.json").read_text())
+    assert config["id2label"] == {"0": "false", "1": "true"}
