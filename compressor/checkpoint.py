@@ -190,7 +190,9 @@ def load_model(path: Path, **config: Any) -> PreTrainedModel:
 
 def input_names(family: str) -> tuple[str, ...]:
     """Names of a model's inputs, in the order that traced formats take them."""
-    return ("input_ids", "attention_mask") if family == "distilbert" else ("input_ids", "attention_mask", "token_type_ids")
+    return (
+        ("input_ids", "attention_mask") if family == "distilbert" else ("input_ids", "attention_mask", "token_type_ids")
+    )
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:

@@ -147,12 +147,12 @@ class Timings:
         """This quantile divided by the reference's, by bootstrap over the rounds."""
         return self._paired(reference, confidence, lambda mine, theirs: mine / theirs)
 
-    def _paired(
-        self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats]
-    ) -> Estimate:
+    def _paired(self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats]) -> Estimate:
         assert isinstance(reference, Timings)
         assert reference.n == self.n, "timings of one round belong together"
-        value = float(combine(np.array(_quantile(self.samples, self.quantile)), np.array(reference.estimate(0.5).value)))
+        value = float(
+            combine(np.array(_quantile(self.samples, self.quantile)), np.array(reference.estimate(0.5).value))
+        )
         own, other = self.estimate(confidence), reference.estimate(confidence)
         if None in (own.low, own.high, other.low, other.high):
             return Estimate(value, None, None)
@@ -206,9 +206,7 @@ class Rows:
         """This divided by the reference, by paired bootstrap."""
         return self._paired(reference, confidence, lambda mine, theirs: mine / theirs)
 
-    def _paired(
-        self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats]
-    ) -> Estimate:
+    def _paired(self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats]) -> Estimate:
         assert isinstance(reference, Rows)
         assert reference.n == self.n, "paired rows are the same rows"
         width = self.statistics.shape[1]

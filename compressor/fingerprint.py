@@ -63,7 +63,7 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _direct_imports(module: str) -> frozenset[str]:
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

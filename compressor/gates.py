@@ -44,9 +44,7 @@ class GateResult:
     verdict: Verdict
 
 
-def judge(
-    metric: str, gate: Gate, evidence: Evidence, references: Mapping[str, Evidence]
-) -> list[GateResult]:
+def judge(metric: str, gate: Gate, evidence: Evidence, references: Mapping[str, Evidence]) -> list[GateResult]:
     """Judges every rule of a gate.
 
     Args:

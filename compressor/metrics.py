@@ -63,6 +63,8 @@ METRICS: dict[str, Metric] = {
         Metric("peak_rss_bytes", "bytes", "cost", "peak resident memory of a fresh process that runs the model"),
         Metric("quantized_coverage", "", "coverage", "share of weight matrices that run as integers"),
         Metric("parity_label_agreement", "", "parity", "share of rows where every exported format gives torch's label"),
-        Metric("parity_max_abs_diff", "", "parity", "largest difference of a logit between an exported format and torch"),
+        Metric(
+            "parity_max_abs_diff", "", "parity", "largest difference of a logit between an exported format and torch"
+        ),
     )
 }

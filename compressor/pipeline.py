@@ -73,9 +73,7 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
         if result.report.verdict == "fail":
             break
     not_run = [step.name for step in steps[len(reports) - 1 :]]
-    report = Report(
-        plan.resolved.recipe.name, round(time.monotonic() - start, 2), environment(), reports, not_run
-    )
+    report = Report(plan.resolved.recipe.name, round(time.monotonic() - start, 2), environment(), reports, not_run)
     folder.mkdir(parents=True, exist_ok=True)
     assert last is not None, "a recipe has at least one stage"
     publish.model(report, last.path, folder)
@@ -123,7 +121,9 @@ class _Runner:
         self.progress = progress
         self.recipe = plan.resolved.recipe
         self.task = tasks.get(self.recipe.task)
-        self.task_code = code_digest(f"compressor.tasks.{self.recipe.task.replace('-', '_')}", "compressor.measure.rows")
+        self.task_code = code_digest(
+            f"compressor.tasks.{self.recipe.task.replace('-', '_')}", "compressor.measure.rows"
+        )
         assert plan.model is not None, "a run has its model"
         self.source = plan.model
         self.data = self._prepare_data()
@@ -296,9 +296,7 @@ class _Runner:
             encoded = self.task.encode(rows, tokenizer, length, self.label_ids)
             names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in encoded.column_names]
             columns = zip(*(encoded[name] for name in names), strict=True)
-            tokens = TokenRows.of(
-                [dict(zip(names, row, strict=True)) for row in columns], tokenizer.pad_token_id or 0
-            )
+            tokens = TokenRows.of([dict(zip(names, row, strict=True)) for row in columns], tokenizer.pad_token_id or 0)
             tokens.save(output / "rows.npz")
             np.save(output / "references.npy", np.asarray(encoded["labels"], dtype=np.int64))
             return {"rows": len(tokens)}

@@ -125,9 +125,7 @@ def make(resolved: Resolved, download: bool) -> Plan:
         steps.append(Step(name, spec, inputs, key, measured))
         parent = key
     baseline_measure = {**measure, "checkpoint": baseline_key, "baseline": baseline_key, "previous": baseline_key}
-    return Plan(
-        resolved, model, source_key, data_inputs, data_key, baseline_key, baseline_measure, steps
-    )
+    return Plan(resolved, model, source_key, data_inputs, data_key, baseline_key, baseline_measure, steps)
 
 
 def _check_downloaded(resolved: Resolved, model: Path) -> None:

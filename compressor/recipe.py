@@ -258,7 +258,7 @@ class Recipe(Spec):
     task: Literal["text-classification"]
     """What the model does."""
     model: str
-    """BERT or DistilBERT checkpoint: a folder (relative to the recipe), `package:PKG/path`, or a hub id, `@revision`."""
+    """BERT or DistilBERT checkpoint: a folder (relative to the recipe), `package:PKG/path`, or a hub id[@revision]."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seeds sampling, new weights, dropout and the order of the rows."""
     data: DataSpec

@@ -112,7 +112,7 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError([Problem(str(path), f"cannot be read: {error}")]) from None
     try:
-        data = yaml.load(text, _Loader)  # noqa: S506 -- derived from SafeLoader
+        data = yaml.load(text, _Loader)
         node = yaml.compose(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -150,7 +150,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if not equals or not keys:
         raise RecipeError([Problem(f"--set {override}", "not of the form path=value", "e.g. --set seed=1")])
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506 -- derived from SafeLoader
+        value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise RecipeError([Problem(f"--set {override}", f"the value is not valid YAML: {error}")]) from None
     target: Any = data

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from compressor.recipe import QUALITY_METRICS, Recipe
 from compressor.metrics import METRICS, RULES
+from compressor.recipe import QUALITY_METRICS, Recipe
 
 
 def json_schema() -> str:

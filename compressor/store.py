@@ -1,9 +1,9 @@
 """Artifacts by key: atomic, resumable, safe to delete, safe to share between processes.
 
-    .store/<key>/files/…      what a build left
-    .store/<key>/entry.json   what the key was made of, what the build reported; written last, so it marks completion
-    .store/.partial/<key>/    a build under way; of no worth after a kill
-    .store/.work/<key>/       training checkpoints of a build under way; a later build of the same key goes on from them
+.store/<key>/files/…      what a build left
+.store/<key>/entry.json   what the key was made of, what the build reported; written last, so it marks completion
+.store/.partial/<key>/    a build under way; of no worth after a kill
+.store/.work/<key>/       training checkpoints of a build under way; a later build of the same key goes on from them
 """
 
 from __future__ import annotations

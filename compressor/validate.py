@@ -75,9 +75,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     train = collector.find(("data", "train"), lambda: sources.rows(recipe.data.train, folder, "data.train"))
     validation = None
     if (held_out := recipe.data.validation) is not None:
-        validation = collector.find(
-            ("data", "validation"), lambda: sources.rows(held_out, folder, "data.validation")
-        )
+        validation = collector.find(("data", "validation"), lambda: sources.rows(held_out, folder, "data.validation"))
     _check_columns(collector, train, validation)
     incoming = None
     if isinstance(model, Path):
@@ -172,7 +170,9 @@ def _check_gates(collector: _Collector) -> None:
         for name, gate in stage.gates.items():
             place = ("stages", index, "gates", name)
             if name not in allowed:
-                what = f"unknown metric {name!r}" if name not in METRICS else f"{name!r} is not measured in {recipe.task}"
+                what = (
+                    f"unknown metric {name!r}" if name not in METRICS else f"{name!r} is not measured in {recipe.task}"
+                )
                 collector.add(place, what, suggest(name, allowed))
                 continue
             metric = METRICS[name]

@@ -62,7 +62,14 @@ def test_run_passes_and_reports_every_stage(finished):
     assert [entry["name"] for entry in report["stages"]] == ["baseline", "finetune", "distill", "quantize", "export"]
     assert report["stages"][0]["stage"] == "baseline"
     for entry in report["stages"]:
-        for metric in ("accuracy", "latency_p50_ms", "latency_p95_ms", "size_bytes", "num_parameters", "peak_rss_bytes"):
+        for metric in (
+            "accuracy",
+            "latency_p50_ms",
+            "latency_p95_ms",
+            "size_bytes",
+            "num_parameters",
+            "peak_rss_bytes",
+        ):
             measured = entry["measurements"][metric]
             assert measured["low"] <= measured["value"] <= measured["high"], (entry["name"], metric)
         assert not entry["from_cache"] or entry["name"] == "finetune"
@@ -232,7 +239,9 @@ def test_a_fine_tuned_checkpoint_is_its_own_teacher(write_recipe: WriteRecipe, c
 
 
 def test_sentence_pairs_and_torchscript_as_the_measured_runtime(write_recipe: WriteRecipe, tmp_path: Path):
-    rows = [(text, other, label) for (text, label), (other, _) in zip(sentences(300, 4), sentences(300, 5), strict=True)]
+    rows = [
+        (text, other, label) for (text, label), (other, _) in zip(sentences(300, 4), sentences(300, 5), strict=True)
+    ]
     lines = [json.dumps({"premise": a, "hypothesis": b, "gold": label == "positive"}) for a, b, label in rows]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines) + "\n")
     recipe = yaml.safe_load(write_recipe().read_text())

@@ -100,7 +100,7 @@ def test_a_killed_build_keeps_its_work_and_frees_its_lock(tmp_path: Path):
 
 def _counting_build(root: Path, log: str) -> None:
     def build(output: Path, work: Path) -> dict[str, int]:
-        with open(log, "a") as file:
+        with Path(log).open("a") as file:
             file.write("built\n")
         time.sleep(0.2)
         return {}

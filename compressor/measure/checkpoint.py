@@ -68,10 +68,10 @@ def measure(
     """
     checkpoint = Checkpoint(subject.folder)
     tokens = TokenRows.load(rows)
-    job = {"runtime": spec.runtime, "path": str(subject.file), "threads": spec.threads, "rows": str(rows)}
+    job = {"runtime": spec.runtime, "path": str(subject.file), "threads": spec.threads}
     with progress.step(f"{subject.name}: scoring {len(tokens)} rows", len(tokens)) as step:
-        batches = in_order(len(tokens), spec.batch_size)
-        logits = process.run({**job, "kind": "predict", "batches": batches, "workers": _cores()}, step)["logits"]
+        sets = [{"name": "rows", "rows": str(rows), "batches": in_order(len(tokens), spec.batch_size)}]
+        logits = process.run({**job, "kind": "predict", "sets": sets, "workers": _cores()}, step)["rows"]
     np.save(output / "logits.npy", logits)
 
     call = {
@@ -80,10 +80,11 @@ def measure(
         "sequence_length": spec.sequence_length,
         "vocab_size": int(checkpoint.config["vocab_size"]),
     }
-    files = [{"name": name, "runtime": spec.runtime, "path": str(path)} for name, path in references.items()]
-    files.append({"name": "self", "runtime": spec.runtime, "path": str(subject.file)})
+    files = [{"name": name, "path": str(path)} for name, path in {**references, "self": subject.file}.items()]
     with progress.step(f"{subject.name}: timing {spec.runs} runs", spec.runs) as step:
-        samples = process.run({"kind": "latency", "files": files, "runs": spec.runs, **call}, step)
+        samples: dict[str, Any] = process.run(
+            {**job, **call, "kind": "latency", "files": files, "runs": spec.runs}, step
+        )
     np.savez(output / "latency.npz", **samples)
 
     with progress.step(f"{subject.name}: memory", _MEMORY_PROCESSES) as step:
@@ -110,46 +111,30 @@ def measure(
 def _parity(
     subject: Subject, formats: Mapping[str, Path], tokens: TokenRows, rows: Path, output: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Holds every float format against torch, on the validation rows and on the edges."""
+    """Holds every float format against torch: labels on the validation rows, logits on those and on the edges."""
     checkpoint = Checkpoint(subject.folder)
-    edges = edge_cases(
-        checkpoint.max_position_embeddings, int(checkpoint.config["vocab_size"]), tokens.pad_token_id
-    )
+    edges = edge_cases(checkpoint.max_position_embeddings, int(checkpoint.config["vocab_size"]), tokens.pad_token_id)
     edges_file = output / "edges.npz"
     edges.save(edges_file)
-    alone, together = [[index] for index in range(len(edges))], by_length(edges.lengths, 4 * int(edges.lengths.max()))
-    runs = [
-        (rows, by_length(tokens.lengths, _PARITY_TOKENS)),
-        (edges_file, alone),
-        (edges_file, together),
-    ]
-    answers: dict[str, list[NDArray[np.float32]]] = {}
+    batches = {
+        "rows": (rows, by_length(tokens.lengths, _PARITY_TOKENS)),
+        "alone": (edges_file, [[index] for index in range(len(edges))]),
+        "together": (edges_file, by_length(edges.lengths, 4 * int(edges.lengths.max()))),
+    }
+    sets = [{"name": name, "rows": str(file), "batches": listed} for name, (file, listed) in batches.items()]
+    answers: dict[str, dict[str, NDArray[np.float32]]] = {}
     for runtime, path in {"torch": subject.folder, **formats}.items():
+        job = {"kind": "predict", "runtime": runtime, "path": str(path), "sets": sets}
         with progress.step(f"{subject.name}: parity, {runtime}", len(tokens)) as step:
-            answers[runtime] = [
-                process.run(
-                    {
-                        "kind": "predict",
-                        "runtime": runtime,
-                        "path": str(path),
-                        "threads": _cores(),
-                        "workers": _cores(),
-                        "rows": str(file),
-                        "batches": batches,
-                    },
-                    step,
-                )["logits"]
-                for file, batches in runs
-            ]
+            answers[runtime] = process.run({**job, "threads": _cores(), "workers": _cores()}, step)
     edges_file.unlink()
     reference = answers.pop("torch")
     by_format = {
-        name: {
-            "label_agreement": _agreement(given[0], reference[0]),
-            "edge_label_agreement": _agreement(np.concatenate(given[1:]), np.concatenate(reference[1:])),
-            "max_abs_diff": max(float(np.abs(a - b).max()) for a, b in zip(given, reference, strict=True)),
+        runtime: {
+            "label_agreement": _agreement(given["rows"], reference["rows"]),
+            "max_abs_diff": max(float(np.abs(given[name] - reference[name]).max()) for name in batches),
         }
-        for name, given in answers.items()
+        for runtime, given in answers.items()
     }
     return {"rows": len(tokens), "edges": len(edges), "formats": by_format}
 
@@ -198,7 +183,9 @@ def evidence(
     if parity := facts.get("parity"):
         formats: Sequence[Mapping[str, float]] = list(parity["formats"].values())
         # A fixed set of rows is compared, not sampled from: the share is exact.
-        agreement = min(min(entry["label_agreement"], entry["edge_label_agreement"]) for entry in formats)
-        found["parity_label_agreement"] = Exact(agreement, n=int(parity["rows"]) + int(parity["edges"]))
-        found["parity_max_abs_diff"] = Exact(max(entry["max_abs_diff"] for entry in formats), n=int(parity["rows"]))
+        agreement = min(entry["label_agreement"] for entry in formats)
+        found["parity_label_agreement"] = Exact(agreement, n=int(parity["rows"]))
+        found["parity_max_abs_diff"] = Exact(
+            max(entry["max_abs_diff"] for entry in formats), n=int(parity["rows"]) + int(parity["edges"])
+        )
     return found

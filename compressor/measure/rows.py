@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,8 @@ class TokenRows:
 
     def save(self, path: Path) -> None:
         """Writes an .npz file."""
-        np.savez(path, starts=self.starts, pad_token_id=np.array(self.pad_token_id), **self.tokens)
+        arrays: dict[str, Any] = {"starts": self.starts, "pad_token_id": np.array(self.pad_token_id), **self.tokens}
+        np.savez(path, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> TokenRows:
@@ -105,7 +107,15 @@ def edge_cases(max_length: int, vocab_size: int, pad_token_id: int) -> TokenRows
     """
     random = np.random.default_rng(0)
     middle = max(4, min(24, max_length))
-    shapes = {"one": 1, "two": 2, "middle": middle, "left": middle, "interior": middle, "pair": middle, "max": max_length}
+    shapes = {
+        "one": 1,
+        "two": 2,
+        "middle": middle,
+        "left": middle,
+        "interior": middle,
+        "pair": middle,
+        "max": max_length,
+    }
     rows: list[dict[str, Sequence[int]]] = []
     for kind, length in shapes.items():
         length = min(length, max_length)
@@ -119,7 +129,5 @@ def edge_cases(max_length: int, vocab_size: int, pad_token_id: int) -> TokenRows
         if kind == "pair":
             types[length // 2 :] = 1
         ids[mask == 0] = pad_token_id
-        rows.append(
-            {"input_ids": ids.tolist(), "attention_mask": mask.tolist(), "token_type_ids": types.tolist()}
-        )
+        rows.append({"input_ids": ids.tolist(), "attention_mask": mask.tolist(), "token_type_ids": types.tolist()})
     return TokenRows.of(rows, pad_token_id)

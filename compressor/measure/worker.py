@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,35 @@ _WARM_UP_S = 1.0
 
 
 def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Logits of every row, in order, computed in the batches that the job lists."""
+    """Logits of every row of several sets of rows, in the rows' order, computed in the batches that each set lists."""
     session = _session(job["runtime"], job["path"], 1 if job["workers"] > 1 else job["threads"])
-    rows, batches = TokenRows.load(Path(job["rows"])), job["batches"]
     workers = job["workers"] if session.concurrent else 1
-    answers: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
-    done = 0
+    total = sum(len(batch) for entry in job["sets"] for batch in entry["batches"])
+    results, done = {}, 0
     with ThreadPoolExecutor(workers) as pool:
-        for batch, logits in zip(batches, pool.map(lambda b: session.predict(rows.batch(b)), batches), strict=True):
-            for index, row in zip(batch, logits, strict=True):
-                answers[index] = row
-            done += len(batch)
-            _tell(done, len(rows))
-    return {"logits": np.stack(answers)}
+        for entry in job["sets"]:
+            rows, batches = TokenRows.load(Path(entry["rows"])), entry["batches"]
+            answers: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
+            for batch, logits in zip(batches, pool.map(partial(_answer, session, rows), batches), strict=True):
+                for index, row in zip(batch, logits, strict=True):
+                    answers[index] = row
+                done += len(batch)
+                _tell(done, total)
+            results[entry["name"]] = np.stack(answers)
+    return results
+
+
+def _answer(session: Session, rows: TokenRows, batch: list[int]) -> NDArray[np.float32]:
+    return session.predict(rows.batch(batch))
 
 
 def latency(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Milliseconds per call of several files, timed in turn: in each round every file once, in alternating order."""
-    names: list[str] = [entry["name"] for entry in job["files"]]
-    sessions = {entry["name"]: _session(entry["runtime"], entry["path"], job["threads"]) for entry in job["files"]}
+    """Milliseconds per call of several files, timed in turn: in each round every file once, in alternating order.
+
+    A file that goes by several names is timed once.
+    """
+    paths = {entry["name"]: entry["path"] for entry in job["files"]}
+    sessions = {path: _session(job["runtime"], path, job["threads"]) for path in dict.fromkeys(paths.values())}
     inputs = _full_batch(job)
     for session in sessions.values():
         start = time.perf_counter()
@@ -51,15 +62,15 @@ def latency(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
             session.predict(inputs)
             if call and time.perf_counter() - start > _WARM_UP_S:
                 break
-    samples: dict[str, list[float]] = {name: [] for name in names}
+    samples: dict[str, list[float]] = {path: [] for path in sessions}
     for run in range(job["runs"]):
-        for name in names if run % 2 == 0 else reversed(names):
-            session = sessions[name]
+        for path in sessions if run % 2 == 0 else reversed(sessions):
+            session = sessions[path]
             start = time.perf_counter()
             session.predict(inputs)
-            samples[name].append((time.perf_counter() - start) * 1e3)
+            samples[path].append((time.perf_counter() - start) * 1e3)
         _tell(run + 1, job["runs"])
-    return {name: np.array(values) for name, values in samples.items()}
+    return {name: np.array(samples[path]) for name, path in paths.items()}
 
 
 def memory(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
@@ -102,7 +113,7 @@ def _tell(done: int, total: int) -> None:
 def main() -> None:
     """Does the job in the file that the first argument names."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    result = {"predict": predict, "latency": latency, "memory": memory}[job["kind"]](job)
+    result: dict[str, Any] = {"predict": predict, "latency": latency, "memory": memory}[job["kind"]](job)
     np.savez(job["output"], **result)
 
 

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 SIGNS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
 _COLOURS = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 _RULE_SIGNS = {"min": "≥", "min_retention": "≥", "min_speedup": "≥", "max": "≤", "max_drop": "≤", "max_ratio": "≤"}
-_RULE_WORDS = {"max_drop": "drop of", "min_retention": "retention of", "min_speedup": "speed-up of", "max_ratio": "ratio of"}
+_RULE_WORDS = {
+    "max_drop": "drop of",
+    "min_retention": "retention of",
+    "min_speedup": "speed-up of",
+    "max_ratio": "ratio of",
+}
 
 HEADER = ["stage", "verdict", "{quality}", "p50 ms", "speed-up", "p95 ms", "MB", "parameters", "peak MB", "int", "time"]
 

@@ -27,8 +27,8 @@ def export(source: Path, path: Path) -> None:
 
     Args:
         source: Checkpoint folder.
-        path: The .onnx file. Inputs `input_ids`, `attention_mask`, `token_type_ids` if the model has token types; output
-            `logits`.
+        path: The .onnx file. Its inputs are `input_ids`, `attention_mask` and, where the model has token types,
+            `token_type_ids`; its output is `logits`.
     """
     import onnx
     import torch
@@ -136,9 +136,7 @@ _MATRIX_OPERATORS = frozenset(
         "MatMulNBits",
     }
 )  # fmt: skip
-_TABLE_OPERATORS = frozenset(
-    {"Gather", "GatherBlockQuantized", "EmbedLayerNormalization", "QEmbedLayerNormalization"}
-)
+_TABLE_OPERATORS = frozenset({"Gather", "GatherBlockQuantized", "EmbedLayerNormalization", "QEmbedLayerNormalization"})
 
 
 def quantized_coverage(path: Path) -> float:
@@ -181,7 +179,7 @@ def _weight_uses(model: onnx.ModelProto) -> list[bool]:
                 weights[node.output[0]] = False
             elif node.op_type in ("Transpose", "Cast", "Reshape"):
                 weights[node.output[0]] = weights[node.input[0]]
-    uses = []
+    uses: list[bool] = []
     for node in model.graph.node:
         if node.op_type in _MATRIX_OPERATORS | _TABLE_OPERATORS:
             uses.extend(weights[name] for name in node.input if name in weights)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -57,8 +58,8 @@ def compute_first_token_only(model: onnx.ModelProto) -> None:
     # For each tensor, who reads only its first entry, and along which axis: (node, index of the input, axis).
     readers: dict[str, list[tuple[onnx.NodeProto, int, int]]] = defaultdict(list)
     for node in graph.node:
-        index = constants.get(node.input[1]) if node.op_type == "Gather" else None
-        if index is not None and index.shape == () and index == 0 and _attribute(node, "axis", 0) == 1:
+        place = constants.get(node.input[1]) if node.op_type == "Gather" else None
+        if place is not None and place.shape == () and place == 0 and _attribute(node, "axis", 0) == 1:
             readers[node.input[0]].append((node, 0, 1))
     nodes: list[onnx.NodeProto] = []  # the new order, last first
     for node in reversed(graph.node):
@@ -117,9 +118,7 @@ def _sources(
     return None
 
 
-def _slices(
-    graph: onnx.GraphProto, wanted: list[tuple[onnx.NodeProto, int, int]]
-) -> Iterator[onnx.NodeProto]:
+def _slices(graph: onnx.GraphProto, wanted: list[tuple[onnx.NodeProto, int, int]]) -> Iterator[onnx.NodeProto]:
     """Nodes that cut a tensor to its first entry for those who read only that."""
     made: dict[tuple[str, int], str] = {}
     for reader, index, axis in wanted:
@@ -152,15 +151,15 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
     """Shapes of all tensors that are not constants; None for a free size."""
     inferred = shape_inference.infer_shapes(model).graph
     return {
-        value.name: [size.dim_value if size.HasField("dim_value") else None for size in value.type.tensor_type.shape.dim]
+        value.name: [
+            size.dim_value if size.HasField("dim_value") else None for size in value.type.tensor_type.shape.dim
+        ]
         for value in [*inferred.value_info, *inferred.input, *inferred.output]
         if value.type.tensor_type.HasField("shape")
     }
 
 
-def _size_index(
-    name: str, producers: dict[str, onnx.NodeProto], constants: dict[str, Array]
-) -> int | None:
+def _size_index(name: str, producers: dict[str, onnx.NodeProto], constants: dict[str, Array]) -> int | None:
     """Which size of a tensor a 1-element tensor holds: `Unsqueeze(Gather(Shape(x), index))`."""
     unsqueeze = producers.get(name)
     gather = producers.get(unsqueeze.input[0]) if unsqueeze and unsqueeze.op_type == "Unsqueeze" else None
@@ -170,7 +169,7 @@ def _size_index(
     return int(index) if shape is not None and shape.op_type == "Shape" and index is not None else None
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: object) -> object:
+def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
 
 

@@ -29,6 +29,7 @@ _BERT_TO_DISTILBERT = {
     "output.LayerNorm": "output_layer_norm",
 }
 
+
 def chosen_layers(total: int, count: int | None, layers: Sequence[int] | str) -> list[int]:
     """Which of a model's layers a student starts from.
 
@@ -128,7 +129,8 @@ def _as_distilbert(state: State) -> State:
     first_type = state[f"{embeddings}token_type_embeddings.weight"][0]
     new: State = {
         "distilbert.embeddings.word_embeddings.weight": state[f"{embeddings}word_embeddings.weight"],
-        "distilbert.embeddings.position_embeddings.weight": state[f"{embeddings}position_embeddings.weight"] + first_type,
+        "distilbert.embeddings.position_embeddings.weight": state[f"{embeddings}position_embeddings.weight"]
+        + first_type,
     }
     for kind in ("weight", "bias"):
         new[f"distilbert.embeddings.LayerNorm.{kind}"] = state[f"{embeddings}LayerNorm.{kind}"]

@@ -41,12 +41,12 @@ def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, in
         return {label: int(label) for label in labels}
     unknown = ", ".join(repr(label) for label in labels if label not in head)
     what = f"the checkpoint's head has the labels {', '.join(map(repr, head))}; the data also has {unknown}"
-    raise RecipeError([Problem("data.label", what, "map the data's labels, or make a new head with `- stage: finetune`")])
+    raise RecipeError(
+        [Problem("data.label", what, "map the data's labels, or make a new head with `- stage: finetune`")]
+    )
 
 
-def encode(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label_ids: Mapping[str, int]
-) -> Dataset:
+def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label_ids: Mapping[str, int]) -> Dataset:
     """Tokenizes rows.
 
     Args:
