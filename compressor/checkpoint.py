@@ -185,7 +185,7 @@ def load_model(path: Path, **config: Any) -> PreTrainedModel:
         shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
         what = f"{path / WEIGHTS} lacks weights that its config.json calls for: {shown}"
         raise RecipeError([Problem("model", what, "the file and the config are not of one model; save it again")])
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def input_names(family: str) -> tuple[str, ...]:
@@ -199,7 +199,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """Loads the checkpoint's tokenizer: no remote code, no network."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)  # type: ignore[no-any-return]
+    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
 
 
 def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]  # PyYAML's own stub gap
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, list | dict):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a plain value", key_node.start_mark)
             if key in seen:
@@ -256,7 +256,8 @@ def path_text(location: Location, stages: Any = ()) -> str:
     for position, key in enumerate(location):
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
         if position == 1 and location[0] == "stages" and isinstance(key, int) and key < len(stages):
-            kind = stages[key].get("stage") if isinstance(stages[key], dict) else stages[key].kind
+            stage = stages[key]
+            kind = stage.get("stage") if isinstance(stage, dict) else getattr(stage, "kind", None)
             text += f" ({kind})" if kind else ""
     return text
 

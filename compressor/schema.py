@@ -8,6 +8,14 @@ from typing import Any
 from compressor.metrics import METRICS, RULES
 from compressor.recipe import QUALITY_METRICS, Recipe
 
+_LINKS = {
+    "DataSpec": "[mapping](#data)",
+    "HubDataset": "[mapping](#a-data-set-on-the-hub)",
+    "MeasureSpec": "[mapping](#measure)",
+    "Gate": "[gate](#a-gate)",
+}
+"""Where the reference explains a type."""
+
 
 def json_schema() -> str:
     """JSON Schema of a recipe."""
@@ -64,9 +72,11 @@ def _type(field: dict[str, Any]) -> str:
         kinds = [_type(entry) for entry in field["anyOf"] if entry.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "$ref" in field:
-        return f"[{field['$ref'].rpartition('/')[2]}]"
+        return _LINKS[field["$ref"].rpartition("/")[2]]
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = " ".join(f"{sign} {field[key]}" for key, sign in bounds.items() if key in field)
+    if isinstance(values := field.get("additionalProperties"), dict):
+        return f"mapping of names to {_type(values)}s" if "$ref" in values else "mapping"
     kind = {"integer": "int", "number": "float", "string": "text", "boolean": "true/false", "object": "mapping"}.get(
         field.get("type", ""), field.get("type", "any")
     )

@@ -108,7 +108,9 @@ def test_accumulated_gradients_are_those_of_the_large_batch(classifier: Path, tm
         run(model, tmp_path / name, data=rows(16), schedule=plan)
         states.append(model.state_dict())
     for name in states[0]:
-        assert torch.allclose(states[0][name], states[1][name], atol=2e-5), name
+        # A key's bias has no gradient (softmax does not see it), only rounding, which Adam blows up.
+        if not name.endswith("key.bias"):
+            assert torch.allclose(states[0][name], states[1][name], atol=2e-5), name
 
 
 def test_padding_is_small_because_batches_hold_rows_of_like_length(classifier: Path, tmp_path: Path):

@@ -51,7 +51,7 @@ def dataset_commit(dataset: HubDataset, online: bool) -> str | None:
     from huggingface_hub import HfApi
 
     try:
-        return HfApi().dataset_info(dataset.hub, revision=dataset.revision).sha
+        return str(HfApi().dataset_info(dataset.hub, revision=dataset.revision).sha)
     except Exception as error:
         raise CompressError(_reason("data set", dataset.hub, error)) from error
 

@@ -196,7 +196,7 @@ def _labels(train: Dataset, validation: Dataset) -> list[str]:
     if unseen := sorted(set(held_out) - set(counts)):
         what = f"the validation rows have labels that the training rows lack: {', '.join(map(repr, unseen[:5]))}"
         found.append(Problem("data.label", what, f"the training rows have {', '.join(labels[:10])}"))
-    if len(labels) > max(100, len(train) // 2):
+    if len(labels) > max(100, len(train) // 4):
         what = f"{len(labels)} labels in {len(train)} training rows"
         found.append(Problem("data.label", what, "is this the label column? It looks like text or an id"))
     if found:

@@ -27,7 +27,7 @@ def export(source: Path, path: Path) -> None:
 
     module = tracing.load(source, "sdpa")
     with torch.inference_mode():
-        traced = torch.jit.trace(module, tracing.example_inputs(module), strict=False, check_trace=False)
+        traced = torch.jit.trace(module, tracing.example_inputs(module), strict=False, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit is untyped
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.jit.save(traced, str(path), _extra_files={_NAMES: "\n".join(module.input_names)})
 
@@ -48,7 +48,7 @@ class Session:
         torch.set_num_threads(threads)
         extra = {_NAMES: ""}
         self._torch = torch
-        self._module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)
+        self._module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]  # torch.jit is untyped
         names = extra[_NAMES]
         self._names = (names.decode() if isinstance(names, bytes) else names).split("\n")
 

@@ -81,7 +81,7 @@ def shallower(model: PreTrainedModel, layers: Sequence[int], architecture: str) 
 
     student = AutoModelForSequenceClassification.from_config(config)
     student.load_state_dict(state)
-    return student  # type: ignore[no-any-return]
+    return student
 
 
 def _keep_layers(state: State, layers: Sequence[int]) -> State:
@@ -101,7 +101,7 @@ def _distilbert_config(config: PreTrainedModel, layers: int) -> PreTrainedModel:
     from transformers import DistilBertConfig
 
     classifier_dropout = getattr(config, "classifier_dropout", None)
-    return DistilBertConfig(  # type: ignore[no-any-return]
+    return DistilBertConfig(
         vocab_size=config.vocab_size,
         max_position_embeddings=config.max_position_embeddings,
         n_layers=layers,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from compressor.checkpoint import input_names
 from compressor.errors import StageError
@@ -91,7 +92,6 @@ def train(
         bf16=schedule.precision == "bf16",
         fp16=schedule.precision == "fp16",
         seed=seed,
-        train_sampling_strategy="group_by_length",  # padding falls from about half of the tokens to a few percent
         logging_steps=max(1, total // 40),
         save_strategy="no",  # _Keeper saves by the clock
         save_total_limit=1,
@@ -138,6 +138,30 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
                 f"lower learning_rate (now {rate:g}), raise warmup_ratio, or use precision: fp32"
             )
         return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> _ByLength:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        return _ByLength(self.args.train_batch_size * self.args.gradient_accumulation_steps, rows, self.args.seed)
+
+
+class _ByLength(LengthGroupedSampler):  # type: ignore[misc]  # transformers is untyped here
+    """Rows of like length in one batch: padding falls from about half of the tokens to a few percent.
+
+    The order depends on the seed and the epoch alone, so that training that was stopped goes on with the rows it had
+    not seen; the library's own takes it from whatever state the generator is in.
+    """
+
+    def __init__(self, batch_size: int, rows: Dataset, seed: int) -> None:
+        super().__init__(batch_size, lengths=list(rows["length"]))
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        return super().__iter__()  # type: ignore[no-any-return]
 
 
 class _Collator:
