@@ -205,9 +205,16 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Writes a checkpoint as transformers does, so that `AutoModel…` and `AutoTokenizer` read it.
 
-    The tokenizer is told which inputs the model takes: `model(**tokenizer(text))` must work for whoever loads both.
+    The tokenizer is told which inputs the model takes: `model(**tokenizer(text))` must work for whoever loads both, and
+    so must feeding an ONNX graph. Its length limit goes into tokenizer.json too, for apps that read only that file.
     """
     names = set(input_names(model.config.model_type))
     tokenizer.model_input_names = [name for name in _TOKENIZER_INPUTS if name in names]
+    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved
+    for how_it_was_loaded in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.enable_truncation(int(min(tokenizer.model_max_length, model.config.max_position_embeddings)))
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

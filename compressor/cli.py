@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -119,20 +119,23 @@ def _run(
     from compressor import progress
 
     uses_hub = _set_environment(resolved)
-    console = Console(file=progress.stream(sys.stderr), stderr=True)
-    out = Console(file=progress.stream(sys.stdout), width=None if sys.stdout.isatty() else 160)
-    signal.signal(signal.SIGTERM, _interrupt)
-    log = folder / "run.log"
+    rank = int(os.environ.get("RANK", "0"))  # set by torchrun and accelerate; rank 0 does all that is not training
+    console = Console(file=progress.stream(sys.stderr), stderr=True, quiet=rank > 0)
+    out = Console(file=progress.stream(sys.stdout), width=None if sys.stdout.isatty() else 160, quiet=rank > 0)
+    log = folder / ("run.log" if rank == 0 else f"run.rank{rank}.log")
     try:
         with progress.quiet(log), progress.Progress(console) as bars:
+            signal.signal(signal.SIGTERM, bars.interrupt)
+            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in the background of a shell
+                signal.signal(signal.SIGINT, bars.interrupt)
             from compressor import pipeline, plan
             from compressor.store import Store
 
             made = plan.make(resolved, download=uses_hub)
             if locked:
                 plan.check_locked(made, folder)
-            store = Store(artifacts / ".store")
-            if fresh:
+            store = Store(artifacts / ".store", follower=rank > 0)
+            if fresh and not store.follower:
                 pipeline.forget(made, store)
             report = pipeline.run(made, store, folder, bars, until)
     except CompressError:
@@ -171,10 +174,6 @@ def _set_environment(resolved: Resolved) -> bool:
         os.environ["HF_HUB_OFFLINE"] = "1"
         os.environ["HF_DATASETS_OFFLINE"] = "1"
     return uses_hub
-
-
-def _interrupt(*_: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _log_traceback(log: Path) -> None:

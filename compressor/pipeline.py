@@ -26,7 +26,7 @@ from compressor.measure.rows import TokenRows
 from compressor.metrics import METRICS
 from compressor.plan import Plan, Step
 from compressor.progress import Progress
-from compressor.recipe import StageSpec
+from compressor.recipe import StageSpec, TrainingSpec
 from compressor.report import text
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.runtimes import RUNTIMES
@@ -74,8 +74,10 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
             break
     not_run = [step.name for step in steps[len(reports) - 1 :]]
     report = Report(plan.resolved.recipe.name, round(time.monotonic() - start, 2), environment(), reports, not_run)
-    folder.mkdir(parents=True, exist_ok=True)
     assert last is not None, "a recipe has at least one stage"
+    if store.follower:
+        return report
+    folder.mkdir(parents=True, exist_ok=True)
     publish.model(report, last.path, folder)
     planning.write_lock(plan, folder)
     report.write(folder / "report.json")
@@ -180,7 +182,8 @@ class _Runner:
             return stages.get(step.spec.kind)(source, output, named, context)
 
         if step.key not in self.built:
-            self.built[step.key] = self.store.build(step.inputs, build)
+            together = isinstance(step.spec, TrainingSpec)
+            self.built[step.key] = self.store.build(step.inputs, build, together)
         self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.monotonic() - start
         return self.built[step.key][0]
 

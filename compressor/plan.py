@@ -216,7 +216,7 @@ def write_lock(plan: Plan, folder: Path) -> None:
 
 
 def check_locked(plan: Plan, folder: Path) -> None:
-    """Refuses a plan that differs from the lock.
+    """Refuses a plan that differs from the lock in values, data, versions or code; the machine may differ.
 
     Raises:
         CompressError: There is no lock.
@@ -230,7 +230,7 @@ def check_locked(plan: Plan, folder: Path) -> None:
     problems = [
         Problem(where, f"is {new!r}, locked is {old!r}")
         for where, old, new in _changes(lock, plan.lock())
-        if not where.endswith(".key")
+        if not where.endswith(".key") and not where.startswith("environment.")
     ]
     if problems:
         raise RecipeError(problems, str(folder / LOCK_FILE))

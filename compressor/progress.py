@@ -23,12 +23,14 @@ _SHOW_AFTER_S = 2.0
 class Step:
     """One piece of work with a bar. `total` may be set once it is known."""
 
-    def __init__(self, bars: Bars, task: TaskID) -> None:
+    def __init__(self, progress: Progress, bars: Bars, task: TaskID) -> None:
+        self._progress = progress
         self._bars = bars
         self._task = task
 
     def update(self, completed: float, total: float | None = None) -> None:
         """Sets how much is done, and maybe of how much."""
+        self._progress.check_interrupted()
         self._bars.update(self._task, completed=completed, total=total)
 
 
@@ -51,6 +53,7 @@ class Progress:
         from rich.progress import Progress as RichProgress
 
         self.console = console
+        self._interrupted = False
         self._bars = RichProgress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -71,6 +74,16 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
+    def interrupt(self, *_: object) -> None:
+        """Handles a signal: stops the run here, or at the next sign of progress if a library swallows the exception."""
+        self._interrupted = True
+        raise KeyboardInterrupt
+
+    def check_interrupted(self) -> None:
+        """Raises KeyboardInterrupt if the run was told to stop and did not."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+
     @contextlib.contextmanager
     def step(self, what: str, total: float | None = None) -> Iterator[Step]:
         """Shows a piece of work while it runs.
@@ -79,11 +92,12 @@ class Progress:
             what: Such as `distill: training`.
             total: How many units it has, if known.
         """
+        self.check_interrupted()
         start = time.monotonic()
         task = self._bars.add_task(what, total=total)
         logging.getLogger("compressor").info("%s", what)
         try:
-            yield Step(self._bars, task)
+            yield Step(self, self._bars, task)
         finally:
             self._bars.remove_task(task)
         seconds = time.monotonic() - start

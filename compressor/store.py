@@ -13,6 +13,8 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 Json = Any
+
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,12 @@ class Store:
 
     Args:
         root: The folder; made when needed.
+        follower: Whether another process of the same distributed run (its rank 0) builds, and this one waits for it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, follower: bool = False) -> None:
         self.root = root
+        self.follower = follower
 
     def get(self, key: str) -> Entry | None:
         """The artifact of a key, or None when there is none or its files are not those that were stored."""
@@ -77,12 +83,13 @@ class Store:
         except (OSError, ValueError, KeyError):
             return None
 
-    def build(self, inputs: Mapping[str, Json], build: Build) -> tuple[Entry, bool]:
+    def build(self, inputs: Mapping[str, Json], build: Build, together: bool = False) -> tuple[Entry, bool]:
         """The artifact of these inputs, built if it is not there.
 
         Args:
             inputs: What the result depends on; makes the key.
             build: Called with an empty folder to fill and a work folder that survives a kill.
+            together: Whether all processes of a distributed run take part in the build.
 
         Returns:
             The entry, and whether it was there already.
@@ -90,6 +97,8 @@ class Store:
         key = key_of(inputs)
         if entry := self.get(key):
             return entry, True
+        if self.follower:
+            return self._follow(key, build if together else None), False
         with self._lock(key):
             if entry := self.get(key):  # another process was faster
                 return entry, True
@@ -114,6 +123,15 @@ class Store:
         entry = self.get(key)
         assert entry is not None, "an entry that was just written can be read"
         return entry, False
+
+    def _follow(self, key: str, build: Build | None) -> Entry:
+        """Takes part in a build, if asked to, and waits for what rank 0 makes of it; the launcher ends both at once."""
+        if build is not None:
+            with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
+                build(Path(scratch), self.work_folder(key))
+        while (entry := self.get(key)) is None:
+            time.sleep(_POLL_S)
+        return entry
 
     def discard(self, key: str) -> None:
         """Forgets an artifact and what was left of an unfinished build of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -179,6 +180,20 @@ def test_locked_refuses_what_differs(finished):
     assert "recipe.seed: is 3, locked is 0" in refused.stderr
 
 
+def test_several_processes_train_together(write_recipe: WriteRecipe, tmp_path: Path):
+    path = write_recipe()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "compressor", "run", path.name, "--until", "distill"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = report_of(tmp_path)
+    for name in ("finetune", "distill"):
+        assert stage(report, name)["details"]["steps"] == 4 * math.ceil(400 / (2 * 16)), (
+            "two processes, twice the batch"
+        )
+    assert result.stdout.count("All gates pass") == 1, "one of them speaks"
+
+
 def test_killed_in_training_goes_on_from_the_last_checkpoint(write_recipe: WriteRecipe, tmp_path: Path):
     path = write_recipe()
     # Long enough to be killed in the middle, with a training checkpoint behind it: one is made every 20 seconds.
@@ -203,16 +218,28 @@ def test_killed_in_training_goes_on_from_the_last_checkpoint(write_recipe: Write
     assert not list(store.glob(".work/*/*")), "the training checkpoints are gone once the stage is done"
 
 
-def test_interrupt_says_so_and_leaves_nothing_half_written(write_recipe: WriteRecipe, tmp_path: Path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_says_so_and_leaves_nothing_half_written(write_recipe: WriteRecipe, tmp_path: Path, sent: int):
     path = write_recipe()
     command = [sys.executable, "-m", "compressor", "run", path.name, "--set", "stages.0.max_steps=100000"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what runs in its background with Ctrl-C ignored; this is to be as in the foreground.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     log = tmp_path / "artifacts" / "tiny" / "run.log"
     while not log.exists() or "finetune: training" not in log.read_text():
         assert process.poll() is None
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    process.send_signal(sent)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "stopped; the same command goes on from here" in errors
     assert "Traceback" not in errors
