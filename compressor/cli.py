@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import json
 import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from compressor import __version__
 from compressor.errors import CompressError, ExitCode
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from compressor.validate import Resolved
 
 EXIT_CODES = """\b
 Exit codes:
@@ -94,110 +88,13 @@ def run(
     Example:
       compress run recipes/mobile_int8.yaml --set stages.distill.epochs=3
     """
-    from compressor import validate
+    from compressor import session, validate
 
     resolved = validate.resolve(recipe, overrides)
     names = resolved.recipe.stage_names()
     if until is not None and until not in names:
         raise click.BadParameter(f"{until!r} is no stage of this recipe: {', '.join(names)}", param_hint="--until")
-    folder = artifacts / resolved.recipe.name
-    code = _run(resolved, artifacts, folder, until, fresh, locked, allow_inconclusive)
-    sys.exit(code)
-
-
-def _run(
-    resolved: Resolved,
-    artifacts: Path,
-    folder: Path,
-    until: str | None,
-    fresh: bool,
-    locked: bool,
-    allow_inconclusive: bool,
-) -> ExitCode:
-    from rich.console import Console
-
-    from compressor import progress
-
-    uses_hub = _set_environment(resolved)
-    rank = int(os.environ.get("RANK", "0"))  # set by torchrun and accelerate; rank 0 does all that is not training
-    console = Console(file=progress.stream(sys.stderr), stderr=True, quiet=rank > 0)
-    out = Console(file=progress.stream(sys.stdout), width=None if sys.stdout.isatty() else 160, quiet=rank > 0)
-    log = folder / ("run.log" if rank == 0 else f"run.rank{rank}.log")
-    try:
-        with progress.quiet(log), progress.Progress(console) as bars:
-            signal.signal(signal.SIGTERM, bars.interrupt)
-            if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in the background of a shell
-                signal.signal(signal.SIGINT, bars.interrupt)
-            from compressor import pipeline, plan
-            from compressor.store import Store
-
-            made = plan.make(resolved, download=uses_hub)
-            if locked:
-                plan.check_locked(made, folder)
-            store = Store(artifacts / ".store", follower=rank > 0)
-            if fresh and not store.follower:
-                pipeline.forget(made, store)
-            report = pipeline.run(made, store, folder, bars, until)
-    except CompressError:
-        raise
-    except KeyboardInterrupt:
-        raise
-    except Exception as error:
-        _log_traceback(log)
-        raise _explained(error, log) from error
-    from compressor.report import text
-
-    text.print_table(report, out)
-    _print_outcome(out, report.verdict, folder)
-    return report.exit_code(allow_inconclusive)
-
-
-def _print_outcome(out: Console, verdict: str, folder: Path) -> None:
-    words = {
-        "pass": f"All gates pass. Ship {folder / 'model'}; the report is {folder / 'report.md'}.",
-        "fail": f"A gate failed; nothing to ship. The report is {folder / 'report.md'}.",
-        "inconclusive": f"A gate is inconclusive: more validation rows or runs would tell. See {folder / 'report.md'}.",
-    }
-    out.print(words[verdict], soft_wrap=True, highlight=False)
-
-
-def _set_environment(resolved: Resolved) -> bool:
-    """Keeps libraries off the network unless the recipe names the hub; returns whether it does."""
-    from compressor.recipe import HubDataset
-
-    parts = (resolved.model, resolved.train, resolved.validation)
-    uses_hub = not isinstance(resolved.model, Path) or any(isinstance(part, HubDataset) for part in parts)
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["DO_NOT_TRACK"] = "1"
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    if not uses_hub:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        os.environ["HF_DATASETS_OFFLINE"] = "1"
-    return uses_hub
-
-
-def _log_traceback(log: Path) -> None:
-    import traceback
-
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        traceback.print_exc(file=file)
-
-
-def _explained(error: Exception, log: Path) -> CompressError:
-    """One message for an error that no one expected."""
-    import errno
-
-    from compressor.errors import StageError
-
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    told = str(error).strip() or type(error).__name__
-    if getattr(error, "errno", None) in full or "No space left" in told or "File too large" in told:
-        return StageError(f"the disk is full: {told}\n  free some space or choose another disk with --artifacts")
-    if isinstance(error, MemoryError) or "not enough memory" in told:
-        return StageError(f"out of memory: {told}\n  lower batch_size or max_sequence_length")
-    first = told.splitlines()[0]
-    return StageError(f"{type(error).__name__}: {first}\n  the whole story is in {log}")
+    sys.exit(session.run(resolved, session.Options(artifacts, until, fresh, locked, allow_inconclusive)))
 
 
 @main.command()
@@ -230,11 +127,12 @@ def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
       compress plan recipes/mobile_int8.yaml
     """
     from compressor import plan as planning
+    from compressor import session
     from compressor import validate as validation
     from compressor.store import Store
 
     resolved = validation.resolve(recipe, overrides)
-    _set_environment(resolved)
+    session.set_environment(resolved)
     made = planning.make(resolved, download=False)
     lock = planning.read_lock(artifacts / resolved.recipe.name)
     store = Store(artifacts / ".store")
@@ -259,3 +157,75 @@ def schema(form: str) -> None:
     from compressor import schema as schemas
 
     click.echo(schemas.json_schema() if form == "json" else schemas.markdown(), nl=False)
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each runtime.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Rows per call.")
+@click.option("--sequence-length", type=click.IntRange(min=2), default=64, show_default=True, help="Tokens per row.")
+@click.option("--runs", type=click.IntRange(min=1), default=200, show_default=True, help="Timed calls of each.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@_told
+def bench(
+    paths: tuple[Path, ...], threads: int, batch_size: int, sequence_length: int, runs: int, as_json: bool
+) -> None:
+    """Time folders, ONNX and TorchScript files side by side, in turn, in one fresh process.
+
+    \b
+    Example:
+      compress bench artifacts/teacher/model artifacts/mobile_int8/model --sequence-length 64
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from compressor import bench as benching
+    from compressor.progress import Progress
+    from compressor.report import text
+
+    with Progress(Console(stderr=True)) as progress, progress.step("timing", runs) as step:
+        timed = benching.bench(
+            paths, threads=threads, batch_size=batch_size, sequence_length=sequence_length, runs=runs, step=step
+        )
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in timed], indent=2))
+    else:
+        text.print_bench(timed, Console(width=None if sys.stdout.isatty() else 160))
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@_told
+def report(path: Path) -> None:
+    """Write report.md again from a run's report.json.
+
+    \b
+    Example:
+      compress report artifacts/mobile_int8
+    """
+    from compressor.report import model, text
+
+    found = model.read(path)
+    target = (path if path.is_dir() else path.parent) / "report.md"
+    text.write_markdown(found, target)
+    click.echo(f"{target}: {found.verdict}")
+
+
+@main.command()
+@_told
+def doctor() -> None:
+    """Show versions, CPU features and threads, and what is missing for which extra.
+
+    \b
+    Example:
+      compress doctor
+    """
+    from compressor import doctor as diagnosis
+
+    for name, value in diagnosis.rows():
+        click.echo(f"{name:<16} {value}")
+    for extra, absent in sorted(diagnosis.missing().items()):
+        what = f"extra {extra!r}" if extra else "installation"
+        hint = f"missing {', '.join(absent)}: pip install '{diagnosis.DISTRIBUTION}[{extra}]'" if absent else "complete"
+        click.echo(f"{what:<16} {hint}")

@@ -200,26 +200,35 @@ class Rows:
 
     def drop(self, reference: Evidence, confidence: float) -> Estimate:
         """Reference minus this, by paired bootstrap: both are scored on the same resampled rows."""
-        return self._paired(reference, confidence, lambda mine, theirs: theirs - mine)
+        return self._paired(reference, confidence, lambda mine, theirs: theirs - mine, scale=1.0)
 
     def ratio(self, reference: Evidence, confidence: float) -> Estimate:
-        """This divided by the reference, by paired bootstrap."""
-        return self._paired(reference, confidence, lambda mine, theirs: mine / theirs)
+        """This divided by the reference, by paired bootstrap; without bounds when the reference is 0."""
+        assert isinstance(reference, Rows)
+        score = float(reference.formula(reference.statistics.sum(axis=0)))
+        if score == 0:
+            return Estimate(float("nan"), None, None)
+        return self._paired(reference, confidence, lambda mine, theirs: mine / theirs, scale=1 / score)
 
-    def _paired(self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats]) -> Estimate:
+    def _paired(
+        self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats], scale: float
+    ) -> Estimate:
         assert isinstance(reference, Rows)
         assert reference.n == self.n, "paired rows are the same rows"
         width = self.statistics.shape[1]
         both = np.concatenate([self.statistics, reference.statistics], axis=1)
-        if float(reference.formula(reference.statistics.sum(axis=0))) == 0:
-            return Estimate(float("nan"), None, None)
         return self._bootstrap(
-            both, confidence, lambda sums: combine(self.formula(sums[..., :width]), self.formula(sums[..., width:]))
+            both,
+            confidence,
+            lambda sums: combine(self.formula(sums[..., :width]), self.formula(sums[..., width:])),
+            scale,
         )
 
     @staticmethod
-    def _bootstrap(rows: Floats, confidence: float, formula: Callable[[Floats], Floats]) -> Estimate:
-        """Percentile bootstrap. Source: Efron & Tibshirani 1993, chapter 13."""
+    def _bootstrap(
+        rows: Floats, confidence: float, formula: Callable[[Floats], Floats], scale: float = 1.0
+    ) -> Estimate:
+        """Percentile bootstrap; `scale` is what one row's share weighs. Source: Efron & Tibshirani 1993, chapter 13."""
         n = len(rows)
         value = float(formula(rows.sum(axis=0)))
         # Equal rows are drawn together: as a multinomial over the distinct ones, which is the same draw, only faster.
@@ -234,7 +243,7 @@ class Rows:
         if low == high:
             # Rows that all agree say nothing of those that would not: with none in n, their share is bounded by
             # 1 - (1 - c)^(1/n), the "rule of three". Source: Hanley & Lippman-Hand 1983.
-            unseen = 1 - (1 - confidence) ** (1 / n)
+            unseen = scale * (1 - (1 - confidence) ** (1 / n))
             low, high = value - unseen, value + unseen
         return Estimate(value, min(low, value), max(high, value))
 

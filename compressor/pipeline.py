@@ -138,16 +138,14 @@ class _Runner:
         self.files: dict[str, Path] = {}
 
     def _prepare_data(self) -> Entry:
-        resolved = self.plan.resolved
-
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             with self.progress.step("reading the data"):
                 return data_rows.prepare(
-                    resolved.recipe.data,
-                    resolved.train,
-                    resolved.validation,
-                    self.task.columns(resolved.recipe.data),
-                    resolved.recipe.seed,
+                    self.recipe.data,
+                    self.plan.train,
+                    self.plan.validation,
+                    self.task.columns(self.recipe.data),
+                    self.recipe.seed,
                     output,
                     work,
                 )

@@ -51,6 +51,8 @@ class Plan:
         resolved: The recipe and its sources.
         model: The checkpoint's folder; None for a hub model that is not here yet.
         source_key: Key of the recipe's checkpoint.
+        train: The training rows' file, or hub data set at the commit that the key holds.
+        validation: The held-out rows' file, or hub data set at its commit; None for a split of `train`.
         data_inputs: What the rows depend on.
         data_key: Their key.
         baseline_key: Key of the teacher.
@@ -61,6 +63,8 @@ class Plan:
     resolved: Resolved
     model: Path | None
     source_key: str
+    train: Path | HubDataset
+    validation: Path | HubDataset | None
     data_inputs: dict[str, Any]
     data_key: str
     baseline_key: str
@@ -125,7 +129,11 @@ def make(resolved: Resolved, download: bool) -> Plan:
         steps.append(Step(name, spec, inputs, key, measured))
         parent = key
     baseline_measure = {**measure, "checkpoint": baseline_key, "baseline": baseline_key, "previous": baseline_key}
-    return Plan(resolved, model, source_key, data_inputs, data_key, baseline_key, baseline_measure, steps)
+    train = _pinned(resolved.train, data_inputs["train"])
+    validation = None if resolved.validation is None else _pinned(resolved.validation, data_inputs["validation"])
+    return Plan(
+        resolved, model, source_key, train, validation, data_inputs, data_key, baseline_key, baseline_measure, steps
+    )
 
 
 def _check_downloaded(resolved: Resolved, model: Path) -> None:
@@ -158,6 +166,11 @@ def _rows_digest(source: Path | HubDataset, online: bool) -> dict[str, Any]:
         return {"format": source.suffix, "sha256": file_digest(source)}
     named = source.model_dump(mode="json", exclude={"revision"})
     return {**named, "commit": hub.dataset_commit(source, online) or UNKNOWN}
+
+
+def _pinned(source: Path | HubDataset, digest: Mapping[str, Any]) -> Path | HubDataset:
+    """A hub data set at the very commit that was resolved, so that what is read is what the key says."""
+    return source if isinstance(source, Path) else source.model_copy(update={"revision": digest["commit"]})
 
 
 def state(step: Step, store: Store, locked: Mapping[str, Any] | None) -> tuple[str, list[str]]:

@@ -17,11 +17,13 @@ PACKAGE = Path(fingerprint.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
+    ["session"],
     ["pipeline"],
     ["publish"],
     ["plan", "schema"],
     ["validate"],
     ["report"],
+    ["bench", "doctor"],
     ["stages"],
     ["training", "surgery", "measure"],
     ["runtimes", "data", "context"],

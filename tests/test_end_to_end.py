@@ -131,6 +131,14 @@ def test_manifest_lists_every_file_with_its_digest(finished):
     assert all(file_digest(model_folder / name) == entry["sha256"] for name, entry in files.items())
 
 
+def test_report_is_written_again_from_its_json(finished):
+    run_folder = finished[0] / "artifacts" / "tiny"
+    before = (run_folder / "report.md").read_text()
+    (run_folder / "report.md").unlink()
+    assert compress("report", run_folder, cwd=finished[0]).returncode == 0
+    assert (run_folder / "report.md").read_text() == before
+
+
 def test_second_run_is_all_cache_and_gates_are_judged_anew(finished):
     folder, _ = finished
     again = compress("run", "recipe.yaml", cwd=folder)

@@ -80,7 +80,10 @@ def measure(
         "sequence_length": spec.sequence_length,
         "vocab_size": int(checkpoint.config["vocab_size"]),
     }
-    files = [{"name": name, "path": str(path)} for name, path in {**references, "self": subject.file}.items()]
+    files = [
+        {"name": name, "runtime": spec.runtime, "path": str(path)}
+        for name, path in {**references, "self": subject.file}.items()
+    ]
     with progress.step(f"{subject.name}: timing {spec.runs} runs", spec.runs) as step:
         samples: dict[str, Any] = process.run(
             {**job, **call, "kind": "latency", "files": files, "runs": spec.runs}, step

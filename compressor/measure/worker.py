@@ -54,7 +54,8 @@ def latency(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
     A file that goes by several names is timed once.
     """
     paths = {entry["name"]: entry["path"] for entry in job["files"]}
-    sessions = {path: _session(job["runtime"], path, job["threads"]) for path in dict.fromkeys(paths.values())}
+    runtimes = {entry["path"]: entry["runtime"] for entry in job["files"]}
+    sessions = {path: _session(runtime, path, job["threads"]) for path, runtime in runtimes.items()}
     inputs = _full_batch(job)
     for session in sessions.values():
         start = time.perf_counter()

@@ -14,6 +14,8 @@ from compressor.store import write_atomic
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from compressor.bench import Timed
+
 SIGNS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
 _COLOURS = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 _RULE_SIGNS = {"min": "≥", "min_retention": "≥", "min_speedup": "≥", "max": "≤", "max_drop": "≤", "max_ratio": "≤"}
@@ -144,3 +146,23 @@ def print_table(report: Report, console: Console) -> None:
             console.print(Text.assemble((f"{SIGNS[gate.verdict]:>12}", style), f"  {stage.name}: {gate_text(gate)}"))
     if report.not_run:
         console.print(f"not run after the failed gate: {', '.join(report.not_run)}")
+
+
+def print_bench(timed: list[Timed], console: Console) -> None:
+    """Prints what `compress bench` timed; brackets hold one-sided 95 % bounds."""
+    from rich.table import Table
+
+    table = Table(header_style="bold")
+    for name in ("path", "runtime", "MB", "p50 ms", "p95 ms", "speed-up"):
+        table.add_column(name, justify="left" if name in ("path", "runtime") else "right")
+    for entry in timed:
+        numbers = [
+            f"{estimate.value:.2f} [{_bound(estimate.low)}, {_bound(estimate.high)}]"
+            for estimate in (entry.p50, entry.p95, entry.speedup)
+        ]
+        table.add_row(entry.path, entry.runtime, f"{entry.size_bytes / 1e6:.1f}", *numbers)
+    console.print(table)
+
+
+def _bound(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
