@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Memo(Protocol):
     """Keeps costly by-products that several stages can share, such as a teacher's logits."""
 
-    def __call__(self, inputs: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """The folder that `build` filled for these inputs, now or before."""
+    def __call__(self, maker: str, inputs: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """The folder that `build` filled for these inputs, now or before; `maker` is the module whose code does it."""
 
 
 @dataclass(frozen=True)

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor import plan as planning
-from compressor import publish, stages, tasks
-from compressor.checkpoint import Checkpoint, load_tokenizer
+from compressor import publish, stages
 from compressor.context import Context
-from compressor.data import rows as data_rows
 from compressor.errors import StageError
 from compressor.evidence import Evidence
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, versions
 from compressor.gates import GateResult, judge, overall
 from compressor.measure import checkpoint as measuring
-from compressor.measure.rows import TokenRows
 from compressor.metrics import METRICS
 from compressor.plan import Plan, Step
+from compressor.prepared import PreparedRows
 from compressor.progress import Progress
 from compressor.recipe import StageSpec, TrainingSpec
 from compressor.report import text
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.runtimes import RUNTIMES
 from compressor.store import Entry, Store, key_of
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
 
 _CONFIDENCE = 0.95
 _SPACE_FACTOR = 15
@@ -122,35 +116,12 @@ class _Runner:
         self.store = store
         self.progress = progress
         self.recipe = plan.resolved.recipe
-        self.task = tasks.get(self.recipe.task)
-        self.task_code = code_digest(
-            f"compressor.tasks.{self.recipe.task.replace('-', '_')}", "compressor.measure.rows"
-        )
         assert plan.model is not None, "a run has its model"
         self.source = plan.model
-        self.data = self._prepare_data()
-        head = None if plan.resolved.makes_teacher else Checkpoint(self.source).labels
-        self.label_ids = self.task.label_ids(self.data.facts["labels"], head)
-        self.labels = tuple(head or self.data.facts["labels"])
+        self.rows = PreparedRows(plan, store, progress)
         self.seconds: dict[str, float] = {}
         self.built: dict[str, tuple[Entry, bool]] = {}
         self.evidence: dict[str, dict[str, Evidence]] = {}
-        self.files: dict[str, Path] = {}
-
-    def _prepare_data(self) -> Entry:
-        def build(output: Path, work: Path) -> Mapping[str, Any]:
-            with self.progress.step("reading the data"):
-                return data_rows.prepare(
-                    self.recipe.data,
-                    self.plan.train,
-                    self.plan.validation,
-                    self.task.columns(self.recipe.data),
-                    self.recipe.seed,
-                    output,
-                    work,
-                )
-
-        return self.store.build(self.plan.data_inputs, build)[0]
 
     def folder(self, key: str) -> Path:
         """Folder of a checkpoint: the recipe's own, or a stage's."""
@@ -169,9 +140,9 @@ class _Runner:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             context = Context(
                 teacher=teacher,
-                labels=self.labels,
+                labels=self.rows.labels,
                 seed=self.recipe.seed,
-                tokenized=self._tokenized,
+                tokenized=self.rows.tokenized,
                 memo=self._memo,
                 work=work,
                 progress=self.progress,
@@ -206,10 +177,7 @@ class _Runner:
         entry = self.build(step)
         built_from_cache = self.built[step.key][1]
         start = time.monotonic()
-        if step.key == self.plan.baseline_key:  # measured already
-            measured = self._measure(step.name, step.key, self.plan.baseline_measure)
-        else:
-            measured = self._measure(step.name, step.key, step.measure_inputs)
+        measured = self._measure(step.name, step.key, step.measure_inputs)
         found = self._evidence(step.key, measured)
         gates = self._judge(step, measured, found)
         latency = found["latency_p50_ms"]
@@ -237,19 +205,18 @@ class _Runner:
 
     def _against(self, measured: _Measured, name: str, key: str) -> dict[str, Evidence]:
         """A reference's evidence: its own, but its timings from the process that timed the stage too."""
-        timed = measuring.evidence(measured.entry.path, measured.entry.facts, self.task, measured.references, name)
+        timed = measuring.evidence(measured.entry.path, measured.entry.facts, self.rows.task, measured.references, name)
         return {**self.evidence.get(key, {}), **timed}
 
     def _evidence(self, key: str, measured: _Measured) -> dict[str, Evidence]:
         self.evidence[key] = measuring.evidence(
-            measured.entry.path, measured.entry.facts, self.task, measured.references
+            measured.entry.path, measured.entry.facts, self.rows.task, measured.references
         )
         return self.evidence[key]
 
     def _measure(self, name: str, key: str, inputs: dict[str, Any]) -> _Measured:
         folder = self.folder(key)
-        rows = self._validation_rows(folder)
-        references = np.load(rows.path / "references.npy", allow_pickle=False)
+        rows, references = self.rows.validation(folder)
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             subject = measuring.Subject(name, folder, self._deployed(name, key))
@@ -257,9 +224,7 @@ class _Runner:
                 "baseline": self._deployed("baseline", inputs["baseline"]),
                 "previous": self._deployed("previous", inputs["previous"]),
             }
-            return measuring.measure(
-                subject, others, rows.path / "rows.npz", self.recipe.measure, output, self.progress
-            )
+            return measuring.measure(subject, others, rows, self.recipe.measure, output, self.progress)
 
         entry, from_cache = self.store.build(inputs, build)
         return _Measured(entry, from_cache, references)
@@ -286,57 +251,20 @@ class _Runner:
         }
         return self.store.build(inputs, build)[0].path / file
 
-    def _validation_rows(self, folder: Path) -> Entry:
-        """The validation rows as the checkpoint's own tokenizer, which ships with it, reads them."""
-        checkpoint = Checkpoint(folder)
-        length = checkpoint.max_sequence_length()
-
-        def build(output: Path, work: Path) -> Mapping[str, Any]:
-            tokenizer = load_tokenizer(folder)
-            rows = data_rows.load(self.data.path / data_rows.VALIDATION)
-            encoded = self.task.encode(rows, tokenizer, length, self.label_ids)
-            names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in encoded.column_names]
-            columns = zip(*(encoded[name] for name in names), strict=True)
-            tokens = TokenRows.of([dict(zip(names, row, strict=True)) for row in columns], tokenizer.pad_token_id or 0)
-            tokens.save(output / "rows.npz")
-            np.save(output / "references.npy", np.asarray(encoded["labels"], dtype=np.int64))
-            return {"rows": len(tokens)}
-
-        return self.store.build(self._token_inputs(checkpoint, data_rows.VALIDATION, length), build)[0]
-
-    def _tokenized(self, tokenizer: PreTrainedTokenizerBase, folder: Path, length: int) -> Dataset:
-        """The training rows as a tokenizer reads them, kept in the store."""
-
-        def build(output: Path, work: Path) -> Mapping[str, Any]:
-            rows = data_rows.load(self.data.path / data_rows.TRAIN)
-            with self.progress.step(f"tokenizing {len(rows)} rows"):
-                encoded = self.task.encode(rows, tokenizer, length, self.label_ids)
-                encoded.save_to_disk(str(output / "rows"))
-            return {}
-
-        entry, _ = self.store.build(self._token_inputs(Checkpoint(folder), data_rows.TRAIN, length), build)
-        return data_rows.load(entry.path / "rows")
-
-    def _token_inputs(self, checkpoint: Checkpoint, split: str, length: int) -> dict[str, Any]:
-        return {
-            "kind": "tokens",
-            "split": split,
-            "data": self.plan.data_key,
-            "tokenizer": checkpoint.tokenizer_digest(),
-            "length": length,
-            "label_ids": self.label_ids,
-            "code": self.task_code,
-            "versions": versions(("tokenizers", "transformers")),
-        }
-
-    def _memo(self, inputs: Mapping[str, Any], build: Any) -> Path:
+    def _memo(self, maker: str, inputs: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
         """Keeps a by-product of a stage in the store; what the data is goes without saying."""
 
         def fill(output: Path, work: Path) -> Mapping[str, Any]:
             build(output)
             return {}
 
-        full = {**inputs, "data": self.plan.data_key, "code": self.task_code, "versions": versions(BUILD_LIBRARIES)}
+        full = {
+            **inputs,
+            "kind": maker,
+            "data": self.plan.data_key,
+            "code": [self.rows.task_code, code_digest(maker)],
+            "versions": versions(BUILD_LIBRARIES),
+        }
         return self.store.build(full, fill)[0].path
 
 

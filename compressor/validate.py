@@ -25,7 +25,8 @@ from compressor.recipe import (
     TrainingSpec,
     gate_metrics,
 )
-from compressor.recipe_file import Location, line_of, path_text, read, suggest
+from compressor.recipe_errors import Location, path_text, suggest
+from compressor.recipe_file import line_of, read
 
 Found = TypeVar("Found")
 Add = Callable[[Location, str, str], None]

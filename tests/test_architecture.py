@@ -19,7 +19,7 @@ LAYERS = [
     ["cli"],
     ["session"],
     ["pipeline"],
-    ["publish"],
+    ["publish", "prepared"],
     ["plan", "schema"],
     ["validate"],
     ["report"],
@@ -28,6 +28,7 @@ LAYERS = [
     ["training", "surgery", "measure"],
     ["runtimes", "data", "context"],
     ["tasks", "checkpoint", "gates", "recipe_file"],
+    ["recipe_errors"],
     ["evidence", "recipe", "store", "fingerprint", "progress"],
     ["metrics", "errors"],
 ]

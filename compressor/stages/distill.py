@@ -61,6 +61,6 @@ def _teacher_logits(context: Context, length: int, name: str) -> np.ndarray[tupl
         with context.progress.step(f"{name}: the teacher reads {len(rows)} rows") as step:
             write_logits(model, tokenizer, rows, folder / "logits.npy", step)
 
-    folder = context.memo({"kind": "teacher_logits", "teacher": teacher.digest(), "length": length}, build)
+    folder = context.memo("compressor.training.teacher", {"teacher": teacher.digest(), "length": length}, build)
     logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = np.load(folder / "logits.npy", mmap_mode="r")
     return logits
