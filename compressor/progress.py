@@ -64,6 +64,9 @@ class Progress:
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            # What others print belongs into the log, not, as rich would have it, above the bars.
+            redirect_stdout=False,
+            redirect_stderr=False,
             disable=not console.is_terminal,
         )
 

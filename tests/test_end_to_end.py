@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -84,6 +86,25 @@ def test_chatter_of_libraries_is_in_the_log_only(finished):
     for word in ("Warning", "warning", "Loading weights", "newly initialized", "Traceback"):
         assert word not in result.stdout + result.stderr
     assert "newly initialized" in (folder / "artifacts/tiny/run.log").read_text()
+
+
+def test_a_terminal_shows_bars_and_no_chatter(write_recipe: WriteRecipe, tmp_path: Path):
+    path = write_recipe()
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "compressor", "run", path.name, "--until", "finetune"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a pseudo-terminal says that it was closed
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    text = shown.decode(errors="replace")
+    assert "finetune: training on 400 rows" in text and "left" in text
+    assert "All gates pass" in text
+    for word in ("Loading weights", "newly initialized", "Warning"):
+        assert word not in text
 
 
 def test_smaller_and_really_int8(finished):
