@@ -134,7 +134,7 @@ class Timings:
         upper = int(binom.ppf(confidence, n, q)) + 1
         lower = int(binom.ppf(1 - confidence, n, q))
         return Estimate(
-            _quantile(self.samples, q),
+            float(_quantiles(self.samples[None], q)[0]),
             float(ordered[lower - 1]) if lower >= 1 else None,
             float(ordered[upper - 1]) if upper <= n else None,
         )
@@ -150,9 +150,8 @@ class Timings:
     def _paired(self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats]) -> Estimate:
         assert isinstance(reference, Timings)
         assert reference.n == self.n, "timings of one round belong together"
-        value = float(
-            combine(np.array(_quantile(self.samples, self.quantile)), np.array(reference.estimate(0.5).value))
-        )
+        mine, theirs = self.samples[None], reference.samples[None]
+        value = float(combine(_quantiles(mine, self.quantile), _quantiles(theirs, self.quantile))[0])
         own, other = self.estimate(confidence), reference.estimate(confidence)
         if None in (own.low, own.high, other.low, other.high):
             return Estimate(value, None, None)
@@ -161,8 +160,8 @@ class Timings:
         block = max(1, round(self.n ** (1 / 3)))
         starts = np.random.default_rng(_SEED).integers(0, self.n, (_RESAMPLES, -(-self.n // block)))
         rows = (starts[:, :, None] + np.arange(block)).reshape(_RESAMPLES, -1)[:, : self.n] % self.n
-        draws = combine(_quantile_rows(self.samples[rows], self.quantile), _quantile_rows(
-            reference.samples[rows], self.quantile))  # fmt: skip
+        mine, theirs = self.samples[rows], reference.samples[rows]
+        draws = combine(_quantiles(mine, self.quantile), _quantiles(theirs, self.quantile))
         low, high = np.quantile(draws, [1 - confidence, confidence])
         return Estimate(value, min(float(low), value), max(float(high), value))
 
@@ -174,7 +173,7 @@ class Rows:
     Attributes:
         statistics: What each row adds, such as 1 for a hit, or the row's cell of the confusion matrix. `(rows, k)`.
         formula: From summed statistics `(..., k)` to the metric `(...)`.
-        binomial: Whether the metric is the mean of one 0/1 statistic, for which an exact-coverage interval exists.
+        binomial: Whether the metric is the mean of one 0/1 statistic, so that Wilson's interval holds for it.
     """
 
     statistics: Floats
@@ -248,9 +247,6 @@ class Rows:
         return Estimate(value, min(low, value), max(high, value))
 
 
-def _quantile(samples: Floats, q: float) -> float:
-    return float(np.quantile(samples, q))
-
-
-def _quantile_rows(samples: Floats, q: float) -> Floats:
+def _quantiles(samples: Floats, q: float) -> Floats:
+    """The q-quantile of each row of `(draws, runs)`."""
     return np.asarray(np.quantile(samples, q, axis=1), dtype=np.float64)

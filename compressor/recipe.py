@@ -186,7 +186,7 @@ class DistillSpec(TrainingSpec):
     layers: tuple[Annotated[int, Field(ge=0)], ...] | Literal["every_other"] = "every_other"
     """Which layers the student starts from, first layer 0; `every_other` spaces them evenly from layer 0."""
     architecture: Literal["bert", "distilbert"] = "distilbert"
-    """`distilbert` drops token types and the pooler's place in the encoder; `bert` keeps both."""
+    """`distilbert` has no token types, and a ReLU layer where BERT has its tanh pooler; `bert` keeps both."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Softens both distributions of the soft loss."""
     alpha_soft: Annotated[float, Field(ge=0)] = 0.9

@@ -22,8 +22,8 @@ OPSET = 17
 def export(source: Path, path: Path) -> None:
     """Exports a checkpoint as plain ONNX operators in one file; batch and length stay free.
 
-    By tracing, with eager attention: ONNX Runtime then fuses it as well as the dynamo export, which takes six times as
-    long, and a graph of standard operators runs elsewhere too.
+    By tracing, with eager attention: ONNX Runtime then fuses it as well as the dynamo export, which takes several times
+    as long, and a graph of standard operators runs elsewhere too.
 
     Args:
         source: Checkpoint folder.
@@ -57,7 +57,11 @@ def export(source: Path, path: Path) -> None:
 
 
 def _strip(model: onnx.ModelProto) -> None:
-    """Removes what only describes the build: stale shapes, which break quantizers, and source positions."""
+    """Removes what only describes the build: stale shapes, which break quantizers, and source positions.
+
+    Without the shapes, ONNX Runtime also leaves Add and LayerNormalization apart, which is faster on a CPU: its fused
+    SkipLayerNormalization took 140 us where the two take 35 (1.31, 64 tokens of 384, one thread).
+    """
     del model.graph.value_info[:]
     for node in model.graph.node:
         node.ClearField("doc_string")
