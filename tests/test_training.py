@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from conftest import make_tokenizer, sentences
 from datasets import Dataset
 from rich.console import Console
 
 from compressor import checkpoint
+from compressor.errors import StageError
 from compressor.progress import Progress
 from compressor.tasks import text_classification
 from compressor.training import trainer
@@ -111,6 +113,16 @@ def test_accumulated_gradients_are_those_of_the_large_batch(classifier: Path, tm
         # A key's bias has no gradient (softmax does not see it), only rounding, which Adam blows up.
         if not name.endswith("key.bias"):
             assert torch.allclose(states[0][name], states[1][name], atol=2e-5), name
+
+
+def test_bf16_trains_and_fp16_asks_for_a_gpu(classifier: Path, tmp_path: Path):
+    model = checkpoint.load_model(classifier)
+    facts = run(model, tmp_path / "bf16", schedule=schedule(precision="bf16", learning_rate=3e-3, epochs=6))
+    assert facts["loss"][-1][1] < facts["loss"][0][1]
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    if not torch.accelerator.is_available():
+        with pytest.raises(StageError, match="fp16 needs a GPU"):
+            run(model, tmp_path / "fp16", schedule=schedule(precision="fp16"))
 
 
 def test_padding_is_small_because_batches_hold_rows_of_like_length(classifier: Path, tmp_path: Path):

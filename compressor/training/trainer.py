@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -78,7 +77,7 @@ def train(
     Raises:
         StageError: The loss is not finite.
     """
-    if schedule.precision == "fp16" and not torch.cuda.is_available():
+    if schedule.precision == "fp16" and not torch.accelerator.is_available():
         raise StageError("precision: fp16 needs a GPU, and there is none; use fp32, or bf16 for long sequences")
     per_epoch = math.ceil(len(rows) / (schedule.batch_size * schedule.gradient_accumulation_steps))
     total = schedule.max_steps or math.ceil(schedule.epochs * per_epoch)
@@ -95,8 +94,8 @@ def train(
         bf16=schedule.precision == "bf16",
         fp16=schedule.precision == "fp16",
         seed=seed,
-        # Several processes without GPUs talk through gloo only when they are told that this is meant.
-        use_cpu=int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available(),
+        # bf16, and several processes, work on CPUs only when it is said that CPUs are meant.
+        use_cpu=not torch.accelerator.is_available(),
         logging_steps=max(1, total // 40),
         save_strategy="no",  # _Keeper saves by the clock
         save_total_limit=1,
