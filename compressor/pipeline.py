@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from compressor import plan as planning
 from compressor import publish, stages
+from compressor.checkpoint import WEIGHTS, Checkpoint
 from compressor.context import Context
 from compressor.errors import StageError
 from compressor.evidence import Evidence
@@ -58,8 +59,9 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
         steps = steps[: [step.name for step in steps].index(until) + 1]
     reports = []
     last: Entry | None = None
-    first = runner.build(steps[0]) if plan.resolved.makes_teacher else None
-    reports.append(runner.baseline(first))
+    if plan.resolved.makes_teacher:
+        runner.build(steps[0])
+    reports.append(runner.baseline())
     for step in steps:
         result = runner.stage(step)
         reports.append(result.report)
@@ -83,7 +85,7 @@ def _check_space(plan: Plan, store: Store) -> None:
     assert plan.model is not None, "a run has its model"
     if all(store.get(step.key) for step in plan.steps):
         return
-    needed = _SPACE_FACTOR * (plan.model / "model.safetensors").stat().st_size
+    needed = _SPACE_FACTOR * (plan.model / WEIGHTS).stat().st_size
     store.root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(store.root).free
     if free < needed:
@@ -116,17 +118,21 @@ class _Runner:
         self.store = store
         self.progress = progress
         self.recipe = plan.resolved.recipe
-        assert plan.model is not None, "a run has its model"
-        self.source = plan.model
         self.rows = PreparedRows(plan, store, progress)
+        self.store.build(plan.source_inputs, self._take_source)
         self.seconds: dict[str, float] = {}
         self.built: dict[str, tuple[Entry, bool]] = {}
         self.evidence: dict[str, dict[str, Evidence]] = {}
 
+    def _take_source(self, output: Path, work: Path) -> Mapping[str, Any]:
+        """Copies the recipe's checkpoint, and nothing that lies beside it: an old export there is not the teacher."""
+        assert self.plan.model is not None, "a run has its model"
+        for name in Checkpoint(self.plan.model).digest():
+            shutil.copyfile(self.plan.model / name, output / name)
+        return {}
+
     def folder(self, key: str) -> Path:
         """Folder of a checkpoint: the recipe's own, or a stage's."""
-        if key == self.plan.source_key:
-            return self.source
         entry = self.store.get(key)
         assert entry is not None, "stages are built in order"
         return entry.path
@@ -156,7 +162,7 @@ class _Runner:
         self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.monotonic() - start
         return self.built[step.key][0]
 
-    def baseline(self, built: Entry | None) -> StageReport:
+    def baseline(self) -> StageReport:
         """Measures the teacher."""
         start = time.monotonic()
         key = self.plan.baseline_key
@@ -167,7 +173,7 @@ class _Runner:
             stage="baseline",
             verdict="pass",
             seconds=round(time.monotonic() - start, 2),
-            from_cache=measured.from_cache and (built is None or self.built[key][1]),
+            from_cache=measured.from_cache and all(cached for _, cached in self.built.values()),
             measurements=_measurements(found),
             gates=[],
         )

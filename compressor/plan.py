@@ -50,7 +50,8 @@ class Plan:
     Attributes:
         resolved: The recipe and its sources.
         model: The checkpoint's folder; None for a hub model that is not here yet.
-        source_key: Key of the recipe's checkpoint.
+        source_inputs: What the recipe's checkpoint is: the digests of its files.
+        source_key: Their key.
         train: The training rows' file, or hub data set at the commit that the key holds.
         validation: The held-out rows' file, or hub data set at its commit; None for a split of `train`.
         data_inputs: What the rows depend on.
@@ -62,6 +63,7 @@ class Plan:
 
     resolved: Resolved
     model: Path | None
+    source_inputs: dict[str, Any]
     source_key: str
     train: Path | HubDataset
     validation: Path | HubDataset | None
@@ -98,7 +100,8 @@ def make(resolved: Resolved, download: bool) -> Plan:
     model = resolved.model if isinstance(resolved.model, Path) else hub.model_folder(resolved.model, download)
     if model is not None and not isinstance(resolved.model, Path):
         _check_downloaded(resolved, model)
-    source_key = key_of({"kind": "source", "files": Checkpoint(model).digest() if model else UNKNOWN})
+    source_inputs = {"kind": "source", "files": Checkpoint(model).digest() if model else UNKNOWN}
+    source_key = key_of(source_inputs)
     data_inputs = _data_inputs(resolved, download)
     data_key = key_of(data_inputs)
     task_module = f"compressor.tasks.{recipe.task.replace('-', '_')}"
@@ -132,7 +135,17 @@ def make(resolved: Resolved, download: bool) -> Plan:
     train = _pinned(resolved.train, data_inputs["train"])
     validation = None if resolved.validation is None else _pinned(resolved.validation, data_inputs["validation"])
     return Plan(
-        resolved, model, source_key, train, validation, data_inputs, data_key, baseline_key, baseline_measure, steps
+        resolved=resolved,
+        model=model,
+        source_inputs=source_inputs,
+        source_key=source_key,
+        train=train,
+        validation=validation,
+        data_inputs=data_inputs,
+        data_key=data_key,
+        baseline_key=baseline_key,
+        baseline_measure=baseline_measure,
+        steps=steps,
     )
 
 

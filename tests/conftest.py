@@ -134,7 +134,10 @@ WriteRecipe = Callable[..., Path]
 @pytest.fixture
 def write_recipe(tmp_path: Path, encoder: Path) -> WriteRecipe:
     """Writes a small but whole recipe, its data beside it; keyword arguments replace its top-level keys."""
+    return recipe_writer(tmp_path, encoder)
 
+
+def recipe_writer(tmp_path: Path, encoder: Path) -> WriteRecipe:
     def write(**overrides: Any) -> Path:
         write_rows(tmp_path / "train.tsv", sentences(400, seed=1))
         write_rows(tmp_path / "dev.tsv", sentences(200, seed=2))
