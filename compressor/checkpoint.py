@@ -23,7 +23,18 @@ WEIGHTS = "model.safetensors"
 QUANTIZED_ONNX = Path("onnx") / "model_quantized.onnx"
 """Where a quantized checkpoint keeps the graph that runs; names that transformers.js and optimum look for."""
 
-_HEADS = {"text-classification": "ForSequenceClassification"}
+_HEADS = {
+    "text-classification": (("ForSequenceClassification",), ("classifier.weight",)),
+    "masked-lm": (
+        ("ForMaskedLM", "ForPreTraining"),
+        ("cls.predictions.transform.dense.weight", "vocab_transform.weight"),
+    ),
+}
+"""For each task, the ends of the architectures that have its head, and a tensor of it, by family."""
+
+_HEAD_TENSORS = ("classifier.", "pre_classifier.", "bert.pooler.", "cls.", "vocab_")
+"""Beginnings of the names of tensors that a new head may bring."""
+
 _TOKENIZER_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -77,8 +88,33 @@ class Checkpoint:
     def has_head(self, task: str) -> bool:
         """Whether the checkpoint carries a trained head for the task."""
         architectures = self.config.get("architectures") or []
-        shapes = self.shapes
-        return any(str(name).endswith(_HEADS[task]) for name in architectures) and "classifier.weight" in shapes
+        endings, tensors = _HEADS[task]
+        return any(str(name).endswith(endings) for name in architectures) and any(
+            name in self.shapes for name in tensors
+        )
+
+    @property
+    def task(self) -> str:
+        """The task that the checkpoint has a head for.
+
+        Raises:
+            RecipeError: It has none.
+        """
+        for task in _HEADS:
+            if self.has_head(task):
+                return task
+        what = f"{self.path} has no head for any of {', '.join(_HEADS)}"
+        raise RecipeError([Problem("model", what, "fine-tune it first")])
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the encoder."""
+        return int(self.config.get("hidden_size", self.config.get("dim", 0)))
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Attention heads of a layer."""
+        return int(self.config.get("num_attention_heads", self.config.get("n_heads", 1)))
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -156,19 +192,24 @@ def check(path: Path, where: str) -> Checkpoint:
     return Checkpoint(path)
 
 
-def load_model(path: Path, **config: Any) -> PreTrainedModel:
-    """Loads a sequence classifier in float32: safetensors only, no remote code, no network.
+def load_model(path: Path, task: str | None = None, **config: Any) -> PreTrainedModel:
+    """Loads a model in float32: safetensors only, no remote code, no network.
 
     Args:
         path: A checkpoint's folder.
+        task: Which head it is to have, made anew where the checkpoint has none; by default the one it has.
         config: Overrides of its config, such as `num_labels`; a head of another shape is made anew.
 
     Raises:
         RecipeError: Weights of the encoder are missing; a library would make them up at random and only log it.
     """
-    from transformers import AutoModelForSequenceClassification
+    import transformers
 
-    model, info = AutoModelForSequenceClassification.from_pretrained(
+    classes = {
+        "text-classification": transformers.AutoModelForSequenceClassification,
+        "masked-lm": transformers.AutoModelForMaskedLM,
+    }
+    model, info = classes[task or Checkpoint(path).task].from_pretrained(
         path,
         dtype="float32",
         local_files_only=True,
@@ -178,9 +219,10 @@ def load_model(path: Path, **config: Any) -> PreTrainedModel:
         output_loading_info=True,
         **config,
     )
-    head = ("classifier.", "pre_classifier.", "bert.pooler.")
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith(head))
-    mismatched = sorted(str(entry[0]) for entry in info["mismatched_keys"] if not str(entry[0]).startswith(head))
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(_HEAD_TENSORS))
+    mismatched = sorted(
+        str(entry[0]) for entry in info["mismatched_keys"] if not str(entry[0]).startswith(_HEAD_TENSORS)
+    )
     if lacking := missing + mismatched:
         shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
         what = f"{path / WEIGHTS} lacks weights that its config.json calls for: {shown}"

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Memo(Protocol):
     """Keeps costly by-products that several stages can share, such as a teacher's logits."""
 
-    def __call__(self, maker: str, inputs: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+    def __call__(self, maker: str, inputs: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]) -> Path:
         """The folder that `build` filled for these inputs, now or before; `maker` is the module whose code does it."""
 
 
@@ -26,19 +26,25 @@ class Context:
     """What a stage is given.
 
     Attributes:
+        task: What the stage's checkpoint is to do: the recipe's task, or masked-lm.
         teacher: The teacher's checkpoint folder; the stage's own input where the stage makes the teacher.
-        labels: Names of the head's outputs, in order.
+        student: A ready checkpoint to start from; None for the stage's own input.
+        labels: Names of the head's outputs, in order; none for masked-lm.
         seed: Seeds everything random.
         tokenized: The training rows for a tokenizer and a length: `input_ids`, …, `length`, `labels`; memory-mapped.
+        packed: The corpus for a tokenizer and a length, as sequences: a folder with `train.npy`.
         memo: Keeps by-products.
         work: Folder for what a killed stage can go on from.
         progress: Tells the user what is happening.
     """
 
+    task: str
     teacher: Path
+    student: Path | None
     labels: tuple[str, ...]
     seed: int
     tokenized: Callable[[PreTrainedTokenizerBase, Path, int], Dataset]
+    packed: Callable[[PreTrainedTokenizerBase, Path, int], Path]
     memo: Memo
     work: Path
     progress: Progress

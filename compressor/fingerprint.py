@@ -99,7 +99,10 @@ def host() -> dict[str, str | int]:
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             info.setdefault(name.strip(), value.strip())
-    wanted = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
+    wanted = (
+        *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16"),
+        *("asimddp", "i8mm", "bf16", "sve"),
+    )
     flags = set((info.get("flags") or info.get("Features") or "").split())
     return {
         "system": platform.system(),

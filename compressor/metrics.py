@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["quality", "latency", "cost", "coverage", "parity"]
+Kind = Literal["quality", "loss", "latency", "cost", "coverage", "parity"]
 
 RULES: dict[str, str] = {
     "min": "the value is at least the limit",
@@ -17,10 +17,14 @@ RULES: dict[str, str] = {
 }
 """Gate rules and what each demands; the reference is what `relative_to` names."""
 
+QUALITY_KINDS = frozenset({"quality", "loss"})
+"""Kinds that a task scores; the higher a `quality` and the lower a `loss`, the better."""
+
 RELATIVE_RULES = frozenset({"max_drop", "min_retention", "min_speedup", "max_ratio"})
 
 _RULES_BY_KIND: dict[Kind, tuple[str, ...]] = {
     "quality": ("min", "max", "max_drop", "min_retention"),
+    "loss": ("min", "max", "max_ratio"),
     "latency": ("min", "max", "min_speedup", "max_ratio"),
     "cost": ("min", "max", "max_ratio"),
     "coverage": ("min", "max"),
@@ -53,7 +57,11 @@ class Metric:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "", "quality", "share of rows with the right label"),
+        Metric(
+            "accuracy", "", "quality", "share of rows with the right label; of masked tokens that are guessed at once"
+        ),
+        Metric("loss", "nats", "loss", "mean cross-entropy of a masked token"),
+        Metric("perplexity", "", "loss", "exponential of the loss: as if choosing among so many tokens"),
         Metric("f1", "", "quality", "F1 of label 1 for two labels, unweighted mean over the labels for more"),
         Metric("matthews_correlation", "", "quality", "Matthews correlation coefficient"),
         Metric("latency_p50_ms", "ms", "latency", "median latency of one call"),

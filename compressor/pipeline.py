@@ -6,11 +6,9 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from compressor import plan as planning
 from compressor import publish, stages
@@ -20,15 +18,14 @@ from compressor.errors import StageError
 from compressor.evidence import Evidence
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, versions
 from compressor.gates import GateResult, judge, overall
-from compressor.measure import checkpoint as measuring
+from compressor.measured import Measured, Measurer, Subject
 from compressor.metrics import METRICS
 from compressor.plan import Plan, Step
-from compressor.prepared import PreparedRows
+from compressor.prepared import Prepared, PreparedCorpus, PreparedRows, prepare
 from compressor.progress import Progress
 from compressor.recipe import StageSpec, TrainingSpec
 from compressor.report import text
 from compressor.report.model import Measurement, Report, StageReport
-from compressor.runtimes import RUNTIMES
 from compressor.store import Entry, Store, key_of
 
 _CONFIDENCE = 0.95
@@ -57,19 +54,23 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
     steps = plan.steps
     if until is not None:
         steps = steps[: [step.name for step in steps].index(until) + 1]
-    reports = []
+    reports: list[StageReport] = []
+    baselines: dict[str, StageReport] = {}
     last: Entry | None = None
-    if plan.resolved.makes_teacher:
-        runner.build(steps[0])
-    reports.append(runner.baseline())
     for step in steps:
+        if step.task not in baselines:
+            baselines[step.task] = runner.baseline(step)
         result = runner.stage(step)
         reports.append(result.report)
         last = result.entry
         if result.report.verdict == "fail":
             break
-    not_run = [step.name for step in steps[len(reports) - 1 :]]
-    report = Report(plan.resolved.recipe.name, round(time.monotonic() - start, 2), environment(), reports, not_run)
+    not_run = [step.name for step in steps[len(reports) :]]
+    recipe = plan.resolved.recipe
+    first = sorted(baselines.values(), key=lambda entry: entry.task != recipe.task)
+    report = Report(
+        recipe.name, recipe.task, round(time.monotonic() - start, 2), environment(), [*first, *reports], not_run
+    )
     assert last is not None, "a recipe has at least one stage"
     if store.follower:
         return report
@@ -101,15 +102,6 @@ class _Result:
     report: StageReport
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """A measurement and where its raw evidence is."""
-
-    entry: Entry
-    from_cache: bool
-    references: NDArray[np.int64]
-
-
 class _Runner:
     """One run: the plan, the store, and what was found so far."""
 
@@ -118,11 +110,11 @@ class _Runner:
         self.store = store
         self.progress = progress
         self.recipe = plan.resolved.recipe
-        self.rows = PreparedRows(plan, store, progress)
+        self.prepared: dict[str, PreparedRows | PreparedCorpus] = {}
+        self.measurer = Measurer(self.recipe.measure, store, progress)
         self.store.build(plan.source_inputs, self._take_source)
         self.seconds: dict[str, float] = {}
         self.built: dict[str, tuple[Entry, bool]] = {}
-        self.evidence: dict[str, dict[str, Evidence]] = {}
 
     def _take_source(self, output: Path, work: Path) -> Mapping[str, Any]:
         """Copies the recipe's checkpoint, and nothing that lies beside it: an old export there is not the teacher."""
@@ -131,25 +123,28 @@ class _Runner:
             shutil.copyfile(self.plan.model / name, output / name)
         return {}
 
-    def folder(self, key: str) -> Path:
-        """Folder of a checkpoint: the recipe's own, or a stage's."""
-        entry = self.store.get(key)
-        assert entry is not None, "stages are built in order"
-        return entry.path
+    def _prepared(self, task: str) -> PreparedRows | PreparedCorpus:
+        if task not in self.prepared:
+            self.prepared[task] = prepare(self.plan, task, self.store, self.progress)
+        return self.prepared[task]
 
     def build(self, step: Step) -> Entry:
         """The stage's checkpoint, built if it is not in the store."""
         start = time.monotonic()
-        source = self.folder(step.inputs["parent"])
-        teacher = source if step.key == self.plan.baseline_key else self.folder(self.plan.baseline_key)
+        source = self.store.folder(step.inputs["parent"])
+        teacher = source if step.key == step.teacher else self.store.folder(step.teacher)
+        prepared = self._prepared(step.task)
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             context = Context(
+                task=step.task,
                 teacher=teacher,
-                labels=self.rows.labels,
+                student=step.student,
+                labels=prepared.labels,
                 seed=self.recipe.seed,
-                tokenized=self.rows.tokenized,
-                memo=self._memo,
+                tokenized=getattr(prepared, "tokenized", _no_data("rows")),
+                packed=getattr(prepared, "packed", _no_data("corpus")),
+                memo=partial(self._memo, prepared),
                 work=work,
                 progress=self.progress,
             )
@@ -162,19 +157,22 @@ class _Runner:
         self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.monotonic() - start
         return self.built[step.key][0]
 
-    def baseline(self) -> StageReport:
-        """Measures the teacher."""
+    def baseline(self, step: Step) -> StageReport:
+        """Measures what the stages of a task are compared with, given the first of them, which may make it."""
+        if step.key == step.baseline:
+            self.build(step)
         start = time.monotonic()
-        key = self.plan.baseline_key
-        measured = self._measure("baseline", key, self.plan.baseline_measure)
-        found = self._evidence(key, measured)
+        name = "baseline" if step.task == self.recipe.task else f"baseline ({step.task})"
+        subject = Subject(name, step.task, step.baseline)
+        measured = self.measurer.measure(subject, planning.baseline_measure(step), self._prepared(step.task))
         return StageReport(
-            name="baseline",
+            name=name,
             stage="baseline",
+            task=step.task,
             verdict="pass",
             seconds=round(time.monotonic() - start, 2),
             from_cache=measured.from_cache and all(cached for _, cached in self.built.values()),
-            measurements=_measurements(found),
+            measurements=_measurements(measured.evidence),
             gates=[],
         )
 
@@ -183,95 +181,50 @@ class _Runner:
         entry = self.build(step)
         built_from_cache = self.built[step.key][1]
         start = time.monotonic()
-        measured = self._measure(step.name, step.key, step.measure_inputs)
-        found = self._evidence(step.key, measured)
-        gates = self._judge(step, measured, found)
-        latency = found["latency_p50_ms"]
-        baseline = self._against(measured, "baseline", self.plan.baseline_key)["latency_p50_ms"]
+        subject = Subject(step.name, step.task, step.key)
+        measured = self.measurer.measure(subject, step.measure_inputs, self._prepared(step.task))
+        gates = self._judge(step, measured)
+        latency = measured.evidence["latency_p50_ms"]
+        baseline = measured.references["baseline"]["latency_p50_ms"]
         report = StageReport(
             name=step.name,
             stage=step.spec.kind,
+            task=step.task,
             verdict=overall([gate.verdict for gate in gates]),
             seconds=round(self.seconds[step.name] + time.monotonic() - start, 2),
             from_cache=built_from_cache and measured.from_cache,
-            measurements=_measurements(found),
+            measurements=_measurements(measured.evidence),
             gates=gates,
             details={**entry.facts, "speedup": round(baseline.ratio(latency, _CONFIDENCE).value, 3)},
         )
         return _Result(entry, report)
 
-    def _judge(self, step: Step, measured: _Measured, found: Mapping[str, Evidence]) -> list[GateResult]:
-        keys = {"baseline": self.plan.baseline_key, "previous": step.measure_inputs["previous"]}
-        references = {name: self._against(measured, name, key) for name, key in keys.items()}
+    def _judge(self, step: Step, measured: Measured) -> list[GateResult]:
         results = []
         for metric, gate in step.spec.all_gates.items():
-            against = {name: evidence[metric] for name, evidence in references.items() if metric in evidence}
-            results += judge(metric, gate, found[metric], against)
+            against = {name: found[metric] for name, found in measured.references.items() if metric in found}
+            results += judge(metric, gate, measured.evidence[metric], against)
         return results
 
-    def _against(self, measured: _Measured, name: str, key: str) -> dict[str, Evidence]:
-        """A reference's evidence: its own, but its timings from the process that timed the stage too."""
-        timed = measuring.evidence(measured.entry.path, measured.entry.facts, self.rows.task, measured.references, name)
-        return {**self.evidence.get(key, {}), **timed}
-
-    def _evidence(self, key: str, measured: _Measured) -> dict[str, Evidence]:
-        self.evidence[key] = measuring.evidence(
-            measured.entry.path, measured.entry.facts, self.rows.task, measured.references
-        )
-        return self.evidence[key]
-
-    def _measure(self, name: str, key: str, inputs: dict[str, Any]) -> _Measured:
-        folder = self.folder(key)
-        rows, references = self.rows.validation(folder)
-
-        def build(output: Path, work: Path) -> Mapping[str, Any]:
-            subject = measuring.Subject(name, folder, self._deployed(name, key))
-            others = {
-                "baseline": self._deployed("baseline", inputs["baseline"]),
-                "previous": self._deployed("previous", inputs["previous"]),
-            }
-            return measuring.measure(subject, others, rows, self.recipe.measure, output, self.progress)
-
-        entry, from_cache = self.store.build(inputs, build)
-        return _Measured(entry, from_cache, references)
-
-    def _deployed(self, name: str, key: str) -> Path:
-        """The file of a checkpoint that ships for the measured runtime; exported for measuring if no stage did."""
-        runtime = self.recipe.measure.runtime
-        folder = self.folder(key)
-        if (path := measuring.deployed_file(folder, runtime)) is not None:
-            return path
-        file = RUNTIMES[runtime].file.name
-
-        def build(output: Path, work: Path) -> Mapping[str, Any]:
-            with self.progress.step(f"{name}: exporting for {runtime}"):
-                RUNTIMES[runtime].export(folder, output / file)
-            return {}
-
-        inputs = {
-            "kind": "deploy",
-            "checkpoint": key,
-            "runtime": runtime,
-            "code": code_digest("compressor.runtimes"),
-            "versions": versions(BUILD_LIBRARIES),
-        }
-        return self.store.build(inputs, build)[0].path / file
-
-    def _memo(self, maker: str, inputs: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+    def _memo(
+        self, prepared: Prepared, maker: str, inputs: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]
+    ) -> Path:
         """Keeps a by-product of a stage in the store; what the data is goes without saying."""
-
-        def fill(output: Path, work: Path) -> Mapping[str, Any]:
-            build(output)
-            return {}
-
         full = {
             **inputs,
             "kind": maker,
-            "data": self.plan.data_key,
-            "code": [self.rows.task_code, code_digest(maker)],
+            "data": prepared.data.key,
+            "code": [prepared.task_code, code_digest(maker)],
             "versions": versions(BUILD_LIBRARIES),
         }
-        return self.store.build(full, fill)[0].path
+        return self.store.build(full, lambda output, work: build(output))[0].path
+
+
+def _no_data(kind: str) -> Callable[..., Any]:
+    def refuse(*_: Any) -> Any:
+        raise AssertionError(f"a stage asked for the {kind} of a task that has none")
+
+    return refuse
 
 
 def _measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
@@ -288,4 +241,4 @@ def forget(plan: Plan, store: Store) -> None:
     for step in plan.steps:
         store.discard(step.key)
         store.discard(key_of(step.measure_inputs))
-    store.discard(key_of(plan.baseline_measure))
+        store.discard(key_of(planning.baseline_measure(step)))

@@ -9,14 +9,23 @@ from typing import Any
 
 import yaml
 
-from compressor import stages
+from compressor import stages, tasks
 from compressor.checkpoint import Checkpoint
 from compressor.data import hub
 from compressor.errors import CompressError, Problem, RecipeError
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, versions
-from compressor.recipe import HubDataset, StageSpec
+from compressor.recipe import (
+    DEFAULT_MAX_SEQUENCE_LENGTH,
+    MASKED_LM,
+    FinetuneSpec,
+    HubDataset,
+    Recipe,
+    StageSpec,
+    TrainingSpec,
+)
 from compressor.store import Store, file_digest, key_of, write_atomic
-from compressor.validate import Resolved, check_checkpoint
+from compressor.validate import Resolved
+from compressor.validate_stages import check_checkpoint
 
 LOCK_FILE = "recipe.lock.yaml"
 UNKNOWN = "unknown until it is downloaded"
@@ -31,16 +40,45 @@ class Step:
     Attributes:
         name: The stage's unique name.
         spec: Its keys.
+        task: What its checkpoint does: the recipe's task, or masked-lm while it is pretrained.
         inputs: What its key is made of.
         key: Its key in the store.
+        teacher: Key of the checkpoint it learns from; its own where it makes the teacher.
+        baseline: Key of the checkpoint it is compared with.
         measure_inputs: What its measurement's key is made of.
+        student: A ready checkpoint that it starts from; None for its parent.
     """
 
     name: str
     spec: StageSpec
+    task: str
     inputs: dict[str, Any]
     key: str
+    teacher: str
+    baseline: str
     measure_inputs: dict[str, Any]
+    student: Path | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows or a corpus: where they are, and what their key is made of.
+
+    Attributes:
+        train: The training rows' or the corpus' file, or hub data set at the commit that the key holds.
+        validation: The held-out rows' file, or hub data set at its commit; None for a split of `train`.
+        inputs: What the rows depend on.
+        key: Their key.
+    """
+
+    train: Path | HubDataset
+    validation: Path | HubDataset | None
+    inputs: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The inputs' key."""
+        return key_of(self.inputs)
 
 
 @dataclass(frozen=True)
@@ -51,26 +89,14 @@ class Plan:
         resolved: The recipe and its sources.
         model: The checkpoint's folder; None for a hub model that is not here yet.
         source_inputs: What the recipe's checkpoint is: the digests of its files.
-        source_key: Their key.
-        train: The training rows' file, or hub data set at the commit that the key holds.
-        validation: The held-out rows' file, or hub data set at its commit; None for a split of `train`.
-        data_inputs: What the rows depend on.
-        data_key: Their key.
-        baseline_key: Key of the teacher.
-        baseline_measure: What the teacher's measurement depends on.
+        data: What each task that occurs learns from, by task.
         steps: The stages.
     """
 
     resolved: Resolved
     model: Path | None
     source_inputs: dict[str, Any]
-    source_key: str
-    train: Path | HubDataset
-    validation: Path | HubDataset | None
-    data_inputs: dict[str, Any]
-    data_key: str
-    baseline_key: str
-    baseline_measure: dict[str, Any]
+    data: dict[str, Data]
     steps: list[Step]
 
     def lock(self) -> dict[str, Any]:
@@ -79,10 +105,30 @@ class Plan:
         return {
             "recipe": recipe.model_dump(mode="json"),
             "model": {"source": recipe.model, "sha256": Checkpoint(self.model).digest() if self.model else UNKNOWN},
-            "data": self.data_inputs,
+            "data": {task: data.inputs for task, data in self.data.items()},
             "stages": {step.name: {"key": step.key, **step.inputs} for step in self.steps},
             "environment": environment(),
         }
+
+
+@dataclass
+class _Line:
+    """Checkpoints of one task, as far as they are planned.
+
+    Pretrained checkpoints and those fine-tuned on the task are two lines: fine-tuning throws the language model's head
+    away, so pretraining goes on from the last pretrained one, and the task from whatever came last.
+    """
+
+    teacher: str
+    baseline: str | None
+    previous: str | None = None
+
+    def add(self, key: str, makes_teacher: bool) -> None:
+        """Moves on to a stage's checkpoint."""
+        if self.previous is None and makes_teacher:
+            self.teacher = self.baseline = key
+        self.baseline = self.baseline or key
+        self.previous = self.previous or self.baseline
 
 
 def make(resolved: Resolved, download: bool) -> Plan:
@@ -96,57 +142,66 @@ def make(resolved: Resolved, download: bool) -> Plan:
         CompressError: The hub does not give what the recipe names.
         RecipeError: The downloaded checkpoint does not fit the recipe.
     """
-    recipe = resolved.recipe
-    model = resolved.model if isinstance(resolved.model, Path) else hub.model_folder(resolved.model, download)
+    model = hub.local(resolved.model, download)
     if model is not None and not isinstance(resolved.model, Path):
         _check_downloaded(resolved, model)
     source_inputs = {"kind": "source", "files": Checkpoint(model).digest() if model else UNKNOWN}
-    source_key = key_of(source_inputs)
-    data_inputs = _data_inputs(resolved, download)
-    data_key = key_of(data_inputs)
-    task_module = f"compressor.tasks.{recipe.task.replace('-', '_')}"
-    common = {"data": data_key, "task": recipe.task}
-    measure = {
-        **common,
-        "kind": "measure",
-        "measure": recipe.measure.model_dump(mode="json"),
-        "code": code_digest(*_MEASURE_CODE, task_module),
-        "versions": versions(BUILD_LIBRARIES),
-        "host": host(),
+    data = _data(resolved, download)
+    return Plan(resolved, model, source_inputs, data, _steps(resolved, model, key_of(source_inputs), data, download))
+
+
+def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, Data], download: bool) -> list[Step]:
+    recipe = resolved.recipe
+    lines = {
+        task: _Line(source, source if model is None or Checkpoint(model).has_head(task) else None) for task in data
     }
-    parent, steps, baseline_key = source_key, [], source_key
+    parents = dict.fromkeys(data, source)
+    steps = []
     for index, (name, spec) in enumerate(zip(recipe.stage_names(), recipe.stages, strict=True)):
+        task = recipe.task_of(spec)
+        line = lines[task]
+        student = hub.local(given, download) if (given := resolved.students.get(index)) else None
         inputs = {
-            **common,
             "kind": "stage",
+            "data": data[task].key,
+            "task": task,
             "spec": spec.work(),
-            "parent": parent,
+            "parent": parents[task],
+            "teacher": line.teacher,
             "seed": recipe.seed,
-            "code": code_digest(stages.module_name(spec.kind), task_module),
+            "code": code_digest(stages.module_name(spec.kind), tasks.module_name(task)),
             "versions": versions(BUILD_LIBRARIES),
         }
+        if given:
+            inputs["student"] = Checkpoint(student).digest() if student else UNKNOWN
         key = key_of(inputs)
-        if index == 0 and resolved.makes_teacher:
-            baseline_key = parent = key
-        measured = {**measure, "checkpoint": key, "baseline": baseline_key, "previous": parent}
-        steps.append(Step(name, spec, inputs, key, measured))
-        parent = key
-    baseline_measure = {**measure, "checkpoint": baseline_key, "baseline": baseline_key, "previous": baseline_key}
-    train = _pinned(resolved.train, data_inputs["train"])
-    validation = None if resolved.validation is None else _pinned(resolved.validation, data_inputs["validation"])
-    return Plan(
-        resolved=resolved,
-        model=model,
-        source_inputs=source_inputs,
-        source_key=source_key,
-        train=train,
-        validation=validation,
-        data_inputs=data_inputs,
-        data_key=data_key,
-        baseline_key=baseline_key,
-        baseline_measure=baseline_measure,
-        steps=steps,
-    )
+        line.add(key, isinstance(spec, FinetuneSpec))
+        assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"
+        measured = _measure_inputs(recipe, task, data[task].key, key, line.baseline, line.previous)
+        steps.append(Step(name, spec, task, inputs, key, line.teacher, line.baseline, measured, student))
+        line.previous = key
+        parents.update({other: key for other in parents if other in (task, recipe.task)})
+    return steps
+
+
+def _measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str, previous: str) -> dict[str, Any]:
+    return {
+        "kind": "measure",
+        "data": data,
+        "task": task,
+        "measure": recipe.measure.model_dump(mode="json"),
+        "code": code_digest(*_MEASURE_CODE, tasks.module_name(task)),
+        "versions": versions(BUILD_LIBRARIES),
+        "host": host(),
+        "checkpoint": key,
+        "baseline": baseline,
+        "previous": previous,
+    }
+
+
+def baseline_measure(step: Step) -> dict[str, Any]:
+    """What the measurement of a stage's baseline depends on."""
+    return {**step.measure_inputs, **dict.fromkeys(("checkpoint", "baseline", "previous"), step.baseline)}
 
 
 def _check_downloaded(resolved: Resolved, model: Path) -> None:
@@ -161,17 +216,45 @@ def _check_downloaded(resolved: Resolved, model: Path) -> None:
         raise RecipeError(found, str(resolved.path))
 
 
-def _data_inputs(resolved: Resolved, online: bool) -> dict[str, Any]:
-    spec = resolved.recipe.data.model_dump(mode="json", exclude={"train", "validation"})
-    return {
-        "kind": "data",
-        "train": _rows_digest(resolved.train, online),
-        "validation": None if resolved.validation is None else _rows_digest(resolved.validation, online),
-        "spec": spec,
-        "seed": resolved.recipe.seed,
-        "code": code_digest("compressor.data.rows"),
-        "versions": versions(("datasets",)),
-    }
+def _data(resolved: Resolved, online: bool) -> dict[str, Data]:
+    """What each task of the recipe's stages learns from; the recipe's own comes first."""
+    recipe = resolved.recipe
+    found: dict[str, Data] = {}
+    inputs: dict[str, Any]
+    if resolved.train is not None:
+        validation = resolved.validation
+        inputs = {
+            "kind": "data",
+            "train": _rows_digest(resolved.train, online),
+            "validation": None if validation is None else _rows_digest(validation, online),
+            "spec": recipe.data.model_dump(mode="json", exclude={"train", "validation", "corpus"}),
+            "seed": recipe.seed,
+            "code": code_digest("compressor.data.rows"),
+            "versions": versions(("datasets",)),
+        }
+        pinned = None if validation is None else _pinned(validation, inputs["validation"])
+        found[recipe.task] = Data(_pinned(resolved.train, inputs["train"]), pinned, inputs)
+    if resolved.corpus is not None and any(recipe.task_of(stage) == MASKED_LM for stage in recipe.stages):
+        spec = recipe.data.corpus_spec
+        assert spec is not None, "a corpus that was found is in the recipe"
+        inputs = {
+            "kind": "corpus",
+            "corpus": _rows_digest(resolved.corpus, online),
+            "spec": spec.model_dump(mode="json", exclude={"source"}),
+            "score_length": score_length(recipe),
+            "seed": recipe.seed,
+            "code": code_digest("compressor.data.corpus"),
+            "versions": versions(("datasets",)),
+        }
+        found[MASKED_LM] = Data(_pinned(resolved.corpus, inputs["corpus"]), None, inputs)
+    return found
+
+
+def score_length(recipe: Recipe) -> int:
+    """Tokens of the held-out sequences of a corpus: as many as the shortest that a pretraining stage trains on."""
+    stages = [stage for stage in recipe.stages if recipe.task_of(stage) == MASKED_LM]
+    lengths = [stage.max_sequence_length for stage in stages if isinstance(stage, TrainingSpec)]
+    return min(length or DEFAULT_MAX_SEQUENCE_LENGTH for length in lengths or [None])
 
 
 def _rows_digest(source: Path | HubDataset, online: bool) -> dict[str, Any]:
@@ -215,8 +298,14 @@ def _differences(step: Step, before: Mapping[str, Any] | None) -> list[str]:
         old = before.get("spec", {}).get(name)
         if old != value:
             reasons.append(f"{name} changed from {old} to {value}")
-    words = {"parent": "the checkpoint before it changed", "data": "the data changed", "code": "our code changed"}
-    reasons += [word for name, word in words.items() if before.get(name) != step.inputs[name]]
+    words = {
+        "parent": "the checkpoint before it changed",
+        "teacher": "the teacher changed",
+        "student": "the ready student changed",
+        "data": "the data changed",
+        "code": "our code changed",
+    }
+    reasons += [word for name, word in words.items() if before.get(name) != step.inputs.get(name)]
     if before.get("seed") != step.inputs["seed"]:
         reasons.append(f"seed changed from {before.get('seed')} to {step.inputs['seed']}")
     for library, version in step.inputs["versions"].items():

@@ -1,26 +1,60 @@
-"""A run's rows: read, split and tokenized once, and kept in the store."""
+"""A run's rows and its corpus: read, split and tokenized once, and kept in the store."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor import tasks
 from compressor.checkpoint import Checkpoint, load_tokenizer
+from compressor.data import corpus
 from compressor.data import rows as data_rows
+from compressor.data.masking import Vocabulary, mask
 from compressor.fingerprint import code_digest, versions
-from compressor.measure.rows import INPUTS, TokenRows
-from compressor.plan import Plan
+from compressor.measure.rows import INPUTS, LABELS, NO_LABEL, TokenRows
+from compressor.plan import Data, Plan, score_length
 from compressor.progress import Progress
+from compressor.recipe import MASKED_LM
 from compressor.store import Entry, Store
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+
+_VALIDATION_MASK = 0.15
+
+
+class Prepared(Protocol):
+    """What a task of a plan learns from and is scored on."""
+
+    @property
+    def task(self) -> tasks.Scoring:
+        """How answers are scored."""
+
+    @property
+    def task_code(self) -> str:
+        """Digest of the code that makes tokens of the data."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the head's outputs, in order."""
+
+    @property
+    def data(self) -> Data:
+        """Where the data is."""
+
+    def validation(self, folder: Path) -> tuple[Path, NDArray[np.int64]]:
+        """The validation rows as a checkpoint's tokenizer reads them (`TokenRows`), and the right label of each."""
+
+
+def prepare(plan: Plan, task: str, store: Store, progress: Progress) -> PreparedRows | PreparedCorpus:
+    """What a task of a plan learns from."""
+    return (PreparedCorpus if task == MASKED_LM else PreparedRows)(plan, store, progress)
 
 
 class PreparedRows:
@@ -35,6 +69,7 @@ class PreparedRows:
         task: The recipe's task.
         task_code: Digest of the code that makes tokens of rows.
         labels: Names of the head's outputs, in order.
+        data: Where the rows are.
 
     Raises:
         RecipeError: The rows cannot be learned from or scored, or the checkpoint's head does not fit them.
@@ -43,7 +78,8 @@ class PreparedRows:
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
         recipe = plan.resolved.recipe
         self.task = tasks.get(recipe.task)
-        self.task_code = code_digest(f"compressor.tasks.{recipe.task.replace('-', '_')}", "compressor.measure.rows")
+        self.task_code = code_digest(tasks.module_name(recipe.task), "compressor.measure.rows")
+        self.data = plan.data[recipe.task]
         self._plan, self._store, self._progress = plan, store, progress
         self._splits = self._prepare()
         assert plan.model is not None, "a run has its model"
@@ -58,15 +94,15 @@ class PreparedRows:
             with self._progress.step("reading the data"):
                 return data_rows.prepare(
                     recipe.data,
-                    self._plan.train,
-                    self._plan.validation,
+                    self.data.train,
+                    self.data.validation,
                     self.task.columns(recipe.data),
                     recipe.seed,
                     output,
                     work,
                 )
 
-        return self._store.build(self._plan.data_inputs, build)[0]
+        return self._store.build(self.data.inputs, build)[0]
 
     def tokenized(self, tokenizer: PreTrainedTokenizerBase, folder: Path, length: int) -> Dataset:
         """The training rows as a tokenizer reads them, memory-mapped.
@@ -115,10 +151,90 @@ class PreparedRows:
         return {
             "kind": "tokens",
             "split": split,
-            "data": self._plan.data_key,
+            "data": self.data.key,
             "tokenizer": checkpoint.tokenizer_digest(),
             "length": length,
             "label_ids": self._label_ids,
+            "code": self.task_code,
+            "versions": versions(("tokenizers", "transformers")),
+        }
+
+
+class PreparedCorpus:
+    """The corpus of a plan, packed into sequences.
+
+    Args:
+        plan: Names the corpus and its key.
+        store: Keeps what is prepared.
+        progress: Tells the user.
+
+    Attributes:
+        task: The masked-lm task.
+        task_code: Digest of the code that makes sequences of texts.
+        labels: None: a language model chooses among tokens.
+        data: Where the corpus is.
+    """
+
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
+        self.task = tasks.scoring(MASKED_LM)
+        self.task_code = code_digest("compressor.data.corpus", "compressor.data.masking", "compressor.measure.rows")
+        self.data = plan.data[MASKED_LM]
+        self._recipe, self._store, self._progress = plan.resolved.recipe, store, progress
+        spec = self._recipe.data.corpus_spec
+        assert spec is not None, "a plan with a corpus has it in the recipe"
+        self._spec = spec
+
+    def packed(self, tokenizer: PreTrainedTokenizerBase, folder: Path, length: int) -> Path:
+        """The corpus as sequences of one length: a folder with `train.npy` and `validation.npy`.
+
+        Args:
+            tokenizer: The tokenizer.
+            folder: The checkpoint it is of.
+            length: Tokens of a sequence, special tokens included.
+        """
+        spec = self._spec
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            texts = corpus.texts(self.data.train, spec)
+            with self._progress.step("packing the corpus") as step:
+                return corpus.pack(texts, spec, tokenizer, length, spec.validation_fraction, output, step.update)
+
+        return self._store.build(self._inputs(folder, length), build)[0].path
+
+    def validation(self, folder: Path) -> tuple[Path, NDArray[np.int64]]:
+        """Held-out sequences, masked once and for all: every checkpoint of the run guesses the same tokens."""
+        checkpoint = Checkpoint(folder)
+        tokenizer = load_tokenizer(folder)
+        length = min(score_length(self._recipe), checkpoint.max_position_embeddings)
+        packed = self.packed(tokenizer, folder, length)
+        seed, wanted = self._recipe.seed, self._spec.max_validation_sequences
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            tokens = np.load(packed / corpus.VALIDATION, mmap_mode="r")
+            chosen = np.sort(np.random.default_rng(seed).permutation(len(tokens))[:wanted])
+            tokens = np.asarray(tokens[chosen])
+            vocabulary = Vocabulary.of(tokenizer)
+            masked = mask(tokens, vocabulary, probability=_VALIDATION_MASK, whole_words=False, seed=(seed, len(tokens)))
+            labels = np.full(tokens.shape, NO_LABEL, dtype=np.int64)
+            rows, columns = np.nonzero(masked.positions >= 0)
+            labels[rows, masked.positions[rows, columns]] = masked.labels(tokens)[rows, columns]
+            pairs = zip(masked.apply(tokens), labels, strict=True)
+            lists = [{"input_ids": ids.tolist(), LABELS: hidden.tolist()} for ids, hidden in pairs]
+            TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
+            return {"sequences": len(tokens)}
+
+        inputs = {"kind": "masked", "sequences": self._inputs(folder, length), "seed": seed, "wanted": wanted}
+        entry, _ = self._store.build({**inputs, "code": self.task_code}, build)
+        return entry.path / "rows.npz", np.zeros(0, dtype=np.int64)
+
+    def _inputs(self, folder: Path, length: int) -> dict[str, Any]:
+        return {
+            "kind": "sequences",
+            "data": self.data.key,
+            "tokenizer": Checkpoint(folder).tokenizer_digest(),
+            "length": length,
             "code": self.task_code,
             "versions": versions(("tokenizers", "transformers")),
         }

@@ -21,9 +21,14 @@ _SHOW_AFTER_S = 2.0
 
 
 class Step:
-    """One piece of work with a bar. `total` may be set once it is known."""
+    """One piece of work with a bar. `total` may be set once it is known.
+
+    Attributes:
+        done: How much is done.
+    """
 
     def __init__(self, progress: Progress, bars: Bars, task: TaskID) -> None:
+        self.done = 0.0
         self._progress = progress
         self._bars = bars
         self._task = task
@@ -31,6 +36,7 @@ class Step:
     def update(self, completed: float, total: float | None = None) -> None:
         """Sets how much is done, and maybe of how much."""
         self._progress.check_interrupted()
+        self.done = completed
         self._bars.update(self._task, completed=completed, total=total)
 
 

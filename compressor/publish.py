@@ -12,6 +12,12 @@ from compressor.store import file_digest
 
 MANIFEST = "manifest.json"
 
+_KINDS = {
+    "text-classification": ("ForSequenceClassification", "text-classification"),
+    "masked-lm": ("ForMaskedLM", "fill-mask"),
+}
+"""For each task, the end of the Auto class and the hub's name for what it does."""
+
 
 def model(report: Report, checkpoint: Path, folder: Path) -> None:
     """Makes `model/` what the report speaks of: the last checkpoint, or nothing after a failed gate.
@@ -44,13 +50,14 @@ def model(report: Report, checkpoint: Path, folder: Path) -> None:
 
 def _card(report: Report) -> str:
     """A model card written from what was measured."""
-    stages = " → ".join(stage.name for stage in report.stages[1:])
+    stages = " → ".join(stage.name for stage in report.stages if stage.stage != "baseline")
+    head, tag = _KINDS[report.stages[-1].task]
     usage = (
         "```python\n"
-        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n\n"
+        f"from transformers import AutoModel{head}, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("model")\n'
-        'model = AutoModelForSequenceClassification.from_pretrained("model")\n'
+        f'model = AutoModel{head}.from_pretrained("model")\n'
         "```\n"
     )
-    front = "---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n\n"
+    front = f"---\nlibrary_name: transformers\npipeline_tag: {tag}\n---\n\n"
     return f"{front}{text.markdown(report)}\nMade by: {stages}.\n\n{usage}"

@@ -10,9 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from compressor.metrics import METRICS, RULES
+from compressor.metrics import METRICS, QUALITY_KINDS, RULES
 
 Scalar = bool | int | float | str
+
+DEFAULT_MAX_SEQUENCE_LENGTH = 128
+
+MASKED_LM = "masked-lm"
+"""The task of stages that pretrain, whatever the recipe's own is."""
 
 
 class Spec(BaseModel):
@@ -39,11 +44,32 @@ class HubDataset(Spec):
 Source = str | HubDataset
 
 
+class CorpusSpec(Spec):
+    """Raw text, read as a stream: memory does not grow with it."""
+
+    source: Source
+    """txt, csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or a data set on the hub."""
+    text: str = "text"
+    """Column with the text; a txt file has none, each of its lines is a text."""
+    where: dict[str, Scalar] = Field(default_factory=dict)
+    """Keep only rows whose columns have these values."""
+    separator: str = "\n"
+    """Separates the paragraphs inside one text."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Keep this share of the texts, drawn by a hash of the text."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of the texts held out, by another hash."""
+    max_validation_sequences: Annotated[int, Field(ge=1)] = 400
+    """Score on at most this many sequences of the held-out text, drawn by seed."""
+
+
 class DataSpec(Spec):
     """Where the rows come from, and which columns hold what."""
 
-    train: Source
-    """csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or `{hub: id, name:, split:}`."""
+    train: Source | None = None
+    """csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or `{hub: id, name:, split:}`.
+
+    Needed by every task but masked-lm, which reads `corpus`."""
     validation: Source | None = None
     """Held-out rows, same forms as `train`; left out: a hash split of `train`."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -60,12 +86,19 @@ class DataSpec(Spec):
     """Train on at most this many rows, drawn by seed."""
     max_validation_samples: Annotated[int, Field(ge=1)] | None = None
     """Score on at most this many rows, drawn by seed."""
+    corpus: str | CorpusSpec | None = None
+    """Raw text for `objective: pretraining` and the task masked-lm: a mapping, or just its `source`."""
 
     @model_validator(mode="after")
     def _one_split(self) -> DataSpec:
         if self.validation is not None and self.validation_fraction is not None:
             raise ValueError("validation and validation_fraction are both given; keep one")
         return self
+
+    @property
+    def corpus_spec(self) -> CorpusSpec | None:
+        """The corpus, with its defaults where the recipe gives only its source."""
+        return CorpusSpec(source=self.corpus) if isinstance(self.corpus, str) else self.corpus
 
 
 class MeasureSpec(Spec):
@@ -162,42 +195,80 @@ class TrainingSpec(StageSpec):
     """AdamW weight decay, not applied to biases and LayerNorm."""
     max_sequence_length: Annotated[int, Field(ge=3)] | None = None
     """Longer texts are cut, here and in the shipped tokenizer; by default 128 or what the checkpoint allows."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Mixed precision; fp16 needs an accelerator, bf16 pays on CPUs only for long sequences."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Mixed precision. `auto` is bf16 where that is faster: on GPUs, and on CPUs with bf16 instructions for sequences
+    of 128 tokens or more; else fp32. fp16 needs an accelerator."""
 
 
-class FinetuneSpec(TrainingSpec):
-    """Trains the checkpoint on the task's labels. As the first stage it makes the teacher."""
+class ObjectiveSpec(TrainingSpec):
+    """Keys of stages that train on the task's rows or, as a language model, on `data.corpus`."""
+
+    objective: Literal["task", "pretraining"] = "task"
+    """`pretraining` trains a masked language model on `data.corpus`. It starts from the recipe's model or what earlier
+    pretraining left of it, since fine-tuning on a task throws the language model's head away. In a masked-lm recipe it
+    is the only one."""
+    mlm_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Pretraining: share of the tokens that are predicted."""
+    masking: Literal["subword", "whole_word"] = "subword"
+    """Pretraining: what is masked together."""
+    maskings: Annotated[int, Field(ge=1)] | None = None
+    """Pretraining: different maskings of the corpus that the epochs take turns with; by default one for each epoch, at
+    most 4. A teacher reads the corpus once for each."""
+
+
+class FinetuneSpec(ObjectiveSpec):
+    """Trains the checkpoint on the task's labels, or as a masked language model. The task's first makes the teacher."""
 
     stage: Literal["finetune"]
     """The kind of stage."""
 
 
-class DistillSpec(TrainingSpec):
-    """Builds a shallower student out of the incoming checkpoint and trains it to match the teacher's logits.
+class DistillSpec(ObjectiveSpec):
+    """Builds a smaller student and trains it to match the teacher.
 
-    The loss is `alpha_soft * T^2 * KL(teacher || student at temperature T) + alpha_hard * cross-entropy`.
+    `objective: task`: the student starts from the incoming checkpoint and learns on the task's rows:
+    `alpha_soft * T^2 * KL(teacher || student at temperature T) + alpha_hard * cross-entropy with the labels`, and from
+    chosen layers of the teacher `+ alpha_cosine * (1 - cosine of hidden states) + alpha_attention * KL of attention`.
+
+    `objective: pretraining`: DistilBERT's triple loss on `data.corpus`, at the masked tokens,
+    `alpha_soft * T^2 * KL over the vocabulary + alpha_mlm * masked-LM + alpha_cosine * (1 - cosine of hidden states)`.
     """
 
     stage: Literal["distill"]
     """The kind of stage."""
     num_hidden_layers: Annotated[int, Field(ge=1)] | None = None
-    """Layers of the student; by default as many as `layers` lists, or half of the teacher's."""
-    layers: tuple[Annotated[int, Field(ge=0)], ...] | Literal["every_other"] = "every_other"
-    """Which layers the student starts from, first layer 0; `every_other` spaces them evenly from layer 0."""
+    """Layers of the student; by default as many as `layers` lists, or half of the teacher's, or all of a checkpoint
+    that has fewer than the teacher already."""
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | Literal["every_other", "importance"] = "every_other"
+    """Which layers the student starts from, first layer 0. `every_other` spaces them evenly from layer 0; `importance`
+    drops one after the other the layer whose absence changes the outputs least."""
+    hidden_size: Annotated[int, Field(ge=1)] | None = None
+    """Width of the student, a multiple of the head size; by default the incoming checkpoint's. A narrower one keeps the
+    strongest channels, heads and neurons."""
+    student: str | None = None
+    """Start from this ready BERT or DistilBERT checkpoint instead: a folder, `package:PKG/path` or a hub id."""
     architecture: Literal["bert", "distilbert"] = "distilbert"
     """`distilbert` has no token types, and a ReLU layer where BERT has its tanh pooler; `bert` keeps both."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Softens both distributions of the soft loss."""
-    alpha_soft: Annotated[float, Field(ge=0)] = 0.9
-    """Weight of the soft loss."""
-    alpha_hard: Annotated[float, Field(ge=0)] = 0.1
-    """Weight of the cross-entropy with the labels."""
+    alpha_soft: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the soft loss; by default 0.9, in pretraining 5."""
+    alpha_hard: Annotated[float, Field(ge=0)] | None = None
+    """Task: weight of the cross-entropy with the labels; by default 0.1."""
+    alpha_mlm: Annotated[float, Field(ge=0)] | None = None
+    """Pretraining: weight of the masked-LM loss; by default 2."""
+    alpha_cosine: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the cosine loss between hidden states; by default 0, in pretraining 1."""
+    alpha_attention: Annotated[float, Field(ge=0)] | None = None
+    """Task: weight of the divergence between attention distributions, head by head; by default 0."""
+    layer_map: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Task: for each layer of the student, the teacher's layer that it learns hidden states and attention from; by
+    default evenly spaced up to the last: 1, 3, 5 for three of six. In pretraining, last learns from last."""
+    top_k: Annotated[int, Field(ge=1)] = 32
+    """Pretraining: how many of the teacher's probabilities are kept for each masked token; the rest keep their sum."""
 
     @model_validator(mode="after")
     def _consistent(self) -> DistillSpec:
-        if self.alpha_soft == 0 and self.alpha_hard == 0:
-            raise ValueError("alpha_soft and alpha_hard are both 0: nothing to learn from; make one positive")
         if isinstance(self.layers, tuple):
             if not self.layers:
                 raise ValueError("layers is empty; list at least one layer, or say every_other")
@@ -206,6 +277,9 @@ class DistillSpec(TrainingSpec):
                     f"num_hidden_layers is {self.num_hidden_layers} but layers lists {len(self.layers)}; "
                     "drop one of the keys or make them agree"
                 )
+        fixed = ("num_hidden_layers", "layers", "hidden_size", "architecture")
+        if self.student is not None and (given := [key for key in fixed if key in self.model_fields_set]):
+            raise ValueError(f"student is a ready checkpoint, so {', '.join(given)} cannot be chosen; drop one of them")
         return self
 
 
@@ -255,7 +329,7 @@ class Recipe(Spec):
     """Version of this format."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Names the run's folder under `artifacts/`."""
-    task: Literal["text-classification"]
+    task: Literal["text-classification", "masked-lm"]
     """What the model does."""
     model: str
     """BERT or DistilBERT checkpoint: a folder (relative to the recipe), `package:PKG/path`, or a hub id[@revision]."""
@@ -272,6 +346,10 @@ class Recipe(Spec):
         """Unique names of the stages, in order: given, or the kind with `_2`, `_3`… when it occurs again."""
         return stage_names([(stage.name, stage.kind) for stage in self.stages])
 
+    def task_of(self, stage: StageSpec) -> str:
+        """What a stage's checkpoint does: the recipe's task, or masked-lm while it is pretrained."""
+        return MASKED_LM if getattr(stage, "objective", "task") == "pretraining" else self.task
+
 
 def stage_names(stages: list[tuple[str | None, str]]) -> list[str]:
     """Names for (given name, kind) pairs: the given one, or the kind, numbered from its second occurrence on."""
@@ -285,10 +363,13 @@ def stage_names(stages: list[tuple[str | None, str]]) -> list[str]:
 
 QUALITY_METRICS: dict[str, tuple[str, ...]] = {
     "text-classification": ("accuracy", "f1", "matthews_correlation"),
+    MASKED_LM: ("accuracy", "loss", "perplexity"),
 }
 """Metrics of each task, the main one first."""
 
 
 def gate_metrics(task: str) -> list[str]:
     """Names of the metrics that a stage of this task can be gated by."""
-    return [name for name, metric in METRICS.items() if metric.kind != "quality" or name in QUALITY_METRICS[task]]
+    return [
+        name for name, metric in METRICS.items() if metric.kind not in QUALITY_KINDS or name in QUALITY_METRICS[task]
+    ]

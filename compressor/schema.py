@@ -10,6 +10,7 @@ from compressor.recipe import QUALITY_METRICS, Recipe
 
 _LINKS = {
     "DataSpec": "[mapping](#data)",
+    "CorpusSpec": "[mapping](#a-corpus)",
     "HubDataset": "[mapping](#a-data-set-on-the-hub)",
     "MeasureSpec": "[mapping](#measure)",
     "Gate": "[gate](#a-gate)",
@@ -34,6 +35,7 @@ def markdown() -> str:
         "",
         *_section("Recipe", schema),
         *_section("`data`", definitions["DataSpec"]),
+        *_section("A corpus", definitions["CorpusSpec"]),
         *_section("A data set on the hub", definitions["HubDataset"]),
         *_section("`measure`", definitions["MeasureSpec"]),
     ]

@@ -96,6 +96,7 @@ def set_environment(resolved: Resolved) -> bool:
     uses_hub = not isinstance(resolved.model, Path) or any(isinstance(part, HubDataset) for part in parts)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # theirs would draw over ours, some of them at exit
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     if not uses_hub:
         os.environ["HF_HUB_OFFLINE"] = "1"

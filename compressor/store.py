@@ -83,6 +83,12 @@ class Store:
         except (OSError, ValueError, KeyError):
             return None
 
+    def folder(self, key: str) -> Path:
+        """Folder of an artifact that was built in this run."""
+        entry = self.get(key)
+        assert entry is not None, "artifacts are built in order"
+        return entry.path
+
     def build(self, inputs: Mapping[str, Json], build: Build, together: bool = False) -> tuple[Entry, bool]:
         """The artifact of these inputs, built if it is not there.
 

@@ -13,24 +13,19 @@ from compressor.checkpoint import Checkpoint
 from compressor.data import sources
 from compressor.data.sources import HubModel
 from compressor.errors import Problem, RecipeError
-from compressor.metrics import METRICS
-from compressor.recipe import (
-    DistillSpec,
-    ExportSpec,
-    FinetuneSpec,
-    HubDataset,
-    QuantizeSpec,
-    Recipe,
-    StageSpec,
-    TrainingSpec,
-    gate_metrics,
-)
+from compressor.recipe import MASKED_LM, DistillSpec, FinetuneSpec, HubDataset, Recipe, Source
 from compressor.recipe_errors import Location, path_text, suggest
 from compressor.recipe_file import line_of, read
+from compressor.validate_stages import (
+    check_checkpoint,
+    check_data,
+    check_gates,
+    check_objectives,
+    check_order,
+    first_stage,
+)
 
 Found = TypeVar("Found")
-Add = Callable[[Location, str, str], None]
-"""Notes a problem: where in the recipe, what, what to do."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +36,25 @@ class Resolved:
         recipe: The recipe.
         path: Its file.
         model: The checkpoint's folder, or its hub id.
-        train: The training rows' file, or hub data set.
+        train: The training rows' file, or hub data set; None where there is only a corpus.
         validation: The held-out rows' file, or hub data set; None for a split of `train`.
+        corpus: The corpus' file, or hub data set.
+        students: Ready checkpoints that stages start from, by the stage's index.
     """
 
     recipe: Recipe
     path: Path
     model: Path | HubModel
-    train: Path | HubDataset
+    train: Path | HubDataset | None
     validation: Path | HubDataset | None
+    corpus: Path | HubDataset | None
+    students: dict[int, Path | HubModel]
 
     @property
     def makes_teacher(self) -> bool:
-        """Whether the first stage makes the teacher; else the checkpoint is the teacher."""
-        return isinstance(self.recipe.stages[0], FinetuneSpec)
+        """Whether the task's first stage makes the teacher; else the checkpoint is the teacher."""
+        first = first_stage(self.recipe, self.recipe.task)
+        return first is not None and isinstance(first[1], FinetuneSpec)
 
 
 def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
@@ -73,24 +73,32 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     collector = _Collector(path, recipe, problems)
     folder = path.resolve().parent
     model = collector.find(("model",), lambda: sources.model(recipe.model, folder))
-    train = collector.find(("data", "train"), lambda: sources.rows(recipe.data.train, folder, "data.train"))
-    validation = None
-    if (held_out := recipe.data.validation) is not None:
-        validation = collector.find(("data", "validation"), lambda: sources.rows(held_out, folder, "data.validation"))
+    data = recipe.data
+    train = _find_rows(collector, "train", data.train, folder)
+    validation = _find_rows(collector, "validation", data.validation, folder)
+    corpus = _find_corpus(collector, folder)
+    students = {
+        index: ready
+        for index, stage in enumerate(recipe.stages)
+        if isinstance(stage, DistillSpec) and (ready := _find_student(collector, index, stage, folder)) is not None
+    }
     _check_columns(collector, train, validation)
     incoming = None
     if isinstance(model, Path):
         found = checkpoint.problems(model, "model")
         collector.problems += [_at(problem, line_of(path, ("model",))) for problem in found]
         incoming = None if found else Checkpoint(model)
-    _check_order(collector)
-    _check_gates(collector)
-    if incoming is not None:
-        check_checkpoint(recipe, incoming, collector.add)
+    check_data(recipe, collector.add)
+    check_order(recipe, collector.add)
+    check_objectives(recipe, collector.add)
+    check_gates(recipe, collector.add)
+    if incoming is not None and not any(problem.where == "model" for problem in collector.problems):
+        here = {index: Checkpoint(student) for index, student in students.items() if isinstance(student, Path)}
+        check_checkpoint(recipe, incoming, collector.add, here)
     if collector.problems:
         raise RecipeError(sorted(set(collector.problems), key=lambda p: (p.line, p.where)), str(path))
-    assert model is not None and train is not None, "what is not found is a problem"
-    return Resolved(recipe, path, model, train, validation)
+    assert model is not None, "what is not found is a problem"
+    return Resolved(recipe, path, model, train, validation, corpus, students)
 
 
 class _Collector:
@@ -120,10 +128,47 @@ def _at(problem: Problem, line: int) -> Problem:
     return Problem(problem.where, problem.what, problem.hint, line)
 
 
+def _find_rows(collector: _Collector, split: str, source: Source | None, folder: Path) -> Path | HubDataset | None:
+    if source is None:
+        return None
+    return collector.find(("data", split), lambda: sources.rows(source, folder, f"data.{split}"))
+
+
+def _find_corpus(collector: _Collector, folder: Path) -> Path | HubDataset | None:
+    """The corpus; notes a problem when it, or a column of it, is not there."""
+    spec = collector.recipe.data.corpus_spec
+    if spec is None:
+        return None
+    formats = (*sources.FORMATS, sources.TEXT)
+    place: Location = ("data", "corpus")
+    found = collector.find(place, lambda: sources.rows(spec.source, folder, "data.corpus", formats))
+    if isinstance(found, Path) and found.suffix != sources.TEXT:
+        there = collector.find(place, lambda: sources.columns(found, "data.corpus")) or []
+        for key, column in (("text", spec.text), *(("where", name) for name in spec.where)):
+            if there and column not in there:
+                what = f"{found.name} has no column {column!r}"
+                collector.add((*place, key), what, suggest(column, there))
+    return found
+
+
+def _find_student(collector: _Collector, index: int, stage: DistillSpec, folder: Path) -> Path | HubModel | None:
+    """A stage's ready checkpoint; notes a problem when it is none."""
+    if (given := stage.student) is None:
+        return None
+    place: Location = ("stages", index, "student")
+    found = collector.find(place, lambda: sources.model(given, folder, path_text(place, collector.recipe.stages)))
+    if isinstance(found, Path) and (wrong := checkpoint.problems(found, path_text(place, collector.recipe.stages))):
+        collector.problems += [_at(problem, line_of(collector.path, place)) for problem in wrong]
+        return None
+    return found
+
+
 def _check_columns(
     collector: _Collector, train: Path | HubDataset | None, validation: Path | HubDataset | None
 ) -> None:
     data = collector.recipe.data
+    if collector.recipe.task == MASKED_LM:
+        return
     wanted = tasks.get(collector.recipe.task).columns(data)
     for split, source in (("train", train), ("validation", validation)):
         if not isinstance(source, Path):
@@ -139,88 +184,3 @@ def _check_columns(
             if column not in there:
                 what = f"{source.name} ({split}) has no column {column!r}"
                 collector.add(("data", "where"), what, suggest(column, there))
-
-
-def _check_order(collector: _Collector) -> None:
-    stages = collector.recipe.stages
-    names = collector.recipe.stage_names()
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            hint = "give each its own `name`"
-            collector.add(("stages", index, "name"), f"two stages are called {name!r}", hint)
-        if name == "baseline":
-            collector.add(("stages", index, "name"), "'baseline' names the teacher in the report", "choose another")
-    quantized = exported = False
-    for index, stage in enumerate(stages):
-        if exported:
-            collector.add(("stages", index), f"{stage.kind} comes after export", "export ships; make it the last stage")
-        elif quantized and not isinstance(stage, ExportSpec):
-            hint = "integers cannot be trained or cut; move quantize behind it"
-            collector.add(("stages", index), f"{stage.kind} comes after quantize", hint)
-        quantized |= isinstance(stage, QuantizeSpec)
-        exported |= isinstance(stage, ExportSpec)
-    if quantized and collector.recipe.measure.runtime != "onnxruntime":
-        what = f"quantize writes ONNX, which {collector.recipe.measure.runtime} does not run"
-        collector.add(("measure", "runtime"), what, "use onnxruntime, or leave quantize out")
-
-
-def _check_gates(collector: _Collector) -> None:
-    recipe = collector.recipe
-    allowed = gate_metrics(recipe.task)
-    for index, stage in enumerate(recipe.stages):
-        for name, gate in stage.gates.items():
-            place = ("stages", index, "gates", name)
-            if name not in allowed:
-                what = (
-                    f"unknown metric {name!r}" if name not in METRICS else f"{name!r} is not measured in {recipe.task}"
-                )
-                collector.add(place, what, suggest(name, allowed))
-                continue
-            metric = METRICS[name]
-            if metric.kind == "parity" and not isinstance(stage, ExportSpec):
-                collector.add(place, f"{name} is measured where formats are exported", "move the gate to export")
-            for rule in gate.limits:
-                if rule not in metric.rules:
-                    hint = f"allowed: {', '.join(metric.rules)}"
-                    collector.add((*place, rule), f"{rule} makes no sense for {name}", hint)
-
-
-def check_checkpoint(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
-    """Whether the stages can work on a checkpoint: its head, layers and position table.
-
-    Args:
-        recipe: The recipe.
-        incoming: The recipe's model.
-        add: Called with location, what, hint for each problem.
-    """
-    table, layers, family = incoming.max_position_embeddings, incoming.num_hidden_layers, incoming.family
-    if not isinstance(recipe.stages[0], FinetuneSpec) and not incoming.has_head(recipe.task):
-        architecture = ", ".join(incoming.config.get("architectures") or ["no architecture"])
-        what = f"the checkpoint ({architecture}) has no head for {recipe.task}"
-        add(("model",), what, "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint")
-    if recipe.measure.sequence_length > table:
-        what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {table} rows"
-        add(("measure", "sequence_length"), what, f"at most {table}")
-    for index, stage in enumerate(recipe.stages):
-        _check_length(stage, index, table, add)
-        if not isinstance(stage, DistillSpec):
-            continue
-        if (family, stage.architecture) == ("distilbert", "bert"):
-            what = "a DistilBERT checkpoint cannot become bert: it has no token types and no pooler"
-            add(("stages", index, "architecture"), what, "use architecture: distilbert")
-        count = stage.num_hidden_layers
-        if count is not None and count > layers:
-            add(("stages", index, "num_hidden_layers"), f"is {count}, but {layers} layers come in", f"at most {layers}")
-        chosen = stage.layers if isinstance(stage.layers, tuple) else ()
-        if wrong := [layer for layer in chosen if layer >= layers]:
-            what = f"there is no layer {wrong[0]}; {layers} layers come in"
-            add(("stages", index, "layers"), what, f"allowed: 0 to {layers - 1}")
-        layers = len(chosen) or count or max(1, layers // 2)
-        family = stage.architecture
-
-
-def _check_length(stage: StageSpec, index: int, table: int, add: Add) -> None:
-    length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
-    if length is not None and length > table:
-        what = f"is {length}, but the checkpoint's position table has {table} rows"
-        add(("stages", index, "max_sequence_length"), what, f"at most {table}")

@@ -147,7 +147,7 @@ def test_relations_between_keys(write_recipe: WriteRecipe):
     path = write_recipe()
     for override, message in {
         "stages.distill.num_hidden_layers=3": "num_hidden_layers is 3 but layers lists 2",
-        "stages.distill={stage: distill, alpha_soft: 0, alpha_hard: 0}": "alpha_soft and alpha_hard are both 0",
+        "stages.distill={stage: distill, student: x, layers: [0]}": "student is a ready checkpoint, so layers cannot",
         "data.validation_fraction=0.2": "validation and validation_fraction are both given",
         "stages.distill.layers=[]": "layers is empty",
     }.items():

@@ -18,8 +18,9 @@ from compressor.errors import StageError
 from compressor.progress import Progress
 from compressor.tasks import text_classification
 from compressor.training import trainer
-from compressor.training.losses import hard_label_loss
-from compressor.training.teacher import write_logits
+from compressor.training.batches import RowBatches
+from compressor.training.objectives import Labels, TaskDistillation
+from compressor.training.teacher import write_answers
 
 
 def rows(count: int) -> Dataset:
@@ -34,14 +35,17 @@ def schedule(**overrides: Any) -> trainer.Schedule:
     return trainer.Schedule(**{**values, **overrides})
 
 
-def run(model: Any, work: Path, loss: Any = None, data: Dataset | None = None, **keywords: Any) -> dict[str, Any]:
+def batches(count: int = 64, answers: Path | None = None) -> RowBatches:
+    return RowBatches(rows(count), make_tokenizer(), ("input_ids", "attention_mask"), answers)
+
+
+def run(model: Any, work: Path, objective: Any = None, data: Any = None, **keywords: Any) -> dict[str, Any]:
     torch.manual_seed(0)
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
         return trainer.train(
             model,
-            make_tokenizer(),
-            data if data is not None else rows(64),
-            loss or (lambda logits, batch: hard_label_loss(logits, batch["labels"])),
+            data or batches(),
+            objective or Labels(),
             keywords.pop("schedule", schedule()),
             seed=0,
             work=work,
@@ -57,17 +61,18 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(classif
 
     monkeypatch.setattr(trainer, "_SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(trainer, "_SAVE_SHARE", 1e9)
-    calls = 0
 
-    def killed(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == 12:
-            raise KeyboardInterrupt
-        return hard_label_loss(logits, batch["labels"])
+    class Killed(Labels):
+        calls = 0
+
+        def terms(self, *arguments: Any) -> trainer.Terms:
+            self.calls += 1
+            if self.calls == 12:
+                raise KeyboardInterrupt
+            return super().terms(*arguments)
 
     try:
-        run(checkpoint.load_model(classifier), tmp_path / "stopped", killed)
+        run(checkpoint.load_model(classifier), tmp_path / "stopped", Killed())
     except KeyboardInterrupt:
         pass
     resumed = checkpoint.load_model(classifier)
@@ -86,19 +91,17 @@ def test_a_training_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path):
     assert trainer._last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
 
 
-def test_targets_reach_the_loss_with_their_rows(classifier: Path, tmp_path: Path):
-    data = rows(40)
-    targets = np.asarray(data["labels"], dtype=np.float32)[:, None] * 10
-    seen = 0
+def test_terms_are_reported_without_their_weights(classifier: Path, tmp_path: Path):
+    class Two(Labels):
+        weights = {"hard": 1.0, "constant": 3.0}
 
-    def loss(logits: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        nonlocal seen
-        seen += len(logits)
-        assert torch.equal(batch["mine"][:, 0], batch["labels"] * 10.0)
-        return hard_label_loss(logits, batch["labels"])
+        def terms(self, *arguments: Any) -> trainer.Terms:
+            return {**super().terms(*arguments), "constant": torch.tensor(2.0)}
 
-    run(checkpoint.load_model(classifier), tmp_path, loss, data, targets={"mine": targets})
-    assert seen == 80
+    facts = run(checkpoint.load_model(classifier), tmp_path, Two())
+    assert [value for _, value in facts["terms"]["constant"]] == [2.0] * len(facts["loss"])
+    for (_, total), (_, hard) in zip(facts["loss"], facts["terms"]["hard"], strict=True):
+        assert total == pytest.approx(hard + 6.0, abs=2e-4)
 
 
 def test_accumulated_gradients_are_those_of_the_large_batch(classifier: Path, tmp_path: Path):
@@ -107,7 +110,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch(classifier: Path, tm
     for name, size, accumulated in (("once", 16, 1), ("four", 4, 4)):
         model = checkpoint.load_model(classifier, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         plan = schedule(batch_size=size, gradient_accumulation_steps=accumulated, epochs=1, warmup_ratio=0.0)
-        run(model, tmp_path / name, data=rows(16), schedule=plan)
+        run(model, tmp_path / name, data=batches(16), schedule=plan)
         states.append(model.state_dict())
     for name in states[0]:
         # A key's bias has no gradient (softmax does not see it), only rounding, which Adam blows up.
@@ -126,32 +129,74 @@ def test_bf16_trains_and_fp16_asks_for_a_gpu(classifier: Path, tmp_path: Path):
 
 
 def test_padding_is_small_because_batches_hold_rows_of_like_length(classifier: Path, tmp_path: Path):
-    real = padded = 0
-    data = rows(600)
-
-    class Counting(trainer._Collator):
-        def __call__(self, batch: list[dict[str, Any]]) -> dict[str, Any]:
-            nonlocal real, padded
-            collated = super().__call__(batch)
-            real += int(collated["attention_mask"].sum())
-            padded += collated["attention_mask"].numel()
-            return collated
-
-    original, trainer._Collator = trainer._Collator, Counting
-    try:
-        run(checkpoint.load_model(classifier), tmp_path, data=data, schedule=schedule(epochs=1))
-    finally:
-        trainer._Collator = original
-    assert real / padded > 0.9
+    data = batches(600)
+    run(checkpoint.load_model(classifier), tmp_path, data=data, schedule=schedule(epochs=1))
+    assert 0 < data.padding < 0.1
+    alone = batches(600)
+    for row in range(0, 600, 8):
+        alone.batch(list(range(row, row + 8)))
+    assert alone.padding > 0.2, "that is not so of any batches"
 
 
-def test_teachers_logits_are_in_the_order_of_the_rows(classifier: Path, tmp_path: Path):
-    data, model = rows(50), checkpoint.load_model(classifier).eval()
+def answers_of(model: Any, folder: Path, count: int = 50, **layers: list[int]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {"hidden": [], "attention": [], **layers}
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
-        write_logits(model, make_tokenizer(), data, tmp_path / "logits.npy", step)
-    logits = np.load(tmp_path / "logits.npy")
-    assert len(set(data["length"])) > 3
-    for index in range(50):
+        write_answers(model, make_tokenizer(), rows(count), folder, **wanted, step=step)
+    return folder
+
+
+def test_a_teachers_answers_belong_to_their_rows(classifier: Path, tmp_path: Path):
+    model = checkpoint.load_model(classifier, attn_implementation="eager").eval()
+    data = batches(50, answers_of(model, tmp_path, hidden=[1, 3], attention=[0, 2]))
+    assert len(set(data.lengths)) > 3
+    batch = data.batch([7, 31, 2, 48])
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        outputs = model(**inputs, output_hidden_states=True, output_attentions=True)
+    tokens = batch["attention_mask"].bool()
+    pairs = tokens[:, None, :, None] & tokens[:, None, None, :]
+    assert torch.allclose(batch["teacher_logits"], outputs.logits, atol=1e-5)
+    for place, layer in enumerate((1, 3)):
+        assert torch.allclose(
+            batch["teacher_hidden"][place][tokens], outputs.hidden_states[layer + 1][tokens], atol=5e-3
+        )
+    for place, layer in enumerate((0, 2)):
+        given, expected = batch["teacher_attention"][place], outputs.attentions[layer]
+        assert torch.allclose(given, expected * pairs, atol=1e-3)
+
+
+def test_a_teacher_as_its_own_student_costs_nothing(classifier: Path, tmp_path: Path):
+    model = checkpoint.load_model(classifier, attn_implementation="eager").eval()
+    everything = [0, 1, 2, 3]
+    data = batches(50, answers_of(model, tmp_path, hidden=everything, attention=everything))
+    objective = TaskDistillation({"soft": 1.0, "hard": 0.0, "cosine": 1.0, "attention": 1.0}, 2.0, everything)
+    batch = data.batch(list(range(20)))
+    with torch.no_grad():
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        terms = objective.terms(model, inputs, batch)
+    assert sorted(terms) == ["attention", "cosine", "soft"], "what weighs nothing is not computed"
+    for name, value in terms.items():
+        assert abs(value.item()) < 1e-5, name
+
+
+def test_the_layer_map_says_which_layer_is_learned_from(classifier: Path, tmp_path: Path):
+    model = checkpoint.load_model(classifier, attn_implementation="eager").eval()
+    data = batches(50, answers_of(model, tmp_path, hidden=[1, 3], attention=[1, 3]))
+    batch = data.batch(list(range(20)))
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+
+    class FirstTwo(torch.nn.Module):
+        """Says of its layers 0 and 1 what the teacher's 3 and 1 do."""
+
+        def forward(self, **given: Any) -> Any:
+            outputs = model(**given)
+            outputs.hidden_states = [None, outputs.hidden_states[4], outputs.hidden_states[2]]
+            outputs.attentions = [outputs.attentions[3], outputs.attentions[1]]
+            return outputs
+
+    for layer_map, zero in (([3, 1], True), ([1, 3], False)):
+        objective = TaskDistillation({"cosine": 1.0, "attention": 1.0}, 2.0, layer_map)
         with torch.no_grad():
-            alone = model(input_ids=torch.tensor([data[index]["input_ids"]])).logits[0]
-        assert np.allclose(logits[index], alone.numpy(), atol=1e-5)
+            terms = objective.terms(FirstTwo(), inputs, batch)
+        assert all((value.item() < 1e-5) == zero for value in terms.values())

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from compressor.checkpoint import MODEL_FILES
 from compressor.data.sources import HubModel
 from compressor.errors import CompressError
 from compressor.recipe import HubDataset
+
+
+def local(model: Path | HubModel, download: bool) -> Path | None:
+    """The folder of a model: its own, or the local copy of a hub model as `model_folder` gives it."""
+    return model if isinstance(model, Path) else model_folder(model, download)
 
 
 def model_folder(model: HubModel, download: bool) -> Path | None:
@@ -52,6 +59,28 @@ def dataset_commit(dataset: HubDataset, online: bool) -> str | None:
 
     try:
         return str(HfApi().dataset_info(dataset.hub, revision=dataset.revision).sha)
+    except Exception as error:
+        raise CompressError(_reason("data set", dataset.hub, error)) from error
+
+
+def stream(dataset: HubDataset) -> Iterator[dict[str, Any]]:
+    """The rows of a data set in its order, fetched while they are read; class labels by name, None if missing.
+
+    Raises:
+        CompressError: The hub does not answer, or has no such data set or split.
+    """
+    from datasets import ClassLabel, load_dataset
+
+    try:
+        rows = load_dataset(dataset.hub, dataset.name, split=dataset.split, revision=dataset.revision, streaming=True)
+        features = (rows.features or {}).items()
+        names = {name: feature for name, feature in features if isinstance(feature, ClassLabel)}
+        for row in rows:
+            labels = {
+                name: feature.int2str(row[name]) if row[name] is not None and row[name] >= 0 else None
+                for name, feature in names.items()
+            }
+            yield {**row, **labels}
     except Exception as error:
         raise CompressError(_reason("data set", dataset.hub, error)) from error
 

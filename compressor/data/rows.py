@@ -97,7 +97,7 @@ def _read(
     rows = _as_text(rows.select_columns(wanted), work / f"{place}.arrow")
     before = len(rows)
     if where:
-        limits = {name: _text(value) for name, value in where.items()}
+        limits = {name: as_text(value) for name, value in where.items()}
         tests = zip(*(rows[name] for name in limits), strict=True)
         rows = rows.select([i for i, values in enumerate(tests) if values == tuple(limits.values())])
         if before and not len(rows):
@@ -158,7 +158,7 @@ def _as_text(rows: Dataset, cache: Path) -> Dataset:
             name: [
                 None if value is None or (name in names and value < 0)
                 else names[name].int2str(value) if name in names
-                else _text(value)
+                else as_text(value)
                 for value in values
             ]
             for name, values in batch.items()
@@ -168,7 +168,8 @@ def _as_text(rows: Dataset, cache: Path) -> Dataset:
     return rows.map(convert, batched=True, features=features, cache_file_name=str(cache))
 
 
-def _text(value: Scalar) -> str:
+def as_text(value: Scalar) -> str:
+    """A value as text: booleans and whole numbers as YAML writes them."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():

@@ -16,6 +16,9 @@ from compressor.recipe import HubDataset, Source
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 """File types that are read as rows; by suffix."""
 
+TEXT = ".txt"
+"""File type that only a corpus may have."""
+
 _HUB_MODEL = re.compile(r"^[\w.-]+(/[\w.-]+)?(@[\w./-]+)?$")
 
 
@@ -32,31 +35,38 @@ class HubModel:
     revision: str | None
 
 
-def model(source: str, folder: Path) -> Path | HubModel:
-    """The checkpoint folder that a recipe's `model` names, or the hub model.
+def model(source: str, folder: Path, where: str = "model") -> Path | HubModel:
+    """The checkpoint folder that a recipe names, or the hub model.
 
     Args:
         source: `package:PKG/path`, a path, or a hub id with an optional `@revision`.
         folder: What paths are relative to.
+        where: The key that names it.
 
     Raises:
         RecipeError: It names nothing.
     """
     if source.startswith("package:"):
-        return _in_package(source, "model")
+        return _in_package(source, where)
     path = _local(source, folder)
     if path.is_dir():
         return path
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.exists()
     if looks_local or not _HUB_MODEL.match(source):
         what = f"{path} is not a folder" if path.exists() else f"there is no folder {path}"
-        raise RecipeError([Problem("model", what, _nearby(path) or "give a folder, package:PKG/path or a hub id")])
+        raise RecipeError([Problem(where, what, _nearby(path) or "give a folder, package:PKG/path or a hub id")])
     repo, _, revision = source.partition("@")
     return HubModel(repo, revision or None)
 
 
-def rows(source: Source, folder: Path, where: str) -> Path | HubDataset:
-    """The file of rows that a data source names, or the hub data set.
+def rows(source: Source, folder: Path, where: str, formats: tuple[str, ...] = FORMATS) -> Path | HubDataset:
+    """The file of rows or texts that a data source names, or the hub data set.
+
+    Args:
+        source: `package:PKG/path`, a path, or a hub data set.
+        folder: What paths are relative to.
+        where: The key that names it.
+        formats: Suffixes that are read.
 
     Raises:
         RecipeError: It names nothing, or nothing that is read.
@@ -66,9 +76,9 @@ def rows(source: Source, folder: Path, where: str) -> Path | HubDataset:
     path = _in_package(source, where) if source.startswith("package:") else _local(source, folder)
     if not path.is_file():
         what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
-        raise RecipeError([Problem(where, what, _nearby(path) or f"allowed: {', '.join(FORMATS)}, or {{hub: id}}")])
-    if path.suffix not in FORMATS:
-        raise RecipeError([Problem(where, f"cannot read {path.name}", f"allowed: {', '.join(FORMATS)}")])
+        raise RecipeError([Problem(where, what, _nearby(path) or f"allowed: {', '.join(formats)}, or {{hub: id}}")])
+    if path.suffix not in formats:
+        raise RecipeError([Problem(where, f"cannot read {path.name}", f"allowed: {', '.join(formats)}")])
     return path
 
 

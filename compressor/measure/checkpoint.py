@@ -17,7 +17,7 @@ from compressor.measure.rows import TokenRows, by_length, edge_cases, in_order
 from compressor.progress import Progress
 from compressor.recipe import MeasureSpec
 from compressor.runtimes import RUNTIMES, TARGETS
-from compressor.tasks import Task
+from compressor.tasks import Scoring
 
 _MEMORY_PROCESSES = 3
 _PARITY_TOKENS = 2048
@@ -36,11 +36,13 @@ class Subject:
 
     Attributes:
         name: The stage's name, for progress.
+        task: What the checkpoint does.
         folder: The checkpoint.
         file: Its deployed file.
     """
 
     name: str
+    task: str
     folder: Path
     file: Path
 
@@ -60,7 +62,7 @@ def measure(
         references: Deployed files that are timed in turn with it, by name (`baseline`, `previous`).
         rows: The validation rows, tokenized (`TokenRows`).
         spec: Conditions.
-        output: Empty folder; gets `logits.npy` and `latency.npz`.
+        output: Empty folder; gets `answers.npy` and `latency.npz`.
         progress: Tells the user.
 
     Returns:
@@ -71,8 +73,9 @@ def measure(
     job = {"runtime": spec.runtime, "path": str(subject.file), "threads": spec.threads}
     with progress.step(f"{subject.name}: scoring {len(tokens)} rows", len(tokens)) as step:
         sets = [{"name": "rows", "rows": str(rows), "batches": in_order(len(tokens), spec.batch_size)}]
-        logits = process.run({**job, "kind": "predict", "sets": sets, "workers": _cores()}, step)["rows"]
-    np.save(output / "logits.npy", logits)
+        predict = {"kind": "predict", "task": subject.task, "keep": "answers", "sets": sets, "workers": _cores()}
+        answers = process.run({**job, **predict}, step)["rows"]
+    np.save(output / "answers.npy", answers)
 
     call = {
         "threads": spec.threads,
@@ -127,7 +130,8 @@ def _parity(
     sets = [{"name": name, "rows": str(file), "batches": listed} for name, (file, listed) in batches.items()]
     answers: dict[str, dict[str, NDArray[np.float32]]] = {}
     for runtime, path in {"torch": subject.folder, **formats}.items():
-        job = {"kind": "predict", "runtime": runtime, "path": str(path), "sets": sets}
+        predict = {"kind": "predict", "task": subject.task, "keep": "compared", "sets": sets}
+        job = {**predict, "runtime": runtime, "path": str(path)}
         with progress.step(f"{subject.name}: parity, {runtime}", len(tokens)) as step:
             answers[runtime] = process.run({**job, "threads": _cores(), "workers": _cores()}, step)
     edges_file.unlink()
@@ -161,20 +165,20 @@ def _cores() -> int:
 
 
 def evidence(
-    folder: Path, facts: Mapping[str, Any], task: Task, references: NDArray[np.int64], against: str = "self"
+    folder: Path, facts: Mapping[str, Any], task: Scoring, references: NDArray[np.int64], against: str = "self"
 ) -> dict[str, Evidence]:
     """The evidence of a measurement, metric by metric.
 
     Args:
         folder: What `measure` wrote.
         facts: What `measure` returned.
-        task: Scores the logits.
+        task: Scores the answers.
         references: Right answers of the rows.
         against: `self`, or the name of a reference for its timings from the same process.
     """
     found: dict[str, Evidence] = {}
     if against == "self":
-        found.update(task.score(np.load(folder / "logits.npy"), references))
+        found.update(task.score(np.load(folder / "answers.npy"), references))
     with np.load(folder / "latency.npz", allow_pickle=False) as samples:
         for metric, quantile in _LATENCY_QUANTILES.items():
             found[metric] = Timings(samples[against].astype(np.float64), quantile)

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+LABELS = "labels"
+NO_LABEL = -100
+
+_FILL = {"attention_mask": 1, "token_type_ids": 0, LABELS: NO_LABEL}
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class TokenRows:
     """Rows of different lengths, end to end.
 
     Attributes:
-        tokens: `input_ids`, `attention_mask` and `token_type_ids`, all rows concatenated. `(tokens,)` each.
+        tokens: `input_ids`, `attention_mask`, `token_type_ids` and `labels` (of each token, -100 for none), all rows
+            concatenated. `(tokens,)` each.
         starts: Where each row starts, and the end. `(rows + 1,)`.
         pad_token_id: Fills the gap to a batch's longest row.
     """
@@ -39,30 +44,29 @@ class TokenRows:
 
     @classmethod
     def of(cls, rows: Sequence[dict[str, Sequence[int]]], pad_token_id: int) -> TokenRows:
-        """Rows from lists; a missing `attention_mask` is all ones, missing `token_type_ids` are all zeros."""
+        """Rows from lists; a missing `attention_mask` is all ones, `token_type_ids` zeros, and there are no labels."""
         lengths = [len(row["input_ids"]) for row in rows]
-        fill = {"attention_mask": 1, "token_type_ids": 0}
         tokens = {
             name: np.array(
                 [
                     token
                     for row, length in zip(rows, lengths, strict=True)
-                    for token in (row[name] if name in row else [fill[name]] * length)
+                    for token in (row[name] if name in row else [_FILL[name]] * length)
                 ],
                 dtype=np.int64,
             )
-            for name in INPUTS
+            for name in (*INPUTS, LABELS)
         }
         return cls(tokens, np.cumsum([0, *lengths]).astype(np.int64), pad_token_id)
 
     def batch(self, indices: Sequence[int] | Ints) -> dict[str, Ints]:
         """Rows padded on the right to the longest of them. `(batch, sequence)` each."""
         width = max(int(self.lengths[index]) for index in indices)
-        fill = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0}
-        batch = {name: np.full((len(indices), width), fill[name], dtype=np.int64) for name in INPUTS}
+        fill = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, LABELS: NO_LABEL}
+        batch = {name: np.full((len(indices), width), value, dtype=np.int64) for name, value in fill.items()}
         for position, index in enumerate(indices):
             start, end = int(self.starts[index]), int(self.starts[index + 1])
-            for name in INPUTS:
+            for name in batch:
                 batch[name][position, : end - start] = self.tokens[name][start:end]
         return batch
 
@@ -75,7 +79,7 @@ class TokenRows:
     def load(cls, path: Path) -> TokenRows:
         """Reads an .npz file."""
         with np.load(path, allow_pickle=False) as arrays:
-            tokens = {name: arrays[name] for name in INPUTS}
+            tokens = {name: arrays[name] for name in (*INPUTS, LABELS)}
             return cls(tokens, arrays["starts"], int(arrays["pad_token_id"]))
 
 

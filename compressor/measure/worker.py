@@ -10,6 +10,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,15 +19,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.measure.rows import TokenRows
+from compressor.measure.rows import LABELS, TokenRows
 from compressor.runtimes import RUNTIMES, Session
+
+Keep = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
 
 _WARM_UP_CALLS = 10
 _WARM_UP_S = 1.0
 
 
 def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Logits of every row of several sets of rows, in the rows' order, computed in the batches that each set lists."""
+    """Answers to every row of several sets of rows, in the rows' order, computed in the batches that each set lists.
+
+    `task` and `keep` (`answers` or `compared`) name the function that says what is kept of the outputs.
+    """
+    from compressor import tasks
+
+    keep: Keep = getattr(tasks.scoring(job["task"]), job["keep"])
     session = _session(job["runtime"], job["path"], 1 if job["workers"] > 1 else job["threads"])
     workers = job["workers"] if session.concurrent else 1
     total = sum(len(batch) for entry in job["sets"] for batch in entry["batches"])
@@ -35,8 +44,8 @@ def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
         for entry in job["sets"]:
             rows, batches = TokenRows.load(Path(entry["rows"])), entry["batches"]
             answers: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
-            for batch, logits in zip(batches, pool.map(partial(_answer, session, rows), batches), strict=True):
-                for index, row in zip(batch, logits, strict=True):
+            for batch, kept in zip(batches, pool.map(partial(_answer, session, rows, keep), batches), strict=True):
+                for index, row in zip(batch, kept, strict=True):
                     answers[index] = row
                 done += len(batch)
                 _tell(done, total)
@@ -44,8 +53,9 @@ def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
     return results
 
 
-def _answer(session: Session, rows: TokenRows, batch: list[int]) -> NDArray[np.float32]:
-    return session.predict(rows.batch(batch))
+def _answer(session: Session, rows: TokenRows, keep: Keep, batch: list[int]) -> NDArray[np.float32]:
+    inputs = rows.batch(batch)
+    return keep(session.predict(inputs), inputs.pop(LABELS))
 
 
 def latency(job: dict[str, Any]) -> dict[str, NDArray[Any]]:

@@ -42,6 +42,7 @@ class StageReport:
     Attributes:
         name: The stage's name.
         stage: Its kind, or `baseline`.
+        task: What its checkpoint does: the recipe's task, or masked-lm while it is pretrained.
         verdict: Worst of its gates.
         seconds: Time it took in this run, measuring included.
         from_cache: Whether both its checkpoint and its measurements were there already.
@@ -52,6 +53,7 @@ class StageReport:
 
     name: str
     stage: str
+    task: str
     verdict: Verdict
     seconds: float
     from_cache: bool
@@ -66,6 +68,7 @@ class Report:
 
     Attributes:
         recipe: The recipe's name.
+        task: The recipe's task.
         seconds: Time of the whole run.
         environment: Versions and machine.
         stages: Baseline first.
@@ -73,6 +76,7 @@ class Report:
     """
 
     recipe: str
+    task: str
     seconds: float
     environment: Mapping[str, str | int]
     stages: list[StageReport]
@@ -119,7 +123,14 @@ def read(path: Path) -> Report:
             )
             for stage in document["stages"]
         ]
-        return Report(document["recipe"], document["seconds"], document["environment"], stages, document["not_run"])
+        return Report(
+            document["recipe"],
+            document["task"],
+            document["seconds"],
+            document["environment"],
+            stages,
+            document["not_run"],
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CompressError(f"{path}: not a report ({type(error).__name__}: {error})") from None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.gates import GateResult
 from compressor.metrics import METRICS
-from compressor.report.model import Measurement, Report, StageReport
+from compressor.recipe import QUALITY_METRICS
+from compressor.report.model import Report, StageReport
 from compressor.store import write_atomic
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _RULE_WORDS = {
     "min_speedup": "speed-up of",
     "max_ratio": "ratio of",
 }
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
 
 HEADER = ["stage", "verdict", "{quality}", "p50 ms", "speed-up", "p95 ms", "MB", "parameters", "peak MB", "int", "time"]
 
@@ -43,32 +47,30 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def quality_metric(report: Report) -> str:
-    """The metric shown in the table: the task's main one."""
-    measured = report.stages[0].measurements if report.stages else {}
-    return next((name for name in measured if METRICS[name].kind == "quality"), "quality")
+    """The metric shown in the table: the main one of the recipe's task."""
+    return QUALITY_METRICS[report.task][0]
 
 
 def cells(report: Report) -> list[list[str]]:
     """One row per stage, in the order of `HEADER`."""
-    quality = quality_metric(report)
-    base = report.stages[0].measurements if report.stages else {}
-    return [_row(stage, quality, base.get("latency_p50_ms")) for stage in report.stages]
+    return [_row(stage, report.task) for stage in report.stages]
 
 
-def _row(stage: StageReport, quality: str, baseline_p50: Measurement | None) -> list[str]:
+def _row(stage: StageReport, task: str) -> list[str]:
     measured = stage.measurements
 
     def show(metric: str, scale: float, form: str) -> str:
         return format(measured[metric].value / scale, form) if metric in measured else "–"
 
-    score = measured.get(quality)
+    score = measured.get(QUALITY_METRICS[stage.task][0])
+    other = "" if stage.task == task else f"{stage.task} "
     speedup = next((gate.observed for gate in stage.gates if gate.rule == "min_speedup"), None)
     if speedup is None and "speedup" in stage.details:
         speedup = stage.details["speedup"]
     return [
         stage.name,
         SIGNS[stage.verdict],
-        f"{score.value:.4f} [{number(score.low)}, {number(score.high)}]" if score else "–",
+        f"{other}{score.value:.4f} [{number(score.low)}, {number(score.high)}]" if score else "–",
         show("latency_p50_ms", 1, ".2f"),
         f"{speedup:.2f}x" if speedup is not None else "–",
         show("latency_p95_ms", 1, ".2f"),
@@ -109,6 +111,7 @@ def markdown(report: Report) -> str:
         lines += ["| stage | gate | verdict |", "|---|---|---|"]
         lines += [f"| {stage.name} | {gate_text(gate)} | {SIGNS[gate.verdict]} |" for stage, gate in gates]
         lines.append("")
+    lines += _curves(report)
     if report.not_run:
         lines += [f"Not run after the failed gate: {', '.join(report.not_run)}.", ""]
     environment = ", ".join(f"{name} {value}" for name, value in report.environment.items())
@@ -120,6 +123,33 @@ def markdown(report: Report) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _curves(report: Report) -> list[str]:
+    """What each loss term of each training stage did, from the first to the last point of its curve."""
+    rows = [
+        f"| {stage.name} | {name} | {curve[0][1]:.4f} | {curve[-1][1]:.4f} | {sparkline([y for _, y in curve])} |"
+        for stage in report.stages
+        for name, curve in _stage_curves(stage).items()
+        if curve
+    ]
+    return ["| stage | loss term | first | last | curve |", "|---|---|---|---|---|", *rows, ""] if rows else []
+
+
+def _stage_curves(stage: StageReport) -> dict[str, list[list[float]]]:
+    """The loss, and its terms where there are several."""
+    terms = stage.details.get("terms", {})
+    return {"loss": stage.details.get("loss", []), **(terms if len(terms) > 1 else {})}
+
+
+def sparkline(values: Sequence[float], width: int = 20) -> str:
+    """A curve in one line of text, from its lowest to its highest value."""
+    bins = [values[len(values) * i // width : max(len(values) * (i + 1) // width, len(values) * i // width + 1)]
+            for i in range(width)] if len(values) > width else [[value] for value in values]  # fmt: skip
+    means = [sum(part) / len(part) for part in bins]
+    low, high = min(means), max(means)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0
+    return "".join(_BLOCKS[round((mean - low) * scale)] for mean in means)
 
 
 def write_markdown(report: Report, path: Path) -> None:

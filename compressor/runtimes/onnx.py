@@ -39,6 +39,7 @@ def export(source: Path, path: Path) -> None:
     names = list(module.input_names)
     path.parent.mkdir(parents=True, exist_ok=True)
     free = {0: "batch_size", 1: "sequence_length"}
+    free_outputs = free if module.per_token else {0: "batch_size"}
     with torch.inference_mode():
         torch.onnx.export(
             module,
@@ -46,7 +47,7 @@ def export(source: Path, path: Path) -> None:
             str(path),
             input_names=names,
             output_names=["logits"],
-            dynamic_axes={**dict.fromkeys(names, free), "logits": {0: "batch_size"}},
+            dynamic_axes={**dict.fromkeys(names, free), "logits": free_outputs},
             opset_version=OPSET,
             dynamo=False,
         )

@@ -27,9 +27,10 @@ class Traceable(torch.nn.Module):
         super().__init__()
         self.model = model
         self.input_names = checkpoint.input_names(model.config.model_type)
+        self.per_token = type(model).__name__.endswith("ForMaskedLM")
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Logits `(batch, labels)` for inputs of `(batch, sequence)`."""
+        """Logits `(batch, labels)`, or per token `(batch, sequence, vocabulary)`, for inputs of `(batch, sequence)`."""
         named = dict(zip(self.input_names, inputs, strict=True))
         # The model would make this mask itself, by a detour of a dozen operators that traces keep.
         masked = named["attention_mask"][:, None, None, :] == 0

@@ -1,4 +1,4 @@
-"""Trains a checkpoint on the task's labels."""
+"""Trains a checkpoint on the task's labels, or as a masked language model."""
 
 from __future__ import annotations
 
@@ -6,28 +6,37 @@ from pathlib import Path
 
 from compressor import checkpoint
 from compressor.context import Context, Facts
-from compressor.recipe import FinetuneSpec
+from compressor.recipe import MASKED_LM, FinetuneSpec
 
 
 def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Facts:
-    """Fine-tunes all weights; makes a new head where the checkpoint has none for these labels.
+    """Fine-tunes all weights; makes a new head where the checkpoint has none for this.
+
+    A new language-model head shares its matrix with the token embeddings.
 
     Args:
         source: Checkpoint folder.
         output: Empty folder for the fine-tuned checkpoint.
         spec: The stage's keys.
-        context: Rows, seed, progress.
+        context: Rows or corpus, seed, progress.
     """
     from transformers import set_seed
 
-    from compressor.training.losses import hard_label_loss
-    from compressor.training.stage import train_stage
+    from compressor.training import corpus
+    from compressor.training.batches import MaskedBatches
+    from compressor.training.objectives import Labels, MaskedLanguageModel
+    from compressor.training.stage import row_batches, train_stage
 
     set_seed(context.seed)
+    if context.task == MASKED_LM:
+        model = checkpoint.load_model(source, context.task)
+        data = corpus.sequences(source, spec, context)
+        count = corpus.num_maskings(spec, len(data))
+        maskings = [corpus.masking(source, data, spec, context, index) for index in range(count)]
+        return train_stage(
+            model, source, output, spec, context, MaskedBatches(data, maskings), MaskedLanguageModel(model)
+        )
     names = dict(enumerate(context.labels))
-    model = checkpoint.load_model(
-        source, num_labels=len(names), id2label=names, label2id={name: index for index, name in names.items()}
-    )
-    return train_stage(
-        model, source, output, spec, context, loss=lambda logits, batch: hard_label_loss(logits, batch["labels"])
-    )
+    labels = {"num_labels": len(names), "id2label": names, "label2id": {name: index for index, name in names.items()}}
+    model = checkpoint.load_model(source, context.task, **labels)
+    return train_stage(model, source, output, spec, context, row_batches(source, spec, context), Labels())

@@ -1,7 +1,8 @@
 """Tasks: what the rows look like, how they become tensors, and how answers are scored. One module each.
 
-A task is a module, found by its name in the recipe with `-` as `_`. It has `columns`, `label_ids`, `encode`, and
-`score`; only `encode` may import anything heavy, and only when it is called.
+A task is a module, found by its name in the recipe with `-` as `_`. Every one has `answers`, `compared` and `score`;
+those that learn from rows have `columns`, `label_ids` and `encode` too. Only `encode` may import anything heavy, when
+it is called.
 """
 
 from __future__ import annotations
@@ -20,9 +21,25 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
-class Task(Protocol):
-    """What a task module has."""
+
+class Scoring(Protocol):
+    """How a task's answers are judged."""
+
+    def answers(self, outputs: Floats, labels: Ints) -> Floats:
+        """What is kept of a model's outputs `(batch, …)` for scoring, given the tokens' labels `(batch, sequence)`."""
+
+    def compared(self, outputs: Floats, labels: Ints) -> Floats:
+        """What is kept of a model's outputs for holding formats against each other: logits `(batch, choices)`."""
+
+    def score(self, answers: Floats, references: Ints) -> dict[str, Rows]:
+        """The task's metrics over rows."""
+
+
+class Task(Scoring, Protocol):
+    """A task that is learned from rows."""
 
     def columns(self, data: DataSpec) -> dict[str, str]:
         """From the task's column names to the source's."""
@@ -35,10 +52,17 @@ class Task(Protocol):
     ) -> Dataset:
         """Token ids and `labels`, unpadded."""
 
-    def score(self, logits: NDArray[np.float32], references: NDArray[np.int64]) -> dict[str, Rows]:
-        """The task's metrics over rows."""
+
+def module_name(name: str) -> str:
+    """Dotted name of a task's module."""
+    return f"compressor.tasks.{name.replace('-', '_')}"
 
 
 def get(name: str) -> Task:
-    """The task's module."""
-    return cast(Task, import_module(f"compressor.tasks.{name.replace('-', '_')}"))
+    """The module of a task that is learned from rows."""
+    return cast(Task, import_module(module_name(name)))
+
+
+def scoring(name: str) -> Scoring:
+    """A task's module, for scoring."""
+    return cast(Scoring, import_module(module_name(name)))

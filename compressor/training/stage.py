@@ -1,22 +1,20 @@
-"""What every training stage does around its loss: rows in, trained checkpoint out."""
+"""What every training stage does around its objective: rows in, trained checkpoint out."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from compressor import checkpoint
 from compressor.context import Context, Facts
-from compressor.recipe import TrainingSpec
-from compressor.training.trainer import Loss, Schedule, train
+from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, TrainingSpec
+from compressor.training.batches import MaskedBatches, RowBatches
+from compressor.training.objectives import remove_projection
+from compressor.training.trainer import Objective, Schedule, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-DEFAULT_MAX_SEQUENCE_LENGTH = 128
 
 
 def max_sequence_length(source: Path, spec: TrainingSpec) -> int:
@@ -27,16 +25,35 @@ def max_sequence_length(source: Path, spec: TrainingSpec) -> int:
     return min(DEFAULT_MAX_SEQUENCE_LENGTH, incoming.max_sequence_length())
 
 
+def processes() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Path | None = None) -> RowBatches:
+    """The task's training rows.
+
+    Args:
+        source: Checkpoint whose tokenizer is used.
+        spec: The stage's keys.
+        context: The rows.
+        answers: Folder with a teacher's answers.
+    """
+    tokenizer = checkpoint.load_tokenizer(source)
+    rows = context.tokenized(tokenizer, source, max_sequence_length(source, spec))
+    return RowBatches(rows, tokenizer, checkpoint.input_names(checkpoint.Checkpoint(source).family), answers)
+
+
 def train_stage(
     model: PreTrainedModel,
     source: Path,
     output: Path,
     spec: TrainingSpec,
     context: Context,
-    loss: Loss,
-    targets: dict[str, NDArray[np.float32]] | None = None,
+    batches: RowBatches | MaskedBatches,
+    objective: Objective,
 ) -> Facts:
-    """Trains a model on the task's rows and saves it with its tokenizer.
+    """Trains a model and saves it with its tokenizer.
 
     The tokenizer that is saved cuts texts where training did, so that what ships reads what was trained.
 
@@ -45,15 +62,15 @@ def train_stage(
         source: Checkpoint whose tokenizer is used.
         output: Where the trained checkpoint goes.
         spec: Schedule.
-        context: Rows, seed, progress.
-        loss: What is minimised.
-        targets: Per-row inputs of the loss, see `compressor.training.trainer.train`.
+        context: Seed, work folder, progress.
+        batches: The rows.
+        objective: What is minimised.
     """
     tokenizer = checkpoint.load_tokenizer(source)
     length = max_sequence_length(source, spec)
-    rows = context.tokenized(tokenizer, source, length)
+    maskings = batches.maskings
     schedule = Schedule(
-        epochs=spec.epochs,
+        epochs=spec.epochs / maskings,  # a row is there once for each masking
         max_steps=spec.max_steps,
         batch_size=spec.batch_size,
         gradient_accumulation_steps=spec.gradient_accumulation_steps,
@@ -62,10 +79,10 @@ def train_stage(
         weight_decay=spec.weight_decay,
         precision=spec.precision,
     )
-    with context.progress.step(f"{spec.name or spec.kind}: training on {len(rows)} rows") as step:
-        facts = train(
-            model, tokenizer, rows, loss, schedule, seed=context.seed, work=context.work, step=step, targets=targets
-        )
+    rows = len(batches) // maskings
+    with context.progress.step(f"{spec.name or spec.kind}: training on {rows} rows") as step:
+        facts = train(model, batches, objective, schedule, seed=context.seed, work=context.work, step=step)
     tokenizer.model_max_length = length
+    remove_projection(model)
     checkpoint.save(output, model.float().cpu(), tokenizer)
-    return {"rows": len(rows), "max_sequence_length": length, **facts}
+    return {"rows": rows, "max_sequence_length": length, "padding": round(batches.padding, 4), **facts}

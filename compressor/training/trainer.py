@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -18,16 +18,46 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from compressor.checkpoint import input_names
 from compressor.errors import StageError
+from compressor.fingerprint import host
 from compressor.progress import Step
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 Batch = dict[str, torch.Tensor]
-Loss = Callable[[torch.Tensor, Batch], torch.Tensor]
-"""From the model's logits and the batch's labels and targets to a scalar, the mean over the batch."""
+Terms = dict[str, torch.Tensor]
 
+
+class Batches(Protocol):
+    """Training rows that can be asked for as batches."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Tokens of each row, so that like lengths can be put together; None where all are equal. `(rows,)`."""
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a row, on average."""
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def batch(self, rows: list[int]) -> Batch:
+        """Rows as tensors, padded to the longest of them: the model's inputs and whatever the objective needs."""
+
+
+class Objective(Protocol):
+    """What is minimised: a weighted sum of terms, which are reported one by one."""
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """Weight of each term."""
+
+    def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
+        """Runs the model on its inputs and gives the terms, scalars that are means over the batch."""
+
+
+_LONG = 128  # tokens from which on bf16 is faster than fp32 on CPUs
 _SAVE_EVERY_S = 20.0
 _SAVE_SHARE = 0.05  # of the time at most is spent on saving what a kill would lose
 
@@ -48,39 +78,37 @@ class Schedule:
 
 def train(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: Dataset,
-    loss: Loss,
+    batches: Batches,
+    objective: Objective,
     schedule: Schedule,
     *,
     seed: int,
     work: Path,
     step: Step,
-    targets: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> dict[str, Any]:
     """Trains a model in place.
 
     Args:
-        model: Any model whose output has `logits`.
-        tokenizer: Pads the batches.
-        rows: Token ids, `length` and `labels`.
-        loss: What is minimised.
+        model: Any model of transformers.
+        batches: The rows.
+        objective: What is minimised.
         schedule: Optimizer and duration.
         seed: Order of the rows and dropout.
         work: Folder for training checkpoints; training goes on from the last whole one there.
         step: Progress, in optimizer steps.
-        targets: More per-row inputs of the loss, such as a teacher's logits, `(rows, …)`; may be memory-mapped.
 
     Returns:
-        `steps`, `resumed_from_step` and `loss`, the curve as `[step, mean loss since the last point]` pairs.
+        `steps`, `resumed_from_step`, `precision`, and the curves as `[step, mean since the last point]` pairs: `loss`,
+        and `terms` with one for each term of the objective, without its weight.
 
     Raises:
         StageError: The loss is not finite.
     """
     if schedule.precision == "fp16" and not torch.accelerator.is_available():
         raise StageError("precision: fp16 needs a GPU, and there is none; use fp32, or bf16 for long sequences")
-    per_epoch = math.ceil(len(rows) / (schedule.batch_size * schedule.gradient_accumulation_steps))
+    per_epoch = math.ceil(len(batches) / (schedule.batch_size * schedule.gradient_accumulation_steps))
     total = schedule.max_steps or math.ceil(schedule.epochs * per_epoch)
+    precision = resolved_precision(schedule.precision, batches.mean_length)
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=schedule.epochs,
@@ -91,8 +119,8 @@ def train(
         warmup_steps=schedule.warmup_ratio,
         weight_decay=schedule.weight_decay,
         optim="adamw_torch_fused",
-        bf16=schedule.precision == "bf16",
-        fp16=schedule.precision == "fp16",
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
         seed=seed,
         # bf16, and several processes, work on CPUs only when it is said that CPUs are meant.
         use_cpu=not torch.accelerator.is_available(),
@@ -106,46 +134,101 @@ def train(
     )
     keeper = _Keeper(step)
     trainer = _Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows.add_column("row", range(len(rows))),
-        data_collator=_Collator(tokenizer, input_names(model.config.model_type), dict(targets or {})),
-        callbacks=[keeper],
+        model=model, args=arguments, train_dataset=range(len(batches)), data_collator=batches.batch, callbacks=[keeper]
     )
-    trainer.loss = loss
+    trainer.prepare_for(objective, batches)
     trainer.remove_callback(PrinterCallback)
     last = _last_whole_checkpoint(work)
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         model.zero_grad()
-    curve = [[entry["step"], round(float(entry["loss"]), 5)] for entry in trainer.state.log_history if "loss" in entry]
-    return {"steps": trainer.state.global_step, "resumed_from_step": keeper.first_step, "loss": curve}
+    curves = {name: _curve(trainer.state.log_history, name) for name in ("loss", *objective.weights)}
+    return {
+        "steps": trainer.state.global_step,
+        "resumed_from_step": keeper.first_step,
+        "precision": precision,
+        "loss": curves.pop("loss"),
+        "terms": curves,
+    }
+
+
+def _curve(history: list[dict[str, float]], name: str) -> list[list[float]]:
+    return [[entry["step"], round(float(entry[name]), 5)] for entry in history if name in entry]
+
+
+def resolved_precision(wanted: str, tokens: float) -> str:
+    """What `auto` comes to: bf16 on GPUs, and on CPUs with bf16 instructions for long sequences; else fp32.
+
+    Args:
+        wanted: The recipe's value.
+        tokens: Mean length of a row.
+    """
+    if wanted != "auto":
+        return wanted
+    if torch.accelerator.is_available():
+        return "bf16"
+    return "bf16" if tokens >= _LONG and "bf16" in str(host()["cpu_features"]) else "fp32"
 
 
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer whose loss sees logits and targets; the model itself never sees the labels."""
+    """A Trainer whose loss is an objective; the model itself never sees the labels."""
 
-    loss: Loss
     loss_is_scaled_for_ga = False
+
+    def prepare_for(self, objective: Objective, batches: Batches) -> None:
+        self._objective = objective
+        self._batches = batches
+        self._names = input_names(self.model.config.model_type)
+        self._sums: dict[str, torch.Tensor] = {}
+        self._count = 0
 
     def compute_loss(
         self, model: torch.nn.Module, inputs: Batch, return_outputs: bool = False, **_: Any
-    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
-        given = {name: value for name, value in inputs.items() if name not in ("labels", "targets")}
-        outputs = model(**given)
-        loss = self.loss(outputs.logits, {"labels": inputs["labels"], **inputs.get("targets", {})})  # type: ignore[dict-item]
+    ) -> torch.Tensor:
+        given = {name: inputs[name] for name in self._names if name in inputs}
+        terms = self._objective.terms(model, given, inputs)
+        weights = self._objective.weights
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         if not torch.isfinite(loss):
             rate = self.args.learning_rate
             raise StageError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}; "
                 f"lower learning_rate (now {rate:g}), raise warmup_ratio, or use precision: fp32"
             )
-        return (loss, outputs) if return_outputs else loss
+        for name, term in terms.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(term)).detach() + term.detach()
+        self._count += 1
+        return loss
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> _ByLength:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        return _ByLength(self.args.train_batch_size * self.args.gradient_accumulation_steps, rows, self.args.seed)
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._count:
+            logs.update({name: float(total) / self._count for name, total in self._sums.items()})
+            self._sums, self._count = {}, 0
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> torch.utils.data.Sampler[int]:
+        seed, lengths = self.args.seed, self._batches.lengths
+        if lengths is None:
+            return _Shuffled(len(self._batches), seed)
+        return _ByLength(self.args.train_batch_size * self.args.gradient_accumulation_steps, lengths, seed)
+
+
+class _Shuffled(torch.utils.data.Sampler[int]):
+    """All rows in an order that depends on the seed and the epoch alone."""
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self._rows, self._seed, self._epoch = rows, seed, 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng((self._seed, self._epoch)).permutation(self._rows)
+        return (int(row) for row in order)
 
 
 class _ByLength(LengthGroupedSampler):  # type: ignore[misc]  # transformers is untyped here
@@ -155,8 +238,8 @@ class _ByLength(LengthGroupedSampler):  # type: ignore[misc]  # transformers is 
     not seen; the library's own takes it from whatever state the generator is in.
     """
 
-    def __init__(self, batch_size: int, rows: Dataset, seed: int) -> None:
-        super().__init__(batch_size, lengths=list(rows["length"]))
+    def __init__(self, batch_size: int, lengths: NDArray[np.int64], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths.tolist())
         self._seed = seed
         self._epoch = 0
 
@@ -166,26 +249,6 @@ class _ByLength(LengthGroupedSampler):  # type: ignore[misc]  # transformers is 
     def __iter__(self) -> Iterator[int]:
         self.generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
         return super().__iter__()  # type: ignore[no-any-return]
-
-
-class _Collator:
-    """Pads a batch to its longest row and looks up its targets."""
-
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, names: tuple[str, ...], targets: dict[str, NDArray[np.float32]]
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._names = names
-        self._targets = targets
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        tokens = [{name: row[name] for name in self._names if name in row} for row in rows]
-        batch: dict[str, Any] = dict(self._tokenizer.pad(tokens, return_tensors="pt"))
-        batch["labels"] = torch.tensor([row["labels"] for row in rows])
-        indices = [row["row"] for row in rows]
-        if self._targets:
-            batch["targets"] = {name: torch.from_numpy(values[indices]) for name, values in self._targets.items()}
-        return batch
 
 
 class _Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

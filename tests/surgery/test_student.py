@@ -5,18 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_config
+from tiny_models import KINDS, assert_loads_as_is, hidden_states_of, is_tied, logits_of, make_model
 
 from compressor import checkpoint
 from compressor.errors import StageError
 from compressor.surgery.student import chosen_layers, shallower
-
-
-@pytest.fixture
-def batch() -> dict[str, torch.Tensor]:
-    ids = torch.randint(5, 60, (3, 12), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones_like(ids)
-    mask[1, 7:] = 0
-    return {"input_ids": ids, "attention_mask": mask}
 
 
 @pytest.mark.parametrize(
@@ -41,34 +34,66 @@ def test_layers_that_are_not_there_are_refused():
         chosen_layers(4, 5, "every_other")
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert"])
-def test_all_layers_give_the_same_logits(family, batch, classifier: Path, distilbert: Path):
-    model = checkpoint.load_model(classifier if family == "bert" else distilbert).eval()
-    student = shallower(model, range(4), family).eval()
-    with torch.no_grad():
-        assert torch.equal(student(**batch).logits, model(**batch).logits)
+def family_of(kind: str) -> str:
+    return "distilbert" if kind.startswith("Distil") else "bert"
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert"])
-def test_first_layers_give_the_same_hidden_states(family, batch, classifier: Path, distilbert: Path):
-    model = checkpoint.load_model(classifier if family == "bert" else distilbert).eval()
-    student = shallower(model, [0, 1], family).eval()
-    with torch.no_grad():
-        ours = student(**batch, output_hidden_states=True).hidden_states
-        theirs = model(**batch, output_hidden_states=True).hidden_states
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_layers_give_the_same_logits(kind):
+    model = make_model(kind)
+    student = shallower(model, range(4), family_of(kind))
+    assert type(student) is type(model)
+    assert torch.equal(logits_of(student), logits_of(model))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_first_layers_give_the_same_hidden_states(kind):
+    model = make_model(kind)
+    ours, theirs = hidden_states_of(shallower(model, [0, 1], family_of(kind))), hidden_states_of(model)
     assert len(ours) == 3
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=False))
 
 
-def test_bert_as_distilbert_has_the_same_hidden_states(batch, classifier: Path):
-    model = checkpoint.load_model(classifier).eval()
-    student = shallower(model, [0, 1, 2, 3], "distilbert").eval()
-    with torch.no_grad():
-        ours = student(**batch, output_hidden_states=True).hidden_states
-        theirs = model(**batch, output_hidden_states=True).hidden_states
-    kept = batch["attention_mask"].bool()
-    for a, b in zip(ours, theirs, strict=True):
-        assert torch.allclose(a[kept], b[kept], atol=1e-5)
+@pytest.mark.parametrize("kind", KINDS[:2])
+@pytest.mark.parametrize("layers", [[0, 1], [0, 1, 2, 3]])
+def test_bert_as_distilbert_has_the_same_hidden_states(kind, layers):
+    model = make_model(kind)
+    student = shallower(model, layers, "distilbert")
+    assert type(student).__name__ == f"Distil{kind}"
+    ours, theirs = hidden_states_of(student), hidden_states_of(model)
+    assert len(ours) == len(layers) + 1
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=False))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_bert_as_distilbert_guesses_the_same_words(tied):
+    model = make_model("BertForMaskedLM", tie_word_embeddings=tied)
+    student = shallower(model, range(4), "distilbert")
+    assert is_tied(student) == is_tied(model) == tied
+    assert student.config.tie_word_embeddings == tied
+    assert torch.allclose(logits_of(student), logits_of(model), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [(kind, family_of(kind)) for kind in KINDS] + [(kind, "distilbert") for kind in KINDS[:2]],
+)
+def test_saved_it_is_what_transformers_expects(kind, architecture, tmp_path):
+    student = shallower(make_model(kind), [0, 2], architecture)
+    assert student.config.num_hidden_layers == 2
+    expected = f"Distil{kind}" if family_of(kind) != architecture else kind
+    if "MaskedLM" in kind:
+        assert is_tied(student)
+    assert_loads_as_is(student, expected, tmp_path)
+
+
+def test_a_model_of_another_kind_is_refused():
+    from transformers import AutoModelForTokenClassification
+
+    model = AutoModelForTokenClassification.from_config(make_config())
+    expected = "cannot cut a BertForTokenClassification; load the checkpoint as one of BertForMaskedLM, "
+    with pytest.raises(StageError, match=expected):
+        shallower(model, [0], "distilbert")
 
 
 def test_layers_are_taken_in_the_order_given_and_may_repeat(classifier: Path):
@@ -106,6 +131,8 @@ def test_dropout_and_labels_are_carried_over():
     from transformers import AutoModelForSequenceClassification
 
     config = make_config(classifier_dropout=0.3, hidden_dropout_prob=0.2, id2label={0: "no", 1: "yes"})
+    config.problem_type = "multi_label_classification"
     student = shallower(AutoModelForSequenceClassification.from_config(config), [0], "distilbert")
+    assert student.config.problem_type == "multi_label_classification"
     assert (student.config.seq_classif_dropout, student.config.dropout) == (0.3, 0.2)
     assert student.config.id2label == {0: "no", 1: "yes"}

@@ -1,0 +1,365 @@
+"""Raw text, read as a stream and packed into full sequences: memory stays flat whatever the size of the corpus."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from compressor.data import hub
+from compressor.data.rows import as_text
+from compressor.errors import Problem, RecipeError
+from compressor.recipe import CorpusSpec, HubDataset
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from transformers import PreTrainedTokenizerBase
+
+TRAIN, VALIDATION = "train.npy", "validation.npy"
+"""The files that `pack` writes."""
+PLACE = "data.corpus"
+LONGEST_FIELD = 1 << 26
+"""Characters of one csv field; more is a quote that nobody closed, and would be held in memory whole."""
+BATCH_PARAGRAPHS, BATCH_CHARACTERS = 1000, 1 << 20
+"""Paragraphs are tokenized together up to one of these limits."""
+
+Row = tuple[str, Mapping[str, Any]]
+"""Where it is, such as `line 3`, and its columns."""
+
+
+def texts(source: Path | HubDataset, spec: CorpusSpec) -> Iterator[str]:
+    """The texts of a corpus in its order, one at a time, without the blank ones and the spaces around them.
+
+    Args:
+        source: A .txt file, each of whose lines is a text, a .csv, .tsv, .jsonl or .parquet file, or a hub data set.
+        spec: Which column, which rows, and which share of the texts.
+
+    Raises:
+        RecipeError: The source is not of its format, has no such column, or no row matches `where`.
+        CompressError: The hub does not answer.
+    """
+    name = source.hub if isinstance(source, HubDataset) else source.name
+    for place, value in _values(source, spec):
+        text = _checked(value, f"{name}, {place}", spec.text)
+        if text and _hash_share("keep", text) < spec.fraction:
+            yield text
+
+
+def paragraphs(text: str, separator: str) -> list[str]:
+    """The parts of a text between the separators, without blank ones; all of it if the separator is empty."""
+    parts = text.split(separator) if separator else [text]
+    return [part for part in map(str.strip, parts) if part]
+
+
+def held_out(text: str, fraction: float) -> bool:
+    """Whether a text is for validation: depends on the text alone, so equal texts are never on both sides."""
+    return _hash_share("held out", text) < fraction
+
+
+def pack(
+    texts: Iterable[str],
+    spec: CorpusSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    length: int,
+    held_out_fraction: float,
+    output: Path,
+    tell: Callable[[int], None],
+) -> dict[str, int]:
+    """Tokenizes texts and packs them end to end into full sequences, `[CLS] tokens [SEP] tokens ... [SEP]`.
+
+    A [SEP] stands between paragraphs, and a sequence may begin in the middle of one. The tokens at the end that fill no
+    sequence are dropped, unless they are all there is: then the one sequence is padded.
+
+    Source: Liu et al. 2019 (RoBERTa), section 4.2, FULL-SENTENCES.
+
+    Args:
+        texts: The texts; each goes to one side as a whole.
+        spec: How paragraphs are separated.
+        tokenizer: A fast tokenizer with [CLS], [SEP] and [PAD].
+        length: Tokens of a sequence, at least 3.
+        held_out_fraction: Share of the texts that goes to validation.
+        output: Folder; gets `train.npy` and `validation.npy`, `(rows, length)`, uint16 if the vocabulary fits.
+        tell: Is told the bytes of text read so far.
+
+    Returns:
+        `texts`, `bytes` (of UTF-8) and `tokens` (without special ones) of the corpus; `train`, `validation`: rows.
+
+    Raises:
+        RecipeError: There is no text for one of the sides, or the tokenizer lacks a special token.
+    """
+    counts = {"texts": 0, "bytes": 0, "tokens": 0}
+    with (
+        _Side(output / TRAIN, tokenizer, length) as train,
+        _Side(output / VALIDATION, tokenizer, length) as validation,
+    ):
+        for batch in _batches(_parts(texts, spec.separator, held_out_fraction, counts)):
+            encoded = tokenizer(
+                [part for _, part in batch],
+                add_special_tokens=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,  # else it warns of every paragraph longer than the model takes
+            )["input_ids"]
+            counts["tokens"] += sum(map(len, encoded))
+            for side, wanted in ((train, False), (validation, True)):
+                side.add(ids for (held, _), ids in zip(batch, encoded, strict=True) if held == wanted)
+            tell(counts["bytes"])
+    tell(counts["bytes"])
+    _require_both_sides(counts["texts"], train.rows, validation.rows)
+    return {**counts, "train": train.rows, "validation": validation.rows}
+
+
+class _Side:
+    """One side of the split: a 2-D .npy file of sequences, written from front to back.
+
+    Plain writes, not a memory map: mapped pages count as resident memory, and an .npy header can be rewritten in place
+    because numpy leaves room for the first axis to grow.
+
+    Attributes:
+        rows: Sequences written so far.
+    """
+
+    def __init__(self, path: Path, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
+        assert length >= 3, length
+        self.rows = 0
+        self._length = length
+        self._cls, self._separator, self._padding = _special_ids(tokenizer)
+        self._dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
+        self._begun = False
+        self._rest = np.empty(0, dtype=self._dtype)
+        self._file = path.open("wb")
+        self._write_header()
+
+    def __enter__(self) -> _Side:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        with self._file:
+            if error is None:
+                if not self.rows and len(self._rest):
+                    self._write(self._padded())
+                self._file.seek(0)
+                self._write_header()
+
+    def add(self, paragraphs: Iterable[list[int]]) -> None:
+        """Appends the tokens of paragraphs, and writes the sequences that are full."""
+        stream: list[int] = []
+        for ids in paragraphs:
+            if ids and self._begun:
+                stream.append(self._separator)
+            stream += ids
+            self._begun = self._begun or bool(ids)
+        tokens = np.concatenate([self._rest, np.asarray(stream, dtype=self._dtype)])
+        payload = self._length - 2
+        full = len(tokens) // payload
+        rows = np.empty((full, self._length), dtype=self._dtype)
+        rows[:, 0], rows[:, -1] = self._cls, self._separator
+        rows[:, 1:-1] = tokens[: full * payload].reshape(full, payload)
+        self._rest = tokens[full * payload :].copy()
+        self._write(rows)
+
+    def _padded(self) -> np.ndarray[Any, np.dtype[Any]]:
+        row = np.full((1, self._length), self._padding, dtype=self._dtype)
+        row[0, : len(self._rest) + 2] = [self._cls, *self._rest.tolist(), self._separator]
+        return row
+
+    def _write(self, rows: np.ndarray[Any, np.dtype[Any]]) -> None:
+        self._file.write(rows.tobytes())
+        self.rows += len(rows)
+
+    def _write_header(self) -> None:
+        shape = (self.rows, self._length)
+        header = {"descr": npy.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(self._file, header)
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, int]:
+    ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad")}
+    if missing := [name for name, value in ids.items() if value is None]:
+        what = f"its tokenizer has no {', '.join(f'{name}_token' for name in missing)}"
+        raise RecipeError([Problem("model", what, "a corpus is packed for tokenizers like BERT's")])
+    return ids["cls"], ids["sep"], ids["pad"]
+
+
+def _require_both_sides(texts: int, train: int, validation: int) -> None:
+    if not texts:
+        hint = "check the file, its text column and data.corpus.fraction"
+        raise RecipeError([Problem(PLACE, "there is no text", hint)])
+    for name, rows in (("train", train), ("validation", validation)):
+        if not rows:
+            hint = "give more texts, or another data.corpus.validation_fraction"
+            raise RecipeError([Problem(PLACE, f"nothing is left for {name} of {texts} text{'s' * (texts > 1)}", hint)])
+
+
+def _parts(
+    texts: Iterable[str], separator: str, held_out_fraction: float, counts: dict[str, int]
+) -> Iterator[tuple[bool, str]]:
+    """Whether it is held out, and the paragraph; counts texts and bytes on the way."""
+    for text in texts:
+        counts["texts"] += 1
+        counts["bytes"] += len(text.encode())
+        held = held_out(text, held_out_fraction)
+        for part in paragraphs(text, separator):
+            yield held, part
+
+
+def _batches(parts: Iterable[tuple[bool, str]]) -> Iterator[list[tuple[bool, str]]]:
+    batch: list[tuple[bool, str]] = []
+    characters = 0
+    for part in parts:
+        batch.append(part)
+        characters += len(part[1])
+        if len(batch) == BATCH_PARAGRAPHS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _values(source: Path | HubDataset, spec: CorpusSpec) -> Iterator[tuple[str, Any]]:
+    """Where a text is, and the text, of the rows that match `where`."""
+    if isinstance(source, Path) and source.suffix == ".txt":
+        if spec.where:
+            what = f"{source.name} is a text file, it has no columns"
+            raise RecipeError([Problem(f"{PLACE}.where", what, "drop data.corpus.where")])
+        yield from ((f"line {number}", line) for number, line in _lines(source))
+        return
+    limits = {name: as_text(value) for name, value in spec.where.items()}
+    read = matched = 0
+    for place, row in _rows(source, list(dict.fromkeys([spec.text, *limits]))):
+        read += 1
+        if all(row.get(name) is not None and as_text(row[name]) == limit for name, limit in limits.items()):
+            matched += 1
+            _require_columns([spec.text], list(row), place)
+            yield place, row[spec.text]
+    if read and not matched:
+        raise RecipeError([Problem(f"{PLACE}.where", f"none of the {read} rows matches {limits}")])
+
+
+def _rows(source: Path | HubDataset, wanted: list[str]) -> Iterator[Row]:
+    """Rows of a source that has the wanted columns."""
+    if isinstance(source, HubDataset):
+        return _with_columns(((f"row {number}", row) for number, row in enumerate(hub.stream(source), 1)), wanted)
+    if source.suffix == ".parquet":
+        return _parquet_rows(source, wanted)
+    if source.suffix == ".jsonl":
+        return _with_columns(_json_rows(source), wanted)
+    return _csv_rows(source, wanted)
+
+
+def _with_columns(rows: Iterator[Row], wanted: list[str]) -> Iterator[Row]:
+    """The rows, once the first has shown its columns: a mistyped name is told before all of the corpus is read."""
+    for place, row in rows:
+        _require_columns(wanted, list(row), place)
+        yield place, row
+        break
+    yield from rows
+
+
+def _require_columns(wanted: list[str], names: list[str], place: str) -> None:
+    if missing := [name for name in wanted if name not in names]:
+        what = f"{place} has no column {', '.join(map(repr, missing))}"
+        hint = f"the columns are {', '.join(names)}" if names else "it names no columns"
+        raise RecipeError([Problem(PLACE, what, hint)])
+
+
+def _csv_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
+    """Rows of a csv or tsv file; a row that ends early has nothing in its last columns."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
+    # A tsv has no quoting, as in compressor.data.rows. Strict: else an open quote swallows the rest of the file.
+    reader = csv.reader(
+        (line for _, line in _lines(path)),
+        delimiter="\t" if path.suffix == ".tsv" else ",",
+        quoting=csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL,
+        strict=True,
+    )
+    try:
+        names = next(reader, [])
+        _require_columns(wanted, names, "line 1")
+        columns = {name: names.index(name) for name in wanted}
+        for fields in reader:
+            if len(fields) > len(names):
+                what = f"has {len(fields)} fields, the first line names {len(names)} columns"
+                raise _unreadable(path, f"line {reader.line_num}", what)
+            if fields:
+                fields += [""] * (len(names) - len(fields))
+                yield f"line {reader.line_num}", {name: fields[column] for name, column in columns.items()}
+    except csv.Error as error:
+        raise _unreadable(path, f"line {reader.line_num}", str(error)) from None
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(path, f"line {number}", f"is not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise _unreadable(path, f"line {number}", "is not a JSON object")
+        yield f"line {number}", row
+
+
+def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
+    import pyarrow
+    from pyarrow import parquet
+
+    number = 0
+    try:
+        # A row group may hold gigabytes: its pages are read one after the other, not the whole group ahead.
+        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            _require_columns(wanted, list(file.schema_arrow.names), path.name)
+            for batch in file.iter_batches(batch_size=256, columns=wanted):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"row {number}", row
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise _unreadable(path, f"after row {number}", str(error)) from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number, from 1, and text of each line, its end included, without the byte order mark."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise _unreadable(path, f"line {number}", f"is not UTF-8: {error.reason}") from None
+                yield number, text
+    except OSError as error:
+        raise RecipeError([Problem(PLACE, f"{path} cannot be read: {error}")]) from error
+
+
+def _checked(value: Any, place: str, column: str) -> str:
+    """A cell as text, without the spaces around it; nothing for None."""
+    if value is None:
+        return ""
+    if not isinstance(value, bool | int | float | str):
+        what = f"{place}: column {column!r} holds a {type(value).__name__}"
+        raise RecipeError([Problem(PLACE, what, "data.corpus.text names a column of texts")])
+    text = as_text(value).strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
+        raise RecipeError([Problem(PLACE, f"{place}: the text is not Unicode: {error.reason}")]) from None
+    return text
+
+
+def _unreadable(path: Path, place: str, what: str) -> RecipeError:
+    hint = f"mend the file, or check that it is {path.suffix[1:]} in UTF-8"
+    return RecipeError([Problem(PLACE, f"{path.name}, {place}: {what}", hint)])
+
+
+def _hash_share(salt: str, text: str) -> float:
+    """A number in [0, 1) that depends on the text alone, independent for each salt and of the split of rows."""
+    digest = hashlib.sha256(f"corpus\x1f{salt}\x1f{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,109 @@
+"""A run's measurements: of the file that ships, kept in the store, with the evidence that gates are judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressor.evidence import Evidence
+from compressor.fingerprint import BUILD_LIBRARIES, code_digest, versions
+from compressor.measure import checkpoint as measuring
+from compressor.prepared import Prepared
+from compressor.progress import Progress
+from compressor.recipe import MeasureSpec
+from compressor.runtimes import RUNTIMES
+from compressor.store import Store
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured.
+
+    Attributes:
+        name: The stage's name, or the baseline's.
+        task: What the checkpoint does.
+        key: The checkpoint's key.
+    """
+
+    name: str
+    task: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement.
+
+    Attributes:
+        evidence: By metric.
+        references: Evidence of `baseline` and `previous`, their timings from the process that timed the subject.
+        from_cache: Whether it was in the store.
+    """
+
+    evidence: Mapping[str, Evidence]
+    references: Mapping[str, Mapping[str, Evidence]]
+    from_cache: bool
+
+
+class Measurer:
+    """Measures checkpoints of one run.
+
+    Args:
+        spec: Conditions.
+        store: Keeps measurements and what is exported for them.
+        progress: Tells the user.
+    """
+
+    def __init__(self, spec: MeasureSpec, store: Store, progress: Progress) -> None:
+        self._spec, self._store, self._progress = spec, store, progress
+        self._evidence: dict[str, Mapping[str, Evidence]] = {}
+
+    def measure(self, subject: Subject, inputs: Mapping[str, Any], prepared: Prepared) -> Measured:
+        """Measures a checkpoint, or finds its measurement.
+
+        Args:
+            subject: The checkpoint.
+            inputs: What the measurement depends on; names the `baseline` and the `previous` checkpoint.
+            prepared: The rows it is scored on.
+        """
+        folder = self._store.folder(subject.key)
+        rows, answers = prepared.validation(folder)
+        others = {name: str(inputs[name]) for name in ("baseline", "previous")}
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            files = {name: self._deployed(name, key) for name, key in others.items()}
+            measured = measuring.Subject(subject.name, subject.task, folder, self._deployed(subject.name, subject.key))
+            return measuring.measure(measured, files, rows, self._spec, output, self._progress)
+
+        entry, from_cache = self._store.build(inputs, build)
+
+        def evidence(against: str) -> dict[str, Evidence]:
+            return measuring.evidence(entry.path, entry.facts, prepared.task, answers, against)
+
+        self._evidence[subject.key] = evidence("self")
+        references = {name: {**self._evidence.get(key, {}), **evidence(name)} for name, key in others.items()}
+        return Measured(self._evidence[subject.key], references, from_cache)
+
+    def _deployed(self, name: str, key: str) -> Path:
+        """The file of a checkpoint that ships for the measured runtime; exported for measuring if no stage did."""
+        runtime = self._spec.runtime
+        folder = self._store.folder(key)
+        if (path := measuring.deployed_file(folder, runtime)) is not None:
+            return path
+        file = RUNTIMES[runtime].file.name
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            with self._progress.step(f"{name}: exporting for {runtime}"):
+                RUNTIMES[runtime].export(folder, output / file)
+            return {}
+
+        inputs = {
+            "kind": "deploy",
+            "checkpoint": key,
+            "runtime": runtime,
+            "code": code_digest("compressor.runtimes"),
+            "versions": versions(BUILD_LIBRARIES),
+        }
+        return self._store.build(inputs, build)[0].path / file

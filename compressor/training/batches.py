@@ -1,0 +1,198 @@
+"""Training rows as batches: the task's rows padded to the longest, or masked sequences of a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from compressor.data.masking import Masked
+from compressor.training.arrays import gather, gather_spans
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+Batch = dict[str, Any]
+Ints = NDArray[np.int64]
+
+
+class RowBatches:
+    """A task's rows, tokenized.
+
+    Args:
+        rows: Token ids, `length` and `labels`.
+        tokenizer: Pads the batches.
+        names: The model's inputs.
+        answers: Folder with a teacher's answers, see `compressor.training.teacher.write_answers`.
+
+    Attributes:
+        lengths: Tokens of each row.
+        mean_length: Tokens of a row, on average.
+        maskings: How often each row is among the rows.
+    """
+
+    maskings = 1
+
+    def __init__(
+        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, names: Sequence[str], answers: Path | None = None
+    ) -> None:
+        self.lengths: Ints = np.asarray(rows["length"], dtype=np.int64)
+        self.mean_length = float(self.lengths.mean())
+        self._rows, self._tokenizer = rows, tokenizer
+        self._names = [name for name in names if name in rows.column_names]
+        self._answers = None if answers is None else Answers(answers)
+        self._tokens = self._padded = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def padding(self) -> float:
+        """Share of padding among the tokens of the batches so far."""
+        return self._padded / max(1, self._tokens)
+
+    def batch(self, rows: list[int]) -> Batch:
+        """The model's inputs `(batch, sequence)`, `labels` `(batch,)` and the teacher's answers."""
+        chunk = self._rows[rows]
+        batch: Batch = dict(self._tokenizer.pad({name: chunk[name] for name in self._names}, return_tensors="pt"))
+        batch["labels"] = torch.tensor(chunk["labels"])
+        size = batch["input_ids"].numel()
+        self._tokens += size
+        self._padded += size - int(self.lengths[rows].sum())
+        if self._answers:
+            batch.update(self._answers.of(np.asarray(rows), batch["input_ids"].shape[1]))
+        return batch
+
+
+class Answers:
+    """What a teacher said of each row: logits, and hidden states and attention of some of its layers.
+
+    Args:
+        folder: What `compressor.training.teacher.write_answers` left.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._spans = {name: np.load(folder / f"{name}_spans.npy") for name in ("hidden", "attention")}
+        self._layers = {
+            name: sorted(int(path.stem.removeprefix(f"{name}_layer")) for path in folder.glob(f"{name}_layer*.npy"))
+            for name in self._spans
+        }
+
+    def of(self, rows: Ints, width: int) -> Batch:
+        """`teacher_logits` `(batch, …)`, `teacher_hidden` `(layers, batch, width, hidden)` and `teacher_attention`.
+
+        Padding is zero.
+        """
+        found: Batch = {"teacher_logits": torch.from_numpy(gather(self._folder / "logits.npy", rows))}
+        if self._layers["hidden"]:
+            layers = [self._padded("hidden", layer, rows, width) for layer in self._layers["hidden"]]
+            found["teacher_hidden"] = torch.from_numpy(np.stack(layers))
+        if self._layers["attention"]:
+            layers = [self._attention(layer, rows, width) for layer in self._layers["attention"]]
+            found["teacher_attention"] = torch.from_numpy(np.stack(layers))
+        return found
+
+    def _read(self, name: str, layer: int, rows: Ints) -> list[NDArray[Any]]:
+        starts, lengths = self._spans[name][rows].T
+        return gather_spans(self._folder / f"{name}_layer{layer}.npy", starts, lengths)
+
+    def _padded(self, name: str, layer: int, rows: Ints, width: int) -> NDArray[np.float32]:
+        spans = self._read(name, layer, rows)
+        padded = np.zeros((len(rows), width, *spans[0].shape[1:]), dtype=np.float32)
+        for index, span in enumerate(spans):
+            padded[index, : len(span)] = span
+        return padded
+
+    def _attention(self, layer: int, rows: Ints, width: int) -> NDArray[np.float32]:
+        """`(batch, heads, width, width)` of spans that hold `(heads, n, n)` end to end."""
+        spans = self._read("attention", layer, rows)
+        lengths = self._spans["hidden"][rows][:, 1]
+        heads = len(spans[0]) // int(lengths[0]) ** 2
+        padded = np.zeros((len(rows), heads, width, width), dtype=np.float32)
+        for index, (span, n) in enumerate(zip(spans, lengths, strict=True)):
+            padded[index, :, :n, :n] = span.reshape(heads, n, n)
+        return padded
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Packed sequences of a corpus, and those of them that are trained on.
+
+    Attributes:
+        path: The .npy file `(all, length)`.
+        chosen: Which rows. `(rows,)`
+        length: Tokens of a sequence.
+        pad_token_id: Fills up the only sequence of a tiny corpus.
+    """
+
+    path: Path
+    chosen: Ints
+    length: int
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def tokens(self, rows: Ints) -> Ints:
+        """Token ids `(batch, length)`."""
+        return gather(self.path, self.chosen[rows]).astype(np.int64)
+
+
+class MaskedBatches:
+    """Sequences under one or more maskings, which count as rows of their own.
+
+    Args:
+        sequences: The sequences.
+        maskings: Folders with `positions.npy` and `inputs.npy`, see `compressor.training.corpus.write_masking`.
+        targets: For each masking a folder with a teacher's answers, see `compressor.training.teacher.write_targets`.
+    """
+
+    lengths = None
+    padding = 0.0
+
+    def __init__(self, sequences: Sequences, maskings: Sequence[Path], targets: Sequence[Path] = ()) -> None:
+        self.maskings, self.mean_length = len(maskings), float(sequences.length)
+        self._sequences, self._maskings, self._targets = sequences, maskings, targets
+        self._files = sorted(path.name for path in targets[0].glob("*.npy")) if targets else []
+
+    def __len__(self) -> int:
+        return len(self._sequences) * len(self._maskings)
+
+    def batch(self, rows: list[int]) -> Batch:
+        """Sequences with their tokens hidden.
+
+        Returns:
+            `input_ids` and `attention_mask` `(batch, length)`; of the hidden tokens, in the order of the batch, `row`,
+            `column` and the right `labels` `(hidden,)`; and the teacher's targets, `(hidden, …)`, or `(batch, …)` for
+            the first token of each sequence.
+        """
+        masking, row = np.divmod(np.asarray(rows, dtype=np.int64), len(self._sequences))
+        parts = [self._part(int(index), row[masking == index]) for index in np.unique(masking)]
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        arrays["row"] = np.repeat(np.arange(len(rows)), arrays.pop("count"))
+        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _part(self, index: int, rows: Ints) -> Mapping[str, NDArray[Any]]:
+        tokens = self._sequences.tokens(rows)
+        folder = self._maskings[index]
+        masked = Masked(gather(folder / "positions.npy", rows), gather(folder / "inputs.npy", rows))
+        hidden = masked.positions >= 0
+        part: dict[str, NDArray[Any]] = {
+            "input_ids": masked.apply(tokens),
+            "attention_mask": (tokens != self._sequences.pad_token_id).astype(np.int64),
+            "column": masked.positions[hidden].astype(np.int64),
+            "labels": masked.labels(tokens)[hidden],
+            "count": hidden.sum(axis=1),
+        }
+        for file in self._files:
+            values = gather(self._targets[index] / file, rows)
+            kept = values if file.startswith("first_") else values[hidden]
+            part[file.removesuffix(".npy")] = kept.astype(np.int64 if kept.dtype.kind in "iu" else np.float32)
+        return part

@@ -1,0 +1,65 @@
+"""Which layers a student starts from when importance decides: how much the outputs change without a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+from compressor.checkpoint import input_names
+from compressor.progress import Step
+from compressor.training.batches import MaskedBatches, RowBatches
+from compressor.training.losses import cosine_loss, soft_target_loss
+from compressor.training.objectives import head_at
+from compressor.training.trainer import Batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ROWS, _SEQUENCES, _ROWS_AT_ONCE = 512, 64, 32
+
+
+def samples(batches: RowBatches | MaskedBatches) -> list[Batch]:
+    """A fixed, evenly spread sample of the training rows: enough to tell layers apart, read in seconds."""
+    count = _SEQUENCES if isinstance(batches, MaskedBatches) else _ROWS
+    rows = list(range(0, len(batches), max(1, len(batches) // count)))[:count]
+    return [batches.batch(rows[start : start + _ROWS_AT_ONCE]) for start in range(0, len(rows), _ROWS_AT_ONCE)]
+
+
+def harm(
+    model: PreTrainedModel, sample: Sequence[Batch], has_head: bool, step: Step
+) -> Callable[[PreTrainedModel], float]:
+    """How far a model with fewer layers is from the whole one.
+
+    Args:
+        model: The whole model.
+        sample: Batches of training rows.
+        has_head: Whether its head is trained: then its answers are compared (KL divergence), else its last hidden
+            states (1 - cosine).
+        step: Progress, in models.
+    """
+    names = input_names(model.config.model_type)
+
+    def outputs(of: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        inputs = {name: batch[name] for name in names if name in batch}
+        if not has_head:
+            hidden: torch.Tensor = of.base_model(**inputs).last_hidden_state[batch["attention_mask"].bool()]
+            return hidden
+        at = head_at(of, batch["row"], batch["column"]) if "column" in batch else nullcontext()
+        with at:
+            logits: torch.Tensor = of(**inputs).logits
+        return logits.flatten(0, -2)
+
+    model.eval()
+    with torch.no_grad():
+        whole = [outputs(model, batch) for batch in sample]
+
+    def distance(changed: PreTrainedModel) -> float:
+        step.update(step.done + 1)
+        pairs = [(outputs(changed, batch), before) for batch, before in zip(sample, whole, strict=True)]
+        found = [soft_target_loss(*pair, 1.0) if has_head else cosine_loss(*pair) for pair in pairs]
+        return float(torch.stack(found).mean())
+
+    return distance

@@ -1,0 +1,166 @@
+"""Objectives: what a training stage minimises, as named terms with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from compressor.training import losses
+from compressor.training.trainer import Batch, Terms
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROJECTION = "distillation_projection"
+"""Name of the projection inside a student in training; it is not part of what is saved."""
+
+
+class Labels:
+    """Cross-entropy with the labels."""
+
+    weights: Mapping[str, float] = {"hard": 1.0}
+
+    def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
+        """`hard`."""
+        return {"hard": losses.hard_label_loss(model(**inputs).logits, batch["labels"])}
+
+
+class TaskDistillation:
+    """A teacher's logits, labels, and the hidden states and attention of its layers.
+
+    Args:
+        weights: Of `soft`, `hard`, `cosine` and `attention`; terms that weigh 0 are not computed.
+        temperature: Of the soft loss.
+        layer_map: For each layer of the student, the teacher's layer.
+    """
+
+    def __init__(self, weights: Mapping[str, float], temperature: float, layer_map: Sequence[int]) -> None:
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self._temperature = temperature
+        # The batch holds each of the teacher's layers once, in order.
+        self._places = [sorted(set(layer_map)).index(layer) for layer in layer_map]
+
+    def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
+        """The terms that weigh something."""
+        wanted = {"output_hidden_states": "cosine" in self.weights, "output_attentions": "attention" in self.weights}
+        outputs = model(**inputs, **{name: True for name, asked in wanted.items() if asked})
+        terms: Terms = {}
+        if "soft" in self.weights:
+            terms["soft"] = losses.soft_target_loss(outputs.logits, batch["teacher_logits"], self._temperature)
+        if "hard" in self.weights:
+            terms["hard"] = losses.hard_label_loss(outputs.logits, batch["labels"])
+        if "cosine" in self.weights:
+            terms["cosine"] = self._cosine(model, outputs.hidden_states[1:], batch)
+        if "attention" in self.weights:
+            pairs = zip(outputs.attentions, self._places, strict=True)
+            teacher, mask = batch["teacher_attention"], inputs["attention_mask"]
+            terms["attention"] = torch.stack(
+                [losses.attention_loss(given, teacher[place], mask) for given, place in pairs]
+            ).mean()
+        return terms
+
+    def _cosine(self, model: torch.nn.Module, states: Sequence[torch.Tensor], batch: Batch) -> torch.Tensor:
+        tokens = batch["attention_mask"].bool()
+        teacher = batch["teacher_hidden"]
+        found = [
+            losses.cosine_loss(project(model, state[tokens]), teacher[place][tokens])
+            for state, place in zip(states, self._places, strict=True)
+        ]
+        return torch.stack(found).mean()
+
+
+class MaskedLanguageModel:
+    """Cross-entropy with the hidden tokens.
+
+    Args:
+        student: The model, not wrapped for several processes.
+    """
+
+    weights: Mapping[str, float] = {"mlm": 1.0}
+
+    def __init__(self, student: PreTrainedModel) -> None:
+        self._student = student
+
+    def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
+        """`mlm`."""
+        with head_at(self._student, batch["row"], batch["column"]):
+            logits = model(**inputs).logits[0]
+        return {"mlm": losses.hard_label_loss(logits, batch["labels"])}
+
+
+class PretrainingDistillation:
+    """DistilBERT's triple loss, at the hidden tokens and, for the cosine, at the first token too.
+
+    The vocabulary's logits are computed where a token is hidden, not at every token: that is where the teacher guesses,
+    and saves two thirds of a small student's work. The first token is the one that classifiers read.
+
+    Args:
+        student: The model, not wrapped for several processes.
+        weights: Of `soft`, `mlm` and `cosine`; terms that weigh 0 are not computed.
+        temperature: Of the soft loss.
+
+    Source: Sanh et al. 2019, section 2, "Training loss".
+    """
+
+    def __init__(self, student: PreTrainedModel, weights: Mapping[str, float], temperature: float) -> None:
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self._student, self._temperature = student, temperature
+
+    def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
+        """The terms that weigh something."""
+        wanted = {"output_hidden_states": True} if "cosine" in self.weights else {}
+        with head_at(self._student, batch["row"], batch["column"]):
+            outputs = model(**inputs, **wanted)
+        logits = outputs.logits[0]
+        terms: Terms = {}
+        if "soft" in self.weights:
+            terms["soft"] = losses.top_k_soft_target_loss(
+                logits, batch["top_ids"], batch["top_log_probabilities"], batch["log_rest"], self._temperature
+            )
+        if "mlm" in self.weights:
+            terms["mlm"] = losses.hard_label_loss(logits, batch["labels"])
+        if "cosine" in self.weights:
+            last = outputs.hidden_states[-1]
+            student = torch.cat([last[:, 0], last[batch["row"], batch["column"]]])
+            teacher = torch.cat([batch["first_hidden"], batch["hidden"]])
+            terms["cosine"] = losses.cosine_loss(project(model, student), teacher)
+        return terms
+
+
+@contextmanager
+def head_at(model: PreTrainedModel, row: torch.Tensor, column: torch.Tensor) -> Iterator[None]:
+    """Within it, a masked language model computes its logits at some tokens only, as `(1, tokens, vocabulary)`."""
+    head = model.cls if model.config.model_type == "bert" else model.vocab_transform
+
+    def pick(module: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[torch.Tensor]:
+        return (arguments[0][row, column][None],)
+
+    handle = head.register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def add_projection(student: PreTrainedModel, width: int) -> None:
+    """Gives a student of another width than its teacher a learned projection of its hidden states.
+
+    Source: Jiao et al. 2020, "TinyBERT", eq. 8: one matrix for all layers.
+    """
+    if student.config.hidden_size != width:
+        student.add_module(PROJECTION, torch.nn.Linear(student.config.hidden_size, width, bias=False))
+
+
+def remove_projection(student: PreTrainedModel) -> None:
+    """Takes the projection off a student that is trained."""
+    if hasattr(student, PROJECTION):
+        delattr(student, PROJECTION)
+
+
+def project(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
+    """Hidden states in the teacher's width. `(tokens, hidden)`."""
+    projection = getattr(getattr(model, "module", model), PROJECTION, None)
+    return states if projection is None else projection(states)

@@ -1,0 +1,103 @@
+"""The teacher's answers on the task's rows, kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compressor import checkpoint
+from compressor.checkpoint import Checkpoint
+from compressor.context import Context
+from compressor.errors import StageError
+from compressor.recipe import DistillSpec
+from compressor.training.batches import RowBatches
+from compressor.training.stage import max_sequence_length
+from compressor.training.teacher import write_answers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def layer_map(given: Sequence[int] | None, student: int, teacher: int) -> list[int]:
+    """Which of the teacher's layers each layer of the student learns from.
+
+    Args:
+        given: The recipe's; None for evenly spaced ones up to the last.
+        student: Layers of the student.
+        teacher: Layers of the teacher.
+
+    Raises:
+        StageError: The recipe's does not fit.
+
+    Source: Jiao et al. 2020, "TinyBERT", section 4.1, the uniform strategy g(m) = m * N / M, counted from 1.
+    """
+    if given is None:
+        return [max(0, (layer + 1) * teacher // student - 1) for layer in range(student)]
+    if len(given) != student or any(layer >= teacher for layer in given):
+        raise StageError(
+            f"layer_map is {list(given)}; it needs one entry for each of the student's {student} layers, "
+            f"from 0 to {teacher - 1}, the teacher's last"
+        )
+    return list(given)
+
+
+def check_heads(student: PreTrainedModel, teacher: Checkpoint) -> None:
+    """Attention is compared head by head.
+
+    Raises:
+        StageError: There are not as many.
+    """
+    heads = int(student.config.num_attention_heads)
+    if heads != teacher.num_attention_heads:
+        raise StageError(
+            f"alpha_attention compares head by head, but the student has {heads} heads and the teacher "
+            f"{teacher.num_attention_heads}; set alpha_attention: 0 and transfer hidden states with alpha_cosine"
+        )
+
+
+def answers(
+    batches: RowBatches,
+    start: Path,
+    spec: DistillSpec,
+    context: Context,
+    *,
+    hidden: Sequence[int],
+    attention: Sequence[int],
+) -> Path:
+    """The folder with the teacher's answers on the training rows; see `write_answers`.
+
+    Args:
+        batches: The rows as the student reads them.
+        start: Checkpoint whose tokenizer the student has.
+        spec: The stage's keys.
+        context: Teacher, rows, progress.
+        hidden: The teacher's layers whose outputs are wanted.
+        attention: The teacher's layers whose attention is wanted.
+
+    Raises:
+        StageError: Hidden states or attention are wanted, but teacher and student split texts into other tokens.
+    """
+    teacher = Checkpoint(context.teacher)
+    length = min(max_sequence_length(start, spec), teacher.max_position_embeddings)
+    tokenizer = checkpoint.load_tokenizer(context.teacher)
+    rows = context.tokenized(tokenizer, context.teacher, length)
+    same = tokenizer.get_vocab() == checkpoint.load_tokenizer(start).get_vocab()
+    if (hidden or attention) and not (same and np.array_equal(rows["length"], batches.lengths)):
+        raise StageError(
+            "teacher and student split texts into different tokens, so their hidden states and attention cannot be "
+            "compared; set alpha_cosine and alpha_attention to 0, or start from a student with the teacher's tokenizer"
+        )
+    layers = {"hidden": sorted(set(hidden)), "attention": sorted(set(attention))}
+
+    def build(folder: Path) -> dict[str, int]:
+        how = {"attn_implementation": "eager"} if attention else {}
+        model = checkpoint.load_model(context.teacher, context.task, **how)
+        with context.progress.step(f"{spec.name or spec.kind}: the teacher reads {len(rows)} rows") as step:
+            write_answers(model, tokenizer, rows, folder, **layers, step=step)
+        return {"rows": len(rows)}
+
+    inputs = {"teacher": teacher.digest(), "length": length, **layers}
+    return context.memo("compressor.training.teacher", inputs, build)

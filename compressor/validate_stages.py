@@ -1,0 +1,243 @@
+"""Whether a recipe's stages make sense together, and on the checkpoint that comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from compressor.checkpoint import Checkpoint
+from compressor.metrics import METRICS, RELATIVE_RULES
+from compressor.recipe import (
+    MASKED_LM,
+    DistillSpec,
+    ExportSpec,
+    FinetuneSpec,
+    ObjectiveSpec,
+    QuantizeSpec,
+    Recipe,
+    StageSpec,
+    TrainingSpec,
+    gate_metrics,
+)
+from compressor.recipe_errors import Location, suggest
+
+Add = Callable[[Location, str, str], None]
+"""Notes a problem: where in the recipe, what, what to do."""
+
+_ONLY_TASK = ("alpha_hard", "alpha_attention", "layer_map")
+_ONLY_PRETRAINING = ("alpha_mlm", "top_k", "mlm_probability", "masking", "maskings")
+
+NO_LANGUAGE_MODEL = (
+    "the teacher has no masked-LM head, so it has no soft targets",
+    "train one first with `- {stage: finetune, objective: pretraining}` (in a recipe with task: masked-lm, "
+    "`- stage: finetune`), or distil hidden states without logits: `alpha_soft: 0`",
+)
+"""What is wrong with a teacher without a language model's head, and the two ways out."""
+
+
+def first_stage(recipe: Recipe, task: str) -> tuple[int, StageSpec] | None:
+    """The first stage of a task, with its index."""
+    return next(((i, stage) for i, stage in enumerate(recipe.stages) if recipe.task_of(stage) == task), None)
+
+
+def check_data(recipe: Recipe, add: Add) -> None:
+    """Whether every task of the stages has something to learn from."""
+    data = recipe.data
+    if recipe.task != MASKED_LM and data.train is None:
+        add(
+            ("data", "train"),
+            f"is missing, and {recipe.task} learns from rows",
+            "name a file, package:PKG/path or hub id",
+        )
+    if recipe.task == MASKED_LM:
+        for key in ("train", "validation"):
+            if getattr(data, key) is not None:
+                hint = "give the text as data.corpus; some of it is held out (data.corpus.validation_fraction)"
+                add(("data", key), "masked-lm learns from raw text", hint)
+    if data.corpus is None and (found := first_stage(recipe, MASKED_LM)):
+        hint = "name raw text: a txt, csv, tsv, jsonl or parquet file, package:PKG/path or {hub: id}"
+        add(("data", "corpus"), f"is missing, and stages[{found[0]}] pretrains on it", hint)
+
+
+def check_order(recipe: Recipe, add: Add) -> None:
+    """Whether the stages can follow each other."""
+    names = recipe.stage_names()
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            add(("stages", index, "name"), f"two stages are called {name!r}", "give each its own `name`")
+        if name == "baseline":
+            add(("stages", index, "name"), "'baseline' names the teacher in the report", "choose another")
+    quantized = exported = pretrained = False
+    for index, stage in enumerate(recipe.stages):
+        if exported:
+            add(("stages", index), f"{stage.kind} comes after export", "export ships; make it the last stage")
+        elif quantized and not isinstance(stage, ExportSpec):
+            hint = "integers cannot be trained or cut; move quantize behind it"
+            add(("stages", index), f"{stage.kind} comes after quantize", hint)
+        pretraining = recipe.task_of(stage) == MASKED_LM
+        if pretrained and not pretraining and not isinstance(stage, TrainingSpec):
+            what = f"{stage.kind} follows pretraining, which leaves no head for {recipe.task}"
+            add(("stages", index), what, "put a finetune or distill stage in between")
+        pretrained = pretraining and recipe.task != MASKED_LM
+        quantized |= isinstance(stage, QuantizeSpec)
+        exported |= isinstance(stage, ExportSpec)
+    if quantized and recipe.measure.runtime != "onnxruntime":
+        what = f"quantize writes ONNX, which {recipe.measure.runtime} does not run"
+        add(("measure", "runtime"), what, "use onnxruntime, or leave quantize out")
+
+
+def check_objectives(recipe: Recipe, add: Add) -> None:
+    """Whether each training stage's keys belong to what it trains on, and leave something to learn from."""
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, ObjectiveSpec):
+            continue
+        pretraining = recipe.task_of(stage) == MASKED_LM
+        for key in _ONLY_TASK if pretraining else _ONLY_PRETRAINING:
+            if key in stage.model_fields_set:
+                other = "training on the task's rows" if pretraining else "objective: pretraining"
+                add(("stages", index, key), f"is for {other}", "drop it, or change the objective")
+        if not isinstance(stage, DistillSpec):
+            continue
+        weights = ("soft", "mlm", "cosine") if pretraining else ("soft", "hard", "cosine", "attention")
+        given = [getattr(stage, f"alpha_{name}") for name in weights]
+        positive_by_default = ("soft", "mlm", "cosine") if pretraining else ("soft", "hard")
+        if not any(
+            value if value is not None else name in positive_by_default
+            for name, value in zip(weights, given, strict=True)
+        ):
+            what = f"{', '.join(f'alpha_{name}' for name in weights)} are all 0: nothing to learn from"
+            add(("stages", index, "alpha_soft"), what, "make one positive")
+
+
+def check_gates(recipe: Recipe, add: Add) -> None:
+    """Whether each gate's metric is measured there and its rules make sense for it."""
+    for index, stage in enumerate(recipe.stages):
+        task = recipe.task_of(stage)
+        allowed = gate_metrics(task)
+        for name, gate in stage.gates.items():
+            place = ("stages", index, "gates", name)
+            if name not in allowed:
+                what = f"unknown metric {name!r}" if name not in METRICS else f"{name!r} is not measured in {task}"
+                add(place, what, suggest(name, allowed))
+                continue
+            metric = METRICS[name]
+            if metric.kind == "parity" and not isinstance(stage, ExportSpec):
+                add(place, f"{name} is measured where formats are exported", "move the gate to export")
+            for rule in gate.limits:
+                if rule not in metric.rules:
+                    add((*place, rule), f"{rule} makes no sense for {name}", f"allowed: {', '.join(metric.rules)}")
+
+
+@dataclass
+class _Shape:
+    """What a checkpoint is like, as far as the stages before it tell."""
+
+    family: str
+    layers: int
+    hidden: int
+    heads: int
+    table: int
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> _Shape:
+        return cls(
+            checkpoint.family,
+            checkpoint.num_hidden_layers,
+            checkpoint.hidden_size,
+            checkpoint.num_attention_heads,
+            checkpoint.max_position_embeddings,
+        )
+
+
+def check_checkpoint(
+    recipe: Recipe, incoming: Checkpoint, add: Add, students: Mapping[int, Checkpoint] | None = None
+) -> None:
+    """Whether the stages can work on a checkpoint: its head, layers, width and position table.
+
+    Args:
+        recipe: The recipe.
+        incoming: The recipe's model.
+        add: Called with location, what, hint for each problem.
+        students: Ready checkpoints that stages start from, by index, as far as they are here.
+    """
+    _check_heads(recipe, incoming, add)
+    source = _Shape.of(incoming)
+    if recipe.measure.sequence_length > source.table:
+        what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
+        add(("measure", "sequence_length"), what, f"at most {source.table}")
+    shapes = {MASKED_LM: source, recipe.task: source}
+    teachers: dict[str, _Shape] = {}
+    for index, stage in enumerate(recipe.stages):
+        task = recipe.task_of(stage)
+        shape = shapes[task]
+        teacher = teachers.setdefault(task, shape if isinstance(stage, FinetuneSpec) else source)
+        if isinstance(stage, DistillSpec):
+            ready = (students or {}).get(index)
+            if stage.student is None:
+                shape = _check_distill(stage, index, shape, teacher, add)
+            elif ready is not None:
+                shape = _Shape.of(ready)
+            _check_layer_map(stage, index, shape, teacher, add)
+        length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
+        if length is not None and length > shape.table:
+            what = f"is {length}, but the checkpoint's position table has {shape.table} rows"
+            add(("stages", index, "max_sequence_length"), what, f"at most {shape.table}")
+        shapes[task] = shapes[recipe.task] = shape
+
+
+def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
+    """Whether the teacher of each task has a head for it, or is given one."""
+    first = first_stage(recipe, recipe.task)
+    if first and recipe.task != MASKED_LM and not isinstance(first[1], FinetuneSpec):
+        if first[0] > 0:
+            hint = "make the task's teacher first: `- stage: finetune`"
+            add(("stages", first[0]), f"there is no teacher for {recipe.task} before it", hint)
+        elif not incoming.has_head(recipe.task):
+            architecture = ", ".join(incoming.config.get("architectures") or ["no architecture"])
+            what = f"the checkpoint ({architecture}) has no head for {recipe.task}"
+            add(("model",), what, "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint")
+    first = first_stage(recipe, MASKED_LM)
+    if first is None or isinstance(first[1], FinetuneSpec) or incoming.has_head(MASKED_LM):
+        return
+    index, stage = first
+    if not isinstance(stage, DistillSpec):
+        add(("model",), f"the checkpoint has no head for {MASKED_LM}", "make `- stage: finetune` the first stage")
+    elif stage.alpha_soft != 0:
+        add(("stages", index, "alpha_soft"), *NO_LANGUAGE_MODEL)
+    elif stage.alpha_mlm == 0:
+        what = "is 0, and the teacher has no masked-LM head: the student's would stay untrained"
+        add(("stages", index, "alpha_mlm"), what, "make it positive")
+    for name, gate in stage.gates.items():
+        for rule in sorted(RELATIVE_RULES.intersection(gate.limits)):
+            what = "there is nothing to compare with: the teacher has no masked-LM head"
+            add(("stages", index, "gates", name, rule), what, "use min or max, or train the teacher's head first")
+
+
+def _check_distill(stage: DistillSpec, index: int, shape: _Shape, teacher: _Shape, add: Add) -> _Shape:
+    """Notes what a student cannot be, and gives what it will be."""
+    if (shape.family, stage.architecture) == ("distilbert", "bert"):
+        what = "a DistilBERT checkpoint cannot become bert: it has no token types and no pooler"
+        add(("stages", index, "architecture"), what, "use architecture: distilbert")
+    count, layers = stage.num_hidden_layers, shape.layers
+    if count is not None and count > layers:
+        add(("stages", index, "num_hidden_layers"), f"is {count}, but {layers} layers come in", f"at most {layers}")
+    chosen = stage.layers if isinstance(stage.layers, tuple) else ()
+    if wrong := [layer for layer in chosen if layer >= layers]:
+        what = f"there is no layer {wrong[0]}; {layers} layers come in"
+        add(("stages", index, "layers"), what, f"allowed: 0 to {layers - 1}")
+    hidden, size = stage.hidden_size or shape.hidden, shape.hidden // shape.heads
+    if hidden > shape.hidden or hidden % size:
+        what = f"is {hidden}; heads of {size} channels stay whole"
+        add(("stages", index, "hidden_size"), what, f"allowed: multiples of {size} up to {shape.hidden}")
+    smaller = layers if layers < teacher.layers else max(1, layers // 2)
+    return _Shape(stage.architecture, len(chosen) or count or smaller, hidden, hidden // size, shape.table)
+
+
+def _check_layer_map(stage: DistillSpec, index: int, student: _Shape, teacher: _Shape, add: Add) -> None:
+    given = stage.layer_map
+    if given is not None and (len(given) != student.layers or max(given) >= teacher.layers):
+        what = f"is {list(given)}; the student has {student.layers} layers, the teacher {teacher.layers}"
+        add(("stages", index, "layer_map"), what, f"give {student.layers} layers from 0 to {teacher.layers - 1}")
+    if stage.alpha_attention and student.heads != teacher.heads:
+        what = f"compares head by head, but the student has {student.heads} heads and the teacher {teacher.heads}"
+        add(("stages", index, "alpha_attention"), what, "drop it, and transfer hidden states with alpha_cosine")

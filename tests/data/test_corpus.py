@@ -1,0 +1,290 @@
+"""Raw text: every format gives the same texts, nothing is lost in packing, and memory does not grow with the corpus."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pytest
+from conftest import make_tokenizer
+from pyarrow import parquet
+
+from compressor.data import corpus
+from compressor.errors import CompressError, RecipeError
+from compressor.recipe import CorpusSpec, HubDataset
+
+TEXTS = ["the film was good", 'a "bad" plot, and long', "null", "1.50", "Überaus schön – 電影", "end"]
+LANGUAGES = ["en", "en", "en", "en", "de", "en"]
+VOCABULARY = make_tokenizer()
+CLS, SEP, PAD = VOCABULARY.cls_token_id, VOCABULARY.sep_token_id, VOCABULARY.pad_token_id
+
+
+def spec(**values: Any) -> CorpusSpec:
+    return CorpusSpec(source="x", **values)
+
+
+def write(folder: Path, suffix: str, rows: list[dict[str, Any]]) -> Path | HubDataset:
+    path = folder / f"corpus{suffix}"
+    if suffix == ".txt":
+        path.write_text("\n".join(row["text"] for row in rows) + "\n", encoding="utf-8")
+    elif suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif suffix == ".tsv":
+        lines = ["\t".join(rows[0]), *("\t".join(map(str, row.values())) for row in rows)]
+        path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    elif suffix == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return HubDataset(hub=str(folder), split="train") if suffix == "hub.jsonl" else path
+
+
+def read(source: Path | HubDataset, **values: Any) -> list[str]:
+    return list(corpus.texts(source, spec(**values)))
+
+
+def packed(folder: Path, texts: list[str], length: int, fraction: float, **values: Any) -> tuple[dict[str, int], Any]:
+    told: list[int] = []
+    counts = corpus.pack(texts, spec(**values), make_tokenizer(), length, fraction, folder, told.append)
+    assert told == sorted(told) and told[-1] == counts["bytes"] == sum(len(text.encode()) for text in texts)
+    return counts, {side: np.load(folder / f"{side}.npy") for side in ("train", "validation")}
+
+
+def stream(texts: list[str]) -> list[int]:
+    """What the tokenizer makes of texts, with a separator between two."""
+    tokens: list[int] = []
+    for text in texts:
+        tokens += [SEP] * bool(tokens) + make_tokenizer()(text, add_special_tokens=False)["input_ids"]
+    return tokens
+
+
+def texts_by_side(fraction: float, count: int = 300) -> tuple[list[str], list[str]]:
+    texts = [f"the film {chr(97 + i % 26)}{chr(97 + i // 26)} was long" for i in range(count)]
+    held = [text for text in texts if corpus.held_out(text, fraction)]
+    return [text for text in texts if text not in held], held
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl", ".parquet", "hub.jsonl"])
+def test_every_format_gives_the_same_texts(tmp_path: Path, suffix: str):
+    padded = [text + "  " for text in [*TEXTS[:3], "", "   ", *TEXTS[3:]]]
+    source = write(tmp_path, suffix, [{"id": i, "text": text} for i, text in enumerate(padded)])
+    assert read(source) == TEXTS, "in order, without blank ones and outer spaces; words that look like nothing stay"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", "hub.jsonl"])
+def test_where_compares_as_text(tmp_path: Path, suffix: str):
+    rows = [
+        {"body": text, "lang": lang, "id": i, "ok": "true" if suffix in (".csv", ".tsv") else True}
+        for i, (text, lang) in enumerate(zip(TEXTS, LANGUAGES, strict=True))
+    ]
+    source = write(tmp_path, suffix, rows)
+    assert read(source, text="body", where={"lang": "de"}) == [TEXTS[4]]
+    assert read(source, text="body", where={"id": 2, "ok": True}) == [TEXTS[2]]
+    with pytest.raises(RecipeError, match="none of the 6 rows matches"):
+        read(source, text="body", where={"lang": "fr"})
+    with pytest.raises(RecipeError, match=r"data\.corpus: .* has no column 'tex'; the columns are body, lang, id, ok"):
+        read(source, text="tex", where={"lang": "de"})
+    with pytest.raises(RecipeError, match="has no column 'language'"):
+        read(source, text="body", where={"language": "de"})
+
+
+def test_numbers_are_texts_and_missing_cells_are_not(tmp_path: Path):
+    rows = [{"text": 7}, {"text": None}, {"text": True}, {"text": 2.0}]
+    assert read(write(tmp_path, ".jsonl", rows)) == ["7", "true", "2"]
+    (tmp_path / "short.csv").write_text("id,text\n1\n\n2,good\n")
+    assert read(tmp_path / "short.csv") == ["good"]
+
+
+def test_class_labels_of_a_hub_data_set_go_by_their_names(tmp_path: Path):
+    from datasets import ClassLabel, Dataset, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, 1, -1]}, features=features)
+    rows.to_parquet(tmp_path / "train.parquet")
+    assert read(HubDataset(hub=str(tmp_path), split="train"), where={"label": "good"}) == ["b"]
+    with pytest.raises(CompressError, match="cannot be fetched from the hub"):
+        read(HubDataset(hub=str(tmp_path), split="test"))
+
+
+def test_quoted_fields_span_lines_and_may_be_long(tmp_path: Path):
+    long = "word " * 40_000
+    text = 'two\r\nlines, a ""quote""'
+    (tmp_path / "a.csv").write_bytes(f'id,text\n1,"{text}"\n2,{long}\n'.encode())
+    assert read(tmp_path / "a.csv") == ['two\r\nlines, a "quote"', long.strip()]
+
+
+def test_a_share_is_drawn_by_the_text_alone(tmp_path: Path):
+    texts = [f"text {i}" for i in range(2000)]
+    source = write(tmp_path, ".jsonl", [{"text": text} for text in texts])
+    kept = read(source, fraction=0.3)
+    assert 530 < len(kept) < 670, "600 expected, four standard deviations either side"
+    assert read(write(tmp_path, ".txt", [{"text": text} for text in reversed(texts)]), fraction=0.3) == kept[::-1]
+    assert set(kept) < set(read(source, fraction=0.5))
+    held = sum(corpus.held_out(text, 0.3) for text in kept)
+    assert 0.2 < held / len(kept) < 0.4, "which texts are kept says nothing of which are held out"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "a"}\n\n{"text": \n', r"a\.jsonl, line 3: is not JSON"),
+        ("a.jsonl", b'{"text": "a"}\n["b"]\n', "line 2: is not a JSON object"),
+        ("a.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "line 2 has no column 'text'; the columns are txt"),
+        ("a.jsonl", b'{"text": ["a", "b"]}\n', "line 1: column 'text' holds a list"),
+        ("a.jsonl", b'{"text": "half a pair \\ud83d"}\n', "line 1: the text is not Unicode"),
+        ("a.txt", b"fine\nna\xefve\n", r"a\.txt, line 2: is not UTF-8.*mend the file"),
+        ("a.txt", "\ufeffutf-16".encode("utf-16"), "line 1: is not UTF-8"),
+        ("a.csv", b"text\ngood\n\xff\n", "line 3: is not UTF-8"),
+        ("a.csv", b"text\ngood,bad\n", "line 2: has 2 fields, the first line names 1 columns"),
+        ("a.csv", b'text\n"never closed\nend\n', "line 3: unexpected end of data"),
+        ("a.csv", b"", "line 1 has no column 'text'; it names no columns"),
+        ("a.tsv", b"id\ttxt\n", "line 1 has no column 'text'; the columns are id, txt"),
+        ("a.parquet", b"PAR1 but not really", r"a\.parquet, after row 0"),
+        ("a.gone.txt", None, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_read_is_told_with_its_line(tmp_path: Path, name: str, content: bytes | None, message: str):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(RecipeError, match=message) as error:
+        read(tmp_path / name)
+    assert [problem.where for problem in error.value.problems] == ["data.corpus"]
+
+
+def test_a_text_file_has_no_columns_to_filter_by(tmp_path: Path):
+    with pytest.raises(RecipeError, match=r"data\.corpus\.where: corpus\.txt is a text file, it has no columns"):
+        read(write(tmp_path, ".txt", [{"text": "a"}]), where={"lang": "en"})
+
+
+def test_paragraphs():
+    assert corpus.paragraphs(" one \n\n two\nthree", "\n") == ["one", "two", "three"]
+    assert corpus.paragraphs("one<br />two <br /> <br />", "<br />") == ["one", "two"]
+    assert corpus.paragraphs(" one\ntwo ", "") == ["one\ntwo"]
+    assert corpus.paragraphs("  ", "\n") == []
+
+
+def test_sequences_worked_out_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    good, plot, the, film, was, bad = VOCABULARY.convert_tokens_to_ids("good plot the film was bad".split())
+    monkeypatch.setattr(corpus, "held_out", lambda text, fraction: text == "bad")
+    counts, sides = packed(tmp_path, ["the film was good/plot", "bad", "the film was long"], 5, 0.5, separator="/")
+    # The stream is: the film was good [SEP] plot [SEP] the film was long; three fit between [CLS] and [SEP].
+    assert sides["train"].tolist() == [
+        [CLS, the, film, was, SEP],
+        [CLS, good, SEP, plot, SEP],
+        [CLS, SEP, the, film, SEP],
+    ]
+    assert sides["validation"].tolist() == [[CLS, bad, SEP, PAD, PAD]], "all there is, so padded"
+    assert counts == {"texts": 3, "bytes": 42, "tokens": 10, "train": 3, "validation": 1}
+
+
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_nothing_is_lost_but_the_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int):
+    monkeypatch.setattr(corpus, "BATCH_PARAGRAPHS", batch)
+    train, held = texts_by_side(0.2)
+    texts = sorted([*train, *held])
+    counts, sides = packed(tmp_path, texts, 24, 0.2)
+    for name, side in (("train", train), ("validation", held)):
+        rows = sides[name]
+        assert rows.shape == (counts[name], 24) and rows.dtype == np.uint16
+        assert (rows[:, 0] == CLS).all() and (rows[:, -1] == SEP).all()
+        expected = stream(sorted(side))
+        assert len(expected) - rows[:, 1:-1].size < 22, "less than a sequence is dropped"
+        assert rows[:, 1:-1].ravel().tolist() == expected[: rows[:, 1:-1].size]
+    assert counts["texts"] == len(texts)
+    assert counts["tokens"] == sum(len(ids) for ids in make_tokenizer()(texts, add_special_tokens=False)["input_ids"])
+
+
+def test_held_out_texts_are_not_in_train(tmp_path: Path):
+    train, held = texts_by_side(0.2)
+    assert 30 < len(held) < 90
+    _, sides = packed(tmp_path, [*train, *held, *held, *train], 24, 0.2)
+    found = {}
+    for name, rows in sides.items():
+        tokens = rows[:, 1:-1].ravel()
+        pieces = np.split(tokens, np.flatnonzero(tokens == SEP))
+        found[name] = {tuple(piece[piece != SEP].tolist()) for piece in pieces[1:-1]}
+    assert found["train"] and found["validation"] and not found["train"] & found["validation"]
+
+
+def test_a_paragraph_without_tokens_leaves_no_trace(tmp_path: Path):
+    train, held = texts_by_side(0.5, 20)
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "odd").mkdir()
+    invisible = [f"\u0000{chr(0xAD)}\n{text}" for text in ("\u200b", "\u200d\u200d")]
+    assert make_tokenizer()(invisible, add_special_tokens=False)["input_ids"] == [[], []]
+    _, plain = packed(tmp_path / "plain", [*train, *held], 12, 0.5)
+    _, odd = packed(tmp_path / "odd", [*invisible, *train, *invisible, *held], 12, 0.5)
+    assert all((plain[side] == odd[side]).all() for side in plain)
+
+
+def test_large_vocabularies_take_four_bytes(tmp_path: Path):
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens([f"token{i}" for i in range(1 << 16)])
+    train, held = texts_by_side(0.5, 20)
+    corpus.pack([*train, "token65535 " * 20, *held], spec(), tokenizer, 12, 0.5, tmp_path, lambda _: None)
+    sides = [np.load(tmp_path / name) for name in (corpus.TRAIN, corpus.VALIDATION)]
+    assert {side.dtype for side in sides} == {np.dtype(np.int32)}
+    assert max(side.max() for side in sides) == len(tokenizer) - 1 > 1 << 16
+
+
+def test_no_text_or_an_empty_side_is_refused(tmp_path: Path):
+    train, held = texts_by_side(0.5, 20)
+    with pytest.raises(RecipeError, match=r"data\.corpus: there is no text; check"):
+        packed(tmp_path, [], 12, 0.5)
+    with pytest.raises(RecipeError, match="nothing is left for validation of 1 text; give more texts"):
+        packed(tmp_path, train[:1], 12, 0.5)
+    with pytest.raises(RecipeError, match="nothing is left for train of 2 texts"):
+        packed(tmp_path, held[:2], 12, 0.5)
+
+
+def test_a_tokenizer_without_bert_s_special_tokens_is_refused(tmp_path: Path):
+    tokenizer = make_tokenizer()
+    tokenizer.cls_token = None
+    with pytest.raises(RecipeError, match="model: its tokenizer has no cls_token"):
+        corpus.pack(["a"], spec(), tokenizer, 12, 0.5, tmp_path, lambda _: None)
+
+
+def test_long_paragraphs_are_not_warned_of(tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any):
+    train, held = texts_by_side(0.5, 20)
+    packed(tmp_path, [*train, *held, "the film " * 500], 12, 0.5)
+    assert "longer than" not in caplog.text + capfd.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str):
+    monkeypatch.setattr(corpus, "BATCH_PARAGRAPHS", 50)
+    tokenizer = make_tokenizer()
+
+    def peak(count: int) -> int:
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        source = write(folder, suffix, [{"text": f"the film {i} was good and long"} for i in range(count)])
+        assert isinstance(source, Path)
+        tracemalloc.start()
+        try:
+            corpus.pack(corpus.texts(source, spec()), spec(), tokenizer, 16, 0.5, folder, lambda _: None)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(300)  # imports, caches
+    small, large = peak(400), peak(8000)
+    assert large < small + 100_000, "20 times the texts"
+
+
+def test_texts_are_read_only_as_far_as_they_are_used(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "first"}\nbroken\n')
+    lines: Iterator[str] = corpus.texts(path, spec())
+    assert next(lines) == "first"
+    with pytest.raises(RecipeError):
+        next(lines)
