@@ -117,8 +117,8 @@ def enough(texts: Iterator[str], characters: int) -> Iterator[str]:
 @click.command()
 @click.option("--model", default=DEMO_MODEL, show_default=True, help="The teacher: a folder or package:PKG/path.")
 @click.option("--train", default=DEMO_ROWS, show_default=True, help="Rows: csv, tsv, jsonl, parquet, package:PKG/path.")
-@click.option("--text", default="text", show_default=True, help="Column with the text, in --train and --corpus.")
-@click.option("--label", default="label", show_default=True, help="Column with the label.")
+@click.option("--text", default="text", show_default=True, help="Column with the text of your own file.")
+@click.option("--label", default="label", show_default=True, help="Column with its label.")
 @click.option("--rows", "count", type=click.IntRange(min=8), default=2048, show_default=True, help="Rows of a pass.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Rows per step.")
 @click.option(
@@ -150,10 +150,11 @@ def main(
     path = sources.model(model, Path.cwd(), "--model")
     if not isinstance(path, Path):
         raise click.BadParameter(f"{model} is no folder", param_hint="--model")
-    mine: dict[str, Any] = {"where": {"source": "rotten_tomatoes"}} if train == DEMO_ROWS else {}
-    data = DataSpec(train=train, text=text, label=label, max_train_samples=count, **mine)
-    mine = {"where": {"source": "imdb"}, "separator": "<br />"} if raw == DEMO_ROWS else {}
-    spec = CorpusSpec(source=raw, text=text, **mine)
+    columns: dict[str, Any] = {"text": text, "label": label}
+    demo: dict[str, Any] = {"where": {"source": "rotten_tomatoes"}}
+    data = DataSpec(train=train, max_train_samples=count, **(demo if train == DEMO_ROWS else columns))
+    demo = {"where": {"source": "imdb"}, "separator": "<br />"}
+    spec = CorpusSpec(source=raw, **(demo if raw == DEMO_ROWS else {"text": text}))
     scratch = partial(tempfile.TemporaryDirectory, prefix="compress-")
     with Progress(Console(stderr=True)) as progress:
         with scratch() as folder:

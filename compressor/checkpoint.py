@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import struct
@@ -242,6 +243,17 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def splitting_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest of how a tokenizer splits texts, whatever it adds to them and wherever it cuts them.
+
+    The tokenizer of a student that was saved here differs from its teacher's in the latter, and reads a corpus as it.
+    """
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    for name in ("truncation", "padding", "post_processor"):
+        parts.pop(name, None)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -44,7 +44,7 @@ class Context:
     labels: tuple[str, ...]
     seed: int
     tokenized: Callable[[PreTrainedTokenizerBase, Path, int], Dataset]
-    packed: Callable[[PreTrainedTokenizerBase, Path, int], Path]
+    packed: Callable[[PreTrainedTokenizerBase, int], Path]
     memo: Memo
     work: Path
     progress: Progress

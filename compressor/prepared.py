@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor import tasks
-from compressor.checkpoint import Checkpoint, load_tokenizer
+from compressor.checkpoint import Checkpoint, load_tokenizer, splitting_digest
 from compressor.data import corpus
 from compressor.data import rows as data_rows
 from compressor.data.masking import Vocabulary, mask
@@ -186,12 +186,11 @@ class PreparedCorpus:
         assert spec is not None, "a plan with a corpus has it in the recipe"
         self._spec = spec
 
-    def packed(self, tokenizer: PreTrainedTokenizerBase, folder: Path, length: int) -> Path:
+    def packed(self, tokenizer: PreTrainedTokenizerBase, length: int) -> Path:
         """The corpus as sequences of one length: a folder with `train.npy` and `validation.npy`.
 
         Args:
             tokenizer: The tokenizer.
-            folder: The checkpoint it is of.
             length: Tokens of a sequence, special tokens included.
         """
         spec = self._spec
@@ -201,14 +200,14 @@ class PreparedCorpus:
             with self._progress.step("packing the corpus") as step:
                 return corpus.pack(texts, spec, tokenizer, length, spec.validation_fraction, output, step.update)
 
-        return self._store.build(self._inputs(folder, length), build)[0].path
+        return self._store.build(self._inputs(tokenizer, length), build)[0].path
 
     def validation(self, folder: Path) -> tuple[Path, NDArray[np.int64]]:
         """Held-out sequences, masked once and for all: every checkpoint of the run guesses the same tokens."""
         checkpoint = Checkpoint(folder)
         tokenizer = load_tokenizer(folder)
         length = min(score_length(self._recipe), checkpoint.max_position_embeddings)
-        packed = self.packed(tokenizer, folder, length)
+        packed = self.packed(tokenizer, length)
         seed, wanted = self._recipe.seed, self._spec.max_validation_sequences
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
@@ -225,15 +224,15 @@ class PreparedCorpus:
             TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
             return {"sequences": len(tokens)}
 
-        inputs = {"kind": "masked", "sequences": self._inputs(folder, length), "seed": seed, "wanted": wanted}
+        inputs = {"kind": "masked", "sequences": self._inputs(tokenizer, length), "seed": seed, "wanted": wanted}
         entry, _ = self._store.build({**inputs, "code": self.task_code}, build)
         return entry.path / "rows.npz", np.zeros(0, dtype=np.int64)
 
-    def _inputs(self, folder: Path, length: int) -> dict[str, Any]:
+    def _inputs(self, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, Any]:
         return {
             "kind": "sequences",
             "data": self.data.key,
-            "tokenizer": Checkpoint(folder).tokenizer_digest(),
+            "tokenizer": splitting_digest(tokenizer),
             "length": length,
             "code": self.task_code,
             "versions": versions(("tokenizers", "transformers")),

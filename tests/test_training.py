@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_tokenizer, sentences
@@ -135,6 +136,19 @@ def test_padding_is_small_because_batches_hold_rows_of_like_length(classifier: P
     for row in range(0, 600, 8):
         alone.batch(list(range(row, row + 8)))
     assert alone.padding > 0.2, "that is not so of any batches"
+
+
+def test_every_row_comes_once_an_epoch_in_an_order_of_its_own():
+    lengths = np.random.default_rng(0).integers(3, 60, 1003)
+    sampler = trainer._Order(1003, lengths, 16, seed=0)
+    first, again = list(sampler), list(sampler)
+    sampler.set_epoch(1)
+    assert first == again != list(sampler)
+    assert sorted(first) == sorted(sampler) == list(range(1003))
+    batches = [lengths[first[start : start + 16]] for start in range(0, 992, 16)]
+    assert sum(np.ptp(batch) for batch in batches) / len(batches) < 3, "of like length"
+    means = np.array([batch.mean() for batch in batches])
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.4, "in no order of length"
 
 
 def answers_of(model: Any, folder: Path, count: int = 50, **layers: list[int]) -> Path:

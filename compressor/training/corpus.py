@@ -35,7 +35,7 @@ def sequences(source: Path, spec: ObjectiveSpec, context: Context) -> Sequences:
     """
     tokenizer = checkpoint.load_tokenizer(source)
     length = max_sequence_length(source, spec)
-    path = context.packed(tokenizer, source, length) / TRAIN
+    path = context.packed(tokenizer, length) / TRAIN
     rows = len(np.load(path, mmap_mode="r"))
     wanted = rows
     if spec.max_steps is not None:
@@ -94,7 +94,7 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
 def masking_inputs(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context, index: int) -> dict[str, Any]:
     """What a masking depends on."""
     return {
-        "tokenizer": checkpoint.Checkpoint(source).tokenizer_digest(),
+        "tokenizer": checkpoint.splitting_digest(checkpoint.load_tokenizer(source)),
         "length": data.length,
         "sequences": len(data),
         "masking": spec.masking,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from compressor.errors import StageError
 from compressor.training import losses
 from compressor.training.trainer import Batch, Terms
 
@@ -148,9 +150,18 @@ def head_at(model: PreTrainedModel, row: torch.Tensor, column: torch.Tensor) -> 
 def add_projection(student: PreTrainedModel, width: int) -> None:
     """Gives a student of another width than its teacher a learned projection of its hidden states.
 
+    Raises:
+        StageError: Several processes train: they would not agree on a projection, which is outside of the student's
+            own computation.
+
     Source: Jiao et al. 2020, "TinyBERT", eq. 8: one matrix for all layers.
     """
     if student.config.hidden_size != width:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise StageError(
+                f"the student is {student.config.hidden_size} wide and the teacher {width}: hidden states of another "
+                "width are learned in one process only; run without torchrun, or set alpha_cosine: 0"
+            )
         student.add_module(PROJECTION, torch.nn.Linear(student.config.hidden_size, width, bias=False))
 
 
