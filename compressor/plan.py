@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from compressor import stages, tasks
-from compressor.checkpoint import Checkpoint
+from compressor.checkpoint import Checkpoint, check
 from compressor.data import hub
 from compressor.errors import CompressError, Problem, RecipeError
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, versions
@@ -160,7 +160,10 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
     for index, (name, spec) in enumerate(zip(recipe.stage_names(), recipe.stages, strict=True)):
         task = recipe.task_of(spec)
         line = lines[task]
-        student = hub.local(given, download) if (given := resolved.students.get(index)) else None
+        given = resolved.students.get(index)
+        student = hub.local(given, download) if given else None
+        if student is not None:
+            check(student, f"stages[{index}] ({spec.kind}).student")
         inputs = {
             "kind": "stage",
             "data": data[task].key,
