@@ -49,6 +49,13 @@ class Context:
     work: Path
     progress: Progress
 
+    @property
+    def head(self) -> dict[str, Any]:
+        """What the config of a model says of a head with these labels; nothing for masked-lm."""
+        names = dict(enumerate(self.labels))
+        ids = {name: index for index, name in names.items()}
+        return {"num_labels": len(names), "id2label": names, "label2id": ids} if names else {}
+
 
 Facts = dict[str, Any]
 """What a stage tells of its work: small, JSON, shown in reports."""

@@ -142,8 +142,8 @@ class _Runner:
                 student=step.student,
                 labels=prepared.labels,
                 seed=self.recipe.seed,
-                tokenized=getattr(prepared, "tokenized", _no_data("rows")),
-                packed=getattr(prepared, "packed", _no_data("corpus")),
+                tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,
+                packed=prepared.packed if isinstance(prepared, PreparedCorpus) else _no_data,
                 memo=partial(self._memo, prepared),
                 work=work,
                 progress=self.progress,
@@ -220,11 +220,8 @@ class _Runner:
         return self.store.build(full, lambda output, work: build(output))[0].path
 
 
-def _no_data(kind: str) -> Callable[..., Any]:
-    def refuse(*_: Any) -> Any:
-        raise AssertionError(f"a stage asked for the {kind} of a task that has none")
-
-    return refuse
+def _no_data(*_: Any) -> Any:
+    raise AssertionError("a stage asked for rows of a corpus, or for sequences of rows")
 
 
 def _measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:

@@ -47,9 +47,7 @@ def _task(start: Path, output: Path, spec: DistillSpec, context: Context) -> Fac
 
     weights = _weights(spec, TASK_WEIGHTS)
     batches = row_batches(start, spec, context)
-    names = dict(enumerate(context.labels))
-    labels = {"num_labels": len(names), "id2label": names, "label2id": {name: index for index, name in names.items()}}
-    incoming = checkpoint.load_model(start, context.task, **labels)
+    incoming = checkpoint.load_model(start, context.task, **context.head)
     student, facts = _student(incoming, start, batches, spec, context)
     teacher = Checkpoint(context.teacher)
     layer_map = task_answers.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
@@ -110,16 +108,14 @@ def _student(
     if context.student is not None:
         return incoming, {"start": "a ready checkpoint"}
     total, teacher = incoming.config.num_hidden_layers, Checkpoint(context.teacher).num_hidden_layers
-    count = spec.num_hidden_layers
-    if count is None and isinstance(spec.layers, str) and total < teacher:
-        count = total
+    count = spec.num_hidden_layers or (total if total < teacher else max(1, total // 2))
     facts: Facts = {}
     if spec.layers == "importance":
         with context.progress.step(f"{spec.name or spec.kind}: which layers matter") as step:
             harm = initial.harm(incoming, initial.samples(batches), Checkpoint(start).has_head(context.task), step)
-            layers, facts["importance"] = least_harmful(incoming, count or max(1, total // 2), harm)
+            layers, facts["importance"] = least_harmful(incoming, count, harm)
     else:
-        layers = chosen_layers(total, count, spec.layers)
+        layers = chosen_layers(total, count if spec.layers == "every_other" else None, spec.layers)
     student = shallower(incoming, layers, spec.architecture)
     if spec.hidden_size is not None:
         student = narrower(student, spec.hidden_size)

@@ -28,15 +28,12 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
     from compressor.training.stage import row_batches, train_stage
 
     set_seed(context.seed)
+    model = checkpoint.load_model(source, context.task, **context.head)
     if context.task == MASKED_LM:
-        model = checkpoint.load_model(source, context.task)
         data = corpus.sequences(source, spec, context)
         count = corpus.num_maskings(spec, len(data))
         maskings = [corpus.masking(source, data, spec, context, index) for index in range(count)]
         return train_stage(
             model, source, output, spec, context, MaskedBatches(data, maskings), MaskedLanguageModel(model)
         )
-    names = dict(enumerate(context.labels))
-    labels = {"num_labels": len(names), "id2label": names, "label2id": {name: index for index, name in names.items()}}
-    model = checkpoint.load_model(source, context.task, **labels)
     return train_stage(model, source, output, spec, context, row_batches(source, spec, context), Labels())

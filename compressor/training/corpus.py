@@ -16,7 +16,8 @@ from compressor.data.masking import Masked, Vocabulary, mask
 from compressor.recipe import ObjectiveSpec
 from compressor.training.arrays import Writer
 from compressor.training.batches import Sequences
-from compressor.training.stage import max_sequence_length, processes
+from compressor.training.stage import max_sequence_length
+from compressor.training.trainer import processes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

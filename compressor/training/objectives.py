@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import torch
 
 from compressor.errors import StageError
 from compressor.training import losses
-from compressor.training.trainer import Batch, Terms
+from compressor.training.trainer import Batch, Terms, processes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -157,7 +156,7 @@ def add_projection(student: PreTrainedModel, width: int) -> None:
     Source: Jiao et al. 2020, "TinyBERT", eq. 8: one matrix for all layers.
     """
     if student.config.hidden_size != width:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if processes() > 1:
             raise StageError(
                 f"the student is {student.config.hidden_size} wide and the teacher {width}: hidden states of another "
                 "width are learned in one process only; run without torchrun, or set alpha_cosine: 0"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,11 +22,6 @@ def max_sequence_length(source: Path, spec: TrainingSpec) -> int:
     if spec.max_sequence_length is not None:
         return spec.max_sequence_length
     return min(DEFAULT_MAX_SEQUENCE_LENGTH, incoming.max_sequence_length())
-
-
-def processes() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Path | None = None) -> RowBatches:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -155,6 +156,11 @@ def train(
 
 def _curve(history: list[dict[str, float]], name: str) -> list[list[float]]:
     return [[entry["step"], round(float(entry[name]), 5)] for entry in history if name in entry]
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def resolved_precision(wanted: str, tokens: float) -> str:
