@@ -1,0 +1,1 @@
+"""Model classes of our own, for what no class of transformers can hold."""

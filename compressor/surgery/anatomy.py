@@ -1,0 +1,154 @@
+"""A model taken apart: its tensors as blocks with one set of names, whatever class they came from.
+
+Surgery works on these parts, and knows nothing of classes; `families` knows their names and puts the parts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+State = dict[str, torch.Tensor]
+"""Tensors by name."""
+
+HIDDEN, EMBEDDING, HEADS, NEURONS, VOCABULARY, ALL = "hidden", "embedding", "heads", "neurons", "vocabulary", "all"
+"""What runs along an axis of a tensor: channels of the layers, of the embeddings, of all heads; neurons; tokens."""
+
+AXES: dict[str, tuple[str, ...]] = {
+    "word": (VOCABULARY, EMBEDDING),
+    "position": (ALL, EMBEDDING),
+    "token_type": (ALL, EMBEDDING),
+    "embedding_norm": (EMBEDDING,),
+    "mapping": (HIDDEN, EMBEDDING),
+    "query": (HEADS, HIDDEN),
+    "key": (HEADS, HIDDEN),
+    "value": (HEADS, HIDDEN),
+    "attention_output": (HIDDEN, HEADS),
+    "attention_norm": (HIDDEN,),
+    "up": (NEURONS, HIDDEN),
+    "down": (HIDDEN, NEURONS),
+    "feed_forward_norm": (HIDDEN,),
+    "pooler": (HIDDEN, HIDDEN),
+    "classifier": (ALL, HIDDEN),
+    "order": (ALL, HIDDEN),
+    "transform": (EMBEDDING, HIDDEN),
+    "transform_norm": (EMBEDDING,),
+    "decoder": (VOCABULARY, EMBEDDING),
+}
+"""The parts, and what runs along the axes of their weights; a bias or a LayerNorm has the first axis only."""
+
+ATTENTION = ("query", "key", "value", "attention_output", "attention_norm")
+FEED_FORWARD = ("up", "down", "feed_forward_norm")
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """An encoder with its head.
+
+    Tensors are named `PART.weight` and `PART.bias`, with the parts of `AXES`. They are the model's own, not copies.
+
+    Attributes:
+        head: End of the class's name, such as `ForMaskedLM`.
+        config: The transformers config that it came with.
+        outside: Embeddings and head. Without `token_type` where there are no token types, without `mapping` where the
+            embeddings go into the first layer as they are.
+        attentions: Attention blocks, each once.
+        feed_forwards: Feed-forward blocks, each once.
+        attention_of_layer: For each layer, the index of its attention block.
+        feed_forward_of_layer: For each layer, the index of its feed-forward block.
+        head_size: Channels of a head.
+        pooler_activation: `tanh`, or `relu` in a DistilBERT.
+    """
+
+    head: str
+    config: Any
+    outside: State
+    attentions: tuple[State, ...]
+    feed_forwards: tuple[State, ...]
+    attention_of_layer: tuple[int, ...]
+    feed_forward_of_layer: tuple[int, ...]
+    head_size: int
+    pooler_activation: str
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers, as called."""
+        return len(self.attention_of_layer)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the layers."""
+        return len(self.attentions[0]["attention_norm.bias"])
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the embeddings."""
+        return int(self.outside["word.weight"].shape[1])
+
+    @property
+    def heads(self) -> list[int]:
+        """Attention heads of each attention block."""
+        return [len(block["query.bias"]) // self.head_size for block in self.attentions]
+
+    @property
+    def neurons(self) -> list[int]:
+        """Width of each feed-forward block."""
+        return [len(block["up.bias"]) for block in self.feed_forwards]
+
+    def with_layers(self, layers: Sequence[int]) -> Anatomy:
+        """Some of the layers, in the order given; blocks that no layer uses any more are gone.
+
+        What layers share stays shared; a layer that is listed twice and shares nothing becomes two.
+        """
+        attentions, attention_of_layer = _used(self.attentions, self.attention_of_layer, layers)
+        feed_forwards, feed_forward_of_layer = _used(self.feed_forwards, self.feed_forward_of_layer, layers)
+        return replace(
+            self,
+            attentions=attentions,
+            feed_forwards=feed_forwards,
+            attention_of_layer=attention_of_layer,
+            feed_forward_of_layer=feed_forward_of_layer,
+        )
+
+    def without_token_types(self) -> Anatomy:
+        """As a DistilBERT has it: the first type's row, which single sentences use, is part of every position.
+
+        Source: Sanh et al. 2019, section 2, "Student architecture": token types are removed.
+        """
+        outside = dict(self.outside)
+        types = outside.pop("token_type.weight", None)
+        if types is not None:
+            outside["position.weight"] = outside["position.weight"] + types[0]
+        return replace(self, outside=outside)
+
+
+def _used(
+    blocks: Sequence[State], of_layer: Sequence[int], layers: Sequence[int]
+) -> tuple[tuple[State, ...], tuple[int, ...]]:
+    """The blocks that layers use, in the order of their first use, and each layer's index among them."""
+    if len(set(of_layer)) == len(of_layer):
+        return tuple(blocks[of_layer[layer]] for layer in layers), tuple(range(len(layers)))
+    order = list(dict.fromkeys(of_layer[layer] for layer in layers))
+    return tuple(blocks[index] for index in order), tuple(order.index(of_layer[layer]) for layer in layers)
+
+
+def part_of(name: str) -> str:
+    """The part that a tensor belongs to."""
+    return name.rpartition(".")[0]
+
+
+def cut(name: str, tensor: torch.Tensor, kept: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What is left of a tensor when only some indices are kept along some axes.
+
+    Args:
+        name: The tensor's.
+        tensor: The tensor.
+        kept: Indices to keep, by what runs along the axis; axes that are not named stay whole.
+    """
+    for axis, what in enumerate(AXES[part_of(name)][: tensor.ndim]):
+        if what in kept:
+            tensor = tensor.index_select(axis, kept[what])
+    return tensor
