@@ -10,7 +10,7 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from compressor.measure.rows import LABELS, TokenRows
 from compressor.runtimes import RUNTIMES, Session
 
-Keep = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.float32]]
+Keep = Callable[[Mapping[str, NDArray[np.float32]], NDArray[np.int64]], NDArray[np.float32]]
 
 _WARM_UP_CALLS = 10
 _WARM_UP_S = 1.0

@@ -17,6 +17,10 @@ from numpy.typing import NDArray
 Inputs = Mapping[str, NDArray[np.int64]]
 """`input_ids`, `attention_mask` and, where the model has token types, `token_type_ids`; `(batch, sequence)` each."""
 
+Outputs = dict[str, NDArray[np.float32]]
+"""`logits` `(batch, labels)` or `(batch, sequence, vocabulary)`, and what else the model gives, by name; see
+`compressor.outputs`."""
+
 
 class Session(Protocol):
     """A loaded model."""
@@ -24,8 +28,8 @@ class Session(Protocol):
     concurrent: bool
     """Whether several threads may call `predict` at once and gain from it."""
 
-    def predict(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Logits `(batch, labels)`; inputs that the model does not take are ignored."""
+    def predict(self, inputs: Inputs) -> Outputs:
+        """What the model gives, by name; inputs that it does not take are ignored."""
 
 
 class _Module(Protocol):

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from compressor.runtimes import Inputs
+from compressor.runtimes import Inputs, Outputs
 
 
 class Session:
@@ -23,16 +20,17 @@ class Session:
     def __init__(self, path: Path, threads: int) -> None:
         import torch
 
-        from compressor import checkpoint
+        from compressor import checkpoint, outputs
 
         torch.set_num_threads(threads)
         self._torch = torch
         self._model = checkpoint.load_model(path).eval()
         self._names = checkpoint.input_names(self._model.config.model_type)
+        self._named = outputs.named
 
-    def predict(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Logits `(batch, labels)`."""
+    def predict(self, inputs: Inputs) -> Outputs:
+        """What the model gives, by name."""
         with self._torch.inference_mode():
             tensors = {name: self._torch.from_numpy(inputs[name]) for name in self._names}
-            logits: NDArray[np.float32] = self._model(**tensors).logits.numpy()
-        return logits
+            given = self._named(self._model, self._model(**tensors))
+            return {name: tensor.numpy() for name, tensor in given.items()}

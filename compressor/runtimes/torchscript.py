@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
+from compressor.runtimes import Inputs, Outputs
 
-from compressor.runtimes import Inputs
-
-_NAMES = "input_names.txt"
+_INPUTS, _OUTPUTS = "input_names.txt", "output_names.txt"
 
 
 def export(source: Path, path: Path) -> None:
     """Traces a checkpoint; batch and length stay free.
 
-    The order of the inputs is stored in the file, as the extra file `input_names.txt`.
+    The order of the inputs and of the outputs is stored in the file, as the extra files `input_names.txt` and
+    `output_names.txt`.
 
     Args:
         source: Checkpoint folder.
@@ -29,7 +27,8 @@ def export(source: Path, path: Path) -> None:
     with torch.inference_mode():
         traced = torch.jit.trace(module, tracing.example_inputs(module), strict=False, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit is untyped
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.jit.save(traced, str(path), _extra_files={_NAMES: "\n".join(module.input_names)})
+    names = {_INPUTS: "\n".join(module.input_names), _OUTPUTS: "\n".join(module.output_names)}
+    torch.jit.save(traced, str(path), _extra_files=names)
 
 
 class Session:
@@ -46,16 +45,18 @@ class Session:
         import torch
 
         torch.set_num_threads(threads)
-        extra = {_NAMES: ""}
+        extra: dict[str, str | bytes] = {_INPUTS: "", _OUTPUTS: ""}
         self._torch = torch
         self._module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]  # torch.jit is untyped
-        names = extra[_NAMES]
-        self._names = (names.decode() if isinstance(names, bytes) else names).split("\n")
+        self._inputs, self._outputs = (_lines(extra[name]) for name in (_INPUTS, _OUTPUTS))
 
-    def predict(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Logits `(batch, labels)`."""
+    def predict(self, inputs: Inputs) -> Outputs:
+        """What the model gives, by name."""
         with self._torch.inference_mode():
-            logits: NDArray[np.float32] = self._module(
-                *(self._torch.from_numpy(inputs[name]) for name in self._names)
-            ).numpy()
-        return logits
+            given = self._module(*(self._torch.from_numpy(inputs[name]) for name in self._inputs))
+            tensors = given if isinstance(given, tuple) else (given,)
+            return {name: tensor.numpy() for name, tensor in zip(self._outputs, tensors, strict=True)}
+
+
+def _lines(text: str | bytes) -> list[str]:
+    return (text.decode() if isinstance(text, bytes) else text).split("\n")

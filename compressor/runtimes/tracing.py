@@ -1,4 +1,4 @@
-"""What tracing exporters need: a model with positional inputs and one output, and example inputs."""
+"""What tracing exporters need: a model with positional inputs and outputs, and example inputs."""
 
 from __future__ import annotations
 
@@ -7,36 +7,40 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from compressor import checkpoint
+from compressor import checkpoint, outputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 class Traceable(torch.nn.Module):
-    """Takes `input_ids, attention_mask[, token_type_ids]` in this order and returns the logits.
+    """Takes `input_ids, attention_mask[, token_type_ids]` in this order and returns the logits, or several outputs.
 
     A trace binds its inputs by position, and tokenizers order theirs otherwise than models do: with two of them swapped
-    it still runs, and is wrong. Hence one order, named here.
+    it still runs, and is wrong. Hence one order, named here; and the same for outputs.
 
     Args:
         model: The model.
+
+    Attributes:
+        input_names: Names of the inputs.
+        output_names: Names of the outputs.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
         self.input_names = checkpoint.input_names(model.config.model_type)
-        self.per_token = type(model).__name__.endswith("ForMaskedLM")
+        self.output_names = outputs.output_names(model)
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Logits `(batch, labels)`, or per token `(batch, sequence, vocabulary)`, for inputs of `(batch, sequence)`."""
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        """The only output as it is, several as a tuple, for inputs of `(batch, sequence)`; see `compressor.outputs`."""
         named = dict(zip(self.input_names, inputs, strict=True))
         # The model would make this mask itself, by a detour of a dozen operators that traces keep.
         masked = named["attention_mask"][:, None, None, :] == 0
         named["attention_mask"] = masked.to(self.model.dtype) * torch.finfo(self.model.dtype).min
-        logits: torch.Tensor = self.model(**named).logits
-        return logits
+        given = tuple(outputs.named(self.model, self.model(**named)).values())
+        return given[0] if len(given) == 1 else given
 
 
 def load(source: Path, attention: str) -> Traceable:

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Outputs = Mapping[str, Floats]
+"""What a model gives, by name; see `compressor.outputs`."""
 
 
 class Scoring(Protocol):
     """How a task's answers are judged."""
 
-    def answers(self, outputs: Floats, labels: Ints) -> Floats:
+    def answers(self, outputs: Outputs, labels: Ints) -> Floats:
         """What is kept of a model's outputs `(batch, …)` for scoring, given the tokens' labels `(batch, sequence)`."""
 
-    def compared(self, outputs: Floats, labels: Ints) -> Floats:
+    def compared(self, outputs: Outputs, labels: Ints) -> Floats:
         """What is kept of a model's outputs for holding formats against each other: logits `(batch, choices)`."""
 
     def score(self, answers: Floats, references: Ints) -> dict[str, Rows]:

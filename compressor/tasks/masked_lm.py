@@ -1,51 +1,63 @@
-"""Masked language modelling: guess the tokens that were hidden in raw text."""
+"""Masked language modelling: guess the tokens that were hidden in raw text, and whether two segments are in order."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from compressor.evidence import Rows
+from compressor.outputs import LOGITS, SENTENCE_ORDER
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+Outputs = Mapping[str, Floats]
 
 
-def answers(outputs: Floats, labels: Ints) -> Floats:
+def answers(outputs: Outputs, labels: Ints) -> Floats:
     """Sums over a row's masked tokens; the logits themselves would take megabytes a row.
 
     Args:
-        outputs: Logits `(batch, sequence, vocabulary)`.
+        outputs: `logits` `(batch, sequence, vocabulary)` and, of a model that tells it, `sentence_order_logits`
+            `(batch, 2)`.
         labels: The hidden tokens, -100 where nothing is hidden. `(batch, sequence)`.
 
     Returns:
-        Cross-entropy in nats, right guesses, and masked tokens. `(batch, 3)`.
+        Cross-entropy in nats, right guesses, and masked tokens. `(batch, 3)`; or with the order that the model takes
+        the segments to be in, `(batch, 4)`.
     """
     sums = np.zeros((len(labels), 3), dtype=np.float32)
     for row, position in zip(*np.nonzero(labels >= 0), strict=True):
-        logits, token = outputs[row, position].astype(np.float64), labels[row, position]
+        logits, token = outputs[LOGITS][row, position].astype(np.float64), labels[row, position]
         highest = logits.max()
         log_sum = highest + np.log(np.exp(logits - highest).sum())
         sums[row] += (log_sum - logits[token], logits.argmax() == token, 1)
-    return sums
+    if SENTENCE_ORDER not in outputs:
+        return sums
+    return np.column_stack([sums, outputs[SENTENCE_ORDER].argmax(axis=1)]).astype(np.float32)
 
 
-def compared(outputs: Floats, labels: Ints) -> Floats:
+def compared(outputs: Outputs, labels: Ints) -> Floats:
     """Logits of the first masked token of each row, or of its first token. `(batch, vocabulary)`."""
     first = (labels >= 0).argmax(axis=1)
-    return np.asarray(outputs[np.arange(len(outputs)), first])
+    return np.asarray(outputs[LOGITS][np.arange(len(first)), first])
 
 
 def score(answers: Floats, references: Ints) -> dict[str, Rows]:
-    """Top-1 accuracy, cross-entropy and perplexity of a masked token.
+    """Top-1 accuracy, cross-entropy and perplexity of a masked token, and the accuracy of the order of segments.
 
     Args:
-        answers: What `answers` kept. `(rows, 3)`.
-        references: Unused: the answers were held against the hidden tokens already.
+        answers: What `answers` kept. `(rows, 3)` or, of a model that tells the order, `(rows, 4)`.
+        references: The right order of each row's segments; nothing where there are no pairs. `(rows,)` or `(0,)`.
     """
-    sums = answers.astype(np.float64)
-    return {
+    sums = answers[:, :3].astype(np.float64)
+    metrics = {
         "accuracy": Rows(sums[:, 1:], lambda total: total[..., 0] / total[..., 1]),
         "loss": Rows(sums[:, ::2], lambda total: total[..., 0] / total[..., 1]),
         "perplexity": Rows(sums[:, ::2], lambda total: np.asarray(np.exp(total[..., 0] / total[..., 1]))),
     }
+    if answers.shape[1] > 3 and len(references):
+        hits = (answers[:, 3] == references).astype(np.float64)[:, None]
+        metrics["sentence_order_accuracy"] = Rows(hits, lambda total: total[..., 0] / len(hits), binomial=True)
+    return metrics

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from compressor.errors import Problem, RecipeError
 from compressor.evidence import Floats, Rows
+from compressor.outputs import LOGITS
 from compressor.recipe import DataSpec
 
 if TYPE_CHECKING:
@@ -70,9 +71,9 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, l
     return rows.map(convert, batched=True, remove_columns=rows.column_names)
 
 
-def answers(outputs: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+def answers(outputs: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64]) -> NDArray[np.float32]:
     """The logits as they are. `(batch, labels)`."""
-    return outputs
+    return outputs[LOGITS]
 
 
 compared = answers

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import MAX_POSITIONS, save_classifier
+import torch
+from conftest import MAX_POSITIONS, make_config, save_classifier
 
 from compressor.measure.rows import by_length, edge_cases
-from compressor.runtimes import RUNTIMES
+from compressor.runtimes import RUNTIMES, torchscript, tracing
 from compressor.runtimes import onnx as onnx_runtime
 from compressor.store import file_digest
 
@@ -30,6 +31,36 @@ def exported(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_a_model_with_two_outputs_gives_both_by_name(family: str, tmp_path: Path):
+    from transformers import AlbertConfig, AutoModelForPreTraining
+
+    torch.manual_seed(0)
+    sizes = {"num_hidden_layers": 2, "initializer_range": 0.3}
+    config = make_config(**sizes)
+    if family == "albert":
+        values = {name: getattr(config, name) for name in ("vocab_size", "hidden_size", "max_position_embeddings")}
+        config = AlbertConfig(**values, **sizes, num_attention_heads=4, intermediate_size=64, embedding_size=16)
+    model = AutoModelForPreTraining.from_config(config).eval()
+    path, edges = tmp_path / "file", edge_cases(MAX_POSITIONS, VOCABULARY, 0)
+    for runtime, module in (("onnxruntime", onnx_runtime), ("torchscript", torchscript)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tracing, "load", lambda source, attention: tracing.Traceable(model).eval())
+            module.export(tmp_path, path)
+        session = RUNTIMES[runtime].session(path, 1)
+        for batch in ([2], [5], [0, 6, 3]):
+            inputs = edges.batch(batch)
+            given = session.predict(inputs)
+            with torch.no_grad():
+                expected = model(
+                    **{name: torch.from_numpy(inputs[name]) for name in tracing.Traceable(model).input_names}
+                )
+            order = expected.sop_logits if family == "albert" else expected.seq_relationship_logits
+            assert list(given) == ["logits", "sentence_order_logits"]
+            assert np.abs(given["logits"] - expected.prediction_logits.numpy()).max() < 1e-4
+            assert np.abs(given["sentence_order_logits"] - order.numpy()).max() < 1e-4
+
+
 @pytest.mark.parametrize("name", ["onnxruntime", "torchscript"])
 def test_edges_give_torchs_logits(exported: Path, name: str):
     edges = edge_cases(MAX_POSITIONS, VOCABULARY, 0)
@@ -38,7 +69,10 @@ def test_edges_give_torchs_logits(exported: Path, name: str):
     session = RUNTIMES[name].session(exported / RUNTIMES[name].file, 1)
     for batch in [*([index] for index in range(len(edges))), *by_length(edges.lengths, 10_000), [0, 6, 3]]:
         inputs = edges.batch(batch)
-        assert np.abs(session.predict(inputs) - reference.predict(inputs)).max() < 1e-5
+        given, expected = session.predict(inputs), reference.predict(inputs)
+        assert list(given) == list(expected)
+        for output in expected:
+            assert np.abs(given[output] - expected[output]).max() < 1e-5
 
 
 def test_masks_and_token_types_matter_to_the_exported_graphs(exported: Path):
@@ -48,10 +82,10 @@ def test_masks_and_token_types_matter_to_the_exported_graphs(exported: Path):
     for name in ("onnxruntime", "torchscript"):
         session = RUNTIMES[name].session(exported / RUNTIMES[name].file, 1)
         unmasked = {**inputs, "attention_mask": np.ones_like(inputs["attention_mask"])}
-        assert np.abs(session.predict(inputs) - session.predict(unmasked)).max() > 1e-3
+        assert np.abs(session.predict(inputs)["logits"] - session.predict(unmasked)["logits"]).max() > 1e-3
         if "distilbert" not in str(exported):
             other = {**inputs, "token_type_ids": np.ones_like(inputs["token_type_ids"])}
-            assert np.abs(session.predict(inputs) - session.predict(other)).max() > 1e-3
+            assert np.abs(session.predict(inputs)["logits"] - session.predict(other)["logits"]).max() > 1e-3
 
 
 def test_two_exports_are_byte_identical(exported: Path, tmp_path: Path):
@@ -123,5 +157,5 @@ def test_quantized_answers_are_close(exported: Path):
     session = RUNTIMES["onnxruntime"].session(exported / "onnx/q.onnx", 1)
     for index in range(len(edges)):
         inputs = edges.batch([index])
-        logits = reference.predict(inputs)
-        assert np.abs(session.predict(inputs) - logits).max() < 0.15 * max(1.0, np.abs(logits).max())
+        logits = reference.predict(inputs)["logits"]
+        assert np.abs(session.predict(inputs)["logits"] - logits).max() < 0.15 * max(1.0, np.abs(logits).max())

@@ -1,0 +1,46 @@
+"""What a model gives, by one set of names, whatever transformers calls it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+LOGITS = "logits"
+"""The main output: of a classifier `(batch, labels)`, of a language model `(batch, sequence, vocabulary)`."""
+SENTENCE_ORDER = "sentence_order_logits"
+"""Whether two segments are in order (0) or swapped (1). `(batch, 2)`."""
+
+_PRETRAINING = {LOGITS: ("prediction_logits",), SENTENCE_ORDER: ("seq_relationship_logits", "sop_logits")}
+_PER_TOKEN = ("ForMaskedLM", "ForPreTraining")
+
+
+def _fields(model: PreTrainedModel) -> dict[str, tuple[str, ...]]:
+    """From our names to transformers' possible ones, in a fixed order."""
+    return _PRETRAINING if type(model).__name__.endswith("ForPreTraining") else {LOGITS: (LOGITS,)}
+
+
+def output_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of a model's outputs, in the order that traced formats give them; the main one first."""
+    return tuple(_fields(model))
+
+
+def free_axes(model: PreTrainedModel) -> dict[str, dict[int, str]]:
+    """Which axes of each output have the size of a batch and of a sequence, by name."""
+    per_token = type(model).__name__.endswith(_PER_TOKEN)
+    batch, sequence = {0: "batch_size"}, {1: "sequence_length"}
+    return {name: batch | sequence if per_token and name == LOGITS else batch for name in output_names(model)}
+
+
+def named(model: PreTrainedModel, outputs: Any) -> dict[str, torch.Tensor]:
+    """A model's outputs by name.
+
+    Args:
+        model: The model, not wrapped for several processes.
+        outputs: What its `forward` returned.
+    """
+    return {
+        name: next(outputs[field] for field in fields if field in outputs) for name, fields in _fields(model).items()
+    }
