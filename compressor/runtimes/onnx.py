@@ -6,10 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from compressor.runtimes import Inputs
+from compressor.runtimes import Inputs, Outputs
 
 if TYPE_CHECKING:
     import onnx
@@ -28,31 +25,32 @@ def export(source: Path, path: Path) -> None:
     Args:
         source: Checkpoint folder.
         path: The .onnx file. Its inputs are `input_ids`, `attention_mask` and, where the model has token types,
-            `token_type_ids`; its output is `logits`.
+            `token_type_ids`; its outputs are `logits` and what else the model gives, see `compressor.outputs`.
     """
     import onnx
     import torch
 
-    from compressor.runtimes import onnx_graph, tracing
+    from compressor import outputs
+    from compressor.runtimes import onnx_graph, onnx_sharing, tracing
 
     module = tracing.load(source, "eager")
     names = list(module.input_names)
     path.parent.mkdir(parents=True, exist_ok=True)
     free = {0: "batch_size", 1: "sequence_length"}
-    free_outputs = free if module.per_token else {0: "batch_size"}
     with torch.inference_mode():
         torch.onnx.export(
             module,
             tracing.example_inputs(module),
             str(path),
             input_names=names,
-            output_names=["logits"],
-            dynamic_axes={**dict.fromkeys(names, free), "logits": free_outputs},
+            output_names=list(module.output_names),
+            dynamic_axes={**dict.fromkeys(names, free), **outputs.free_axes(module.model)},
             opset_version=OPSET,
             dynamo=False,
         )
     model = onnx.load(str(path))
     _strip(model)
+    onnx_sharing.share(model)
     onnx_graph.simplify(model)
     onnx.save(model, str(path))
 
@@ -71,6 +69,9 @@ def _strip(model: onnx.ModelProto) -> None:
 def quantize_dynamic(source: Path, path: Path, *, per_channel: bool, embeddings: bool, reduce_range: bool) -> None:
     """Quantizes weights to int8; activations become uint8 as they pass.
 
+    What is shared stays shared: a weight of several layers has one int8 form, and so have the input and the output
+    embedding of a language model that ties them.
+
     Args:
         source: A float .onnx file.
         path: The quantized .onnx file.
@@ -82,19 +83,27 @@ def quantize_dynamic(source: Path, path: Path, *, per_channel: bool, embeddings:
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_dynamic as quantize
 
+    from compressor.runtimes import onnx_sharing
+
     path.parent.mkdir(parents=True, exist_ok=True)
+    model = onnx.load(str(source))
+    onnx_sharing.merge(model)
+    tables = onnx_sharing.ties(model.graph) if embeddings else {}
     quantize(
-        str(source),
+        model,
         str(path),
         op_types_to_quantize=["MatMul", "Gemm", *(["Gather"] if embeddings else [])],
         per_channel=per_channel,
         reduce_range=reduce_range,
         weight_type=QuantType.QInt8,
+        # Tables that get the integers of the output embedding below.
+        nodes_to_exclude=[node.name for node in model.graph.node if node.input and node.input[0] in tables.values()],
         # The two products inside attention have no weights; as integers they lose accuracy and time.
         extra_options={"MatMulConstBOnly": True},
     )
     model = onnx.load(str(path))
     _strip(model)
+    onnx_sharing.tie_quantized(model, tables)
     onnx.save(model, str(path))
 
 
@@ -114,12 +123,13 @@ class Session:
         self._session = onnxruntime.InferenceSession(
             str(path), _session_options(threads), providers=["CPUExecutionProvider"]
         )
-        self._names = [entry.name for entry in self._session.get_inputs()]
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+        self._outputs = [entry.name for entry in self._session.get_outputs()]
 
-    def predict(self, inputs: Inputs) -> NDArray[np.float32]:
-        """Logits `(batch, labels)`."""
-        logits: NDArray[np.float32] = self._session.run(["logits"], {name: inputs[name] for name in self._names})[0]
-        return logits
+    def predict(self, inputs: Inputs) -> Outputs:
+        """What the model gives, by name."""
+        given = self._session.run(self._outputs, {name: inputs[name] for name in self._inputs})
+        return dict(zip(self._outputs, given, strict=True))
 
 
 def _session_options(threads: int) -> onnxruntime.SessionOptions:

@@ -41,7 +41,7 @@ def keep_leading_sizes(model: onnx.ModelProto) -> None:
         if leading == [0, 1] and len(rest) == len(parts.input) - 2:
             target = np.array([0, 0, *(int(value.item()) for value in rest)], dtype=np.int64)
             node.input[1] = _add_constant(model.graph, f"{node.output[0]}.target", target)
-    _remove_unused(model.graph)
+    remove_unused(model.graph)
 
 
 def compute_first_token_only(model: onnx.ModelProto) -> None:
@@ -59,7 +59,7 @@ def compute_first_token_only(model: onnx.ModelProto) -> None:
     readers: dict[str, list[tuple[onnx.NodeProto, int, int]]] = defaultdict(list)
     for node in graph.node:
         place = constants.get(node.input[1]) if node.op_type == "Gather" else None
-        if place is not None and place.shape == () and place == 0 and _attribute(node, "axis", 0) == 1:
+        if place is not None and place.shape == () and place == 0 and attribute(node, "axis", 0) == 1:
             readers[node.input[0]].append((node, 0, 1))
     nodes: list[onnx.NodeProto] = []  # the new order, last first
     for node in reversed(graph.node):
@@ -78,7 +78,7 @@ def compute_first_token_only(model: onnx.ModelProto) -> None:
     del graph.node[:]
     graph.node.extend(reversed(nodes))
     del graph.value_info[:]
-    _remove_unused(graph)
+    remove_unused(graph)
 
 
 def _sources(
@@ -94,7 +94,7 @@ def _sources(
         return None
     rank = len(shape)
     if node.op_type in _UNARY or (node.op_type in ("LayerNormalization", "Softmax") and axis < rank - 1):
-        last = _attribute(node, "axis", -1) in (-1, rank - 1) or node.op_type in _UNARY
+        last = attribute(node, "axis", -1) in (-1, rank - 1) or node.op_type in _UNARY
         return [(0, axis)] if last else None
     if node.op_type in _ELEMENTWISE:
         cuts = []
@@ -111,7 +111,7 @@ def _sources(
         rows = axis == rank - 2 or len(right) == 2
         return [(0, axis)] if rows and len(left) == rank else None
     if node.op_type == "Transpose":
-        return [(0, list(_attribute(node, "perm", []))[axis])]
+        return [(0, list(attribute(node, "perm", []))[axis])]
     if node.op_type == "Reshape" and axis == 1:
         target = constants.get(node.input[1])
         return [(0, 1)] if target is not None and list(target[:2]) == [0, 0] else None
@@ -169,7 +169,8 @@ def _size_index(name: str, producers: dict[str, onnx.NodeProto], constants: dict
     return int(index) if shape is not None and shape.op_type == "Shape" and index is not None else None
 
 
-def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The value of a node's attribute, or a default where it has none."""
     return next((helper.get_attribute_value(entry) for entry in node.attribute if entry.name == name), default)
 
 
@@ -178,8 +179,8 @@ def _add_constant(graph: onnx.GraphProto, name: str, value: Array) -> str:
     return name
 
 
-def _remove_unused(graph: onnx.GraphProto) -> None:
-    """Drops nodes and constants that nothing reads any more."""
+def remove_unused(graph: onnx.GraphProto) -> None:
+    """Drops nodes and constants that nothing reads any more, in place."""
     wanted = {output.name for output in graph.output}
     kept = []
     for node in reversed(graph.node):
