@@ -60,6 +60,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "accuracy", "", "quality", "share of rows with the right label; of masked tokens that are guessed at once"
         ),
+        Metric("sentence_order_accuracy", "", "quality", "share of pairs of segments whose order is told right"),
         Metric("loss", "nats", "loss", "mean cross-entropy of a masked token"),
         Metric("perplexity", "", "loss", "exponential of the loss: as if choosing among so many tokens"),
         Metric("f1", "", "quality", "F1 of label 1 for two labels, unweighted mean over the labels for more"),

@@ -14,15 +14,8 @@ from compressor.checkpoint import Checkpoint, check
 from compressor.data import hub
 from compressor.errors import CompressError, Problem, RecipeError
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, versions
-from compressor.recipe import (
-    DEFAULT_MAX_SEQUENCE_LENGTH,
-    MASKED_LM,
-    FinetuneSpec,
-    HubDataset,
-    Recipe,
-    StageSpec,
-    TrainingSpec,
-)
+from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM, HubDataset, Recipe
+from compressor.recipe_stages import FinetuneSpec, StageSpec, TrainingSpec
 from compressor.store import Store, file_digest, key_of, write_atomic
 from compressor.validate import Resolved
 from compressor.validate_stages import check_checkpoint
@@ -246,7 +239,7 @@ def _data(resolved: Resolved, online: bool) -> dict[str, Data]:
             "spec": spec.model_dump(mode="json", exclude={"source"}),
             "score_length": score_length(recipe),
             "seed": recipe.seed,
-            "code": code_digest("compressor.data.corpus"),
+            "code": code_digest("compressor.data.packing"),
             "versions": versions(("datasets",)),
         }
         found[MASKED_LM] = Data(_pinned(resolved.corpus, inputs["corpus"]), None, inputs)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compressor import tasks
 from compressor.checkpoint import Checkpoint, load_tokenizer, splitting_digest
-from compressor.data import corpus
+from compressor.data import corpus, packing, pairs
 from compressor.data import rows as data_rows
 from compressor.data.masking import Vocabulary, mask
 from compressor.fingerprint import code_digest, versions
@@ -179,7 +179,7 @@ class PreparedCorpus:
 
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
         self.task = tasks.scoring(MASKED_LM)
-        self.task_code = code_digest("compressor.data.corpus", "compressor.data.masking", "compressor.measure.rows")
+        self.task_code = code_digest("compressor.data.packing", "compressor.data.masking", "compressor.measure.rows")
         self.data = plan.data[MASKED_LM]
         self._recipe, self._store, self._progress = plan.resolved.recipe, store, progress
         spec = self._recipe.data.corpus_spec
@@ -187,7 +187,7 @@ class PreparedCorpus:
         self._spec = spec
 
     def packed(self, tokenizer: PreTrainedTokenizerBase, length: int) -> Path:
-        """The corpus as sequences of one length: a folder with `train.npy` and `validation.npy`.
+        """The corpus as sequences of one length: a folder, see `compressor.data.packing.pack`.
 
         Args:
             tokenizer: The tokenizer.
@@ -198,12 +198,16 @@ class PreparedCorpus:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             texts = corpus.texts(self.data.train, spec)
             with self._progress.step("packing the corpus") as step:
-                return corpus.pack(texts, spec, tokenizer, length, spec.validation_fraction, output, step.update)
+                return packing.pack(texts, spec, tokenizer, length, spec.validation_fraction, output, step.update)
 
         return self._store.build(self._inputs(tokenizer, length), build)[0].path
 
     def validation(self, folder: Path) -> tuple[Path, NDArray[np.int64]]:
-        """Held-out sequences, masked once and for all: every checkpoint of the run guesses the same tokens."""
+        """Held-out sequences, masked once and for all: every checkpoint of the run guesses the same tokens.
+
+        Returns:
+            The file of `TokenRows`, and the right order of each pair of segments; nothing where there are no pairs.
+        """
         checkpoint = Checkpoint(folder)
         tokenizer = load_tokenizer(folder)
         length = min(score_length(self._recipe), checkpoint.max_position_embeddings)
@@ -211,22 +215,34 @@ class PreparedCorpus:
         seed, wanted = self._recipe.seed, self._spec.max_validation_sequences
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
-            tokens = np.load(packed / corpus.VALIDATION, mmap_mode="r")
+            path = packed / packing.VALIDATION
+            tokens = np.load(path, mmap_mode="r")
             chosen = np.sort(np.random.default_rng(seed).permutation(len(tokens))[:wanted])
             tokens = np.asarray(tokens[chosen])
             vocabulary = Vocabulary.of(tokenizer)
             masked = mask(tokens, vocabulary, probability=_VALIDATION_MASK, whole_words=False, seed=(seed, len(tokens)))
             labels = np.full(tokens.shape, NO_LABEL, dtype=np.int64)
-            rows, columns = np.nonzero(masked.positions >= 0)
-            labels[rows, masked.positions[rows, columns]] = masked.labels(tokens)[rows, columns]
-            pairs = zip(masked.apply(tokens), labels, strict=True)
-            lists = [{"input_ids": ids.tolist(), LABELS: hidden.tolist()} for ids, hidden in pairs]
-            TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
+            rows, slots = np.nonzero(masked.positions >= 0)
+            labels[rows, masked.positions[rows, slots]] = masked.labels(tokens)[rows, slots]
+            padding = tokenizer.pad_token_id or 0
+            columns = {"input_ids": masked.apply(tokens), LABELS: labels}
+            order = np.zeros(0, dtype=np.int64)
+            if self._spec.sentence_order:
+                second = np.load(pairs.second_file(path), mmap_mode="r")[chosen]
+                columns["token_type_ids"] = pairs.token_types(tokens, second, padding)
+                order = np.load(pairs.order_file(path), mmap_mode="r")[chosen].astype(np.int64)
+            lengths = (tokens != padding).sum(axis=1)
+            lists = [
+                {name: values[row, :length].tolist() for name, values in columns.items()}
+                for row, length in enumerate(lengths)
+            ]
+            TokenRows.of(lists, padding).save(output / "rows.npz")
+            np.save(output / "references.npy", order)
             return {"sequences": len(tokens)}
 
         inputs = {"kind": "masked", "sequences": self._inputs(tokenizer, length), "seed": seed, "wanted": wanted}
         entry, _ = self._store.build({**inputs, "code": self.task_code}, build)
-        return entry.path / "rows.npz", np.zeros(0, dtype=np.int64)
+        return entry.path / "rows.npz", np.load(entry.path / "references.npy", allow_pickle=False)
 
     def _inputs(self, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, Any]:
         return {

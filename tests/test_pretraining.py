@@ -14,7 +14,7 @@ from conftest import make_config, make_tokenizer, sentences
 from rich.console import Console
 
 from compressor import checkpoint
-from compressor.data import corpus
+from compressor.data import packing
 from compressor.data.masking import Vocabulary, mask
 from compressor.progress import Progress
 from compressor.recipe import CorpusSpec
@@ -43,8 +43,8 @@ def language_model(family: str = "bert") -> Any:
 @pytest.fixture
 def sequences(tmp_path: Path) -> Sequences:
     texts = [text for text, _ in sentences(300, seed=3)]
-    corpus.pack(texts, CorpusSpec(source="x.txt"), make_tokenizer(), LENGTH, 0.1, tmp_path, lambda done: None)
-    path = tmp_path / corpus.TRAIN
+    packing.pack(texts, CorpusSpec(source="x.txt"), make_tokenizer(), LENGTH, 0.1, tmp_path, lambda done: None)
+    path = tmp_path / packing.TRAIN
     return Sequences(path, np.arange(5, 45), LENGTH, 0)
 
 
@@ -160,13 +160,14 @@ def test_scores_by_hand():
     outputs[0, 1] = [0, math.log(7), 0, 0]  # p = 0.7, right
     outputs[1, 0] = [0, math.log(7), 0, 0]  # p = 0.1, wrong
     outputs[1, 2] = [0, 0, math.log(2), 0]  # p = 0.4, right
-    sums = masked_lm.answers(outputs, labels)
+    given = {"logits": outputs}
+    sums = masked_lm.answers(given, labels)
     assert np.allclose(sums, [[-math.log(0.7), 1, 1], [-math.log(0.1) - math.log(0.4), 1, 2], [0, 0, 0]], atol=1e-6)
     scored = masked_lm.score(sums, np.zeros(0, dtype=np.int64))
     loss = -(math.log(0.7) + math.log(0.1) + math.log(0.4)) / 3
     values = {name: rows.estimate(0.95).value for name, rows in scored.items()}
     assert values == pytest.approx({"accuracy": 2 / 3, "loss": loss, "perplexity": math.exp(loss)}, rel=1e-5)
-    assert np.array_equal(masked_lm.compared(outputs, labels), [outputs[0, 1], outputs[1, 0], outputs[2, 0]])
+    assert np.array_equal(masked_lm.compared(given, labels), [outputs[0, 1], outputs[1, 0], outputs[2, 0]])
 
 
 def test_an_array_is_written_whole_or_fails(tmp_path: Path):

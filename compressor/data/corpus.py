@@ -1,34 +1,22 @@
-"""Raw text, read as a stream and packed into full sequences: memory stays flat whatever the size of the corpus."""
+"""Raw text, read as a stream: memory stays flat whatever the size of the corpus."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.lib import format as npy
+from typing import Any
 
 from compressor.data import hub
 from compressor.data.rows import as_text
 from compressor.errors import Problem, RecipeError
 from compressor.recipe import CorpusSpec, HubDataset
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from transformers import PreTrainedTokenizerBase
-
-TRAIN, VALIDATION = "train.npy", "validation.npy"
-"""The files that `pack` writes."""
 PLACE = "data.corpus"
 LONGEST_FIELD = 1 << 26
 """Characters of one csv field; more is a quote that nobody closed, and would be held in memory whole."""
-BATCH_PARAGRAPHS, BATCH_CHARACTERS = 1000, 1 << 20
-"""Paragraphs are tokenized together up to one of these limits."""
 
 Row = tuple[str, Mapping[str, Any]]
 """Where it is, such as `line 3`, and its columns."""
@@ -61,166 +49,6 @@ def paragraphs(text: str, separator: str) -> list[str]:
 def held_out(text: str, fraction: float) -> bool:
     """Whether a text is for validation: depends on the text alone, so equal texts are never on both sides."""
     return _hash_share("held out", text) < fraction
-
-
-def pack(
-    texts: Iterable[str],
-    spec: CorpusSpec,
-    tokenizer: PreTrainedTokenizerBase,
-    length: int,
-    held_out_fraction: float,
-    output: Path,
-    tell: Callable[[int], None],
-) -> dict[str, int]:
-    """Tokenizes texts and packs them end to end into full sequences, `[CLS] tokens [SEP] tokens ... [SEP]`.
-
-    A [SEP] stands between paragraphs, and a sequence may begin in the middle of one. The tokens at the end that fill no
-    sequence are dropped, unless they are all there is: then the one sequence is padded.
-
-    Source: Liu et al. 2019 (RoBERTa), section 4.2, FULL-SENTENCES.
-
-    Args:
-        texts: The texts; each goes to one side as a whole.
-        spec: How paragraphs are separated.
-        tokenizer: A fast tokenizer with [CLS], [SEP] and [PAD].
-        length: Tokens of a sequence, at least 3.
-        held_out_fraction: Share of the texts that goes to validation.
-        output: Folder; gets `train.npy` and `validation.npy`, `(rows, length)`, uint16 if the vocabulary fits.
-        tell: Is told the bytes of text read so far.
-
-    Returns:
-        `texts`, `bytes` (of UTF-8) and `tokens` (without special ones) of the corpus; `train`, `validation`: rows.
-
-    Raises:
-        RecipeError: There is no text for one of the sides, or the tokenizer lacks a special token.
-    """
-    counts = {"texts": 0, "bytes": 0, "tokens": 0}
-    with (
-        _Side(output / TRAIN, tokenizer, length) as train,
-        _Side(output / VALIDATION, tokenizer, length) as validation,
-    ):
-        for batch in _batches(_parts(texts, spec.separator, held_out_fraction, counts)):
-            encoded = tokenizer(
-                [part for _, part in batch],
-                add_special_tokens=False,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,  # else it warns of every paragraph longer than the model takes
-            )["input_ids"]
-            counts["tokens"] += sum(map(len, encoded))
-            for side, wanted in ((train, False), (validation, True)):
-                side.add(ids for (held, _), ids in zip(batch, encoded, strict=True) if held == wanted)
-            tell(counts["bytes"])
-    tell(counts["bytes"])
-    _require_both_sides(counts["texts"], train.rows, validation.rows)
-    return {**counts, "train": train.rows, "validation": validation.rows}
-
-
-class _Side:
-    """One side of the split: a 2-D .npy file of sequences, written from front to back.
-
-    Plain writes, not a memory map: mapped pages count as resident memory, and an .npy header can be rewritten in place
-    because numpy leaves room for the first axis to grow.
-
-    Attributes:
-        rows: Sequences written so far.
-    """
-
-    def __init__(self, path: Path, tokenizer: PreTrainedTokenizerBase, length: int) -> None:
-        assert length >= 3, length
-        self.rows = 0
-        self._length = length
-        self._cls, self._separator, self._padding = _special_ids(tokenizer)
-        self._dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.int32)
-        self._begun = False
-        self._rest = np.empty(0, dtype=self._dtype)
-        self._file = path.open("wb")
-        self._write_header()
-
-    def __enter__(self) -> _Side:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        with self._file:
-            if error is None:
-                if not self.rows and len(self._rest):
-                    self._write(self._padded())
-                self._file.seek(0)
-                self._write_header()
-
-    def add(self, paragraphs: Iterable[list[int]]) -> None:
-        """Appends the tokens of paragraphs, and writes the sequences that are full."""
-        stream: list[int] = []
-        for ids in paragraphs:
-            if ids and self._begun:
-                stream.append(self._separator)
-            stream += ids
-            self._begun = self._begun or bool(ids)
-        tokens = np.concatenate([self._rest, np.asarray(stream, dtype=self._dtype)])
-        payload = self._length - 2
-        full = len(tokens) // payload
-        rows = np.empty((full, self._length), dtype=self._dtype)
-        rows[:, 0], rows[:, -1] = self._cls, self._separator
-        rows[:, 1:-1] = tokens[: full * payload].reshape(full, payload)
-        self._rest = tokens[full * payload :].copy()
-        self._write(rows)
-
-    def _padded(self) -> np.ndarray[Any, np.dtype[Any]]:
-        row = np.full((1, self._length), self._padding, dtype=self._dtype)
-        row[0, : len(self._rest) + 2] = [self._cls, *self._rest.tolist(), self._separator]
-        return row
-
-    def _write(self, rows: np.ndarray[Any, np.dtype[Any]]) -> None:
-        self._file.write(rows.tobytes())
-        self.rows += len(rows)
-
-    def _write_header(self) -> None:
-        shape = (self.rows, self._length)
-        header = {"descr": npy.dtype_to_descr(self._dtype), "fortran_order": False, "shape": shape}
-        npy.write_array_header_1_0(self._file, header)
-
-
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, int]:
-    ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad")}
-    if missing := [name for name, value in ids.items() if value is None]:
-        what = f"its tokenizer has no {', '.join(f'{name}_token' for name in missing)}"
-        raise RecipeError([Problem("model", what, "a corpus is packed for tokenizers like BERT's")])
-    return ids["cls"], ids["sep"], ids["pad"]
-
-
-def _require_both_sides(texts: int, train: int, validation: int) -> None:
-    if not texts:
-        hint = "check the file, its text column and data.corpus.fraction"
-        raise RecipeError([Problem(PLACE, "there is no text", hint)])
-    for name, rows in (("train", train), ("validation", validation)):
-        if not rows:
-            hint = "give more texts, or another data.corpus.validation_fraction"
-            raise RecipeError([Problem(PLACE, f"nothing is left for {name} of {texts} text{'s' * (texts > 1)}", hint)])
-
-
-def _parts(
-    texts: Iterable[str], separator: str, held_out_fraction: float, counts: dict[str, int]
-) -> Iterator[tuple[bool, str]]:
-    """Whether it is held out, and the paragraph; counts texts and bytes on the way."""
-    for text in texts:
-        counts["texts"] += 1
-        counts["bytes"] += len(text.encode())
-        held = held_out(text, held_out_fraction)
-        for part in paragraphs(text, separator):
-            yield held, part
-
-
-def _batches(parts: Iterable[tuple[bool, str]]) -> Iterator[list[tuple[bool, str]]]:
-    batch: list[tuple[bool, str]] = []
-    characters = 0
-    for part in parts:
-        batch.append(part)
-        characters += len(part[1])
-        if len(batch) == BATCH_PARAGRAPHS or characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _values(source: Path | HubDataset, spec: CorpusSpec) -> Iterator[tuple[str, Any]]:

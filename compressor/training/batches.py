@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compressor.data import pairs
 from compressor.data.masking import Masked
 from compressor.training.arrays import gather, gather_spans
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+_ROWS_AT_ONCE = 4096
 
 Batch = dict[str, Any]
 Ints = NDArray[np.int64]
@@ -68,6 +71,13 @@ class RowBatches:
         if self._answers:
             batch.update(self._answers.of(np.asarray(rows), batch["input_ids"].shape[1]))
         return batch
+
+    def token_counts(self, vocabulary: int) -> torch.Tensor:
+        """How often each token occurs in the rows. `(vocabulary,)`."""
+        counts = np.zeros(vocabulary, dtype=np.int64)
+        for chunk in self._rows.with_format("numpy").iter(_ROWS_AT_ONCE):
+            counts += np.bincount(np.concatenate(list(chunk["input_ids"])), minlength=vocabulary)
+        return torch.from_numpy(counts)
 
 
 class Answers:
@@ -129,7 +139,7 @@ class Sequences:
         path: The .npy file `(all, length)`.
         chosen: Which rows. `(rows,)`
         length: Tokens of a sequence.
-        pad_token_id: Fills up the only sequence of a tiny corpus.
+        pad_token_id: Fills up pairs, and the only sequence of a tiny corpus.
     """
 
     path: Path
@@ -140,9 +150,22 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.chosen)
 
+    @property
+    def pairs(self) -> bool:
+        """Whether each is a pair of segments."""
+        return pairs.order_file(self.path).is_file()
+
     def tokens(self, rows: Ints) -> Ints:
         """Token ids `(batch, length)`."""
         return gather(self.path, self.chosen[rows]).astype(np.int64)
+
+    def order(self, rows: Ints) -> Ints:
+        """Of pairs, 0 if the segments are in order and 1 if they are swapped. `(batch,)`."""
+        return gather(pairs.order_file(self.path), self.chosen[rows]).astype(np.int64)
+
+    def second(self, rows: Ints) -> Ints:
+        """Of pairs, where the second segment begins. `(batch,)`."""
+        return gather(pairs.second_file(self.path), self.chosen[rows]).astype(np.int64)
 
 
 class MaskedBatches:
@@ -155,28 +178,46 @@ class MaskedBatches:
     """
 
     lengths = None
-    padding = 0.0
 
     def __init__(self, sequences: Sequences, maskings: Sequence[Path], targets: Sequence[Path] = ()) -> None:
         self.maskings, self.mean_length = len(maskings), float(sequences.length)
         self._sequences, self._maskings, self._targets = sequences, maskings, targets
         self._files = sorted(path.name for path in targets[0].glob("*.npy")) if targets else []
+        self._tokens = self._padded = 0
+
+    @property
+    def padding(self) -> float:
+        """Share of padding among the tokens of the batches so far."""
+        return self._padded / max(1, self._tokens)
 
     def __len__(self) -> int:
         return len(self._sequences) * len(self._maskings)
+
+    def token_counts(self, vocabulary: int) -> torch.Tensor:
+        """How often each token occurs in the sequences, nothing hidden. `(vocabulary,)`."""
+        counts = np.zeros(vocabulary, dtype=np.int64)
+        for start in range(0, len(self._sequences), _ROWS_AT_ONCE):
+            rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(self._sequences)))
+            counts += np.bincount(self._sequences.tokens(rows).ravel(), minlength=vocabulary)
+        counts[self._sequences.pad_token_id] = 0  # padding is read by nobody
+        return torch.from_numpy(counts)
 
     def batch(self, rows: list[int]) -> Batch:
         """Sequences with their tokens hidden.
 
         Returns:
             `input_ids` and `attention_mask` `(batch, length)`; of the hidden tokens, in the order of the batch, `row`,
-            `column` and the right `labels` `(hidden,)`; and the teacher's targets, `(hidden, …)`, or `(batch, …)` for
-            the first token of each sequence.
+            `column` and the right `labels` `(hidden,)`; the teacher's targets, `(hidden, …)`, or `(batch, …)` for the
+            first token of each sequence; and of pairs `token_type_ids` `(batch, length)` and, 0 for segments in order
+            and 1 for swapped ones, `order` `(batch,)`.
         """
         masking, row = np.divmod(np.asarray(rows, dtype=np.int64), len(self._sequences))
         parts = [self._part(int(index), row[masking == index]) for index in np.unique(masking)]
         arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         arrays["row"] = np.repeat(np.arange(len(rows)), arrays.pop("count"))
+        mask = arrays["attention_mask"]
+        self._tokens += mask.size
+        self._padded += mask.size - int(mask.sum())
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _part(self, index: int, rows: Ints) -> Mapping[str, NDArray[Any]]:
@@ -191,6 +232,11 @@ class MaskedBatches:
             "labels": masked.labels(tokens)[hidden],
             "count": hidden.sum(axis=1),
         }
+        if self._sequences.pairs:
+            part["token_type_ids"] = pairs.token_types(
+                tokens, self._sequences.second(rows), self._sequences.pad_token_id
+            )
+            part["order"] = self._sequences.order(rows)
         for file in self._files:
             values = gather(self._targets[index] / file, rows)
             kept = values if file.startswith("first_") else values[hidden]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from compressor import checkpoint
 from compressor.context import Context
-from compressor.data.corpus import TRAIN
 from compressor.data.masking import Masked, Vocabulary, mask
-from compressor.recipe import ObjectiveSpec
+from compressor.data.packing import TRAIN
+from compressor.recipe_stages import ObjectiveSpec
 from compressor.training.arrays import Writer
 from compressor.training.batches import Sequences
 from compressor.training.stage import max_sequence_length

@@ -1,4 +1,4 @@
-"""Raw text: every format gives the same texts, nothing is lost in packing, and memory does not grow with the corpus."""
+"""Raw text: every format gives the same texts, mistakes are told with their line, memory stays flat."""
 
 from __future__ import annotations
 
@@ -9,20 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow
 import pytest
 from conftest import make_tokenizer
 from pyarrow import parquet
 
-from compressor.data import corpus
+from compressor.data import corpus, packing
 from compressor.errors import CompressError, RecipeError
 from compressor.recipe import CorpusSpec, HubDataset
 
 TEXTS = ["the film was good", 'a "bad" plot, and long', "null", "1.50", "Überaus schön – 電影", "end"]
 LANGUAGES = ["en", "en", "en", "en", "de", "en"]
-VOCABULARY = make_tokenizer()
-CLS, SEP, PAD = VOCABULARY.cls_token_id, VOCABULARY.sep_token_id, VOCABULARY.pad_token_id
 
 
 def spec(**values: Any) -> CorpusSpec:
@@ -50,27 +47,6 @@ def write(folder: Path, suffix: str, rows: list[dict[str, Any]]) -> Path | HubDa
 
 def read(source: Path | HubDataset, **values: Any) -> list[str]:
     return list(corpus.texts(source, spec(**values)))
-
-
-def packed(folder: Path, texts: list[str], length: int, fraction: float, **values: Any) -> tuple[dict[str, int], Any]:
-    told: list[int] = []
-    counts = corpus.pack(texts, spec(**values), make_tokenizer(), length, fraction, folder, told.append)
-    assert told == sorted(told) and told[-1] == counts["bytes"] == sum(len(text.encode()) for text in texts)
-    return counts, {side: np.load(folder / f"{side}.npy") for side in ("train", "validation")}
-
-
-def stream(texts: list[str]) -> list[int]:
-    """What the tokenizer makes of texts, with a separator between two."""
-    tokens: list[int] = []
-    for text in texts:
-        tokens += [SEP] * bool(tokens) + make_tokenizer()(text, add_special_tokens=False)["input_ids"]
-    return tokens
-
-
-def texts_by_side(fraction: float, count: int = 300) -> tuple[list[str], list[str]]:
-    texts = [f"the film {chr(97 + i % 26)}{chr(97 + i // 26)} was long" for i in range(count)]
-    held = [text for text in texts if corpus.held_out(text, fraction)]
-    return [text for text in texts if text not in held], held
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl", ".parquet", "hub.jsonl"])
@@ -172,106 +148,22 @@ def test_paragraphs():
     assert corpus.paragraphs("  ", "\n") == []
 
 
-def test_sequences_worked_out_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    good, plot, the, film, was, bad = VOCABULARY.convert_tokens_to_ids("good plot the film was bad".split())
-    monkeypatch.setattr(corpus, "held_out", lambda text, fraction: text == "bad")
-    counts, sides = packed(tmp_path, ["the film was good/plot", "bad", "the film was long"], 5, 0.5, separator="/")
-    # The stream is: the film was good [SEP] plot [SEP] the film was long; three fit between [CLS] and [SEP].
-    assert sides["train"].tolist() == [
-        [CLS, the, film, was, SEP],
-        [CLS, good, SEP, plot, SEP],
-        [CLS, SEP, the, film, SEP],
-    ]
-    assert sides["validation"].tolist() == [[CLS, bad, SEP, PAD, PAD]], "all there is, so padded"
-    assert counts == {"texts": 3, "bytes": 42, "tokens": 10, "train": 3, "validation": 1}
-
-
-@pytest.mark.parametrize("batch", [1, 7, 1000])
-def test_nothing_is_lost_but_the_tail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int):
-    monkeypatch.setattr(corpus, "BATCH_PARAGRAPHS", batch)
-    train, held = texts_by_side(0.2)
-    texts = sorted([*train, *held])
-    counts, sides = packed(tmp_path, texts, 24, 0.2)
-    for name, side in (("train", train), ("validation", held)):
-        rows = sides[name]
-        assert rows.shape == (counts[name], 24) and rows.dtype == np.uint16
-        assert (rows[:, 0] == CLS).all() and (rows[:, -1] == SEP).all()
-        expected = stream(sorted(side))
-        assert len(expected) - rows[:, 1:-1].size < 22, "less than a sequence is dropped"
-        assert rows[:, 1:-1].ravel().tolist() == expected[: rows[:, 1:-1].size]
-    assert counts["texts"] == len(texts)
-    assert counts["tokens"] == sum(len(ids) for ids in make_tokenizer()(texts, add_special_tokens=False)["input_ids"])
-
-
-def test_held_out_texts_are_not_in_train(tmp_path: Path):
-    train, held = texts_by_side(0.2)
-    assert 30 < len(held) < 90
-    _, sides = packed(tmp_path, [*train, *held, *held, *train], 24, 0.2)
-    found = {}
-    for name, rows in sides.items():
-        tokens = rows[:, 1:-1].ravel()
-        pieces = np.split(tokens, np.flatnonzero(tokens == SEP))
-        found[name] = {tuple(piece[piece != SEP].tolist()) for piece in pieces[1:-1]}
-    assert found["train"] and found["validation"] and not found["train"] & found["validation"]
-
-
-def test_a_paragraph_without_tokens_leaves_no_trace(tmp_path: Path):
-    train, held = texts_by_side(0.5, 20)
-    (tmp_path / "plain").mkdir()
-    (tmp_path / "odd").mkdir()
-    invisible = [f"\u0000{chr(0xAD)}\n{text}" for text in ("\u200b", "\u200d\u200d")]
-    assert make_tokenizer()(invisible, add_special_tokens=False)["input_ids"] == [[], []]
-    _, plain = packed(tmp_path / "plain", [*train, *held], 12, 0.5)
-    _, odd = packed(tmp_path / "odd", [*invisible, *train, *invisible, *held], 12, 0.5)
-    assert all((plain[side] == odd[side]).all() for side in plain)
-
-
-def test_large_vocabularies_take_four_bytes(tmp_path: Path):
-    tokenizer = make_tokenizer()
-    tokenizer.add_tokens([f"token{i}" for i in range(1 << 16)])
-    train, held = texts_by_side(0.5, 20)
-    corpus.pack([*train, "token65535 " * 20, *held], spec(), tokenizer, 12, 0.5, tmp_path, lambda _: None)
-    sides = [np.load(tmp_path / name) for name in (corpus.TRAIN, corpus.VALIDATION)]
-    assert {side.dtype for side in sides} == {np.dtype(np.int32)}
-    assert max(side.max() for side in sides) == len(tokenizer) - 1 > 1 << 16
-
-
-def test_no_text_or_an_empty_side_is_refused(tmp_path: Path):
-    train, held = texts_by_side(0.5, 20)
-    with pytest.raises(RecipeError, match=r"data\.corpus: there is no text; check"):
-        packed(tmp_path, [], 12, 0.5)
-    with pytest.raises(RecipeError, match="nothing is left for validation of 1 text; give more texts"):
-        packed(tmp_path, train[:1], 12, 0.5)
-    with pytest.raises(RecipeError, match="nothing is left for train of 2 texts"):
-        packed(tmp_path, held[:2], 12, 0.5)
-
-
-def test_a_tokenizer_without_bert_s_special_tokens_is_refused(tmp_path: Path):
-    tokenizer = make_tokenizer()
-    tokenizer.cls_token = None
-    with pytest.raises(RecipeError, match="model: its tokenizer has no cls_token"):
-        corpus.pack(["a"], spec(), tokenizer, 12, 0.5, tmp_path, lambda _: None)
-
-
-def test_long_paragraphs_are_not_warned_of(tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: Any):
-    train, held = texts_by_side(0.5, 20)
-    packed(tmp_path, [*train, *held, "the film " * 500], 12, 0.5)
-    assert "longer than" not in caplog.text + capfd.readouterr().err
-
-
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
-def test_memory_does_not_grow_with_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str):
-    monkeypatch.setattr(corpus, "BATCH_PARAGRAPHS", 50)
-    tokenizer = make_tokenizer()
+@pytest.mark.parametrize("sentence_order", [False, True])
+def test_memory_does_not_grow_with_the_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, sentence_order: bool
+):
+    monkeypatch.setattr(packing, "BATCH_PIECES", 50)
+    tokenizer, kind = make_tokenizer(), spec(sentence_order=sentence_order)
 
     def peak(count: int) -> int:
         folder = tmp_path / str(count)
         folder.mkdir()
-        source = write(folder, suffix, [{"text": f"the film {i} was good and long"} for i in range(count)])
+        source = write(folder, suffix, [{"text": f"the film {i} was good. And long"} for i in range(count)])
         assert isinstance(source, Path)
         tracemalloc.start()
         try:
-            corpus.pack(corpus.texts(source, spec()), spec(), tokenizer, 16, 0.5, folder, lambda _: None)
+            packing.pack(corpus.texts(source, kind), kind, tokenizer, 16, 0.5, folder, lambda _: None)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
