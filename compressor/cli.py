@@ -196,6 +196,29 @@ def bench(
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every tensor, instead of tables.")
+@_told
+def inspect(path: Path, as_json: bool) -> None:
+    """Show what a folder or file holds: parameters stored and as called, bytes by part and type, operators.
+
+    \b
+    Example:
+      compress inspect artifacts/mobile_int8/model
+    """
+    from rich.console import Console
+
+    from compressor import inspection
+    from compressor.report import text
+
+    found = inspection.inspect(path)
+    if as_json:
+        click.echo(json.dumps([entry.to_json() for entry in found], indent=2))
+    else:
+        text.print_inspections(found, Console(width=None if sys.stdout.isatty() else 160))
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
 @_told
 def report(path: Path) -> None:
     """Write report.md again from a run's report.json.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from compressor.bench import Timed
+    from compressor.inspection import Inspection
 
 SIGNS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
 _COLOURS = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
@@ -192,6 +193,32 @@ def print_bench(timed: list[Timed], console: Console) -> None:
         ]
         table.add_row(entry.path, entry.runtime, f"{entry.size_bytes / 1e6:.1f}", *numbers)
     console.print(table)
+
+
+def print_inspections(found: list[Inspection], console: Console) -> None:
+    """Prints what `compress inspect` found: one table for each file, and its operators below."""
+    from rich.table import Table
+
+    for entry in found:
+        table = Table(title=f"{entry.path}  {entry.size_bytes / 1e6:.2f} MB", title_justify="left", header_style="bold")
+        for name in ("part", "parameters", "as called", "MB", "types"):
+            table.add_column(name, justify="left" if name in ("part", "types") else "right")
+        for part, sums in entry.by_part().items():
+            types = {weight.type for weight in entry.weights if weight.part == part}
+            table.add_row(part, *_counts(sums), ", ".join(sorted(types)))
+        everything = {"parameters": entry.stored, "called": entry.called}
+        size = sum(weight.size_bytes for weight in entry.weights)
+        coverage = entry.quantized_coverage
+        integers = "" if coverage is None else f"{coverage:.0%} of the matrices run as integers"
+        table.add_section()
+        table.add_row("all", *_counts({**everything, "size_bytes": size}), integers)
+        console.print(table)
+        if entry.operators:
+            console.print("operators: " + ", ".join(f"{count} {name}" for name, count in entry.operators.items()))
+
+
+def _counts(sums: Mapping[str, int]) -> tuple[str, str, str]:
+    return f"{sums['parameters']:,}", f"{sums['called']:,}", f"{sums['size_bytes'] / 1e6:.2f}"
 
 
 def _bound(value: float | None) -> str:
