@@ -19,7 +19,7 @@ from throughput import Pass, Variant, forward_flops, training_flops
 
 from compressor import checkpoint
 from compressor.data import masking
-from compressor.recipe import DistillSpec
+from compressor.recipe_stages import DistillSpec
 from compressor.stages.distill import PRETRAINING_WEIGHTS, TASK_WEIGHTS
 from compressor.surgery.student import chosen_layers, shallower
 from compressor.training import losses

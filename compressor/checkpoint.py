@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import Problem, RecipeError
+from compressor.registration import MODEL_TYPE
 from compressor.store import file_digest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-FAMILIES = ("bert", "distilbert")
+FAMILIES = ("bert", "distilbert", "albert", MODEL_TYPE)
 """Supported values of `model_type`."""
 
 WEIGHTS = "model.safetensors"
@@ -28,12 +29,18 @@ _HEADS = {
     "text-classification": (("ForSequenceClassification",), ("classifier.weight",)),
     "masked-lm": (
         ("ForMaskedLM", "ForPreTraining"),
-        ("cls.predictions.transform.dense.weight", "vocab_transform.weight"),
+        ("cls.predictions.transform.dense.weight", "vocab_transform.weight", "predictions.dense.weight"),
     ),
 }
 """For each task, the ends of the architectures that have its head, and a tensor of it, by family."""
 
-_HEAD_TENSORS = ("classifier.", "pre_classifier.", "bert.pooler.", "cls.", "vocab_")
+_ORDER_TENSORS = ("cls.seq_relationship.weight", "sop_classifier.classifier.weight")
+"""A tensor of a pretrained model's second head, which tells the order of two segments, by family."""
+
+_HEAD_TENSORS = (
+    *("classifier.", "pre_classifier.", "bert.pooler.", "albert.pooler."),
+    *("cls.", "vocab_", "predictions.", "sop_classifier."),
+)
 """Beginnings of the names of tensors that a new head may bring."""
 
 _TOKENIZER_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
@@ -95,6 +102,14 @@ class Checkpoint:
         )
 
     @property
+    def tells_order(self) -> bool:
+        """Whether the checkpoint carries a head for the order of two segments, beside its language model's."""
+        architectures = self.config.get("architectures") or []
+        return any(str(name).endswith("ForPreTraining") for name in architectures) and any(
+            name in self.shapes for name in _ORDER_TENSORS
+        )
+
+    @property
     def task(self) -> str:
         """The task that the checkpoint has a head for.
 
@@ -111,6 +126,11 @@ class Checkpoint:
     def hidden_size(self) -> int:
         """Width of the encoder."""
         return int(self.config.get("hidden_size", self.config.get("dim", 0)))
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the token embeddings."""
+        return int(self.config.get("embedding_size", self.hidden_size))
 
     @property
     def num_attention_heads(self) -> int:
@@ -168,6 +188,9 @@ def problems(path: Path, where: str) -> list[Problem]:
         return [Problem(where, f"{path / 'config.json'} cannot be read: {error}")]
     if family not in FAMILIES:
         return [Problem(where, f"the checkpoint is {family!r}, not BERT", f"allowed: {', '.join(FAMILIES)}")]
+    if checkpoint.config.get("inner_group_num", 1) != 1:
+        what = f"the checkpoint's groups hold {checkpoint.config['inner_group_num']} different layers each"
+        return [Problem(where, what, "of ALBERTs, those with inner_group_num: 1 are supported")]
     if not (path / WEIGHTS).is_file():
         others = [p.name for pattern in ("*.bin", "*.pt", "*.safetensors.index.json") for p in path.glob(pattern)]
         found = f", only {', '.join(sorted(others))}" if others else ""
@@ -193,12 +216,16 @@ def check(path: Path, where: str) -> Checkpoint:
     return Checkpoint(path)
 
 
-def load_model(path: Path, task: str | None = None, **config: Any) -> PreTrainedModel:
+def load_model(
+    path: Path, task: str | None = None, *, sentence_order: bool | None = None, **config: Any
+) -> PreTrainedModel:
     """Loads a model in float32: safetensors only, no remote code, no network.
 
     Args:
         path: A checkpoint's folder.
         task: Which head it is to have, made anew where the checkpoint has none; by default the one it has.
+        sentence_order: Whether a language model is to have a head for the order of two segments as well; by default if
+            the checkpoint has it.
         config: Overrides of its config, such as `num_labels`; a head of another shape is made anew.
 
     Raises:
@@ -210,7 +237,12 @@ def load_model(path: Path, task: str | None = None, **config: Any) -> PreTrained
         "text-classification": transformers.AutoModelForSequenceClassification,
         "masked-lm": transformers.AutoModelForMaskedLM,
     }
-    model, info = classes[task or Checkpoint(path).task].from_pretrained(
+    there = Checkpoint(path)
+    task = task or there.task
+    kind = classes[task]
+    if task == "masked-lm" and (there.tells_order if sentence_order is None else sentence_order):
+        kind, config = transformers.AutoModelForPreTraining, {**config, "num_labels": 2}  # ALBERT's head has as many
+    model, info = kind.from_pretrained(
         path,
         dtype="float32",
         local_files_only=True,

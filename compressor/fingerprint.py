@@ -20,7 +20,8 @@ BUILD_LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime")
 _SHOWN_LIBRARIES = (*BUILD_LIBRARIES, "accelerate", "datasets", "numpy", "tokenizers")
 
 _NOT_CODE = frozenset(
-    f"{PACKAGE}.{name}" for name in ("recipe", "errors", "progress", "metrics", "evidence", "store", "fingerprint")
+    f"{PACKAGE}.{name}"
+    for name in ("recipe", "recipe_stages", "errors", "progress", "metrics", "evidence", "store", "fingerprint")
 )
 """Modules that cannot change an artifact: a recipe's values are in its key, the rest is talk and carrying."""
 

@@ -23,7 +23,7 @@ from compressor.metrics import METRICS
 from compressor.plan import Plan, Step
 from compressor.prepared import Prepared, PreparedCorpus, PreparedRows, prepare
 from compressor.progress import Progress
-from compressor.recipe import StageSpec, TrainingSpec
+from compressor.recipe_stages import StageSpec, TrainingSpec
 from compressor.report import text
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.store import Entry, Store, key_of

@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+from compressor.checkpoint import Checkpoint
+from compressor.registration import MODEL_TYPE
 from compressor.report import text
 from compressor.report.model import Report
 from compressor.store import file_digest
@@ -34,7 +36,7 @@ def model(report: Report, checkpoint: Path, folder: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
         return
     shutil.copytree(checkpoint, partial)
-    (partial / "README.md").write_text(_card(report), encoding="utf-8")
+    (partial / "README.md").write_text(_card(report, Checkpoint(partial).family), encoding="utf-8")
     files = {
         str(path.relative_to(partial)): {"sha256": file_digest(path), "size_bytes": path.stat().st_size}
         for path in sorted(partial.rglob("*"))
@@ -48,13 +50,14 @@ def model(report: Report, checkpoint: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _card(report: Report) -> str:
+def _card(report: Report, family: str) -> str:
     """A model card written from what was measured."""
     stages = " → ".join(stage.name for stage in report.stages if stage.stage != "baseline")
     head, tag = _KINDS[report.stages[-1].task]
+    ours = "import compressor  # its model classes, for AutoModel\n" if family == MODEL_TYPE else ""
     usage = (
         "```python\n"
-        f"from transformers import AutoModel{head}, AutoTokenizer\n\n"
+        f"{ours}from transformers import AutoModel{head}, AutoTokenizer\n\n"
         'tokenizer = AutoTokenizer.from_pretrained("model")\n'
         f'model = AutoModel{head}.from_pretrained("model")\n'
         "```\n"

@@ -13,9 +13,11 @@ from compressor.checkpoint import Checkpoint
 from compressor.data import sources
 from compressor.data.sources import HubModel
 from compressor.errors import Problem, RecipeError
-from compressor.recipe import MASKED_LM, DistillSpec, FinetuneSpec, HubDataset, Recipe, Source
+from compressor.recipe import MASKED_LM, HubDataset, Recipe, Source
 from compressor.recipe_errors import Location, path_text, suggest
 from compressor.recipe_file import line_of, read
+from compressor.recipe_stages import DistillSpec, FinetuneSpec
+from compressor.validate_pairs import check_pairs
 from compressor.validate_stages import (
     check_checkpoint,
     check_data,
@@ -92,6 +94,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     check_order(recipe, collector.add)
     check_objectives(recipe, collector.add)
     check_gates(recipe, collector.add)
+    check_pairs(recipe, collector.add)
     if incoming is not None and not any(problem.where == "model" for problem in collector.problems):
         here = {index: Checkpoint(student) for index, student in students.items() if isinstance(student, Path)}
         check_checkpoint(recipe, incoming, collector.add, here)

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compressor.checkpoint import Checkpoint
 from compressor.metrics import METRICS, RELATIVE_RULES
-from compressor.recipe import (
-    MASKED_LM,
+from compressor.recipe import MASKED_LM, Recipe, gate_metrics
+from compressor.recipe_errors import Location, suggest
+from compressor.recipe_stages import (
+    DistillationSpec,
     DistillSpec,
     ExportSpec,
+    FactorizeSpec,
     FinetuneSpec,
     ObjectiveSpec,
     QuantizeSpec,
-    Recipe,
+    ShareSpec,
     StageSpec,
     TrainingSpec,
-    gate_metrics,
 )
-from compressor.recipe_errors import Location, suggest
+from compressor.registration import MODEL_TYPE
+from compressor.validate_pairs import check_family, check_order_head
 
 Add = Callable[[Location, str, str], None]
 """Notes a problem: where in the recipe, what, what to do."""
 
 _ONLY_TASK = ("alpha_hard", "alpha_attention", "layer_map")
-_ONLY_PRETRAINING = ("alpha_mlm", "top_k", "mlm_probability", "masking", "maskings")
+_ONLY_PRETRAINING = ("alpha_mlm", "alpha_order", "top_k", "mlm_probability", "masking", "maskings")
 
 NO_LANGUAGE_MODEL = (
     "the teacher has no masked-LM head, so it has no soft targets",
@@ -88,6 +91,7 @@ def check_order(recipe: Recipe, add: Add) -> None:
 
 def check_objectives(recipe: Recipe, add: Add) -> None:
     """Whether each training stage's keys belong to what it trains on, and leave something to learn from."""
+    pairs = recipe.data.corpus_spec is not None and recipe.data.corpus_spec.sentence_order
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, ObjectiveSpec):
             continue
@@ -96,11 +100,12 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
             if key in stage.model_fields_set:
                 other = "training on the task's rows" if pretraining else "objective: pretraining"
                 add(("stages", index, key), f"is for {other}", "drop it, or change the objective")
-        if not isinstance(stage, DistillSpec):
+        if not isinstance(stage, DistillationSpec):
             continue
-        weights = ("soft", "mlm", "cosine") if pretraining else ("soft", "hard", "cosine", "attention")
+        pretraining_weights = ("soft", "mlm", "cosine", *(["order"] if pairs else []))
+        weights = pretraining_weights if pretraining else ("soft", "hard", "cosine", "attention")
         given = [getattr(stage, f"alpha_{name}") for name in weights]
-        positive_by_default = ("soft", "mlm", "cosine") if pretraining else ("soft", "hard")
+        positive_by_default = pretraining_weights if pretraining else ("soft", "hard")
         if not any(
             value if value is not None else name in positive_by_default
             for name, value in zip(weights, given, strict=True)
@@ -137,6 +142,7 @@ class _Shape:
     hidden: int
     heads: int
     table: int
+    embedding: int
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> _Shape:
@@ -146,6 +152,7 @@ class _Shape:
             checkpoint.hidden_size,
             checkpoint.num_attention_heads,
             checkpoint.max_position_embeddings,
+            checkpoint.embedding_size,
         )
 
 
@@ -161,6 +168,7 @@ def check_checkpoint(
         students: Ready checkpoints that stages start from, by index, as far as they are here.
     """
     _check_heads(recipe, incoming, add)
+    check_order_head(recipe, incoming, add)
     source = _Shape.of(incoming)
     if recipe.measure.sequence_length > source.table:
         what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
@@ -177,7 +185,13 @@ def check_checkpoint(
                 shape = _check_distill(stage, index, shape, teacher, add)
             elif ready is not None:
                 shape = _Shape.of(ready)
+        elif isinstance(stage, ShareSpec):
+            shape = _check_share(stage, index, shape, add)
+        elif isinstance(stage, FactorizeSpec):
+            shape = _check_factorize(stage, index, shape, add)
+        if isinstance(stage, DistillationSpec):
             _check_layer_map(stage, index, shape, teacher, add)
+        check_family(recipe, index, shape.family, add)
         length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
         if length is not None and length > shape.table:
             what = f"is {length}, but the checkpoint's position table has {shape.table} rows"
@@ -200,7 +214,7 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     if first is None or isinstance(first[1], FinetuneSpec) or incoming.has_head(MASKED_LM):
         return
     index, stage = first
-    if not isinstance(stage, DistillSpec):
+    if not isinstance(stage, DistillationSpec):
         add(("model",), f"the checkpoint has no head for {MASKED_LM}", "make `- stage: finetune` the first stage")
     elif stage.alpha_soft != 0:
         add(("stages", index, "alpha_soft"), *NO_LANGUAGE_MODEL)
@@ -218,6 +232,10 @@ def _check_distill(stage: DistillSpec, index: int, shape: _Shape, teacher: _Shap
     if (shape.family, stage.architecture) == ("distilbert", "bert"):
         what = "a DistilBERT checkpoint cannot become bert: it has no token types and no pooler"
         add(("stages", index, "architecture"), what, "use architecture: distilbert")
+    plain = shape.family in ("bert", "distilbert")
+    if stage.architecture is not None and not plain:
+        what = f"a checkpoint with shared or factorized weights ({shape.family}) cannot become {stage.architecture}"
+        add(("stages", index, "architecture"), what, "leave it out: the student stays what the checkpoint is")
     count, layers = stage.num_hidden_layers, shape.layers
     if count is not None and count > layers:
         add(("stages", index, "num_hidden_layers"), f"is {count}, but {layers} layers come in", f"at most {layers}")
@@ -230,10 +248,36 @@ def _check_distill(stage: DistillSpec, index: int, shape: _Shape, teacher: _Shap
         what = f"is {hidden}; heads of {size} channels stay whole"
         add(("stages", index, "hidden_size"), what, f"allowed: multiples of {size} up to {shape.hidden}")
     smaller = layers if layers < teacher.layers else max(1, layers // 2)
-    return _Shape(stage.architecture, len(chosen) or count or smaller, hidden, hidden // size, shape.table)
+    family = stage.architecture or ("distilbert" if plain else shape.family)
+    embedding = hidden if shape.embedding == shape.hidden else shape.embedding
+    return _Shape(family, len(chosen) or count or smaller, hidden, hidden // size, shape.table, embedding)
 
 
-def _check_layer_map(stage: DistillSpec, index: int, student: _Shape, teacher: _Shape, add: Add) -> None:
+def _check_share(stage: ShareSpec, index: int, shape: _Shape, add: Add) -> _Shape:
+    """Notes what cannot be shared, and gives what the student will be."""
+    depth, groups = stage.num_hidden_layers or shape.layers, stage.num_hidden_groups
+    if groups > depth:
+        what = f"is {groups}, but there are {depth} layers to share"
+        add(("stages", index, "num_hidden_groups"), what, f"at most {depth}")
+    given = stage.layers if isinstance(stage.layers, tuple) else None
+    if given is not None and (len(given) != groups or max(given, default=0) >= shape.layers):
+        what = f"is {list(given)}; there are {groups} groups, and {shape.layers} layers come in"
+        add(("stages", index, "layers"), what, f"give a layer from 0 to {shape.layers - 1} for each group")
+    return replace(shape, family="albert" if stage.share == "all" else MODEL_TYPE, layers=depth)
+
+
+def _check_factorize(stage: FactorizeSpec, index: int, shape: _Shape, add: Add) -> _Shape:
+    """Notes what cannot be factorized, and gives what the student will be."""
+    if stage.embedding_size > shape.embedding:
+        what = f"is {stage.embedding_size}, but the incoming embeddings are {shape.embedding} wide"
+        add(("stages", index, "embedding_size"), what, f"at most {shape.embedding}")
+    if stage.embedding_size == shape.embedding:
+        return shape
+    family = "albert" if shape.family in ("bert", "distilbert") else shape.family
+    return replace(shape, family=family, embedding=stage.embedding_size)
+
+
+def _check_layer_map(stage: DistillationSpec, index: int, student: _Shape, teacher: _Shape, add: Add) -> None:
     given = stage.layer_map
     if given is not None and (len(given) != student.layers or max(given) >= teacher.layers):
         what = f"is {list(given)}; the student has {student.layers} layers, the teacher {teacher.layers}"

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from compressor import checkpoint
 from compressor.context import Context, Facts
-from compressor.recipe import MASKED_LM, FinetuneSpec
+from compressor.recipe import MASKED_LM
+from compressor.recipe_stages import FinetuneSpec
 
 
 def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Facts:
     """Fine-tunes all weights; makes a new head where the checkpoint has none for this.
 
-    A new language-model head shares its matrix with the token embeddings.
+    A new language-model head shares its matrix with the token embeddings. On a corpus of pairs of segments there is a
+    head for their order beside it.
 
     Args:
         source: Checkpoint folder.
@@ -28,12 +30,12 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
     from compressor.training.stage import row_batches, train_stage
 
     set_seed(context.seed)
-    model = checkpoint.load_model(source, context.task, **context.head)
     if context.task == MASKED_LM:
         data = corpus.sequences(source, spec, context)
+        model = checkpoint.load_model(source, context.task, sentence_order=data.pairs)
         count = corpus.num_maskings(spec, len(data))
-        maskings = [corpus.masking(source, data, spec, context, index) for index in range(count)]
-        return train_stage(
-            model, source, output, spec, context, MaskedBatches(data, maskings), MaskedLanguageModel(model)
-        )
+        batches = MaskedBatches(data, [corpus.masking(source, data, spec, context, index) for index in range(count)])
+        objective = MaskedLanguageModel(model, data.pairs)
+        return train_stage(model, source, output, spec, context, batches, objective)
+    model = checkpoint.load_model(source, context.task, **context.head)
     return train_stage(model, source, output, spec, context, row_batches(source, spec, context), Labels())

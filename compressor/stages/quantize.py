@@ -8,7 +8,7 @@ from pathlib import Path
 
 from compressor import checkpoint
 from compressor.context import Context, Facts
-from compressor.recipe import QuantizeSpec
+from compressor.recipe_stages import QuantizeSpec
 
 
 def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Facts:

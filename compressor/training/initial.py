@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.checkpoint import input_names
+from compressor.outputs import LOGITS, named
 from compressor.progress import Step
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.losses import cosine_loss, soft_target_loss
@@ -49,7 +50,7 @@ def harm(
             return hidden
         at = head_at(of, batch["row"], batch["column"]) if "column" in batch else nullcontext()
         with at:
-            logits: torch.Tensor = of(**inputs).logits
+            logits = named(of, of(**inputs))[LOGITS]
         return logits.flatten(0, -2)
 
     model.eval()

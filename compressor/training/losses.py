@@ -88,7 +88,7 @@ def _log_rest(log_mass: torch.Tensor) -> torch.Tensor:
 
 
 def hard_label_loss(student: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy with the labels, or with the hidden tokens of a masked text; mean over the batch.
+    """Cross-entropy with the labels, the hidden tokens of a masked text or the order of segments; mean over the batch.
 
     Args:
         student: Logits `(batch, labels)`.

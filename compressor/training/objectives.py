@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import StageError
+from compressor.outputs import LOGITS, SENTENCE_ORDER, named
 from compressor.training import losses
 from compressor.training.trainer import Batch, Terms, processes
 
@@ -74,22 +75,27 @@ class TaskDistillation:
 
 
 class MaskedLanguageModel:
-    """Cross-entropy with the hidden tokens.
+    """Cross-entropy with the hidden tokens and, of pairs of segments, with their order; both weigh the same.
 
     Args:
         student: The model, not wrapped for several processes.
+        pairs: Whether the batches have an `order`, and the model a head for it.
+
+    Source: Devlin et al. 2019, appendix A.2, and for the order Lan et al. 2019, "ALBERT", section 3.1: the sum of both.
     """
 
-    weights: Mapping[str, float] = {"mlm": 1.0}
-
-    def __init__(self, student: PreTrainedModel) -> None:
+    def __init__(self, student: PreTrainedModel, pairs: bool = False) -> None:
+        self.weights: Mapping[str, float] = {"mlm": 1.0, "order": 1.0} if pairs else {"mlm": 1.0}
         self._student = student
 
     def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
-        """`mlm`."""
+        """`mlm` and, of pairs, `order`."""
         with head_at(self._student, batch["row"], batch["column"]):
-            logits = model(**inputs).logits[0]
-        return {"mlm": losses.hard_label_loss(logits, batch["labels"])}
+            given = named(self._student, model(**inputs))
+        terms = {"mlm": losses.hard_label_loss(given[LOGITS][0], batch["labels"])}
+        if "order" in self.weights:
+            terms["order"] = losses.hard_label_loss(given[SENTENCE_ORDER], batch["order"])
+        return terms
 
 
 class PretrainingDistillation:
@@ -100,7 +106,7 @@ class PretrainingDistillation:
 
     Args:
         student: The model, not wrapped for several processes.
-        weights: Of `soft`, `mlm` and `cosine`; terms that weigh 0 are not computed.
+        weights: Of `soft`, `mlm`, `cosine` and, of pairs of segments, `order`; terms that weigh 0 are not computed.
         temperature: Of the soft loss.
 
     Source: Sanh et al. 2019, section 2, "Training loss".
@@ -115,7 +121,8 @@ class PretrainingDistillation:
         wanted = {"output_hidden_states": True} if "cosine" in self.weights else {}
         with head_at(self._student, batch["row"], batch["column"]):
             outputs = model(**inputs, **wanted)
-        logits = outputs.logits[0]
+        given = named(self._student, outputs)
+        logits = given[LOGITS][0]
         terms: Terms = {}
         if "soft" in self.weights:
             terms["soft"] = losses.top_k_soft_target_loss(
@@ -128,13 +135,16 @@ class PretrainingDistillation:
             student = torch.cat([last[:, 0], last[batch["row"], batch["column"]]])
             teacher = torch.cat([batch["first_hidden"], batch["hidden"]])
             terms["cosine"] = losses.cosine_loss(project(model, student), teacher)
+        if "order" in self.weights:
+            terms["order"] = losses.hard_label_loss(given[SENTENCE_ORDER], batch["order"])
         return terms
 
 
 @contextmanager
 def head_at(model: PreTrainedModel, row: torch.Tensor, column: torch.Tensor) -> Iterator[None]:
     """Within it, a masked language model computes its logits at some tokens only, as `(1, tokens, vocabulary)`."""
-    head = model.cls if model.config.model_type == "bert" else model.vocab_transform
+    family = model.config.model_type
+    head = model.vocab_transform if family == "distilbert" else (model.cls if family == "bert" else model).predictions
 
     def pick(module: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[torch.Tensor]:
         return (arguments[0][row, column][None],)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from compressor import checkpoint
 from compressor.context import Context, Facts
-from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, TrainingSpec
+from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH
+from compressor.recipe_stages import TrainingSpec
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.objectives import remove_projection
 from compressor.training.trainer import Objective, Schedule, train
@@ -49,8 +50,6 @@ def train_stage(
 ) -> Facts:
     """Trains a model and saves it with its tokenizer.
 
-    The tokenizer that is saved cuts texts where training did, so that what ships reads what was trained.
-
     Args:
         model: The model, changed in place.
         source: Checkpoint whose tokenizer is used.
@@ -60,8 +59,6 @@ def train_stage(
         batches: The rows.
         objective: What is minimised.
     """
-    tokenizer = checkpoint.load_tokenizer(source)
-    length = max_sequence_length(source, spec)
     maskings = batches.maskings
     schedule = Schedule(
         epochs=spec.epochs / maskings,  # a row is there once for each masking
@@ -76,7 +73,21 @@ def train_stage(
     rows = len(batches) // maskings
     with context.progress.step(f"{spec.name or spec.kind}: training on {rows} rows") as step:
         facts = train(model, batches, objective, schedule, seed=context.seed, work=context.work, step=step)
-    tokenizer.model_max_length = length
     remove_projection(model)
-    checkpoint.save(output, model.float().cpu(), tokenizer)
-    return {"rows": rows, "max_sequence_length": length, "padding": round(batches.padding, 4), **facts}
+    saved = save(model.float().cpu(), source, output, spec)
+    return {"rows": rows, **saved, "padding": round(batches.padding, 4), **facts}
+
+
+def save(model: PreTrainedModel, source: Path, output: Path, spec: TrainingSpec) -> Facts:
+    """Saves a model with the tokenizer that it learns with, which cuts texts where training does.
+
+    Args:
+        model: The model.
+        source: Checkpoint whose tokenizer is used.
+        output: Where the checkpoint goes.
+        spec: The stage's keys.
+    """
+    tokenizer = checkpoint.load_tokenizer(source)
+    tokenizer.model_max_length = max_sequence_length(source, spec)
+    checkpoint.save(output, model, tokenizer)
+    return {"max_sequence_length": tokenizer.model_max_length}

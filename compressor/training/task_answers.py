@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from compressor import checkpoint
 from compressor.checkpoint import Checkpoint
 from compressor.context import Context
 from compressor.errors import StageError
-from compressor.recipe import DistillSpec
+from compressor.recipe_stages import DistillationSpec
 from compressor.training.batches import RowBatches
 from compressor.training.stage import max_sequence_length
 from compressor.training.teacher import write_answers
@@ -61,7 +61,7 @@ def check_heads(student: PreTrainedModel, teacher: Checkpoint) -> None:
 def answers(
     batches: RowBatches,
     start: Path,
-    spec: DistillSpec,
+    spec: DistillationSpec,
     context: Context,
     *,
     hidden: Sequence[int],
@@ -93,7 +93,7 @@ def answers(
     layers = {"hidden": sorted(set(hidden)), "attention": sorted(set(attention))}
 
     def build(folder: Path) -> dict[str, int]:
-        how = {"attn_implementation": "eager"} if attention else {}
+        how: dict[str, Any] = {"attn_implementation": "eager"} if attention else {}
         model = checkpoint.load_model(context.teacher, context.task, **how)
         with context.progress.step(f"{spec.name or spec.kind}: the teacher reads {len(rows)} rows") as step:
             write_answers(model, tokenizer, rows, folder, **layers, step=step)

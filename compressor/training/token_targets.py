@@ -8,7 +8,7 @@ from compressor import checkpoint
 from compressor.checkpoint import Checkpoint
 from compressor.context import Context
 from compressor.errors import StageError
-from compressor.recipe import DistillSpec
+from compressor.recipe_stages import DistillationSpec
 from compressor.training import corpus
 from compressor.training.batches import MaskedBatches, Sequences
 from compressor.training.teacher import write_targets
@@ -34,7 +34,7 @@ def targets(
     data: Sequences,
     masking: Path,
     index: int,
-    spec: DistillSpec,
+    spec: DistillationSpec,
     context: Context,
     *,
     soft: bool,
@@ -61,7 +61,7 @@ def targets(
         )
 
     def build(folder: Path) -> dict[str, int]:
-        model = checkpoint.load_model(context.teacher, context.task)
+        model = checkpoint.load_model(context.teacher, context.task, sentence_order=False)
         with context.progress.step(f"{spec.name or spec.kind}: the teacher reads masking {index}") as step:
             write_targets(
                 model,

@@ -1,0 +1,118 @@
+"""Trains a student to match the teacher: what distilling, sharing, factorizing and pruning have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressor import checkpoint
+from compressor.checkpoint import Checkpoint
+from compressor.context import Context, Facts
+from compressor.recipe import MASKED_LM
+from compressor.recipe_stages import DistillationSpec
+from compressor.training import corpus, objectives, task_answers, token_targets
+from compressor.training.batches import MaskedBatches, RowBatches
+from compressor.training.stage import row_batches, save, train_stage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TASK_WEIGHTS = {"soft": 0.9, "hard": 0.1, "cosine": 0.0, "attention": 0.0}
+RECOVERY_WEIGHTS = {**TASK_WEIGHTS, "cosine": 1.0}
+PRETRAINING_WEIGHTS = {"soft": 5.0, "mlm": 2.0, "cosine": 1.0}
+"""Default weights of the loss terms; in pretraining those that DistilBERT's authors trained with."""
+ORDER_WEIGHT = {"order": 1.0}
+"""The same where the corpus is of pairs of segments."""
+
+Make = Callable[["PreTrainedModel", RowBatches | MaskedBatches], tuple["PreTrainedModel", Facts]]
+"""Makes the student out of the incoming model, given training rows to try things on, and says what it did."""
+
+
+def distil(
+    start: Path,
+    output: Path,
+    spec: DistillationSpec,
+    context: Context,
+    make: Make,
+    task_weights: Mapping[str, float] = RECOVERY_WEIGHTS,
+) -> Facts:
+    """Makes a student and trains it, on the task's rows or on raw text; with no epochs, only makes it.
+
+    Args:
+        start: Checkpoint that the student is made of.
+        output: Empty folder for the student.
+        spec: The stage's keys.
+        context: Teacher, rows or corpus, seed, progress.
+        make: Makes the student.
+        task_weights: Weights of the loss terms on the task's rows where the recipe gives none.
+    """
+    from transformers import set_seed
+
+    set_seed(context.seed)
+    if context.task == MASKED_LM:
+        return _on_text(start, output, spec, context, make)
+    return _on_rows(start, output, spec, context, make, task_weights)
+
+
+def _weights(spec: DistillationSpec, defaults: Mapping[str, float]) -> dict[str, float]:
+    given = {name: getattr(spec, f"alpha_{name}") for name in defaults}
+    return {name: defaults[name] if value is None else value for name, value in given.items()}
+
+
+def _untrained(spec: DistillationSpec) -> bool:
+    return not spec.epochs and spec.max_steps is None
+
+
+def _on_rows(
+    start: Path, output: Path, spec: DistillationSpec, context: Context, make: Make, defaults: Mapping[str, float]
+) -> Facts:
+    weights = _weights(spec, defaults)
+    batches = row_batches(start, spec, context)
+    student, facts = make(checkpoint.load_model(start, context.task, **context.head), batches)
+    if _untrained(spec):
+        return {**facts, **save(student, start, output, spec)}
+    teacher = Checkpoint(context.teacher)
+    layer_map = task_answers.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
+    if weights["cosine"] or weights["attention"]:
+        facts["layer_map"] = layer_map
+    if any(weights[name] for name in ("soft", "cosine", "attention")):
+        hidden = layer_map if weights["cosine"] else []
+        attention = layer_map if weights["attention"] else []
+        answers = task_answers.answers(batches, start, spec, context, hidden=hidden, attention=attention)
+        batches = row_batches(start, spec, context, answers)
+    if weights["attention"]:
+        task_answers.check_heads(student, teacher)
+        student.set_attn_implementation("eager")  # the others do not tell where they attend
+    if weights["cosine"]:
+        objectives.add_projection(student, teacher.hidden_size)
+    objective = objectives.TaskDistillation(weights, spec.temperature, layer_map)
+    return {**facts, "weights": weights, **train_stage(student, start, output, spec, context, batches, objective)}
+
+
+def _on_text(start: Path, output: Path, spec: DistillationSpec, context: Context, make: Make) -> Facts:
+    data = corpus.sequences(start, spec, context)
+    weights = _weights(spec, PRETRAINING_WEIGHTS | (ORDER_WEIGHT if data.pairs else {}))
+    teacher = Checkpoint(context.teacher)
+    if weights["soft"] and not _untrained(spec):
+        assert teacher.has_head(MASKED_LM), "a teacher without a head is refused before anything runs"
+    token_targets.check_vocabularies(start, context.teacher)
+    count = corpus.num_maskings(spec, len(data))
+    maskings = [corpus.masking(start, data, spec, context, index) for index in range(count)]
+    incoming = checkpoint.load_model(start, context.task, sentence_order=data.pairs)
+    student, facts = make(incoming, MaskedBatches(data, maskings[:1]))
+    if _untrained(spec):
+        return {**facts, **save(student, start, output, spec)}
+    targets = [
+        token_targets.targets(
+            start, data, masking, index, spec, context, soft=bool(weights["soft"]), hidden=bool(weights["cosine"])
+        )
+        for index, masking in enumerate(maskings)
+        if weights["soft"] or weights["cosine"]
+    ]
+    if weights["cosine"]:
+        objectives.add_projection(student, teacher.hidden_size)
+    objective = objectives.PretrainingDistillation(student, weights, spec.temperature)
+    batches = MaskedBatches(data, maskings, targets)
+    trained = train_stage(student, start, output, spec, context, batches, objective)
+    return {**facts, "weights": weights, "maskings": count, **trained}
