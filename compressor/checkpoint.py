@@ -134,8 +134,30 @@ class Checkpoint:
 
     @property
     def num_attention_heads(self) -> int:
-        """Attention heads of a layer."""
+        """Attention heads of a layer, at most."""
         return int(self.config.get("num_attention_heads", self.config.get("n_heads", 1)))
+
+    @property
+    def head_size(self) -> int:
+        """Channels of an attention head."""
+        return int(self.config.get("head_size", self.hidden_size // self.num_attention_heads))
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Attention heads of each layer."""
+        blocks = self.config.get("heads")
+        if not blocks:
+            return (self.num_attention_heads,) * self.num_hidden_layers
+        return tuple(int(blocks[index]) for index in self.config["attention_of_layer"])
+
+    @property
+    def neurons(self) -> tuple[int, ...]:
+        """Feed-forward neurons of each layer."""
+        blocks = self.config.get("neurons")
+        if not blocks:
+            width = int(self.config.get("intermediate_size", self.config.get("hidden_dim", 0)))
+            return (width,) * self.num_hidden_layers
+        return tuple(int(blocks[index]) for index in self.config["feed_forward_of_layer"])
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -240,6 +240,40 @@ class FactorizeSpec(RecoverySpec):
     """E, the width of the embeddings; at the incoming width nothing is split."""
 
 
+class PruneSpec(RecoverySpec):
+    """Removes attention heads, feed-forward neurons and layers, and trains the student back to match the teacher.
+
+    Rows and columns leave the weights, so that files are smaller and kernels faster. Fewer layers and feed-forward
+    networks of one width are still a plain BERT, DistilBERT or ALBERT; fewer heads, and widths that differ from layer
+    to layer, are a `compact_bert`, which `import compressor` makes known to `AutoModel…`. What layers share is pruned
+    once.
+    """
+
+    stage: Literal["prune"]
+    """The kind of stage."""
+    heads: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the attention heads to remove; at least one stays in each layer."""
+    ffn: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the feed-forward neurons to remove. A multiple of eight stays in each layer, which kernels need to be
+    fast, and eight at least."""
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | Annotated[int, Field(ge=1)] = ()
+    """Whole layers to remove: a list, first layer 0, or a number of them: one after the other the layer whose absence
+    changes the outputs least on a sample of the training rows."""
+    scope: Literal["layer", "global"] = "layer"
+    """`layer`: every layer loses its share; `global`: the share is of all layers together, and those that matter more
+    keep more."""
+    scoring: Literal["taylor", "magnitude", "random"] = "taylor"
+    """What heads and neurons are kept for: `taylor`, how much the loss on a sample of the training rows would change
+    without them, to first order; `magnitude`, the norms of their weights; `random`, drawn by seed, for comparison."""
+
+    @model_validator(mode="after")
+    def _removes_something(self) -> PruneSpec:
+        ways = ("heads", "ffn", "layers")
+        if not self.model_fields_set.intersection(ways):
+            raise ValueError(f"nothing to remove; give at least one of {', '.join(ways)}")
+        return self
+
+
 class QuantizeSpec(StageSpec):
     """Turns weights into integers in the exported graph."""
 
@@ -277,5 +311,6 @@ class ExportSpec(StageSpec):
 
 
 AnyStage = Annotated[
-    FinetuneSpec | DistillSpec | ShareSpec | FactorizeSpec | QuantizeSpec | ExportSpec, Field(discriminator="stage")
+    FinetuneSpec | DistillSpec | ShareSpec | FactorizeSpec | PruneSpec | QuantizeSpec | ExportSpec,
+    Field(discriminator="stage"),
 ]

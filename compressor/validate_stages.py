@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 
 from compressor.checkpoint import Checkpoint
 from compressor.metrics import METRICS, RELATIVE_RULES
 from compressor.recipe import MASKED_LM, Recipe, gate_metrics
-from compressor.recipe_errors import Location, suggest
+from compressor.recipe_errors import suggest
 from compressor.recipe_stages import (
     DistillationSpec,
-    DistillSpec,
     ExportSpec,
-    FactorizeSpec,
     FinetuneSpec,
     ObjectiveSpec,
+    PruneSpec,
     QuantizeSpec,
-    ShareSpec,
     StageSpec,
     TrainingSpec,
 )
-from compressor.registration import MODEL_TYPE
 from compressor.validate_pairs import check_family, check_order_head
-
-Add = Callable[[Location, str, str], None]
-"""Notes a problem: where in the recipe, what, what to do."""
+from compressor.validate_shapes import Add, Shape, check_shape
 
 _ONLY_TASK = ("alpha_hard", "alpha_attention", "layer_map")
 _ONLY_PRETRAINING = ("alpha_mlm", "alpha_order", "top_k", "mlm_probability", "masking", "maskings")
@@ -78,7 +72,7 @@ def check_order(recipe: Recipe, add: Add) -> None:
             hint = "integers cannot be trained or cut; move quantize behind it"
             add(("stages", index), f"{stage.kind} comes after quantize", hint)
         pretraining = recipe.task_of(stage) == MASKED_LM
-        if pretrained and not pretraining and not isinstance(stage, TrainingSpec):
+        if pretrained and not pretraining and (not isinstance(stage, TrainingSpec) or isinstance(stage, PruneSpec)):
             what = f"{stage.kind} follows pretraining, which leaves no head for {recipe.task}"
             add(("stages", index), what, "put a finetune or distill stage in between")
         pretrained = pretraining and recipe.task != MASKED_LM
@@ -133,29 +127,6 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                     add((*place, rule), f"{rule} makes no sense for {name}", f"allowed: {', '.join(metric.rules)}")
 
 
-@dataclass
-class _Shape:
-    """What a checkpoint is like, as far as the stages before it tell."""
-
-    family: str
-    layers: int
-    hidden: int
-    heads: int
-    table: int
-    embedding: int
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint) -> _Shape:
-        return cls(
-            checkpoint.family,
-            checkpoint.num_hidden_layers,
-            checkpoint.hidden_size,
-            checkpoint.num_attention_heads,
-            checkpoint.max_position_embeddings,
-            checkpoint.embedding_size,
-        )
-
-
 def check_checkpoint(
     recipe: Recipe, incoming: Checkpoint, add: Add, students: Mapping[int, Checkpoint] | None = None
 ) -> None:
@@ -169,28 +140,17 @@ def check_checkpoint(
     """
     _check_heads(recipe, incoming, add)
     check_order_head(recipe, incoming, add)
-    source = _Shape.of(incoming)
+    source = Shape.of(incoming)
     if recipe.measure.sequence_length > source.table:
         what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
         add(("measure", "sequence_length"), what, f"at most {source.table}")
     shapes = {MASKED_LM: source, recipe.task: source}
-    teachers: dict[str, _Shape] = {}
+    teachers: dict[str, Shape] = {}
     for index, stage in enumerate(recipe.stages):
         task = recipe.task_of(stage)
         shape = shapes[task]
         teacher = teachers.setdefault(task, shape if isinstance(stage, FinetuneSpec) else source)
-        if isinstance(stage, DistillSpec):
-            ready = (students or {}).get(index)
-            if stage.student is None:
-                shape = _check_distill(stage, index, shape, teacher, add)
-            elif ready is not None:
-                shape = _Shape.of(ready)
-        elif isinstance(stage, ShareSpec):
-            shape = _check_share(stage, index, shape, add)
-        elif isinstance(stage, FactorizeSpec):
-            shape = _check_factorize(stage, index, shape, add)
-        if isinstance(stage, DistillationSpec):
-            _check_layer_map(stage, index, shape, teacher, add)
+        shape = check_shape(stage, index, shape, teacher, (students or {}).get(index), add)
         check_family(recipe, index, shape.family, add)
         length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
         if length is not None and length > shape.table:
@@ -225,63 +185,3 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
         for rule in sorted(RELATIVE_RULES.intersection(gate.limits)):
             what = "there is nothing to compare with: the teacher has no masked-LM head"
             add(("stages", index, "gates", name, rule), what, "use min or max, or train the teacher's head first")
-
-
-def _check_distill(stage: DistillSpec, index: int, shape: _Shape, teacher: _Shape, add: Add) -> _Shape:
-    """Notes what a student cannot be, and gives what it will be."""
-    if (shape.family, stage.architecture) == ("distilbert", "bert"):
-        what = "a DistilBERT checkpoint cannot become bert: it has no token types and no pooler"
-        add(("stages", index, "architecture"), what, "use architecture: distilbert")
-    plain = shape.family in ("bert", "distilbert")
-    if stage.architecture is not None and not plain:
-        what = f"a checkpoint with shared or factorized weights ({shape.family}) cannot become {stage.architecture}"
-        add(("stages", index, "architecture"), what, "leave it out: the student stays what the checkpoint is")
-    count, layers = stage.num_hidden_layers, shape.layers
-    if count is not None and count > layers:
-        add(("stages", index, "num_hidden_layers"), f"is {count}, but {layers} layers come in", f"at most {layers}")
-    chosen = stage.layers if isinstance(stage.layers, tuple) else ()
-    if wrong := [layer for layer in chosen if layer >= layers]:
-        what = f"there is no layer {wrong[0]}; {layers} layers come in"
-        add(("stages", index, "layers"), what, f"allowed: 0 to {layers - 1}")
-    hidden, size = stage.hidden_size or shape.hidden, shape.hidden // shape.heads
-    if hidden > shape.hidden or hidden % size:
-        what = f"is {hidden}; heads of {size} channels stay whole"
-        add(("stages", index, "hidden_size"), what, f"allowed: multiples of {size} up to {shape.hidden}")
-    smaller = layers if layers < teacher.layers else max(1, layers // 2)
-    family = stage.architecture or ("distilbert" if plain else shape.family)
-    embedding = hidden if shape.embedding == shape.hidden else shape.embedding
-    return _Shape(family, len(chosen) or count or smaller, hidden, hidden // size, shape.table, embedding)
-
-
-def _check_share(stage: ShareSpec, index: int, shape: _Shape, add: Add) -> _Shape:
-    """Notes what cannot be shared, and gives what the student will be."""
-    depth, groups = stage.num_hidden_layers or shape.layers, stage.num_hidden_groups
-    if groups > depth:
-        what = f"is {groups}, but there are {depth} layers to share"
-        add(("stages", index, "num_hidden_groups"), what, f"at most {depth}")
-    given = stage.layers if isinstance(stage.layers, tuple) else None
-    if given is not None and (len(given) != groups or max(given, default=0) >= shape.layers):
-        what = f"is {list(given)}; there are {groups} groups, and {shape.layers} layers come in"
-        add(("stages", index, "layers"), what, f"give a layer from 0 to {shape.layers - 1} for each group")
-    return replace(shape, family="albert" if stage.share == "all" else MODEL_TYPE, layers=depth)
-
-
-def _check_factorize(stage: FactorizeSpec, index: int, shape: _Shape, add: Add) -> _Shape:
-    """Notes what cannot be factorized, and gives what the student will be."""
-    if stage.embedding_size > shape.embedding:
-        what = f"is {stage.embedding_size}, but the incoming embeddings are {shape.embedding} wide"
-        add(("stages", index, "embedding_size"), what, f"at most {shape.embedding}")
-    if stage.embedding_size == shape.embedding:
-        return shape
-    family = "albert" if shape.family in ("bert", "distilbert") else shape.family
-    return replace(shape, family=family, embedding=stage.embedding_size)
-
-
-def _check_layer_map(stage: DistillationSpec, index: int, student: _Shape, teacher: _Shape, add: Add) -> None:
-    given = stage.layer_map
-    if given is not None and (len(given) != student.layers or max(given) >= teacher.layers):
-        what = f"is {list(given)}; the student has {student.layers} layers, the teacher {teacher.layers}"
-        add(("stages", index, "layer_map"), what, f"give {student.layers} layers from 0 to {teacher.layers - 1}")
-    if stage.alpha_attention and student.heads != teacher.heads:
-        what = f"compares head by head, but the student has {student.heads} heads and the teacher {teacher.heads}"
-        add(("stages", index, "alpha_attention"), what, "drop it, and transfer hidden states with alpha_cosine")

@@ -190,6 +190,15 @@ def _places(family: str) -> dict[str, str]:
     return {module: part for part, module in (_OUTSIDE[family] | inside).items()}
 
 
+def modules(model: PreTrainedModel, part: str) -> list[torch.nn.Module]:
+    """The modules of a part that is in every block, block by block, in the order of `take_apart`."""
+    family = model.config.model_type
+    place = _STACKS[family][part in FEED_FORWARD] + "." + _INSIDE[family][part]
+    pattern = re.compile(re.escape(place).replace(r"\{\}", r"(\d+)"))
+    found = {int(match[1]): module for name, module in model.named_modules() if (match := pattern.fullmatch(name))}
+    return [found[index] for index in sorted(found)]
+
+
 def _without_idle_mapping(outside: State) -> State:
     """An ALBERT always maps its embeddings; as long as that does nothing, it is no part."""
     weight = outside.get("mapping.weight")

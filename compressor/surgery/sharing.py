@@ -103,7 +103,14 @@ def _first(blocks: Sequence[State], of_layer: Sequence[int], first: Start, layer
     if isinstance(first, int):
         return blocks[of_layer[first]]
     found = [blocks[of_layer[layer]] for layer in layers]
+    if not _alike(found):
+        raise StageError(f"layers {list(layers)} are of different widths and have no mean; start from one of them")
     return {name: torch.stack([block[name] for block in found]).mean(dim=0) for name in found[0]}
+
+
+def _alike(blocks: Sequence[State]) -> bool:
+    """Whether blocks have heads and neurons in the same number, so that there is a mean of them."""
+    return len({tuple(tensor.shape for tensor in block.values()) for block in blocks}) == 1
 
 
 def best_start(
@@ -119,7 +126,8 @@ def best_start(
         harm: How far a model is from `model`: finite, less is better.
 
     Returns:
-        The choice, and for each group the harm of every layer that it replaces and of their mean, by name.
+        The choice, and for each group the harm of every layer that it replaces and of their mean, by name. Layers of
+        different widths have no mean.
 
     Raises:
         StageError: A harm that is not a finite number.
@@ -128,8 +136,11 @@ def best_start(
     replaced = sharing.replaced(whole.num_hidden_layers)
     start: list[Start] = [layers[len(layers) // 2] for layers in replaced]
     tried: list[dict[str, float]] = []
+    stacks = [(whole.attentions, whole.attention_of_layer), (whole.feed_forwards, whole.feed_forward_of_layer)]
     for group, layers in enumerate(replaced):
         candidates: list[Start] = [*layers, MEAN] if len(layers) > 1 else []
+        if not all(_alike([blocks[of_layer[layer]] for layer in layers]) for blocks, of_layer in stacks):
+            candidates.remove(MEAN)
         harms: dict[Start, float] = {}
         for candidate in candidates:
             start[group] = candidate

@@ -76,14 +76,14 @@ def _on_rows(
     layer_map = task_answers.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
     if weights["cosine"] or weights["attention"]:
         facts["layer_map"] = layer_map
+    if weights["attention"]:
+        task_answers.check_heads(student, teacher)
+        student.set_attn_implementation("eager")  # the others do not tell where they attend
     if any(weights[name] for name in ("soft", "cosine", "attention")):
         hidden = layer_map if weights["cosine"] else []
         attention = layer_map if weights["attention"] else []
         answers = task_answers.answers(batches, start, spec, context, hidden=hidden, attention=attention)
         batches = row_batches(start, spec, context, answers)
-    if weights["attention"]:
-        task_answers.check_heads(student, teacher)
-        student.set_attn_implementation("eager")  # the others do not tell where they attend
     if weights["cosine"]:
         objectives.add_projection(student, teacher.hidden_size)
     objective = objectives.TaskDistillation(weights, spec.temperature, layer_map)

@@ -48,13 +48,15 @@ def check_heads(student: PreTrainedModel, teacher: Checkpoint) -> None:
     """Attention is compared head by head.
 
     Raises:
-        StageError: There are not as many.
+        StageError: There are not as many in every layer.
     """
-    heads = int(student.config.num_attention_heads)
-    if heads != teacher.num_attention_heads:
+    config = student.config
+    ours, theirs = set(getattr(config, "heads", None) or [int(config.num_attention_heads)]), set(teacher.heads)
+    if ours != theirs or len(ours) > 1:
+        shown = [" or ".join(map(str, sorted(heads))) for heads in (ours, theirs)]
         raise StageError(
-            f"alpha_attention compares head by head, but the student has {heads} heads and the teacher "
-            f"{teacher.num_attention_heads}; set alpha_attention: 0 and transfer hidden states with alpha_cosine"
+            f"alpha_attention compares head by head, but the student has {shown[0]} heads in a layer and the teacher "
+            f"{shown[1]}; set alpha_attention: 0 and transfer hidden states with alpha_cosine"
         )
 
 

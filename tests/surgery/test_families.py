@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny_models import KINDS, LABELS, hidden_states_of, logits_of, make_batch, make_model
+from tiny_models import KINDS, LABELS, hidden_states_of, logits_of, make_albert, make_batch, make_model
 
 from compressor.errors import StageError
 from compressor.surgery.anatomy import ATTENTION, AXES, FEED_FORWARD, part_of
@@ -21,9 +21,7 @@ ALL_KINDS = [*KINDS, "BertForPreTraining", "AlbertForSequenceClassification", "A
 def model_of(kind: str):
     if kind == "BertForPreTraining":
         return transformers.BertForPreTraining(make_model("BertForMaskedLM").config).eval()
-    if kind.startswith("Albert"):
-        return share(make_model(kind.replace("Albert", "Bert")), Sharing("all", 2, 4), [0, 2]).eval()
-    return make_model(kind)
+    return make_albert(kind) if kind.startswith("Albert") else make_model(kind)
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

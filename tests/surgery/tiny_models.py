@@ -1,4 +1,4 @@
-"""The four kinds of models that surgery takes, tiny and random."""
+"""The kinds of models that surgery takes, tiny and random."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def make_model(kind: str, **overrides: Any) -> Any:
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     return model
+
+
+def make_albert(kind: str) -> Any:
+    """An ALBERT whose layers share in pairs, such as an `AlbertForMaskedLM`."""
+    from compressor.surgery.sharing import Sharing, share
+
+    return share(make_model(kind.replace("Albert", "Bert")), Sharing("all", 2, 4), [0, 2]).eval()
 
 
 def make_batch() -> dict[str, torch.Tensor]:

@@ -1,0 +1,66 @@
+"""How many heads and neurons a pruned model keeps: whole numbers, without torch, so that recipes can be checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compressor.errors import StageError
+
+EIGHT = 8
+"""Neurons go in groups of so many: kernels work on vectors, and a width that is no multiple of them is slower."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Heads and neurons of each pool.
+
+    A pool is what competes to be kept: the heads or the neurons of one block, or with the scope `global` of all.
+
+    Attributes:
+        heads: Of each pool.
+        neurons: Of each pool.
+    """
+
+    heads: tuple[int, ...]
+    neurons: tuple[int, ...]
+
+
+def pools(blocks: Sequence[int], scope: str) -> tuple[int, ...]:
+    """Sizes of the pools of blocks of some sizes, for a scope of `layer` or `global`."""
+    return (sum(blocks),) if scope == "global" else tuple(blocks)
+
+
+def kept(count: int, share: float, group: int) -> int:
+    """How many of so many stay when a share of them is removed, in whole groups; 0 where not one group stays."""
+    return count if share == 0 else min(count, group * round(count * (1 - share) / group))
+
+
+def after(heads: Sequence[int], neurons: Sequence[int], shares: tuple[float, float], scope: str) -> Widths:
+    """What is kept of blocks.
+
+    Args:
+        heads: Of each attention block.
+        neurons: Of each feed-forward block.
+        shares: Of the heads and of the neurons, to be removed.
+        scope: `layer` or `global`.
+
+    Raises:
+        StageError: A block would be left without a head, or without eight neurons.
+    """
+    return Widths(_after("heads", heads, shares[0], 1, scope), _after("ffn", neurons, shares[1], EIGHT, scope))
+
+
+def _after(key: str, blocks: Sequence[int], share: float, group: int, scope: str) -> tuple[int, ...]:
+    found = tuple(kept(count, share, group) for count in pools(blocks, scope))
+    least = pools([min(group, count) for count in blocks], scope)
+    for count, left, needed in zip(pools(blocks, scope), found, least, strict=True):
+        if left < needed:
+            raise StageError(f"{key} is {share:g}: {too_much(count, needed, group)}")
+    return found
+
+
+def too_much(count: int, needed: int, group: int) -> str:
+    """Why a share is too large, and what is allowed."""
+    what = "one head" if group == 1 else "eight neurons"
+    return f"of {count} it would not leave {what} in each layer; at most {max(0, 1 - needed / count):g}"

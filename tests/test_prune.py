@@ -1,0 +1,165 @@
+"""Pruned students through the real command: cut, recovered, pruned again, quantized, exported, loaded again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+import transformers
+from conftest import WriteRecipe, recipe_writer
+
+TRAIN = {"batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
+TEACHER = {"stage": "finetune", "epochs": 4, **TRAIN}
+CUT = {"stage": "prune", "epochs": 0, "max_sequence_length": 24}
+END = [{"stage": "quantize"}, {"stage": "export", "targets": ["onnx", "torchscript"]}]
+GATE = {"gates": {"accuracy": {"min_retention": 0.8}}}
+
+
+def compress(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "compressor", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+
+
+def run(write_recipe: WriteRecipe, folder: Path, stages: list[dict], **overrides) -> dict[str, dict]:
+    """Runs a recipe that is to pass; its stages' reports by name."""
+    result = compress("run", write_recipe(stages=stages, **overrides).name, cwd=folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((folder / "artifacts/tiny/report.json").read_text())
+    return {entry["name"]: entry for entry in report["stages"]}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Path, dict[str, dict]]:
+    folder = tmp_path_factory.mktemp("prune")
+    stages = [
+        TEACHER,
+        {"stage": "prune", "heads": 0.25, "ffn": 0.5, "epochs": 3, **TRAIN, **GATE},
+        {"stage": "prune", "name": "again", "layers": 1, "ffn": 0.25, "scope": "global", "epochs": 2, **TRAIN, **GATE},
+        {**END[0], **GATE},
+        END[1],
+    ]
+    return folder, run(recipe_writer(folder, encoder), folder, stages)
+
+
+def test_a_pruned_student_recovers_and_says_what_it_kept(finished):
+    _, stages = finished
+    once, again = stages["prune"]["details"], stages["again"]["details"]
+    assert (once["heads"], once["neurons"]) == ([3] * 4, [32] * 4)
+    assert all(0 < share < limit for share, limit in zip(once["removed_score"].values(), (0.25, 0.5), strict=True))
+    assert once["weights"] == {"soft": 0.9, "hard": 0.1, "cosine": 1.0, "attention": 0.0}
+    assert once["layer_map"] == [0, 1, 2, 3]
+    assert len(again["layers"]) == 3 and again["heads"] == [3] * 3 and sum(again["neurons"]) == 72
+    assert again["layer_map"] == [0, 1, 3], "hidden states of the teacher's layers, the last from its last"
+    assert set(again["importance"][0]["harm"]) == set("0123")
+    head, neuron = 4 * 32 * 8 + 24, 2 * 32 + 1
+    parameters = {name: entry["measurements"]["num_parameters"]["value"] for name, entry in stages.items()}
+    assert parameters["prune"] == parameters["baseline"] - 4 * head - 4 * 32 * neuron == once["parameters"]
+    assert parameters["again"] == again["parameters"] < parameters["prune"]
+    sizes = {name: entry["measurements"]["size_bytes"]["value"] for name, entry in stages.items()}
+    assert sizes["baseline"] > sizes["prune"] > sizes["again"] > sizes["quantize"]
+    assert stages["export"]["measurements"]["parity_max_abs_diff"]["value"] < 1e-3
+    assert stages["export"]["measurements"]["quantized_coverage"]["value"] == 1
+
+
+def test_it_is_loaded_by_auto_classes_with_the_same_logits_everywhere(finished):
+    path = finished[0] / "artifacts/tiny/model"
+    model, info = transformers.AutoModelForSequenceClassification.from_pretrained(path, output_loading_info=True)
+    assert not any(info.values()), info
+    assert type(model).__name__ == "CompactBertForSequenceClassification"
+    assert "import compressor" in (path / "README.md").read_text()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    inputs = tokenizer(["a good film", "the dull story was awful"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = model(**inputs).logits.numpy()
+    session = onnxruntime.InferenceSession(path / "onnx/model.onnx", providers=["CPUExecutionProvider"])
+    given = session.run(["logits"], {name: tensor.numpy() for name, tensor in inputs.items()})[0]
+    assert abs(given - logits).max() < 1e-4
+    assert [model.config.id2label[int(index)] for index in logits.argmax(axis=-1)] == ["positive", "negative"]
+
+
+def test_a_pruned_checkpoint_can_be_a_recipes_model(finished, write_recipe: WriteRecipe, tmp_path: Path):
+    stages = run(
+        write_recipe,
+        tmp_path,
+        [
+            {"stage": "prune", "heads": 0.34, "scoring": "magnitude", "epochs": 1, **TRAIN},
+            {"stage": "distill", "num_hidden_layers": 2, "epochs": 1, **TRAIN},
+            {"stage": "factorize", "embedding_size": 8, "epochs": 0, "max_sequence_length": 24},
+        ],
+        model=str(finished[0] / "artifacts/tiny/model"),
+    )
+    assert stages["prune"]["details"]["heads"] == [2] * 3
+    config = json.loads((tmp_path / "artifacts/tiny/model/config.json").read_text())
+    assert (config["model_type"], config["heads"], config["embedding_size"]) == ("compact_bert", [2, 2], 8)
+
+
+def test_what_keeps_all_heads_stays_plain_and_what_is_shared_is_pruned_once(write_recipe: WriteRecipe, tmp_path: Path):
+    stages = run(
+        write_recipe,
+        tmp_path,
+        [
+            TEACHER,
+            {**CUT, "layers": [1], "ffn": 0.5},
+            {"stage": "share", "epochs": 0, "max_sequence_length": 24},
+            {**CUT, "name": "shared", "ffn": 0.5, "scope": "global"},
+            {**CUT, "name": "nothing", "heads": 0.0, "scoring": "random"},
+        ],
+    )
+    assert "steps" not in stages["prune"]["details"], "nothing was trained"
+    assert stages["prune"]["details"]["layers"] == [0, 2, 3]
+    assert (stages["shared"]["details"]["neurons"], stages["shared"]["details"]["heads"]) == ([16], [4])
+    config = json.loads((tmp_path / "artifacts/tiny/model/config.json").read_text())
+    assert (config["model_type"], config["num_hidden_layers"], config["intermediate_size"]) == ("albert", 3, 16)
+    same = [stages[name]["measurements"]["accuracy"]["value"] for name in ("shared", "nothing")]
+    assert same[0] == same[1]
+
+
+def test_a_language_model_is_pruned_by_its_own_loss(write_recipe: WriteRecipe, tmp_path: Path):
+    both = {"heads": 0.5, "ffn": 0.5, "epochs": 1, **TRAIN}
+    lines = [f"the film was {word} and the plot was {word} too" for word in ("good", "bad", "long", "fine")] * 60
+    (tmp_path / "corpus.txt").write_text("\n".join(f"{line} {n % 7} {n % 5}" for n, line in enumerate(lines)))
+    stages = run(
+        write_recipe,
+        tmp_path,
+        [
+            {"stage": "finetune", "epochs": 1, **TRAIN},
+            {"stage": "prune", **both},
+        ],
+        task="masked-lm",
+        data={"corpus": "corpus.txt"},
+    )
+    details = stages["prune"]["details"]
+    assert (details["heads"], details["neurons"]) == ([2] * 4, [32] * 4)
+    assert set(details["terms"]) == {"soft", "mlm", "cosine"}
+    model = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "artifacts/tiny/model")
+    assert type(model).__name__ == "CompactBertForMaskedLM"
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({}, "nothing to remove; give at least one of heads, ffn, layers"),
+        ({"heads": 1.0}, "heads: is 1.0, must be less than 1"),
+        ({"heads": 0.9}, "heads: is 0.9; of 4 it would not leave one head in each layer; at most 0.75"),
+        ({"ffn": -0.1}, "ffn: is -0.1, must be greater than or equal to 0"),
+        ({"ffn": 0.95}, "ffn: is 0.95; of 64 it would not leave eight neurons in each layer; at most 0.875"),
+        ({"layers": [4]}, "layers: there is no layer 4; 4 layers come in; allowed: 0 to 3"),
+        ({"layers": 4}, "layers: removes 4 of 4 layers; at most 3"),
+        ({"layers": [0, 1, 2, 3]}, "layers: removes 4 of 4 layers; at most 3"),
+        ({"heads": 0.5, "scoring": "gradient"}, "allowed: taylor, magnitude, random"),
+        (
+            {"heads": 0.5, "alpha_attention": 1.0},
+            "the student has 2 heads and the teacher 4",
+        ),
+        ({"layers": 2, "layer_map": [0, 1, 2, 3]}, "the student has 2 layers, the teacher 4"),
+    ],
+)
+def test_mistakes(write_recipe: WriteRecipe, tmp_path: Path, stage: dict, message: str):
+    result = compress("validate", write_recipe(stages=[TEACHER, {"stage": "prune", **stage}]).name, cwd=tmp_path)
+    assert result.returncode == 2, result.stdout
+    assert message in result.stdout + result.stderr
