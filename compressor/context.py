@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -33,6 +33,8 @@ class Context:
         seed: Seeds everything random.
         tokenized: The training rows for a tokenizer and a length: `input_ids`, …, `length`, `labels`; memory-mapped.
         packed: The corpus for a tokenizer and a length, as sequences: a folder with `train.npy`.
+        texts: Raw text that the stage counts tokens in, from the first one whenever it is called; None for the training
+            rows.
         memo: Keeps by-products.
         work: Folder for what a killed stage can go on from.
         progress: Tells the user what is happening.
@@ -45,6 +47,7 @@ class Context:
     seed: int
     tokenized: Callable[[PreTrainedTokenizerBase, Path, int], Dataset]
     packed: Callable[[PreTrainedTokenizerBase, int], Path]
+    texts: Callable[[], Iterator[str]] | None
     memo: Memo
     work: Path
     progress: Progress

@@ -21,7 +21,10 @@ _SHOWN_LIBRARIES = (*BUILD_LIBRARIES, "accelerate", "datasets", "numpy", "tokeni
 
 _NOT_CODE = frozenset(
     f"{PACKAGE}.{name}"
-    for name in ("recipe", "recipe_stages", "errors", "progress", "metrics", "evidence", "store", "fingerprint")
+    for name in (
+        *("recipe", "recipe_parts", "recipe_stages", "errors"),
+        *("progress", "metrics", "evidence", "store", "fingerprint"),
+    )
 )
 """Modules that cannot change an artifact: a recipe's values are in its key, the rest is talk and carrying."""
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from compressor.evidence import Estimate, Evidence
 from compressor.metrics import RELATIVE_RULES
-from compressor.recipe_stages import Gate
+from compressor.recipe_parts import Gate
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 

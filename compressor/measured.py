@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from compressor.checkpoint import Checkpoint
 from compressor.evidence import Evidence
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, versions
 from compressor.measure import checkpoint as measuring
@@ -75,7 +76,9 @@ class Measurer:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             files = {name: self._deployed(name, key) for name, key in others.items()}
             measured = measuring.Subject(subject.name, subject.task, folder, self._deployed(subject.name, subject.key))
-            return measuring.measure(measured, files, rows, self._spec, output, self._progress)
+            folders = [self._store.folder(key) for key in (subject.key, *others.values())]
+            known = min(int(Checkpoint(path).config["vocab_size"]) for path in folders)
+            return measuring.measure(measured, files, known, rows, self._spec, output, self._progress)
 
         entry, from_cache = self._store.build(inputs, build)
 

@@ -14,6 +14,7 @@ from compressor import plan as planning
 from compressor import publish, stages
 from compressor.checkpoint import WEIGHTS, Checkpoint
 from compressor.context import Context
+from compressor.data import corpus
 from compressor.errors import StageError
 from compressor.evidence import Evidence
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, versions
@@ -144,6 +145,7 @@ class _Runner:
                 seed=self.recipe.seed,
                 tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,
                 packed=prepared.packed if isinstance(prepared, PreparedCorpus) else _no_data,
+                texts=None if step.texts is None else partial(corpus.counted, *step.texts),
                 memo=partial(self._memo, prepared),
                 work=work,
                 progress=self.progress,

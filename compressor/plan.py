@@ -14,8 +14,9 @@ from compressor.checkpoint import Checkpoint, check
 from compressor.data import hub
 from compressor.errors import CompressError, Problem, RecipeError
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, versions
-from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM, HubDataset, Recipe
-from compressor.recipe_stages import FinetuneSpec, StageSpec, TrainingSpec
+from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM, Recipe
+from compressor.recipe_parts import HubDataset, TextSpec
+from compressor.recipe_stages import FinetuneSpec, PruneSpec, StageSpec, TrainingSpec
 from compressor.store import Store, file_digest, key_of, write_atomic
 from compressor.validate import Resolved
 from compressor.validate_stages import check_checkpoint
@@ -40,6 +41,7 @@ class Step:
         baseline: Key of the checkpoint it is compared with.
         measure_inputs: What its measurement's key is made of.
         student: A ready checkpoint that it starts from; None for its parent.
+        texts: Raw text that it counts tokens in, and which of it; None for the training rows.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Step:
     baseline: str
     measure_inputs: dict[str, Any]
     student: Path | None
+    texts: tuple[Path | HubDataset, TextSpec] | None
 
 
 @dataclass(frozen=True)
@@ -170,14 +173,27 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
         }
         if given:
             inputs["student"] = Checkpoint(student).digest() if student else UNKNOWN
+        texts = _texts(resolved, index, spec, inputs, download)
         key = key_of(inputs)
         line.add(key, isinstance(spec, FinetuneSpec))
         assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"
         measured = _measure_inputs(recipe, task, data[task].key, key, line.baseline, line.previous)
-        steps.append(Step(name, spec, task, inputs, key, line.teacher, line.baseline, measured, student))
+        steps.append(Step(name, spec, task, inputs, key, line.teacher, line.baseline, measured, student, texts))
         line.previous = key
         parents.update({other: key for other in parents if other in (task, recipe.task)})
     return steps
+
+
+def _texts(
+    resolved: Resolved, index: int, spec: StageSpec, inputs: dict[str, Any], online: bool
+) -> tuple[Path | HubDataset, TextSpec] | None:
+    """The raw text that a stage counts tokens in, which becomes a part of its inputs."""
+    source = resolved.texts.get(index)
+    if source is None:
+        return None
+    assert isinstance(spec, PruneSpec) and spec.vocabulary is not None and spec.vocabulary.text is not None
+    inputs["texts"] = _rows_digest(source, online)
+    return _pinned(source, inputs["texts"]), spec.vocabulary.text
 
 
 def _measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str, previous: str) -> dict[str, Any]:
@@ -298,6 +314,7 @@ def _differences(step: Step, before: Mapping[str, Any] | None) -> list[str]:
         "parent": "the checkpoint before it changed",
         "teacher": "the teacher changed",
         "student": "the ready student changed",
+        "texts": "the text whose tokens are counted changed",
         "data": "the data changed",
         "code": "our code changed",
     }

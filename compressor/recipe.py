@@ -11,9 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from compressor.metrics import METRICS, QUALITY_KINDS
-from compressor.recipe_stages import AnyStage, Spec, StageSpec
-
-Scalar = bool | int | float | str
+from compressor.recipe_parts import Scalar, Source, Spec, TextSpec
+from compressor.recipe_stages import AnyStage, StageSpec
 
 DEFAULT_MAX_SEQUENCE_LENGTH = 128
 
@@ -21,38 +20,14 @@ MASKED_LM = "masked-lm"
 """The task of stages that pretrain, whatever the recipe's own is."""
 
 
-class HubDataset(Spec):
-    """A data set on the Hugging Face hub."""
+class CorpusSpec(TextSpec):
+    """Raw text that pretraining stages learn from, read as a stream: memory does not grow with it."""
 
-    hub: str
-    """Data set id, such as `nyu-mll/glue`."""
-    name: str | None = None
-    """Configuration of the data set, such as `sst2`."""
-    split: str
-    """Split, such as `train`."""
-    revision: str | None = None
-    """Commit, tag or branch; the commit it resolves to is written into the lock."""
-
-
-Source = str | HubDataset
-
-
-class CorpusSpec(Spec):
-    """Raw text, read as a stream: memory does not grow with it."""
-
-    source: Source
-    """txt, csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or a data set on the hub."""
-    text: str = "text"
-    """Column with the text; a txt file has none, each of its lines is a text."""
-    where: dict[str, Scalar] = Field(default_factory=dict)
-    """Keep only rows whose columns have these values."""
     separator: str = "\n"
     """Separates the paragraphs inside one text."""
     sentence_order: bool = False
     """Make each sequence of two segments of one text, half of them swapped, and have pretraining stages train a head
     that tells the order, beside the masked-LM head. Texts need two sentences at least. Not for DistilBERT."""
-    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Keep this share of the texts, drawn by a hash of the text."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of the texts held out, by another hash."""
     max_validation_sequences: Annotated[int, Field(ge=1)] = 400

@@ -7,49 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from compressor.metrics import RULES
-
-
-class Spec(BaseModel):
-    """Base of every part of a recipe: strict, frozen, no unknown keys."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class Gate(Spec):
-    """Limits for one metric. `pass` and `fail` need the whole interval on one side, else it is `inconclusive`."""
-
-    min: float | None = None
-    """The value is at least this."""
-    max: float | None = None
-    """The value is at most this."""
-    max_drop: float | None = None
-    """Reference minus value is at most this, in the metric's own unit."""
-    min_retention: float | None = None
-    """Value / reference is at least this."""
-    min_speedup: float | None = None
-    """Reference / value is at least this; both timed in turn in one process."""
-    max_ratio: float | None = None
-    """Value / reference is at most this."""
-    relative_to: Literal["baseline", "previous"] = "baseline"
-    """The reference: the teacher, or the stage before this one."""
-    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
-    """Confidence of each of the two one-sided bounds."""
-
-    @property
-    def limits(self) -> dict[str, float]:
-        """The rules that are set, with their limits."""
-        return {rule: limit for rule in RULES if (limit := getattr(self, rule)) is not None}
-
-    @model_validator(mode="after")
-    def _has_a_rule(self) -> Gate:
-        if not self.limits:
-            raise ValueError(f"no rule; give at least one of {', '.join(RULES)}")
-        return self
+from compressor.recipe_parts import Gate, Spec, TextSpec
 
 
 class StageSpec(Spec):
@@ -240,8 +200,34 @@ class FactorizeSpec(RecoverySpec):
     """E, the width of the embeddings; at the incoming width nothing is split."""
 
 
+class VocabularySpec(Spec):
+    """Which tokens stay: those that occur.
+
+    The special tokens and both forms of every single character always do, so that whatever could be split into tokens
+    before still can.
+    """
+
+    keep: Annotated[int, Field(ge=1)] | None = None
+    """So many tokens stay: those that occur most often."""
+    min_count: Annotated[int, Field(ge=1)] | None = None
+    """Tokens stay that occur at least so often."""
+    corpus: str | TextSpec | None = None
+    """Raw text to count in, a mapping or just its `source`; by default the training rows."""
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> VocabularySpec:
+        if (self.keep is None) == (self.min_count is None):
+            raise ValueError("give one of keep and min_count")
+        return self
+
+    @property
+    def text(self) -> TextSpec | None:
+        """The raw text, with its defaults where the recipe gives only its source."""
+        return TextSpec(source=self.corpus) if isinstance(self.corpus, str) else self.corpus
+
+
 class PruneSpec(RecoverySpec):
-    """Removes attention heads, feed-forward neurons and layers, and trains the student back to match the teacher.
+    """Removes heads, feed-forward neurons, layers and tokens, and trains the student back to match the teacher.
 
     Rows and columns leave the weights, so that files are smaller and kernels faster. Fewer layers and feed-forward
     networks of one width are still a plain BERT, DistilBERT or ALBERT; fewer heads, and widths that differ from layer
@@ -259,6 +245,9 @@ class PruneSpec(RecoverySpec):
     layers: tuple[Annotated[int, Field(ge=0)], ...] | Annotated[int, Field(ge=1)] = ()
     """Whole layers to remove: a list, first layer 0, or a number of them: one after the other the layer whose absence
     changes the outputs least on a sample of the training rows."""
+    vocabulary: VocabularySpec | None = None
+    """Trim the WordPiece tokenizer and the token embeddings together. Hidden states are then compared with the
+    teacher's only where both split every training row alike, unless `alpha_cosine` asks for it."""
     scope: Literal["layer", "global"] = "layer"
     """`layer`: every layer loses its share; `global`: the share is of all layers together, and those that matter more
     keep more."""
@@ -268,7 +257,7 @@ class PruneSpec(RecoverySpec):
 
     @model_validator(mode="after")
     def _removes_something(self) -> PruneSpec:
-        ways = ("heads", "ffn", "layers")
+        ways = ("heads", "ffn", "layers", "vocabulary")
         if not self.model_fields_set.intersection(ways):
             raise ValueError(f"nothing to remove; give at least one of {', '.join(ways)}")
         return self

@@ -11,6 +11,8 @@ from compressor.recipe import QUALITY_METRICS, Recipe
 _LINKS = {
     "DataSpec": "[mapping](#data)",
     "CorpusSpec": "[mapping](#a-corpus)",
+    "TextSpec": "[mapping](#raw-text)",
+    "VocabularySpec": "[mapping](#a-vocabulary)",
     "HubDataset": "[mapping](#a-data-set-on-the-hub)",
     "MeasureSpec": "[mapping](#measure)",
     "Gate": "[gate](#a-gate)",
@@ -41,6 +43,8 @@ def markdown() -> str:
     ]
     for name, reference in stages.items():
         lines += _section(f"`stage: {name}`", definitions[reference.rpartition("/")[2]])
+    lines += _section("A vocabulary", definitions["VocabularySpec"])
+    lines += _section("Raw text", definitions["TextSpec"])
     lines += _section("A gate", definitions["Gate"])
     lines += ["## Metrics", "", "| metric | unit | rules | meaning |", "|---|---|---|---|"]
     for metric in METRICS.values():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from compressor.errors import CompressError, ExitCode, StageError
 from compressor.progress import Progress, quiet, stream
-from compressor.recipe import HubDataset
+from compressor.recipe_parts import HubDataset
 from compressor.validate import Resolved
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -92,7 +92,7 @@ def run(resolved: Resolved, options: Options) -> ExitCode:
 
 def set_environment(resolved: Resolved) -> bool:
     """Keeps libraries off the network unless the recipe names the hub; returns whether it does."""
-    parts = (resolved.model, resolved.train, resolved.validation)
+    parts = (resolved.train, resolved.validation, resolved.corpus, *resolved.texts.values())
     uses_hub = not isinstance(resolved.model, Path) or any(isinstance(part, HubDataset) for part in parts)
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"

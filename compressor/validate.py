@@ -13,10 +13,11 @@ from compressor.checkpoint import Checkpoint
 from compressor.data import sources
 from compressor.data.sources import HubModel
 from compressor.errors import Problem, RecipeError
-from compressor.recipe import MASKED_LM, HubDataset, Recipe, Source
+from compressor.recipe import MASKED_LM, Recipe
 from compressor.recipe_errors import Location, path_text, suggest
 from compressor.recipe_file import line_of, read
-from compressor.recipe_stages import DistillSpec, FinetuneSpec
+from compressor.recipe_parts import HubDataset, Source, TextSpec
+from compressor.recipe_stages import DistillSpec, FinetuneSpec, PruneSpec, StageSpec
 from compressor.validate_pairs import check_pairs
 from compressor.validate_stages import (
     check_checkpoint,
@@ -42,6 +43,7 @@ class Resolved:
         validation: The held-out rows' file, or hub data set; None for a split of `train`.
         corpus: The corpus' file, or hub data set.
         students: Ready checkpoints that stages start from, by the stage's index.
+        texts: Raw text that stages count tokens in, by the stage's index.
     """
 
     recipe: Recipe
@@ -51,6 +53,7 @@ class Resolved:
     validation: Path | HubDataset | None
     corpus: Path | HubDataset | None
     students: dict[int, Path | HubModel]
+    texts: dict[int, Path | HubDataset]
 
     @property
     def makes_teacher(self) -> bool:
@@ -78,7 +81,12 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     data = recipe.data
     train = _find_rows(collector, "train", data.train, folder)
     validation = _find_rows(collector, "validation", data.validation, folder)
-    corpus = _find_corpus(collector, folder)
+    corpus = _find_text(collector, ("data", "corpus"), data.corpus_spec, folder)
+    texts = {
+        index: text
+        for index, stage in enumerate(recipe.stages)
+        if (text := _find_text(collector, ("stages", index, "vocabulary", "corpus"), _counted_text(stage), folder))
+    }
     students = {
         index: ready
         for index, stage in enumerate(recipe.stages)
@@ -101,7 +109,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     if collector.problems:
         raise RecipeError(sorted(set(collector.problems), key=lambda p: (p.line, p.where)), str(path))
     assert model is not None, "what is not found is a problem"
-    return Resolved(recipe, path, model, train, validation, corpus, students)
+    return Resolved(recipe, path, model, train, validation, corpus, students, texts)
 
 
 class _Collector:
@@ -137,21 +145,25 @@ def _find_rows(collector: _Collector, split: str, source: Source | None, folder:
     return collector.find(("data", split), lambda: sources.rows(source, folder, f"data.{split}"))
 
 
-def _find_corpus(collector: _Collector, folder: Path) -> Path | HubDataset | None:
-    """The corpus; notes a problem when it, or a column of it, is not there."""
-    spec = collector.recipe.data.corpus_spec
+def _find_text(collector: _Collector, place: Location, spec: TextSpec | None, folder: Path) -> Path | HubDataset | None:
+    """Raw text; notes a problem when it, or a column of it, is not there."""
     if spec is None:
         return None
+    where = path_text(place, collector.recipe.stages)
     formats = (*sources.FORMATS, sources.TEXT)
-    place: Location = ("data", "corpus")
-    found = collector.find(place, lambda: sources.rows(spec.source, folder, "data.corpus", formats))
+    found = collector.find(place, lambda: sources.rows(spec.source, folder, where, formats))
     if isinstance(found, Path) and found.suffix != sources.TEXT:
-        there = collector.find(place, lambda: sources.columns(found, "data.corpus")) or []
+        there = collector.find(place, lambda: sources.columns(found, where)) or []
         for key, column in (("text", spec.text), *(("where", name) for name in spec.where)):
             if there and column not in there:
                 what = f"{found.name} has no column {column!r}"
                 collector.add((*place, key), what, suggest(column, there))
     return found
+
+
+def _counted_text(stage: StageSpec) -> TextSpec | None:
+    """The raw text that a stage counts tokens in."""
+    return stage.vocabulary.text if isinstance(stage, PruneSpec) and stage.vocabulary is not None else None
 
 
 def _find_student(collector: _Collector, index: int, stage: DistillSpec, folder: Path) -> Path | HubModel | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from compressor.checkpoint import Checkpoint
+from compressor.data import trimming
+from compressor.errors import StageError
 from compressor.metrics import METRICS, RELATIVE_RULES
 from compressor.recipe import MASKED_LM, Recipe, gate_metrics
 from compressor.recipe_errors import suggest
@@ -64,7 +66,7 @@ def check_order(recipe: Recipe, add: Add) -> None:
             add(("stages", index, "name"), f"two stages are called {name!r}", "give each its own `name`")
         if name == "baseline":
             add(("stages", index, "name"), "'baseline' names the teacher in the report", "choose another")
-    quantized = exported = pretrained = False
+    quantized = exported = pretrained = trimmed = False
     for index, stage in enumerate(recipe.stages):
         if exported:
             add(("stages", index), f"{stage.kind} comes after export", "export ships; make it the last stage")
@@ -75,6 +77,10 @@ def check_order(recipe: Recipe, add: Add) -> None:
         if pretrained and not pretraining and (not isinstance(stage, TrainingSpec) or isinstance(stage, PruneSpec)):
             what = f"{stage.kind} follows pretraining, which leaves no head for {recipe.task}"
             add(("stages", index), what, "put a finetune or distill stage in between")
+        if trimmed and pretraining:
+            what = "pretraining starts from the whole vocabulary again, and a stage before it has trimmed that"
+            add(("stages", index), what, "put the prune stage behind it")
+        trimmed |= isinstance(stage, PruneSpec) and stage.vocabulary is not None
         pretrained = pretraining and recipe.task != MASKED_LM
         quantized |= isinstance(stage, QuantizeSpec)
         exported |= isinstance(stage, ExportSpec)
@@ -94,6 +100,9 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
             if key in stage.model_fields_set:
                 other = "training on the task's rows" if pretraining else "objective: pretraining"
                 add(("stages", index, key), f"is for {other}", "drop it, or change the objective")
+        if pretraining and isinstance(stage, PruneSpec) and stage.vocabulary is not None:
+            what = "changes the tokens, and pretraining learns which tokens the teacher guesses"
+            add(("stages", index, "vocabulary"), what, "trim in a stage that trains on the task's rows")
         if not isinstance(stage, DistillationSpec):
             continue
         pretraining_weights = ("soft", "mlm", "cosine", *(["order"] if pairs else []))
@@ -140,6 +149,7 @@ def check_checkpoint(
     """
     _check_heads(recipe, incoming, add)
     check_order_head(recipe, incoming, add)
+    _check_vocabulary(recipe, incoming, add)
     source = Shape.of(incoming)
     if recipe.measure.sequence_length > source.table:
         what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
@@ -157,6 +167,25 @@ def check_checkpoint(
             what = f"is {length}, but the checkpoint's position table has {shape.table} rows"
             add(("stages", index, "max_sequence_length"), what, f"at most {shape.table}")
         shapes[task] = shapes[recipe.task] = shape
+
+
+def _check_vocabulary(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
+    """Whether the tokenizer can be trimmed as far as the stages say."""
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, PruneSpec) or stage.vocabulary is None:
+            continue
+        try:
+            found = trimming.bounds(incoming.path)
+        except StageError as error:
+            add(("stages", index, "vocabulary"), str(error), "")
+            return
+        if found is None or (keep := stage.vocabulary.keep) is None:
+            continue
+        least, most = found
+        if keep < least:
+            add(("stages", index, "vocabulary", "keep"), f"is {keep}", trimming.too_few(least))
+        elif keep > most:
+            add(("stages", index, "vocabulary", "keep"), f"is {keep}, but there are {most} tokens", f"at most {most}")
 
 
 def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:

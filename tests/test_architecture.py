@@ -35,6 +35,7 @@ LAYERS = [
     ["recipe_errors"],
     ["evidence", "recipe", "store", "fingerprint", "progress", "outputs", "registration"],
     ["recipe_stages"],
+    ["recipe_parts"],
     ["metrics", "errors", "models"],
 ]
 

@@ -5,7 +5,7 @@ import pytest
 
 from compressor.evidence import Estimate, Exact, Timings
 from compressor.gates import _verdict, judge, overall
-from compressor.recipe_stages import Gate
+from compressor.recipe_parts import Gate
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,94 @@ def test_a_language_model_is_pruned_by_its_own_loss(write_recipe: WriteRecipe, t
     assert type(model).__name__ == "CompactBertForMaskedLM"
 
 
+def write_text(path: Path) -> Path:
+    """Texts without most of the words that the rows have."""
+    lines = ["good film", "bad plot", "the good and the bad film", "a plot"] * 20
+    path.write_text("\n".join([*lines, "superb", "long"]))
+    return path
+
+
+def test_a_trimmed_vocabulary_ships_with_its_tokenizer(write_recipe: WriteRecipe, tmp_path: Path):
+    write_text(tmp_path / "texts.txt")
+    stages = run(
+        write_recipe,
+        tmp_path,
+        [
+            TEACHER,
+            {
+                "stage": "prune",
+                "vocabulary": {"min_count": 2, "corpus": "texts.txt"},
+                "ffn": 0.25,
+                "epochs": 3,
+                **TRAIN,
+            },
+            {"stage": "share", "num_hidden_groups": 2, "epochs": 1, **TRAIN},
+            {**CUT, "name": "rows", "vocabulary": {"min_count": 1}},
+            *END,
+        ],
+    )
+    details = stages["prune"]["details"]
+    assert details["vocabulary"] == {
+        **{"before": 86, "after": 63, "texts": 82},
+        **{"texts_changed": round(2 / 82, 6), "tokens_changed": round(2 / 242, 6)},
+    }
+    assert details["weights"]["cosine"] == 0 and "layer_map" not in details, "tokens do not correspond"
+    assert stages["share"]["details"]["weights"]["cosine"] == 0
+    assert stages["rows"]["details"]["vocabulary"]["texts"] == 400
+    report = (tmp_path / "artifacts/tiny/report.md").read_text()
+    assert "prune: The vocabulary went from 86 to 63 tokens. Of 82 texts, 2.44% are now split otherwise" in report
+    assert "hidden states could not be compared token by token" in report
+    assert stages["quantize"]["measurements"]["quantized_coverage"]["value"] == 1
+
+    path = tmp_path / "artifacts/tiny/model"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(path).eval()
+    assert len(tokenizer) == model.config.vocab_size == 63
+    texts = ["a superb film", "unseen wordings", "naïve café", "日本語 Ελληνικά עברית", "😀 ☃", "", "x" * 300]
+    inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    assert tokenizer.tokenize("superb") == ["s", "##u", "##p", "##e", "##r", "##b"]
+    with torch.no_grad():
+        logits = model(**inputs).logits
+    assert logits.isfinite().all()
+    session = onnxruntime.InferenceSession(path / "onnx/model.onnx", providers=["CPUExecutionProvider"])
+    given = session.run(["logits"], {name: tensor.numpy() for name, tensor in inputs.items()})[0]
+    assert abs(given - logits.numpy()).max() < 1e-4
+
+
+def test_what_splits_no_row_otherwise_still_learns_hidden_states(
+    write_recipe: WriteRecipe, distilbert: Path, tmp_path: Path
+):
+    stages = run(
+        write_recipe,
+        tmp_path,
+        [
+            TEACHER,
+            {"stage": "prune", "vocabulary": {"min_count": 1}, "epochs": 1, **TRAIN},
+            {"stage": "distill", "student": str(distilbert), **TRAIN, "max_steps": 2},  # knows more tokens again
+        ],
+    )
+    details = stages["prune"]["details"]
+    assert details["vocabulary"]["texts_changed"] == 0
+    assert details["weights"]["cosine"] == 1 and details["layer_map"] == [0, 1, 2, 3]
+    assert details["terms"]["cosine"][0][1] < 0.05, "the student starts as its teacher, whose tokens have other ids"
+
+
+def test_a_text_to_count_in_is_part_of_the_key_and_an_empty_one_is_refused(write_recipe: WriteRecipe, tmp_path: Path):
+    text = write_text(tmp_path / "texts.txt")
+    stage = {**CUT, "vocabulary": {"keep": 64, "corpus": {"source": "texts.txt", "fraction": 1.0}}}
+    path = write_recipe(stages=[TEACHER, stage])
+    assert compress("run", path.name, cwd=tmp_path).returncode == 0
+    text.write_text(text.read_text() + "\nsuperb superb superb")
+    plan = compress("plan", path.name, cwd=tmp_path).stdout
+    assert "the text whose tokens are counted changed" in plan
+    text.write_bytes(b"good \xff film")
+    assert "vocabulary.corpus: texts.txt, line 1: is not UTF-8" in compress("run", path.name, cwd=tmp_path).stderr
+    text.write_text("\n\n")
+    result = compress("run", path.name, cwd=tmp_path)
+    assert result.returncode == 3
+    assert "vocabulary.corpus has no text to count tokens in; name another, or leave it out" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
@@ -152,11 +240,14 @@ def test_a_language_model_is_pruned_by_its_own_loss(write_recipe: WriteRecipe, t
         ({"layers": 4}, "layers: removes 4 of 4 layers; at most 3"),
         ({"layers": [0, 1, 2, 3]}, "layers: removes 4 of 4 layers; at most 3"),
         ({"heads": 0.5, "scoring": "gradient"}, "allowed: taylor, magnitude, random"),
-        (
-            {"heads": 0.5, "alpha_attention": 1.0},
-            "the student has 2 heads and the teacher 4",
-        ),
+        ({"heads": 0.5, "alpha_attention": 1.0}, "the student has 2 heads and the teacher 4"),
         ({"layers": 2, "layer_map": [0, 1, 2, 3]}, "the student has 2 layers, the teacher 4"),
+        ({"vocabulary": {}}, "vocabulary: give one of keep and min_count"),
+        ({"vocabulary": {"keep": 9, "min_count": 2}}, "vocabulary: give one of keep and min_count"),
+        ({"vocabulary": {"keep": 20}}, "keep: is 20; but special tokens and single characters stay; at least 57"),
+        ({"vocabulary": {"keep": 99}}, "keep: is 99, but there are 86 tokens; at most 86"),
+        ({"vocabulary": {"keep": 60, "corpus": "no.txt"}}, "vocabulary.corpus: there is no file"),
+        ({"vocabulary": {"keep": 60, "corpus": {"source": "dev.tsv"}}}, "corpus.text: dev.tsv has no column 'text'"),
     ],
 )
 def test_mistakes(write_recipe: WriteRecipe, tmp_path: Path, stage: dict, message: str):

@@ -6,23 +6,26 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compressor.data import hub
 from compressor.data.rows import as_text
 from compressor.errors import Problem, RecipeError
-from compressor.recipe import CorpusSpec, HubDataset
+from compressor.recipe_parts import HubDataset, TextSpec
 
 PLACE = "data.corpus"
 LONGEST_FIELD = 1 << 26
 """Characters of one csv field; more is a quote that nobody closed, and would be held in memory whole."""
 
+_SAID = ("where", "what", "hint")
+
 Row = tuple[str, Mapping[str, Any]]
 """Where it is, such as `line 3`, and its columns."""
 
 
-def texts(source: Path | HubDataset, spec: CorpusSpec) -> Iterator[str]:
+def texts(source: Path | HubDataset, spec: TextSpec) -> Iterator[str]:
     """The texts of a corpus in its order, one at a time, without the blank ones and the spaces around them.
 
     Args:
@@ -40,6 +43,18 @@ def texts(source: Path | HubDataset, spec: CorpusSpec) -> Iterator[str]:
             yield text
 
 
+def counted(source: Path | HubDataset, spec: TextSpec) -> Iterator[str]:
+    """The texts whose tokens a stage counts: as `texts` gives them, with mistakes told where the recipe has them."""
+    try:
+        yield from texts(source, spec)
+    except RecipeError as error:
+        said = [
+            replace(problem, **{part: getattr(problem, part).replace(PLACE, "vocabulary.corpus") for part in _SAID})
+            for problem in error.problems
+        ]
+        raise RecipeError(said) from None
+
+
 def paragraphs(text: str, separator: str) -> list[str]:
     """The parts of a text between the separators, without blank ones; all of it if the separator is empty."""
     parts = text.split(separator) if separator else [text]
@@ -51,7 +66,7 @@ def held_out(text: str, fraction: float) -> bool:
     return _hash_share("held out", text) < fraction
 
 
-def _values(source: Path | HubDataset, spec: CorpusSpec) -> Iterator[tuple[str, Any]]:
+def _values(source: Path | HubDataset, spec: TextSpec) -> Iterator[tuple[str, Any]]:
     """Where a text is, and the text, of the rows that match `where`."""
     if isinstance(source, Path) and source.suffix == ".txt":
         if spec.where:

@@ -9,7 +9,7 @@ from typing import Any
 from compressor.checkpoint import MODEL_FILES
 from compressor.data.sources import HubModel
 from compressor.errors import CompressError
-from compressor.recipe import HubDataset
+from compressor.recipe_parts import HubDataset
 
 
 def local(model: Path | HubModel, download: bool) -> Path | None:

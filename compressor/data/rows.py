@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compressor.errors import Problem, RecipeError
-from compressor.recipe import DataSpec, HubDataset, Scalar
+from compressor.recipe import DataSpec
+from compressor.recipe_parts import HubDataset, Scalar
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,7 +11,7 @@ from importlib import util
 from pathlib import Path
 
 from compressor.errors import Problem, RecipeError
-from compressor.recipe import HubDataset, Source
+from compressor.recipe_parts import HubDataset, Source
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 """File types that are read as rows; by suffix."""

@@ -50,6 +50,7 @@ class Subject:
 def measure(
     subject: Subject,
     references: Mapping[str, Path],
+    vocab_size: int,
     rows: Path,
     spec: MeasureSpec,
     output: Path,
@@ -60,6 +61,7 @@ def measure(
     Args:
         subject: What is measured.
         references: Deployed files that are timed in turn with it, by name (`baseline`, `previous`).
+        vocab_size: Tokens that all of them know.
         rows: The validation rows, tokenized (`TokenRows`).
         spec: Conditions.
         output: Empty folder; gets `answers.npy` and `latency.npz`.
@@ -68,7 +70,6 @@ def measure(
     Returns:
         The small facts: sizes, counts, memory, coverage, parity.
     """
-    checkpoint = Checkpoint(subject.folder)
     tokens = TokenRows.load(rows)
     job = {"runtime": spec.runtime, "path": str(subject.file), "threads": spec.threads}
     with progress.step(f"{subject.name}: scoring {len(tokens)} rows", len(tokens)) as step:
@@ -81,7 +82,7 @@ def measure(
         "threads": spec.threads,
         "batch_size": spec.batch_size,
         "sequence_length": spec.sequence_length,
-        "vocab_size": int(checkpoint.config["vocab_size"]),
+        "vocab_size": vocab_size,
     }
     files = [
         {"name": name, "runtime": spec.runtime, "path": str(path)}
@@ -100,7 +101,7 @@ def measure(
             step.update(done + 1)
     facts: dict[str, Any] = {
         "size_bytes": subject.file.stat().st_size,
-        "num_parameters": checkpoint.num_parameters,
+        "num_parameters": Checkpoint(subject.folder).num_parameters,
         "peak_rss_bytes": memory,
         "quantized_coverage": _coverage(subject.file),
     }

@@ -113,6 +113,7 @@ def markdown(report: Report) -> str:
         lines += [f"| {stage.name} | {gate_text(gate)} | {SIGNS[gate.verdict]} |" for stage, gate in gates]
         lines.append("")
     lines += _curves(report)
+    lines += [f"{stage.name}: {note}\n" for stage in report.stages for note in stage.details.get("notes", [])]
     if report.not_run:
         lines += [f"Not run after the failed gate: {', '.join(report.not_run)}.", ""]
     environment = ", ".join(f"{name} {value}" for name, value in report.environment.items())

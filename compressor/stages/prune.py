@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from compressor import checkpoint
 from compressor.checkpoint import Checkpoint
 from compressor.context import Context, Facts
-from compressor.recipe_stages import PruneSpec
+from compressor.errors import StageError
+from compressor.recipe_stages import PruneSpec, VocabularySpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -15,6 +21,7 @@ if TYPE_CHECKING:
     from compressor.surgery.anatomy import Anatomy
     from compressor.surgery.pruning import Scores
     from compressor.training.batches import MaskedBatches, RowBatches
+    from compressor.training.distillation import Make
 
 
 def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
@@ -26,12 +33,25 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
         spec: The stage's keys.
         context: Teacher, rows or corpus, seed, progress.
     """
-    from compressor.surgery import pruning, widths
-    from compressor.surgery.families import put_together
     from compressor.training.distillation import distil
 
+    context.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=context.work, ignore_cleanup_errors=True) as folder:
+        start, facts = source, Facts()
+        if spec.vocabulary is not None:
+            start = Path(folder) / "trimmed"
+            facts = _trimmed(source, start, spec, spec.vocabulary, context)
+        return distil(start, output, spec, context, _make(start, spec, context, facts))
+
+
+def _make(start: Path, spec: PruneSpec, context: Context, facts: Facts) -> Make:
+    """What cuts a checkpoint, and adds to the facts what it did."""
+    from compressor.surgery import pruning, widths
+    from compressor.surgery.families import put_together
+
     def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
-        whole, facts = _without_layers(incoming, source, batches, spec, context)
+        whole, layers = _without_layers(incoming, start, batches, spec, context)
+        facts.update(layers)
         after = widths.after(whole.heads, whole.neurons, (spec.heads, spec.ffn), spec.scope)
         if spec.heads or spec.ffn:
             scores = _scores(whole, batches, spec, context)
@@ -39,10 +59,49 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
             whole = pruning.pruned(whole, kept)
             facts["removed_score"] = pruning.removed_share(scores, kept)
         student = put_together(whole)
-        facts |= {"heads": whole.heads, "neurons": whole.neurons, "parameters": student.num_parameters()}
+        facts.update(heads=whole.heads, neurons=whole.neurons, parameters=student.num_parameters())
         return student, facts
 
-    return distil(source, output, spec, context, make)
+    return make
+
+
+def _trimmed(source: Path, folder: Path, spec: PruneSpec, limits: VocabularySpec, context: Context) -> Facts:
+    """Writes the checkpoint with fewer tokens into a folder."""
+    import torch
+
+    from compressor.data import trimming
+    from compressor.surgery.families import put_together, take_apart
+    from compressor.surgery.vocabulary import with_tokens
+    from compressor.training import token_usage
+    from compressor.training.stage import row_batches
+
+    tokenizer = checkpoint.load_tokenizer(source)
+    texts = row_batches(source, spec, context).token_ids
+    if context.texts is not None:
+        texts = token_usage.of_texts(context.texts, tokenizer)
+    whole = take_apart(checkpoint.load_model(source, context.task, **context.head))
+    size = len(whole.outside["word.weight"])
+    with context.progress.step(f"{spec.name or spec.kind}: counting tokens") as step:
+        counts, read = token_usage.count(texts, size, step)
+        if not counts.any():
+            raise StageError("vocabulary.corpus has no text to count tokens in; name another, or leave it out")
+        parts = json.loads(tokenizer.backend_tokenizer.to_str())
+        trimmed = trimming.trim(parts, counts, keep=limits.keep, min_count=limits.min_count)
+        gone = np.ones(size, dtype=np.bool_)
+        gone[trimmed.sources] = False
+        changed = token_usage.share_with(texts, gone)
+    model = put_together(with_tokens(whole, torch.from_numpy(trimmed.sources)))
+    checkpoint.save(folder, model, tokenizer)
+    (folder / "tokenizer.json").write_text(json.dumps(trimmed.tokenizer, ensure_ascii=False), encoding="utf-8")
+    before, after = len(tokenizer), len(trimmed.sources)
+    of = "training rows" if context.texts is None else "texts"
+    rare = float(counts[gone].sum() / counts.sum())
+    note = (
+        f"The vocabulary went from {before:,} to {after:,} tokens. Of {read:,} {of}, {changed:.2%} are now split "
+        f"otherwise, where {rare:.2%} of all tokens stood. What could be split before still can."
+    )
+    shares = {"texts_changed": round(changed, 6), "tokens_changed": round(rare, 6)}
+    return {"vocabulary": {"before": before, "after": after, "texts": read, **shares}, "notes": [note]}
 
 
 def _without_layers(

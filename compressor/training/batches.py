@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,11 +72,16 @@ class RowBatches:
             batch.update(self._answers.of(np.asarray(rows), batch["input_ids"].shape[1]))
         return batch
 
+    def token_ids(self) -> Iterator[list[Ints]]:
+        """The tokens of every row, some rows at a time."""
+        for chunk in self._rows.with_format("numpy").iter(_ROWS_AT_ONCE):
+            yield list(chunk["input_ids"])
+
     def token_counts(self, vocabulary: int) -> torch.Tensor:
         """How often each token occurs in the rows. `(vocabulary,)`."""
         counts = np.zeros(vocabulary, dtype=np.int64)
-        for chunk in self._rows.with_format("numpy").iter(_ROWS_AT_ONCE):
-            counts += np.bincount(np.concatenate(list(chunk["input_ids"])), minlength=vocabulary)
+        for rows in self.token_ids():
+            counts += np.bincount(np.concatenate(rows), minlength=vocabulary)
         return torch.from_numpy(counts)
 
 

@@ -25,6 +25,12 @@ PRETRAINING_WEIGHTS = {"soft": 5.0, "mlm": 2.0, "cosine": 1.0}
 ORDER_WEIGHT = {"order": 1.0}
 """The same where the corpus is of pairs of segments."""
 
+UNLIKE = (
+    "Teacher and student split some training rows into different tokens: hidden states could not be compared token by "
+    "token, and the student learned from the teacher's answers alone."
+)
+"""Said in the report where a default weight is not kept."""
+
 Make = Callable[["PreTrainedModel", RowBatches | MaskedBatches], tuple["PreTrainedModel", Facts]]
 """Makes the student out of the incoming model, given training rows to try things on, and says what it did."""
 
@@ -74,6 +80,9 @@ def _on_rows(
         return {**facts, **save(student, start, output, spec)}
     teacher = Checkpoint(context.teacher)
     layer_map = task_answers.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
+    if weights["cosine"] and spec.alpha_cosine is None and not task_answers.comparable(batches, start, spec, context):
+        weights["cosine"] = 0.0
+        facts.setdefault("notes", []).append(UNLIKE)
     if weights["cosine"] or weights["attention"]:
         facts["layer_map"] = layer_map
     if weights["attention"]:

@@ -60,6 +60,35 @@ def check_heads(student: PreTrainedModel, teacher: Checkpoint) -> None:
         )
 
 
+def _length(start: Path, spec: DistillationSpec, context: Context) -> int:
+    """Tokens that the teacher reads of a row: as many as the student, as far as its position table goes."""
+    return min(max_sequence_length(start, spec), Checkpoint(context.teacher).max_position_embeddings)
+
+
+def comparable(batches: RowBatches, start: Path, spec: DistillationSpec, context: Context) -> bool:
+    """Whether teacher and student split every training row into the same tokens, whatever ids they give them.
+
+    Args:
+        batches: The rows as the student reads them.
+        start: Checkpoint whose tokenizer the student has.
+        spec: The stage's keys.
+        context: Teacher, rows.
+    """
+    tokenizer = checkpoint.load_tokenizer(context.teacher)
+    rows = context.tokenized(tokenizer, context.teacher, _length(start, spec, context))
+    theirs = RowBatches(rows, tokenizer, ())
+    if not np.array_equal(theirs.lengths, batches.lengths):
+        return False
+    known, ours = tokenizer.get_vocab(), checkpoint.load_tokenizer(start).get_vocab()
+    if known == ours:
+        return True
+    ids = np.full(max(ours.values()) + 1, -1)
+    for token, index in ours.items():
+        ids[index] = known.get(token, -1)
+    pairs = zip(batches.token_ids(), theirs.token_ids(), strict=True)
+    return all(np.array_equal(ids[np.concatenate(mine)], np.concatenate(others)) for mine, others in pairs)
+
+
 def answers(
     batches: RowBatches,
     start: Path,
@@ -83,11 +112,9 @@ def answers(
         StageError: Hidden states or attention are wanted, but teacher and student split texts into other tokens.
     """
     teacher = Checkpoint(context.teacher)
-    length = min(max_sequence_length(start, spec), teacher.max_position_embeddings)
-    tokenizer = checkpoint.load_tokenizer(context.teacher)
+    length, tokenizer = _length(start, spec, context), checkpoint.load_tokenizer(context.teacher)
     rows = context.tokenized(tokenizer, context.teacher, length)
-    same = tokenizer.get_vocab() == checkpoint.load_tokenizer(start).get_vocab()
-    if (hidden or attention) and not (same and np.array_equal(rows["length"], batches.lengths)):
+    if (hidden or attention) and not comparable(batches, start, spec, context):
         raise StageError(
             "teacher and student split texts into different tokens, so their hidden states and attention cannot be "
             "compared; set alpha_cosine and alpha_attention to 0, or start from a student with the teacher's tokenizer"

@@ -16,7 +16,8 @@ from pyarrow import parquet
 
 from compressor.data import corpus, packing
 from compressor.errors import CompressError, RecipeError
-from compressor.recipe import CorpusSpec, HubDataset
+from compressor.recipe import CorpusSpec
+from compressor.recipe_parts import HubDataset
 
 TEXTS = ["the film was good", 'a "bad" plot, and long', "null", "1.50", "Überaus schön – 電影", "end"]
 LANGUAGES = ["en", "en", "en", "en", "de", "en"]
