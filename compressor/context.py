@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +21,16 @@ class Memo(Protocol):
         """The folder that `build` filled for these inputs, now or before; `maker` is the module whose code does it."""
 
 
+class Trial(Protocol):
+    """Tries out checkpoints that are not finished, as they would ship."""
+
+    def size_bytes(self, folders: Sequence[Path]) -> list[float]:
+        """Bytes of the file that ships of each checkpoint, which is written into its folder."""
+
+    def latency_p50_ms(self, folders: Sequence[Path]) -> list[float]:
+        """Median milliseconds per call of each checkpoint, timed in turn in one fresh process."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a stage is given.
@@ -35,6 +45,7 @@ class Context:
         packed: The corpus for a tokenizer and a length, as sequences: a folder with `train.npy`.
         texts: Raw text that the stage counts tokens in, from the first one whenever it is called; None for the training
             rows.
+        trial: Tries out what has to meet a target.
         memo: Keeps by-products.
         work: Folder for what a killed stage can go on from.
         progress: Tells the user what is happening.
@@ -48,6 +59,7 @@ class Context:
     tokenized: Callable[[PreTrainedTokenizerBase, Path, int], Dataset]
     packed: Callable[[PreTrainedTokenizerBase, int], Path]
     texts: Callable[[], Iterator[str]] | None
+    trial: Trial
     memo: Memo
     work: Path
     progress: Progress

@@ -19,6 +19,7 @@ from compressor.errors import StageError
 from compressor.evidence import Evidence
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, versions
 from compressor.gates import GateResult, judge, overall
+from compressor.measure.trial import Trial
 from compressor.measured import Measured, Measurer, Subject
 from compressor.metrics import METRICS
 from compressor.plan import Plan, Step
@@ -146,6 +147,7 @@ class _Runner:
                 tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,
                 packed=prepared.packed if isinstance(prepared, PreparedCorpus) else _no_data,
                 texts=None if step.texts is None else partial(corpus.counted, *step.texts),
+                trial=Trial(self.recipe.measure),
                 memo=partial(self._memo, prepared),
                 work=work,
                 progress=self.progress,

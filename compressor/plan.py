@@ -174,6 +174,7 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
         if given:
             inputs["student"] = Checkpoint(student).digest() if student else UNKNOWN
         texts = _texts(resolved, index, spec, inputs, download)
+        inputs |= _trial_inputs(recipe, spec)
         key = key_of(inputs)
         line.add(key, isinstance(spec, FinetuneSpec))
         assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"
@@ -194,6 +195,15 @@ def _texts(
     assert isinstance(spec, PruneSpec) and spec.vocabulary is not None and spec.vocabulary.text is not None
     inputs["texts"] = _rows_digest(source, online)
     return _pinned(source, inputs["texts"]), spec.vocabulary.text
+
+
+def _trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
+    """What a stage that tries models out depends on besides: how they are exported and, if that counts, timed."""
+    if not isinstance(spec, PruneSpec) or spec.target is None or spec.target.num_parameters is not None:
+        return {}
+    measure = recipe.measure.model_dump(mode="json")
+    conditions = {**measure, "host": host()} if spec.target.latency_p50_ms else {"runtime": measure["runtime"]}
+    return {"trial": {**conditions, "code": code_digest("compressor.measure.trial")}}
 
 
 def _measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str, previous: str) -> dict[str, Any]:
@@ -314,6 +324,7 @@ def _differences(step: Step, before: Mapping[str, Any] | None) -> list[str]:
         "parent": "the checkpoint before it changed",
         "teacher": "the teacher changed",
         "student": "the ready student changed",
+        "trial": "how models are tried out changed",
         "texts": "the text whose tokens are counted changed",
         "data": "the data changed",
         "code": "our code changed",

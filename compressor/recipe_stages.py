@@ -226,6 +226,28 @@ class VocabularySpec(Spec):
         return TextSpec(source=self.corpus) if isinstance(self.corpus, str) else self.corpus
 
 
+class TargetSpec(Spec):
+    """What a model may cost at most, measured as the metric of the same name is after this stage."""
+
+    num_parameters: Annotated[int, Field(ge=1)] | None = None
+    """Parameters, embeddings and head included."""
+    size_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Bytes of the float32 file that ships; int8 takes about a quarter of it."""
+    latency_p50_ms: Annotated[float, Field(gt=0)] | None = None
+    """Median milliseconds of the float32 file under the conditions of `measure`, on this machine."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The metric that is set, with its limit."""
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> TargetSpec:
+        if len(self.limits) != 1:
+            raise ValueError(f"give one of {', '.join(type(self).model_fields)}")
+        return self
+
+
 class PruneSpec(RecoverySpec):
     """Removes heads, feed-forward neurons, layers and tokens, and trains the student back to match the teacher.
 
@@ -248,6 +270,9 @@ class PruneSpec(RecoverySpec):
     vocabulary: VocabularySpec | None = None
     """Trim the WordPiece tokenizer and the token embeddings together. Hidden states are then compared with the
     teacher's only where both split every training row alike, unless `alpha_cosine` asks for it."""
+    target: TargetSpec | None = None
+    """Instead of `heads` and `ffn`: what the model may cost. Of the mixtures of both that meet it, the stage takes the
+    one that changes the outputs least on a sample of the training rows, before recovery."""
     scope: Literal["layer", "global"] = "layer"
     """`layer`: every layer loses its share; `global`: the share is of all layers together, and those that matter more
     keep more."""
@@ -257,9 +282,11 @@ class PruneSpec(RecoverySpec):
 
     @model_validator(mode="after")
     def _removes_something(self) -> PruneSpec:
-        ways = ("heads", "ffn", "layers", "vocabulary")
+        ways = ("heads", "ffn", "layers", "vocabulary", "target")
         if not self.model_fields_set.intersection(ways):
             raise ValueError(f"nothing to remove; give at least one of {', '.join(ways)}")
+        if self.target is not None and (self.heads or self.ffn):
+            raise ValueError("target finds the shares of heads and ffn; drop them, or drop target")
         return self
 
 

@@ -11,6 +11,7 @@ from compressor.recipe import QUALITY_METRICS, Recipe
 _LINKS = {
     "DataSpec": "[mapping](#data)",
     "CorpusSpec": "[mapping](#a-corpus)",
+    "TargetSpec": "[mapping](#a-target)",
     "TextSpec": "[mapping](#raw-text)",
     "VocabularySpec": "[mapping](#a-vocabulary)",
     "HubDataset": "[mapping](#a-data-set-on-the-hub)",
@@ -44,6 +45,7 @@ def markdown() -> str:
     for name, reference in stages.items():
         lines += _section(f"`stage: {name}`", definitions[reference.rpartition("/")[2]])
     lines += _section("A vocabulary", definitions["VocabularySpec"])
+    lines += _section("A target", definitions["TargetSpec"])
     lines += _section("Raw text", definitions["TextSpec"])
     lines += _section("A gate", definitions["Gate"])
     lines += ["## Metrics", "", "| metric | unit | rules | meaning |", "|---|---|---|---|"]

@@ -159,6 +159,8 @@ def _check_prune(stage: PruneSpec, index: int, shape: Shape, add: Add) -> Shape:
         add(("stages", index, "layers"), what, f"at most {layers - 1}")
     heads = _left(stage, index, "heads", shape.heads, 1, add)
     neurons = _left(stage, index, "ffn", shape.neurons, widths.EIGHT, add)
+    if stage.target is not None:
+        heads = neurons = None
     return replace(
         shape,
         family=MODEL_TYPE if heads != shape.heads or neurons is None else shape.family,

@@ -228,6 +228,25 @@ def test_a_text_to_count_in_is_part_of_the_key_and_an_empty_one_is_refused(write
     assert "vocabulary.corpus has no text to count tokens in; name another, or leave it out" in result.stderr
 
 
+def test_targets_are_met_as_they_are_measured(write_recipe: WriteRecipe, tmp_path: Path):
+    limits = {"num_parameters": 30_000, "size_bytes": 110_000, "latency_p50_ms": 1000.0}
+    targets = [{**CUT, "name": name, "target": {name: limit}} for name, limit in limits.items()]
+    for target in targets[:2]:
+        target["gates"] = {target["name"]: {"max": limits[target["name"]]}}
+    stages = run(write_recipe, tmp_path, [TEACHER, *targets])
+    for name, limit in limits.items():
+        found, measured = stages[name]["details"]["target"], stages[name]["measurements"][name]["value"]
+        assert found["limit"] == limit and found["reached"] <= limit
+        if name != "latency_p50_ms":
+            assert found["reached"] == measured > 0.8 * limit
+            assert min(entry["harm"] for entry in found["tried"]) >= 0
+    assert stages["latency_p50_ms"]["details"]["target"]["tried"] == [], "a tiny model is fast enough as it is"
+    path = write_recipe(stages=[TEACHER, {**targets[0], "target": {"num_parameters": 10}}])
+    result = compress("run", path.name, cwd=tmp_path)
+    assert result.returncode == 3
+    assert "target.num_parameters is 10, but with one head and eight neurons in each layer it is still" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
@@ -242,6 +261,9 @@ def test_a_text_to_count_in_is_part_of_the_key_and_an_empty_one_is_refused(write
         ({"heads": 0.5, "scoring": "gradient"}, "allowed: taylor, magnitude, random"),
         ({"heads": 0.5, "alpha_attention": 1.0}, "the student has 2 heads and the teacher 4"),
         ({"layers": 2, "layer_map": [0, 1, 2, 3]}, "the student has 2 layers, the teacher 4"),
+        ({"target": {}}, "target: give one of num_parameters, size_bytes, latency_p50_ms"),
+        ({"target": {"latency": 3}}, "did you mean 'latency_p50_ms'?"),
+        ({"target": {"size_bytes": 9}, "ffn": 0.5}, "target finds the shares of heads and ffn; drop them"),
         ({"vocabulary": {}}, "vocabulary: give one of keep and min_count"),
         ({"vocabulary": {"keep": 9, "min_count": 2}}, "vocabulary: give one of keep and min_count"),
         ({"vocabulary": {"keep": 20}}, "keep: is 20; but special tokens and single characters stay; at least 57"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +21,10 @@ from compressor.recipe_stages import PruneSpec, VocabularySpec
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from compressor.progress import Step
     from compressor.surgery.anatomy import Anatomy
     from compressor.surgery.pruning import Scores
+    from compressor.surgery.widths import Widths
     from compressor.training.batches import MaskedBatches, RowBatches
     from compressor.training.distillation import Make
 
@@ -46,16 +51,15 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
 
 def _make(start: Path, spec: PruneSpec, context: Context, facts: Facts) -> Make:
     """What cuts a checkpoint, and adds to the facts what it did."""
-    from compressor.surgery import pruning, widths
+    from compressor.surgery import pruning
     from compressor.surgery.families import put_together
 
     def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
-        whole, layers = _without_layers(incoming, start, batches, spec, context)
-        facts.update(layers)
-        after = widths.after(whole.heads, whole.neurons, (spec.heads, spec.ffn), spec.scope)
-        if spec.heads or spec.ffn:
-            scores = _scores(whole, batches, spec, context)
-            kept = pruning.choose(scores, after, spec.scope)
+        sample = _Sample(start, incoming, batches, spec, context)
+        whole = _without_layers(sample, facts)
+        if spec.heads or spec.ffn or spec.target is not None:
+            scores = sample.scores(whole)
+            kept = pruning.choose(scores, _widths(sample, whole, scores, facts), spec.scope)
             whole = pruning.pruned(whole, kept)
             facts["removed_score"] = pruning.removed_share(scores, kept)
         student = put_together(whole)
@@ -63,6 +67,89 @@ def _make(start: Path, spec: PruneSpec, context: Context, facts: Facts) -> Make:
         return student, facts
 
     return make
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Training rows to try things on.
+
+    Attributes:
+        start: The incoming checkpoint's folder.
+        incoming: The incoming model.
+        batches: The rows.
+        spec: The stage's keys.
+        context: Seed, progress.
+    """
+
+    start: Path
+    incoming: PreTrainedModel
+    batches: RowBatches | MaskedBatches
+    spec: PruneSpec
+    context: Context
+
+    @contextmanager
+    def harm(self, what: str) -> Iterator[Callable[[PreTrainedModel], float]]:
+        """How far a model is from the incoming one."""
+        from compressor.training import initial
+
+        has_head = Checkpoint(self.start).has_head(self.context.task)
+        with self._step(what) as step:
+            yield initial.harm(self.incoming, initial.samples(self.batches), has_head, step)
+
+    def scores(self, whole: Anatomy) -> Scores:
+        """What each head and neuron of a model is worth."""
+        from compressor.recipe import MASKED_LM
+        from compressor.surgery import pruning
+        from compressor.surgery.families import put_together
+        from compressor.training import initial
+        from compressor.training.importance import taylor
+        from compressor.training.objectives import Labels, MaskedLanguageModel
+
+        if self.spec.scoring == "random":
+            return pruning.chances(whole, self.context.seed)
+        if self.spec.scoring == "magnitude":
+            return pruning.magnitudes(whole)
+        model, batches = put_together(whole), initial.samples(self.batches)
+        pairs = "order" in batches[0]
+        objective = MaskedLanguageModel(model, pairs) if self.context.task == MASKED_LM else Labels()
+        with self._step("which heads and neurons matter") as step:
+            return taylor(model, batches, objective, step)
+
+    def _step(self, what: str) -> AbstractContextManager[Step]:
+        return self.context.progress.step(f"{self.spec.name or self.spec.kind}: {what}")
+
+
+def _without_layers(sample: _Sample, facts: Facts) -> Anatomy:
+    """The incoming model without the layers that are to go."""
+    from compressor.surgery.families import take_apart
+    from compressor.surgery.student import chosen_layers, least_harmful
+
+    whole, gone = take_apart(sample.incoming), sample.spec.layers
+    total = whole.num_hidden_layers
+    if not gone:
+        return whole
+    if isinstance(gone, int):
+        with sample.harm("which layers matter") as harm:
+            layers, facts["importance"] = least_harmful(sample.incoming, total - gone, harm)
+    else:
+        chosen_layers(total, None, gone)  # refuses those that are not there
+        layers = [layer for layer in range(total) if layer not in gone]
+    facts["layers"] = layers
+    return whole.with_layers(layers)
+
+
+def _widths(sample: _Sample, whole: Anatomy, scores: Scores, facts: Facts) -> Widths:
+    """How many heads and neurons stay."""
+    from compressor.surgery import widths
+    from compressor.training.fitting import Target, fit, number
+
+    spec = sample.spec
+    if spec.target is None:
+        return widths.after(whole.heads, whole.neurons, (spec.heads, spec.ffn), spec.scope)
+    ((metric, limit),) = spec.target.limits.items()
+    with sample.harm(f"widths for {metric} of {number(limit)}") as harm:
+        found, facts["target"] = fit(whole, scores, spec.scope, Target(metric, limit), sample.context.trial, harm)
+    return found
 
 
 def _trimmed(source: Path, folder: Path, spec: PruneSpec, limits: VocabularySpec, context: Context) -> Facts:
@@ -102,45 +189,3 @@ def _trimmed(source: Path, folder: Path, spec: PruneSpec, limits: VocabularySpec
     )
     shares = {"texts_changed": round(changed, 6), "tokens_changed": round(rare, 6)}
     return {"vocabulary": {"before": before, "after": after, "texts": read, **shares}, "notes": [note]}
-
-
-def _without_layers(
-    incoming: PreTrainedModel, source: Path, batches: RowBatches | MaskedBatches, spec: PruneSpec, context: Context
-) -> tuple[Anatomy, Facts]:
-    """What comes in without the layers that are to go, and which stayed."""
-    from compressor.surgery.families import take_apart
-    from compressor.surgery.student import chosen_layers, least_harmful
-    from compressor.training import initial
-
-    total = int(incoming.config.num_hidden_layers)
-    if not spec.layers:
-        return take_apart(incoming), {}
-    facts: Facts = {}
-    if isinstance(spec.layers, int):
-        with context.progress.step(f"{spec.name or spec.kind}: which layers matter") as step:
-            harm = initial.harm(incoming, initial.samples(batches), Checkpoint(source).has_head(context.task), step)
-            layers, facts["importance"] = least_harmful(incoming, total - spec.layers, harm)
-    else:
-        chosen_layers(total, None, spec.layers)  # refuses those that are not there
-        layers = [layer for layer in range(total) if layer not in spec.layers]
-    return take_apart(incoming).with_layers(layers), {"layers": layers, **facts}
-
-
-def _scores(whole: Anatomy, batches: RowBatches | MaskedBatches, spec: PruneSpec, context: Context) -> Scores:
-    """What each head and neuron is worth."""
-    from compressor.recipe import MASKED_LM
-    from compressor.surgery import pruning
-    from compressor.surgery.families import put_together
-    from compressor.training import initial
-    from compressor.training.importance import taylor
-    from compressor.training.objectives import Labels, MaskedLanguageModel
-
-    if spec.scoring == "random":
-        return pruning.chances(whole, context.seed)
-    if spec.scoring == "magnitude":
-        return pruning.magnitudes(whole)
-    model = put_together(whole)
-    sample = initial.samples(batches)
-    objective = MaskedLanguageModel(model, "order" in sample[0]) if context.task == MASKED_LM else Labels()
-    with context.progress.step(f"{spec.name or spec.kind}: which heads and neurons matter") as step:
-        return taylor(model, sample, objective, step)
