@@ -307,7 +307,7 @@ def state(step: Step, store: Store, locked: Mapping[str, Any] | None) -> tuple[s
             return "cached", []
         return "measure", ["not measured under these conditions, on this machine, with this code"]
     reasons = _differences(step, (locked or {}).get("stages", {}).get(step.name))
-    if any(store.work_folder(step.key).glob("checkpoint-*/trainer_state.json")):
+    if any(store.work_folder(step.key).glob("**/checkpoint-*/trainer_state.json")):
         return "resume", ["was stopped while training; goes on from its last training checkpoint"]
     return "run", reasons
 

@@ -273,6 +273,9 @@ class PruneSpec(RecoverySpec):
     target: TargetSpec | None = None
     """Instead of `heads` and `ffn`: what the model may cost. Of the mixtures of both that meet it, the stage takes the
     one that changes the outputs least on a sample of the training rows, before recovery."""
+    steps: Annotated[int, Field(ge=1)] = 1
+    """Remove heads and neurons in so many steps, and score, cut and recover in each. The last recovers for half of
+    `epochs` or `max_steps`, those before share the other half."""
     scope: Literal["layer", "global"] = "layer"
     """`layer`: every layer loses its share; `global`: the share is of all layers together, and those that matter more
     keep more."""
@@ -281,12 +284,16 @@ class PruneSpec(RecoverySpec):
     without them, to first order; `magnitude`, the norms of their weights; `random`, drawn by seed, for comparison."""
 
     @model_validator(mode="after")
-    def _removes_something(self) -> PruneSpec:
+    def _makes_sense(self) -> PruneSpec:
         ways = ("heads", "ffn", "layers", "vocabulary", "target")
         if not self.model_fields_set.intersection(ways):
             raise ValueError(f"nothing to remove; give at least one of {', '.join(ways)}")
         if self.target is not None and (self.heads or self.ffn):
             raise ValueError("target finds the shares of heads and ffn; drop them, or drop target")
+        if self.steps > 1 and not (self.heads or self.ffn or self.target):
+            raise ValueError("steps removes heads and neurons bit by bit; give heads, ffn or target, or drop steps")
+        if self.steps > 1 and not (self.epochs or self.max_steps):
+            raise ValueError(f"steps is {self.steps}, but with 0 epochs nothing is learned in between; raise epochs")
         return self
 
 

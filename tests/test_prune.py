@@ -261,6 +261,8 @@ def test_targets_are_met_as_they_are_measured(write_recipe: WriteRecipe, tmp_pat
         ({"heads": 0.5, "scoring": "gradient"}, "allowed: taylor, magnitude, random"),
         ({"heads": 0.5, "alpha_attention": 1.0}, "the student has 2 heads and the teacher 4"),
         ({"layers": 2, "layer_map": [0, 1, 2, 3]}, "the student has 2 layers, the teacher 4"),
+        ({"layers": 1, "steps": 2}, "steps removes heads and neurons bit by bit; give heads, ffn or target"),
+        ({"heads": 0.5, "steps": 2, "epochs": 0}, "steps is 2, but with 0 epochs nothing is learned in between"),
         ({"target": {}}, "target: give one of num_parameters, size_bytes, latency_p50_ms"),
         ({"target": {"latency": 3}}, "did you mean 'latency_p50_ms'?"),
         ({"target": {"size_bytes": 9}, "ffn": 0.5}, "target finds the shares of heads and ffn; drop them"),

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from compressor import checkpoint
 from compressor.checkpoint import Checkpoint
 from compressor.context import Context, Facts
-from compressor.errors import StageError
-from compressor.recipe_stages import PruneSpec, VocabularySpec
+from compressor.recipe_stages import PruneSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +35,7 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
         spec: The stage's keys.
         context: Teacher, rows or corpus, seed, progress.
     """
+    from compressor.training import vocabulary
     from compressor.training.distillation import distil
 
     context.work.mkdir(parents=True, exist_ok=True)
@@ -45,23 +43,84 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
         start, facts = source, Facts()
         if spec.vocabulary is not None:
             start = Path(folder) / "trimmed"
-            facts = _trimmed(source, start, spec, spec.vocabulary, context)
-        return distil(start, output, spec, context, _make(start, spec, context, facts))
+            facts = vocabulary.trimmed(source, start, spec, spec.vocabulary, context)
+        done: list[Facts] = []
+        for number in range(1, spec.steps):
+            start, found = _step(number, start, spec, context, done)
+            done.append(found)
+        last = distil(start, output, _part(spec, spec.steps), context, _make(start, spec, context, done))
+    first = {name: value for found in done for name, value in found.items() if name in _OF_THE_FIRST}
+    return _together(facts, first, last, {"cuts": [_brief(found) for found in (*done, last)]} if done else {})
 
 
-def _make(start: Path, spec: PruneSpec, context: Context, facts: Facts) -> Make:
-    """What cuts a checkpoint, and adds to the facts what it did."""
-    from compressor.surgery import pruning
-    from compressor.surgery.families import put_together
+_OF_THE_FIRST = ("layers", "importance", "target")
+"""What is done in the first step alone."""
+
+
+def _together(*parts: Facts) -> Facts:
+    """Facts as one; notes follow each other."""
+    notes = [note for part in parts for note in part.get("notes", [])]
+    whole = {name: value for part in parts for name, value in part.items() if name != _GOAL}
+    return whole | ({"notes": notes} if notes else {})
+
+
+def _brief(facts: Facts) -> Facts:
+    """What is told of a step."""
+    return {name: facts[name] for name in ("heads", "neurons", "parameters", "removed_score", "steps")}
+
+
+def _part(spec: PruneSpec, number: int) -> PruneSpec:
+    """The keys of one of the steps: the last has half of the training, those before share the other half."""
+    if spec.steps == 1:
+        return spec
+    share = 0.5 if number == spec.steps else 0.5 / (spec.steps - 1)
+    shorter = None if spec.max_steps is None else max(1, int(spec.max_steps * share))
+    return spec.model_copy(update={"epochs": spec.epochs * share, "max_steps": shorter})
+
+
+def _step(number: int, start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts]) -> tuple[Path, Facts]:
+    """One step before the last: a checkpoint in the work folder, and the facts; not done again after a kill.
+
+    Processes that train together keep one each, and go on from it when all of them have it.
+    """
+    from compressor.training.distillation import distil
+    from compressor.training.trainer import processes, rank
+
+    folders = [context.work / f"step_{number}_of_process_{each}" for each in range(processes())]
+    folder = folders[rank()]
+    facts_file = folder / "facts.json"
+    if not all((each / facts_file.name).is_file() for each in folders):
+        training = context.work / f"step_{number}"
+        inside = replace(context, work=training)
+        facts = distil(start, folder, _part(spec, number), inside, _make(start, spec, context, done))
+        partial = folder / "facts.partial"
+        partial.write_text(json.dumps(facts), encoding="utf-8")
+        partial.replace(facts_file)
+        shutil.rmtree(training, ignore_errors=True)
+    found: Facts = json.loads(facts_file.read_text(encoding="utf-8"))
+    return folder, found
+
+
+_GOAL = "goal"
+"""What the last step will have left, in the facts of the steps before."""
+
+
+def _make(start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts]) -> Make:
+    """What makes the next step's student, given the facts of those that are done."""
+    from compressor.surgery import pruning, widths
+    from compressor.surgery.families import put_together, take_apart
 
     def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
-        sample = _Sample(start, incoming, batches, spec, context)
-        whole = _without_layers(sample, facts)
+        sample, facts = _Sample(start, incoming, batches, spec, context), Facts()
+        whole = take_apart(incoming) if done else _without_layers(sample, facts)
         if spec.heads or spec.ffn or spec.target is not None:
             scores = sample.scores(whole)
-            kept = pruning.choose(scores, _widths(sample, whole, scores, facts), spec.scope)
+            goal = widths.Widths(*map(tuple, done[0][_GOAL].values())) if done else _goal(sample, whole, scores, facts)
+            now = widths.Widths(widths.pools(whole.heads, spec.scope), widths.pools(whole.neurons, spec.scope))
+            left = widths.towards(now, goal, spec.steps - len(done))
+            kept = pruning.choose(scores, left, spec.scope)
             whole = pruning.pruned(whole, kept)
-            facts["removed_score"] = pruning.removed_share(scores, kept)
+            facts.update({"removed_score": pruning.removed_share(scores, kept), _GOAL: asdict(goal)})
         student = put_together(whole)
         facts.update(heads=whole.heads, neurons=whole.neurons, parameters=student.num_parameters())
         return student, facts
@@ -138,8 +197,8 @@ def _without_layers(sample: _Sample, facts: Facts) -> Anatomy:
     return whole.with_layers(layers)
 
 
-def _widths(sample: _Sample, whole: Anatomy, scores: Scores, facts: Facts) -> Widths:
-    """How many heads and neurons stay."""
+def _goal(sample: _Sample, whole: Anatomy, scores: Scores, facts: Facts) -> Widths:
+    """How many heads and neurons stay in the end."""
     from compressor.surgery import widths
     from compressor.training.fitting import Target, fit, number
 
@@ -150,42 +209,3 @@ def _widths(sample: _Sample, whole: Anatomy, scores: Scores, facts: Facts) -> Wi
     with sample.harm(f"widths for {metric} of {number(limit)}") as harm:
         found, facts["target"] = fit(whole, scores, spec.scope, Target(metric, limit), sample.context.trial, harm)
     return found
-
-
-def _trimmed(source: Path, folder: Path, spec: PruneSpec, limits: VocabularySpec, context: Context) -> Facts:
-    """Writes the checkpoint with fewer tokens into a folder."""
-    import torch
-
-    from compressor.data import trimming
-    from compressor.surgery.families import put_together, take_apart
-    from compressor.surgery.vocabulary import with_tokens
-    from compressor.training import token_usage
-    from compressor.training.stage import row_batches
-
-    tokenizer = checkpoint.load_tokenizer(source)
-    texts = row_batches(source, spec, context).token_ids
-    if context.texts is not None:
-        texts = token_usage.of_texts(context.texts, tokenizer)
-    whole = take_apart(checkpoint.load_model(source, context.task, **context.head))
-    size = len(whole.outside["word.weight"])
-    with context.progress.step(f"{spec.name or spec.kind}: counting tokens") as step:
-        counts, read = token_usage.count(texts, size, step)
-        if not counts.any():
-            raise StageError("vocabulary.corpus has no text to count tokens in; name another, or leave it out")
-        parts = json.loads(tokenizer.backend_tokenizer.to_str())
-        trimmed = trimming.trim(parts, counts, keep=limits.keep, min_count=limits.min_count)
-        gone = np.ones(size, dtype=np.bool_)
-        gone[trimmed.sources] = False
-        changed = token_usage.share_with(texts, gone)
-    model = put_together(with_tokens(whole, torch.from_numpy(trimmed.sources)))
-    checkpoint.save(folder, model, tokenizer)
-    (folder / "tokenizer.json").write_text(json.dumps(trimmed.tokenizer, ensure_ascii=False), encoding="utf-8")
-    before, after = len(tokenizer), len(trimmed.sources)
-    of = "training rows" if context.texts is None else "texts"
-    rare = float(counts[gone].sum() / counts.sum())
-    note = (
-        f"The vocabulary went from {before:,} to {after:,} tokens. Of {read:,} {of}, {changed:.2%} are now split "
-        f"otherwise, where {rare:.2%} of all tokens stood. What could be split before still can."
-    )
-    shares = {"texts_changed": round(changed, 6), "tokens_changed": round(rare, 6)}
-    return {"vocabulary": {"before": before, "after": after, "texts": read, **shares}, "notes": [note]}

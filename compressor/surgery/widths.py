@@ -60,6 +60,16 @@ def _after(key: str, blocks: Sequence[int], share: float, group: int, scope: str
     return found
 
 
+def towards(now: Widths, goal: Widths, steps: int) -> Widths:
+    """What is kept after the next of so many equal steps to a goal; all of the goal after the last."""
+
+    def next_to(pools: Sequence[int], goals: Sequence[int], group: int) -> tuple[int, ...]:
+        ahead = [(pool - end) * (steps - 1) // (steps * group) for pool, end in zip(pools, goals, strict=True)]
+        return tuple(end + group * groups for end, groups in zip(goals, ahead, strict=True))
+
+    return Widths(next_to(now.heads, goal.heads, 1), next_to(now.neurons, goal.neurons, EIGHT))
+
+
 def too_much(count: int, needed: int, group: int) -> str:
     """Why a share is too large, and what is allowed."""
     what = "one head" if group == 1 else "eight neurons"

@@ -163,6 +163,11 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """Which of the processes that train together this is."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def resolved_precision(wanted: str, tokens: float) -> str:
     """What `auto` comes to: bf16 on GPUs, and on CPUs with bf16 instructions for long sequences; else fp32.
 

@@ -188,6 +188,19 @@ def test_what_is_kept_is_whole_heads_and_eights(count, share, group, expected):
 
 
 @pytest.mark.parametrize(
+    ("now", "goal", "steps", "expected"),
+    [
+        (Widths((12, 12), (1536, 768)), Widths((9, 3), (768, 768)), 1, Widths((9, 3), (768, 768))),
+        (Widths((12, 12), (1536, 768)), Widths((9, 3), (768, 768)), 3, Widths((11, 9), (1280, 768))),
+        (Widths((11, 9), (1280, 768)), Widths((9, 3), (768, 768)), 2, Widths((10, 6), (1024, 768))),
+        (Widths((4,), (100,)), Widths((3,), (88,)), 2, Widths((3,), (88,))),
+    ],
+)
+def test_a_goal_is_reached_in_equal_steps(now, goal, steps, expected):
+    assert widths.towards(now, goal, steps) == expected
+
+
+@pytest.mark.parametrize(
     ("shares", "scope", "message"),
     [
         ((0.9, 0.0), "layer", r"heads is 0.9: of 4 it would not leave one head in each layer; at most 0.75"),
