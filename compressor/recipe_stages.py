@@ -276,6 +276,13 @@ class PruneSpec(RecoverySpec):
     steps: Annotated[int, Field(ge=1)] = 1
     """Remove heads and neurons in so many steps, and score, cut and recover in each. The last recovers for half of
     `epochs` or `max_steps`, those before share the other half."""
+    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the weights in the layers' matrices that become zero, those of smallest magnitude: more and more over
+    the first two thirds of recovery (cubic schedule), and kept at zero. This makes a compressed download smaller, and
+    nothing faster. Only stages that do not train can follow."""
+    pattern: Annotated[str, Field(pattern=r"^[1-9][0-9]*:[1-9][0-9]*$")] | None = None
+    """Instead of `sparsity`, N:M such as `2:4`: of every M neighbouring weights at most N are not zero, for hardware
+    that skips the others."""
     scope: Literal["layer", "global"] = "layer"
     """`layer`: every layer loses its share; `global`: the share is of all layers together, and those that matter more
     keep more."""
@@ -283,13 +290,25 @@ class PruneSpec(RecoverySpec):
     """What heads and neurons are kept for: `taylor`, how much the loss on a sample of the training rows would change
     without them, to first order; `magnitude`, the norms of their weights; `random`, drawn by seed, for comparison."""
 
+    @property
+    def kept_of(self) -> tuple[int, int] | None:
+        """N and M of the pattern."""
+        if self.pattern is None:
+            return None
+        kept, _, of = self.pattern.partition(":")
+        return int(kept), int(of)
+
     @model_validator(mode="after")
     def _makes_sense(self) -> PruneSpec:
-        ways = ("heads", "ffn", "layers", "vocabulary", "target")
+        ways = ("heads", "ffn", "layers", "vocabulary", "target", "sparsity", "pattern")
         if not self.model_fields_set.intersection(ways):
             raise ValueError(f"nothing to remove; give at least one of {', '.join(ways)}")
         if self.target is not None and (self.heads or self.ffn):
             raise ValueError("target finds the shares of heads and ffn; drop them, or drop target")
+        if self.sparsity and self.pattern:
+            raise ValueError("sparsity and pattern are both given; keep one")
+        if self.kept_of is not None and self.kept_of[0] >= self.kept_of[1]:
+            raise ValueError(f"pattern is {self.pattern}: N of every M weights stay, so N must be less than M")
         if self.steps > 1 and not (self.heads or self.ffn or self.target):
             raise ValueError("steps removes heads and neurons bit by bit; give heads, ffn or target, or drop steps")
         if self.steps > 1 and not (self.epochs or self.max_steps):

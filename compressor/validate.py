@@ -25,6 +25,7 @@ from compressor.validate_stages import (
     check_gates,
     check_objectives,
     check_order,
+    check_pruned,
     first_stage,
 )
 
@@ -100,6 +101,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
         incoming = None if found else Checkpoint(model)
     check_data(recipe, collector.add)
     check_order(recipe, collector.add)
+    check_pruned(recipe, collector.add)
     check_objectives(recipe, collector.add)
     check_gates(recipe, collector.add)
     check_pairs(recipe, collector.add)

@@ -66,7 +66,7 @@ def check_order(recipe: Recipe, add: Add) -> None:
             add(("stages", index, "name"), f"two stages are called {name!r}", "give each its own `name`")
         if name == "baseline":
             add(("stages", index, "name"), "'baseline' names the teacher in the report", "choose another")
-    quantized = exported = pretrained = trimmed = False
+    quantized = exported = pretrained = False
     for index, stage in enumerate(recipe.stages):
         if exported:
             add(("stages", index), f"{stage.kind} comes after export", "export ships; make it the last stage")
@@ -77,16 +77,27 @@ def check_order(recipe: Recipe, add: Add) -> None:
         if pretrained and not pretraining and (not isinstance(stage, TrainingSpec) or isinstance(stage, PruneSpec)):
             what = f"{stage.kind} follows pretraining, which leaves no head for {recipe.task}"
             add(("stages", index), what, "put a finetune or distill stage in between")
-        if trimmed and pretraining:
-            what = "pretraining starts from the whole vocabulary again, and a stage before it has trimmed that"
-            add(("stages", index), what, "put the prune stage behind it")
-        trimmed |= isinstance(stage, PruneSpec) and stage.vocabulary is not None
         pretrained = pretraining and recipe.task != MASKED_LM
         quantized |= isinstance(stage, QuantizeSpec)
         exported |= isinstance(stage, ExportSpec)
     if quantized and recipe.measure.runtime != "onnxruntime":
         what = f"quantize writes ONNX, which {recipe.measure.runtime} does not run"
         add(("measure", "runtime"), what, "use onnxruntime, or leave quantize out")
+
+
+def check_pruned(recipe: Recipe, add: Add) -> None:
+    """Whether what a stage has trimmed or made zero stays so."""
+    trimmed = sparse = False
+    for index, stage in enumerate(recipe.stages):
+        if trimmed and recipe.task_of(stage) == MASKED_LM:
+            what = "pretraining starts from the whole vocabulary again, and a stage before it has trimmed that"
+            add(("stages", index), what, "put the prune stage behind it")
+        if sparse and isinstance(stage, TrainingSpec) and (stage.epochs or stage.max_steps):
+            what = f"{stage.kind} trains, and would fill the zeros that a stage before it has made"
+            add(("stages", index), what, "put the prune stage with sparsity or pattern behind it")
+        if isinstance(stage, PruneSpec):
+            trimmed |= stage.vocabulary is not None
+            sparse |= bool(stage.sparsity or stage.pattern)
 
 
 def check_objectives(recipe: Recipe, add: Add) -> None:

@@ -228,6 +228,25 @@ def test_a_text_to_count_in_is_part_of_the_key_and_an_empty_one_is_refused(write
     assert "vocabulary.corpus has no text to count tokens in; name another, or leave it out" in result.stderr
 
 
+def test_what_undoes_pruning_is_refused(write_recipe: WriteRecipe, tmp_path: Path):
+    (tmp_path / "corpus.txt").write_text("one text\nand another")
+    sparse = {**CUT, "sparsity": 0.5, "vocabulary": {"min_count": 1}}
+    data = {"train": "train.tsv", "text": "sentence", "corpus": "corpus.txt"}
+    pretraining = {"stage": "distill", "objective": "pretraining", "alpha_soft": 0}
+    path = write_recipe(stages=[TEACHER, sparse, {**CUT, "ffn": 0.5, "epochs": 1}, {**CUT, "heads": 0.5}], data=data)
+    result = compress("validate", path.name, cwd=tmp_path)
+    assert "stages[2] (prune): prune trains, and would fill the zeros that a stage before it has made" in result.stderr
+    assert "stages[3]" not in result.stderr, "what does not train may follow"
+    result = compress("validate", write_recipe(stages=[TEACHER, sparse, pretraining], data=data).name, cwd=tmp_path)
+    assert "stages[2] (distill): pretraining starts from the whole vocabulary again" in result.stderr
+    path = write_recipe(stages=[TEACHER, {**pretraining, **CUT, "ffn": 0.5, "vocabulary": {"keep": 60}}], data=data)
+    result = compress("validate", path.name, cwd=tmp_path)
+    assert "vocabulary: changes the tokens, and pretraining learns which tokens the teacher guesses" in result.stderr
+    path = write_recipe(stages=[TEACHER, {**pretraining, "epochs": 1}, {**CUT, "ffn": 0.5}], data=data)
+    result = compress("validate", path.name, cwd=tmp_path)
+    assert "prune follows pretraining, which leaves no head for text-classification" in result.stderr
+
+
 def test_targets_are_met_as_they_are_measured(write_recipe: WriteRecipe, tmp_path: Path):
     limits = {"num_parameters": 30_000, "size_bytes": 110_000, "latency_p50_ms": 1000.0}
     targets = [{**CUT, "name": name, "target": {name: limit}} for name, limit in limits.items()]
@@ -263,6 +282,10 @@ def test_targets_are_met_as_they_are_measured(write_recipe: WriteRecipe, tmp_pat
         ({"layers": 2, "layer_map": [0, 1, 2, 3]}, "the student has 2 layers, the teacher 4"),
         ({"layers": 1, "steps": 2}, "steps removes heads and neurons bit by bit; give heads, ffn or target"),
         ({"heads": 0.5, "steps": 2, "epochs": 0}, "steps is 2, but with 0 epochs nothing is learned in between"),
+        ({"sparsity": 1.0}, "sparsity: is 1.0, must be less than 1"),
+        ({"sparsity": 0.5, "pattern": "2:4"}, "sparsity and pattern are both given; keep one"),
+        ({"pattern": "4:2"}, "pattern is 4:2: N of every M weights stay, so N must be less than M"),
+        ({"pattern": "half"}, "pattern: is 'half'"),
         ({"target": {}}, "target: give one of num_parameters, size_bytes, latency_p50_ms"),
         ({"target": {"latency": 3}}, "did you mean 'latency_p50_ms'?"),
         ({"target": {"size_bytes": 9}, "ffn": 0.5}, "target finds the shares of heads and ffn; drop them"),

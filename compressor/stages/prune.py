@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from compressor.surgery.widths import Widths
     from compressor.training.batches import MaskedBatches, RowBatches
     from compressor.training.distillation import Make
+    from compressor.training.sparse import Zeros
 
 
 def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
@@ -37,7 +38,9 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
     """
     from compressor.training import vocabulary
     from compressor.training.distillation import distil
+    from compressor.training.sparse import KeepZeros, told
 
+    zeros = _zeros(spec)
     context.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=context.work, ignore_cleanup_errors=True) as folder:
         start, facts = source, Facts()
@@ -48,9 +51,18 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
         for number in range(1, spec.steps):
             start, found = _step(number, start, spec, context, done)
             done.append(found)
-        last = distil(start, output, _part(spec, spec.steps), context, _make(start, spec, context, done))
+        last_spec, make = _part(spec, spec.steps), _make(start, spec, context, done)
+        last = distil(start, output, last_spec, context, make, callbacks=[KeepZeros(zeros)] if zeros else [])
     first = {name: value for found in done for name, value in found.items() if name in _OF_THE_FIRST}
-    return _together(facts, first, last, {"cuts": [_brief(found) for found in (*done, last)]} if done else {})
+    cuts: Facts = {"cuts": [_brief(found) for found in (*done, last)]} if done else {}
+    return _together(facts, first, last, cuts, told(source, output) if zeros else {})
+
+
+def _zeros(spec: PruneSpec) -> Zeros | None:
+    """Which weights become zero."""
+    from compressor.training.sparse import Zeros
+
+    return Zeros(spec.sparsity, spec.kept_of, spec.scope) if spec.sparsity or spec.pattern else None
 
 
 _OF_THE_FIRST = ("layers", "importance", "target")
@@ -109,6 +121,9 @@ def _make(start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts])
     """What makes the next step's student, given the facts of those that are done."""
     from compressor.surgery import pruning, widths
     from compressor.surgery.families import put_together, take_apart
+    from compressor.surgery.sparsity import matrices
+    from compressor.training.distillation import untrained
+    from compressor.training.sparse import make_zero
 
     def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
         sample, facts = _Sample(start, incoming, batches, spec, context), Facts()
@@ -122,6 +137,9 @@ def _make(start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts])
             whole = pruning.pruned(whole, kept)
             facts.update({"removed_score": pruning.removed_share(scores, kept), _GOAL: asdict(goal)})
         student = put_together(whole)
+        if (zeros := _zeros(spec)) is not None and untrained(spec):
+            weights = matrices(student)
+            make_zero(weights, zeros.masks(weights))
         facts.update(heads=whole.heads, neurons=whole.neurons, parameters=student.num_parameters())
         return student, facts
 

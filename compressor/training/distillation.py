@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.stage import row_batches, save, train_stage
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, TrainerCallback
 
 TASK_WEIGHTS = {"soft": 0.9, "hard": 0.1, "cosine": 0.0, "attention": 0.0}
 RECOVERY_WEIGHTS = {**TASK_WEIGHTS, "cosine": 1.0}
@@ -42,6 +42,7 @@ def distil(
     context: Context,
     make: Make,
     task_weights: Mapping[str, float] = RECOVERY_WEIGHTS,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Facts:
     """Makes a student and trains it, on the task's rows or on raw text; with no epochs, only makes it.
 
@@ -52,13 +53,14 @@ def distil(
         context: Teacher, rows or corpus, seed, progress.
         make: Makes the student.
         task_weights: Weights of the loss terms on the task's rows where the recipe gives none.
+        callbacks: Do something to the student as it is trained.
     """
     from transformers import set_seed
 
     set_seed(context.seed)
     if context.task == MASKED_LM:
-        return _on_text(start, output, spec, context, make)
-    return _on_rows(start, output, spec, context, make, task_weights)
+        return _on_text(start, output, spec, context, make, callbacks)
+    return _on_rows(start, output, spec, context, make, task_weights, callbacks)
 
 
 def _weights(spec: DistillationSpec, defaults: Mapping[str, float]) -> dict[str, float]:
@@ -66,17 +68,24 @@ def _weights(spec: DistillationSpec, defaults: Mapping[str, float]) -> dict[str,
     return {name: defaults[name] if value is None else value for name, value in given.items()}
 
 
-def _untrained(spec: DistillationSpec) -> bool:
+def untrained(spec: DistillationSpec) -> bool:
+    """Whether the student is made and not trained."""
     return not spec.epochs and spec.max_steps is None
 
 
 def _on_rows(
-    start: Path, output: Path, spec: DistillationSpec, context: Context, make: Make, defaults: Mapping[str, float]
+    start: Path,
+    output: Path,
+    spec: DistillationSpec,
+    context: Context,
+    make: Make,
+    defaults: Mapping[str, float],
+    callbacks: Sequence[TrainerCallback],
 ) -> Facts:
     weights = _weights(spec, defaults)
     batches = row_batches(start, spec, context)
     student, facts = make(checkpoint.load_model(start, context.task, **context.head), batches)
-    if _untrained(spec):
+    if untrained(spec):
         return {**facts, **save(student, start, output, spec)}
     teacher = Checkpoint(context.teacher)
     layer_map = task_answers.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
@@ -96,21 +105,29 @@ def _on_rows(
     if weights["cosine"]:
         objectives.add_projection(student, teacher.hidden_size)
     objective = objectives.TaskDistillation(weights, spec.temperature, layer_map)
-    return {**facts, "weights": weights, **train_stage(student, start, output, spec, context, batches, objective)}
+    trained = train_stage(student, start, output, spec, context, batches, objective, callbacks)
+    return {**facts, "weights": weights, **trained}
 
 
-def _on_text(start: Path, output: Path, spec: DistillationSpec, context: Context, make: Make) -> Facts:
+def _on_text(
+    start: Path,
+    output: Path,
+    spec: DistillationSpec,
+    context: Context,
+    make: Make,
+    callbacks: Sequence[TrainerCallback],
+) -> Facts:
     data = corpus.sequences(start, spec, context)
     weights = _weights(spec, PRETRAINING_WEIGHTS | (ORDER_WEIGHT if data.pairs else {}))
     teacher = Checkpoint(context.teacher)
-    if weights["soft"] and not _untrained(spec):
+    if weights["soft"] and not untrained(spec):
         assert teacher.has_head(MASKED_LM), "a teacher without a head is refused before anything runs"
     token_targets.check_vocabularies(start, context.teacher)
     count = corpus.num_maskings(spec, len(data))
     maskings = [corpus.masking(start, data, spec, context, index) for index in range(count)]
     incoming = checkpoint.load_model(start, context.task, sentence_order=data.pairs)
     student, facts = make(incoming, MaskedBatches(data, maskings[:1]))
-    if _untrained(spec):
+    if untrained(spec):
         return {**facts, **save(student, start, output, spec)}
     targets = [
         token_targets.targets(
@@ -123,5 +140,5 @@ def _on_text(start: Path, output: Path, spec: DistillationSpec, context: Context
         objectives.add_projection(student, teacher.hidden_size)
     objective = objectives.PretrainingDistillation(student, weights, spec.temperature)
     batches = MaskedBatches(data, maskings, targets)
-    trained = train_stage(student, start, output, spec, context, batches, objective)
+    trained = train_stage(student, start, output, spec, context, batches, objective, callbacks)
     return {**facts, "weights": weights, "maskings": count, **trained}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from compressor.training.objectives import remove_projection
 from compressor.training.trainer import Objective, Schedule, train
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, TrainerCallback
 
 
 def max_sequence_length(source: Path, spec: TrainingSpec) -> int:
@@ -47,6 +48,7 @@ def train_stage(
     context: Context,
     batches: RowBatches | MaskedBatches,
     objective: Objective,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Facts:
     """Trains a model and saves it with its tokenizer.
 
@@ -58,6 +60,7 @@ def train_stage(
         context: Seed, work folder, progress.
         batches: The rows.
         objective: What is minimised.
+        callbacks: Do something to the model as it is trained.
     """
     maskings = batches.maskings
     schedule = Schedule(
@@ -72,7 +75,8 @@ def train_stage(
     )
     rows = len(batches) // maskings
     with context.progress.step(f"{spec.name or spec.kind}: training on {rows} rows") as step:
-        facts = train(model, batches, objective, schedule, seed=context.seed, work=context.work, step=step)
+        seed, work = context.seed, context.work
+        facts = train(model, batches, objective, schedule, seed=seed, work=work, step=step, callbacks=callbacks)
     remove_projection(model)
     saved = save(model.float().cpu(), source, output, spec)
     return {"rows": rows, **saved, "padding": round(batches.padding, 4), **facts}

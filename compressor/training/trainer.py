@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -86,6 +86,7 @@ def train(
     seed: int,
     work: Path,
     step: Step,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> dict[str, Any]:
     """Trains a model in place.
 
@@ -97,6 +98,7 @@ def train(
         seed: Order of the rows and dropout.
         work: Folder for training checkpoints; training goes on from the last whole one there.
         step: Progress, in optimizer steps.
+        callbacks: Do something to the model as it is trained.
 
     Returns:
         `steps`, `resumed_from_step`, `precision`, and the curves as `[step, mean since the last point]` pairs: `loss`,
@@ -135,7 +137,11 @@ def train(
     )
     keeper = _Keeper(step)
     trainer = _Trainer(
-        model=model, args=arguments, train_dataset=range(len(batches)), data_collator=batches.batch, callbacks=[keeper]
+        model=model,
+        args=arguments,
+        train_dataset=range(len(batches)),
+        data_collator=batches.batch,
+        callbacks=[*callbacks, keeper],
     )
     trainer.prepare_for(objective, batches)
     trainer.remove_callback(PrinterCallback)
