@@ -15,6 +15,7 @@ from rich.console import Console
 
 from compressor.checkpoint import Checkpoint
 from compressor.context import Context
+from compressor.errors import StageError
 from compressor.progress import Progress
 from compressor.recipe_stages import PruneSpec
 from compressor.stages import prune
@@ -80,11 +81,11 @@ def test_a_step_that_is_done_is_not_done_again(classifier: Path, tmp_path: Path,
     calls: list[Path] = []
     real = distillation.distil
 
-    def killed(start: Path, *arguments: Any) -> Any:
+    def killed(start: Path, *arguments: Any, **keywords: Any) -> Any:
         calls.append(start)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return real(start, *arguments)
+        return real(start, *arguments, **keywords)
 
     monkeypatch.setattr(distillation, "distil", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -96,6 +97,12 @@ def test_a_step_that_is_done_is_not_done_again(classifier: Path, tmp_path: Path,
     assert (first / "facts.json").stat().st_mtime_ns == before
     assert json.loads((first / "facts.json").read_text())["heads"] == facts["cuts"][0]["heads"]
     assert facts["heads"] == [2] * 4
+
+
+def test_slopes_need_a_head(encoder: Path, tmp_path: Path):
+    with pytest.raises(StageError, match="taylor needs a head that is trained, and the checkpoint has none"):
+        run(encoder, tmp_path, ffn=0.5, epochs=0.0)
+    assert run(encoder, tmp_path, ffn=0.5, epochs=0.0, scoring="magnitude")["neurons"] == [32] * 4
 
 
 def test_one_step_leaves_the_facts_flat(classifier: Path, tmp_path: Path):

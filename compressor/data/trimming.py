@@ -15,6 +15,9 @@ from compressor.errors import StageError
 
 Ints = NDArray[np.int64]
 
+_RESERVED = "[unused"
+"""Begins the names of the places that BERT's vocabularies keep free; no text has them."""
+
 
 @dataclass(frozen=True)
 class Trimmed:
@@ -108,7 +111,7 @@ def trim(
     Args:
         tokenizer: As `tokenizer.json` has it.
         counts: How often each token occurs. `(ids,)`
-        keep: So many tokens stay, the most frequent; of equally frequent ones the first.
+        keep: So many tokens stay, the most frequent; of equally frequent ones the first, but `[unused…]` last.
         min_count: Or those stay that occur at least so often.
 
     Raises:
@@ -119,7 +122,8 @@ def trim(
         raise StageError(f"vocabulary.keep is {keep}, {too_few(tokens.least)}")
     others = [index for index in tokens.vocabulary.values() if index not in tokens.always]
     if keep is not None:
-        ranked = sorted(others, key=lambda index: (-int(counts[index]), index))
+        reserved = {index for piece, index in tokens.vocabulary.items() if piece.startswith(_RESERVED)}
+        ranked = sorted(others, key=lambda index: (-int(counts[index]), index in reserved, index))
         kept = set(ranked[: keep - tokens.least] if keep < tokens.size else others)
     else:
         kept = {index for index in others if counts[index] >= (min_count or 0)}

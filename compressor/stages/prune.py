@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from compressor.checkpoint import Checkpoint
 from compressor.context import Context, Facts
+from compressor.errors import StageError
 from compressor.recipe_stages import PruneSpec
 
 if TYPE_CHECKING:
@@ -186,6 +187,9 @@ class _Sample:
             return pruning.chances(whole, self.context.seed)
         if self.spec.scoring == "magnitude":
             return pruning.magnitudes(whole)
+        if not Checkpoint(self.start).has_head(self.context.task):
+            what = f"scoring: taylor needs a head that is trained, and the checkpoint has none for {self.context.task}"
+            raise StageError(f"{what}; use scoring: magnitude, or train one first")
         model, batches = put_together(whole), initial.samples(self.batches)
         pairs = "order" in batches[0]
         objective = MaskedLanguageModel(model, pairs) if self.context.task == MASKED_LM else Labels()

@@ -72,6 +72,13 @@ def test_the_most_frequent_stay_up_to_a_number():
         assert set(words) == {word for word in (*GOOD, *NEUTRAL) if len(word) > 1 and word in small.get_vocab()}
 
 
+def test_of_what_never_occurs_free_places_go_first():
+    whole = word_pieces("[unused0]", "[unused1]", "ab", "ba", "a", "b", "##a", "##b", "[", "##[")
+    least = trimming._Tokens.of(parts_of(whole)).least
+    small = read(trimming.trim(parts_of(whole), np.zeros(99), keep=least + 1).tokenizer)
+    assert "ab" in small.get_vocab() and "[unused0]" not in small.get_vocab()
+
+
 @pytest.mark.parametrize("limits", [{"keep": 10_000}, {"min_count": 0}])
 def test_nothing_to_drop_changes_nothing(limits):
     whole = word_pieces("ab☃", "a", "b", "##b")
