@@ -56,7 +56,8 @@ class _Tokens:
         vocabulary: dict[str, int] = model["vocab"]
         added = {str(entry["content"]): int(entry["id"]) for entry in tokenizer.get("added_tokens", [])}
         prefix, unknown = model["continuing_subword_prefix"], model["unk_token"]
-        whole = {piece: piece.removeprefix(prefix) for piece in vocabulary if piece not in added}
+        spoken = (piece for piece in vocabulary if piece not in added and not piece.startswith(_RESERVED))
+        whole = {piece: piece.removeprefix(prefix) for piece in spoken}
         single = {piece for piece, text in whole.items() if len(text) == 1 or piece == prefix}
         missing: dict[str, int] = {}
         for character in sorted(set("".join(whole.values()))):
