@@ -228,6 +228,18 @@ def test_a_text_to_count_in_is_part_of_the_key_and_an_empty_one_is_refused(write
     assert "vocabulary.corpus has no text to count tokens in; name another, or leave it out" in result.stderr
 
 
+def test_several_processes_prune_together(write_recipe: WriteRecipe, tmp_path: Path):
+    cut = {"heads": 0.5, "ffn": 0.5, "scope": "global", "steps": 2, "vocabulary": {"min_count": 1}, "sparsity": 0.5}
+    path = write_recipe(stages=[TEACHER, {"stage": "prune", **cut, **TRAIN, "max_steps": 4}])
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compressor", "run"]
+    command = [sys.executable, *launch, path.name, "--allow-inconclusive"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    details = json.loads((tmp_path / "artifacts/tiny/report.json").read_text())["stages"][-1]["details"]
+    assert (sum(details["heads"]), sum(details["neurons"])) == (8, 128)
+    assert details["sparsity"]["matrices"] == pytest.approx(0.5, abs=1e-3)
+
+
 def test_what_undoes_pruning_is_refused(write_recipe: WriteRecipe, tmp_path: Path):
     (tmp_path / "corpus.txt").write_text("one text\nand another")
     sparse = {**CUT, "sparsity": 0.5, "vocabulary": {"min_count": 1}}

@@ -90,10 +90,10 @@ def test_a_step_that_is_done_is_not_done_again(classifier: Path, tmp_path: Path,
     monkeypatch.setattr(distillation, "distil", killed)
     with pytest.raises(KeyboardInterrupt):
         run(classifier, tmp_path, **keys)
-    first = tmp_path / "work/step_1_of_process_0"
+    first = tmp_path / "work/step_1"
     before = (first / "facts.json").stat().st_mtime_ns
     facts = run(classifier, tmp_path, **keys)
-    assert calls[1:] == [first, first, tmp_path / "work/step_2_of_process_0"], "it goes on from the first"
+    assert calls[1:] == [first, first, tmp_path / "work/step_2"], "it goes on from the first"
     assert (first / "facts.json").stat().st_mtime_ns == before
     assert json.loads((first / "facts.json").read_text())["heads"] == facts["cuts"][0]["heads"]
     assert facts["heads"] == [2] * 4

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,23 +39,23 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
     from compressor.training import vocabulary
     from compressor.training.distillation import distil
     from compressor.training.sparse import KeepZeros, told
+    from compressor.training.stage import kept
+    from compressor.training.trainer import rank
 
-    zeros = _zeros(spec)
-    context.work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=context.work, ignore_cleanup_errors=True) as folder:
-        start, facts = source, Facts()
-        if spec.vocabulary is not None:
-            start = Path(folder) / "trimmed"
-            facts = vocabulary.trimmed(source, start, spec, spec.vocabulary, context)
-        done: list[Facts] = []
-        for number in range(1, spec.steps):
-            start, found = _step(number, start, spec, context, done)
-            done.append(found)
-        last_spec, make = _part(spec, spec.steps), _make(start, spec, context, done)
-        last = distil(start, output, last_spec, context, make, callbacks=[KeepZeros(zeros)] if zeros else [])
+    start, facts, done, zeros = source, Facts(), list[Facts](), _zeros(spec)
+    if (limits := spec.vocabulary) is not None:
+        start = context.work / "trimmed"
+        facts = kept(start, lambda folder: vocabulary.trimmed(source, folder, spec, limits, context))
+    for number in range(1, spec.steps):
+        step = partial(_step, number, start, spec, context, tuple(done))
+        start = context.work / f"step_{number}"
+        done.append(kept(start, step))
+    last_spec, make = _part(spec, spec.steps), _make(start, spec, context, done)
+    last = distil(start, output, last_spec, context, make, callbacks=[KeepZeros(zeros)] if zeros else [])
     first = {name: value for found in done for name, value in found.items() if name in _OF_THE_FIRST}
     cuts: Facts = {"cuts": [_brief(found) for found in (*done, last)]} if done else {}
-    return _together(facts, first, last, cuts, told(source, output) if zeros else {})
+    # Of processes that train together, the first alone has written the student, and tells facts.
+    return _together(facts, first, last, cuts, told(source, output) if zeros and rank() == 0 else {})
 
 
 def _zeros(spec: PruneSpec) -> Zeros | None:
@@ -91,27 +90,14 @@ def _part(spec: PruneSpec, number: int) -> PruneSpec:
     return spec.model_copy(update={"epochs": spec.epochs * share, "max_steps": shorter})
 
 
-def _step(number: int, start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts]) -> tuple[Path, Facts]:
-    """One step before the last: a checkpoint in the work folder, and the facts; not done again after a kill.
-
-    Processes that train together keep one each, and go on from it when all of them have it.
-    """
+def _step(number: int, start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts], folder: Path) -> Facts:
+    """One step before the last, from a checkpoint to a checkpoint."""
     from compressor.training.distillation import distil
-    from compressor.training.trainer import processes, rank
 
-    folders = [context.work / f"step_{number}_of_process_{each}" for each in range(processes())]
-    folder = folders[rank()]
-    facts_file = folder / "facts.json"
-    if not all((each / facts_file.name).is_file() for each in folders):
-        training = context.work / f"step_{number}"
-        inside = replace(context, work=training)
-        facts = distil(start, folder, _part(spec, number), inside, _make(start, spec, context, done))
-        partial = folder / "facts.partial"
-        partial.write_text(json.dumps(facts), encoding="utf-8")
-        partial.replace(facts_file)
-        shutil.rmtree(training, ignore_errors=True)
-    found: Facts = json.loads(facts_file.read_text(encoding="utf-8"))
-    return folder, found
+    inside = replace(context, work=context.work / f"training_{number}")
+    facts = distil(start, folder, _part(spec, number), inside, _make(start, spec, context, done))
+    shutil.rmtree(inside.work, ignore_errors=True)
+    return facts
 
 
 _GOAL = "goal"

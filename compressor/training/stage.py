@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +15,13 @@ from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH
 from compressor.recipe_stages import TrainingSpec
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.objectives import remove_projection
-from compressor.training.trainer import Objective, Schedule, train
+from compressor.training.trainer import Objective, Schedule, rank, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
+
+
+_POLL_S = 0.2
 
 
 def max_sequence_length(source: Path, spec: TrainingSpec) -> int:
@@ -95,3 +101,33 @@ def save(model: PreTrainedModel, source: Path, output: Path, spec: TrainingSpec)
     tokenizer.model_max_length = max_sequence_length(source, spec)
     checkpoint.save(output, model, tokenizer)
     return {"max_sequence_length": tokenizer.model_max_length}
+
+
+def kept(folder: Path, build: Callable[[Path], Facts]) -> Facts:
+    """A checkpoint on the way to the stage's own, in its work folder: made once, and found again after a kill.
+
+    Of processes that train together all take part in making it, and the first writes it: transformers saves models in
+    no other.
+
+    Args:
+        folder: Where it is to be.
+        build: Fills the folder that it is given, and tells facts.
+
+    Returns:
+        The facts.
+    """
+    told = folder / "facts.json"
+    if told.is_file():
+        pass
+    elif rank() > 0:
+        with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
+            build(Path(scratch))
+        while not told.is_file():
+            time.sleep(_POLL_S)
+    else:
+        facts = build(folder)
+        partial = folder / "facts.partial"
+        partial.write_text(json.dumps(facts), encoding="utf-8")
+        partial.replace(told)  # there whole, and last, or not at all
+    found: Facts = json.loads(told.read_text(encoding="utf-8"))
+    return found
