@@ -184,7 +184,7 @@ class ShareSpec(RecoverySpec):
     shared, only time."""
     layers: tuple[Annotated[int, Field(ge=0)], ...] | Literal["mean", "least_harm"] = "least_harm"
     """What each group starts from: one incoming layer for each group, the `mean` of those it replaces, or whichever of
-    these changes the outputs least on a sample of the training rows."""
+    these changes the hidden states least, layer by layer, on a sample of the training rows."""
 
 
 class FactorizeSpec(RecoverySpec):

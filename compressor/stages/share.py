@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.checkpoint import Checkpoint
 from compressor.context import Context, Facts
 from compressor.recipe_stages import ShareSpec
 
@@ -34,9 +33,8 @@ def run(source: Path, output: Path, spec: ShareSpec, context: Context) -> Facts:
         facts: Facts = {}
         if spec.layers == "least_harm":
             with context.progress.step(f"{spec.name or spec.kind}: which layers to start from") as step:
-                has_head = Checkpoint(source).has_head(context.task)
-                harm = initial.harm(incoming, initial.samples(batches), has_head, step)
-                start, facts["tried"] = best_start(incoming, sharing, harm)
+                drift = initial.drift(incoming, initial.samples(batches), step)
+                start, facts["tried"] = best_start(incoming, sharing, drift)
         else:
             start = list(spec.layers) if isinstance(spec.layers, tuple) else ["mean"] * spec.num_hidden_groups
         student = share(incoming, sharing, start)

@@ -116,7 +116,7 @@ def _alike(blocks: Sequence[State]) -> bool:
 def best_start(
     model: PreTrainedModel, sharing: Sharing, harm: Callable[[PreTrainedModel], float]
 ) -> tuple[list[Start], list[dict[str, float]]]:
-    """What the groups should start from: group after group, what changes the outputs least.
+    """What the groups should start from: group after group, what changes the model least.
 
     A group that has yet to be chosen starts from the middle of the layers that it replaces.
 

@@ -1,4 +1,4 @@
-"""Which layers a student starts from when importance decides: how much the outputs change without a layer."""
+"""Which layers a student starts from: how far a candidate is from the whole model, on a sample of training rows."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROWS, _SEQUENCES, _ROWS_AT_ONCE = 512, 64, 32
+_DRIFT_BATCHES = 4
 
 
 def samples(batches: RowBatches | MaskedBatches) -> list[Batch]:
@@ -62,5 +63,40 @@ def harm(
         pairs = [(outputs(changed, batch), before) for batch, before in zip(sample, whole, strict=True)]
         found = [soft_target_loss(*pair, 1.0) if has_head else cosine_loss(*pair) for pair in pairs]
         return float(torch.stack(found).mean())
+
+    return distance
+
+
+def drift(model: PreTrainedModel, sample: Sequence[Batch], step: Step) -> Callable[[PreTrainedModel], float]:
+    """How far a model's hidden states are from another's, layer by layer: 1 - cosine, mean over layers and tokens.
+
+    Where layers are to share weights, this tells more than the answers do: until it is trained, a model of one layer
+    called again and again answers at random, and of those it is chance which comes nearest.
+
+    Args:
+        model: The whole model. Layers of a deeper or shallower one are held against its own at the same share of depth.
+        sample: Batches of training rows; the first few are used, since all layers' states are kept.
+        step: Progress, in models.
+    """
+    names = input_names(model.config.model_type)
+    sample = sample[:_DRIFT_BATCHES]
+
+    def states(of: PreTrainedModel, batch: Batch) -> list[torch.Tensor]:
+        inputs = {name: batch[name] for name in names if name in batch}
+        found = of.base_model(**inputs, output_hidden_states=True).hidden_states[1:]
+        return [state[batch["attention_mask"].bool()] for state in found]
+
+    model.eval()
+    with torch.no_grad():
+        whole = [states(model, batch) for batch in sample]
+
+    def distance(changed: PreTrainedModel) -> float:
+        step.update(step.done + 1)
+        distances = []
+        for batch, before in zip(sample, whole, strict=True):
+            after = states(changed, batch)
+            places = [(layer + 1) * len(before) // len(after) - 1 for layer in range(len(after))]
+            distances += [cosine_loss(state, before[max(0, place)]) for state, place in zip(after, places, strict=True)]
+        return float(torch.stack(distances).mean())
 
     return distance

@@ -62,7 +62,7 @@ def test_tokens_that_occur_often_lose_least():
         mapping = small.encoder.embedding_hidden_mapping_in.weight  # a LayerNorm of gain 1 comes before it
         back = small.embeddings.word_embeddings.weight[token] @ mapping.T
         centred = words[token] - words[token].mean()
-        return float((centred - back).detach().norm() / centred.norm())
+        return float(((centred - back).norm() / centred.norm()).detach())
 
     model.bert.embeddings.LayerNorm.weight.data.fill_(1.0)
     for table in (model.bert.embeddings.position_embeddings, model.bert.embeddings.token_type_embeddings):
