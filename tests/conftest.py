@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,3 +171,17 @@ def recipe_writer(tmp_path: Path, encoder: Path) -> WriteRecipe:
         return path
 
     return write
+
+
+def compress(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The real command, in a process of its own."""
+    command = [sys.executable, "-m", "compressor", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+
+
+def passing(write: WriteRecipe, folder: Path, stages: list[dict[str, Any]], **overrides: Any) -> dict[str, Any]:
+    """Runs a recipe that is to pass; its stages' reports by name."""
+    result = compress("run", write(stages=stages, **overrides).name, cwd=folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((folder / "artifacts/tiny/report.json").read_text())
+    return {entry["name"]: entry for entry in report["stages"]}

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import onnxruntime
 import pytest
 import torch
 import transformers
-from conftest import WriteRecipe, recipe_writer
+from conftest import WriteRecipe, compress, passing, recipe_writer
 
 TRAIN = {"batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
 TEACHER = {"stage": "finetune", "epochs": 4, **TRAIN}
 CUT = {"epochs": 0, "max_sequence_length": 24}
 END = [{"stage": "quantize"}, {"stage": "export", "targets": ["onnx", "torchscript"]}]
-
-
-def compress(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "compressor", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
-
-
-def run(write_recipe: WriteRecipe, folder: Path, stages: list[dict]) -> dict[str, dict]:
-    """Runs a recipe that is to pass; its stages' reports by name."""
-    result = compress("run", write_recipe(stages=stages).name, cwd=folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    report = json.loads((folder / "artifacts/tiny/report.json").read_text())
-    return {entry["name"]: entry for entry in report["stages"]}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +28,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[P
         {**END[0], **gates},
         END[1],
     ]
-    return folder, run(recipe_writer(folder, encoder), folder, stages)
+    return folder, passing(recipe_writer(folder, encoder), folder, stages)
 
 
 def test_a_shared_and_factorized_student_recovers(finished):
@@ -96,7 +81,7 @@ def test_it_is_a_plain_albert_with_its_tokenizer(finished):
 
 
 def test_sharing_one_half_after_distilling_makes_a_compact_bert(write_recipe: WriteRecipe, tmp_path: Path):
-    stages = run(
+    stages = passing(
         write_recipe,
         tmp_path,
         [

@@ -19,15 +19,10 @@ import onnxruntime
 import pytest
 import torch
 import yaml
-from conftest import WriteRecipe, recipe_writer, sentences
+from conftest import WriteRecipe, compress, recipe_writer, sentences
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from compressor.store import file_digest
-
-
-def compress(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "compressor", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
 
 
 def report_of(folder: Path) -> dict:

@@ -11,26 +11,13 @@ import onnxruntime
 import pytest
 import torch
 import transformers
-from conftest import WriteRecipe, recipe_writer
+from conftest import WriteRecipe, compress, passing, recipe_writer
 
 TRAIN = {"batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
 TEACHER = {"stage": "finetune", "epochs": 4, **TRAIN}
 CUT = {"stage": "prune", "epochs": 0, "max_sequence_length": 24}
 END = [{"stage": "quantize"}, {"stage": "export", "targets": ["onnx", "torchscript"]}]
 GATE = {"gates": {"accuracy": {"min_retention": 0.8}}}
-
-
-def compress(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "compressor", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
-
-
-def run(write_recipe: WriteRecipe, folder: Path, stages: list[dict], **overrides) -> dict[str, dict]:
-    """Runs a recipe that is to pass; its stages' reports by name."""
-    result = compress("run", write_recipe(stages=stages, **overrides).name, cwd=folder)
-    assert result.returncode == 0, result.stdout + result.stderr
-    report = json.loads((folder / "artifacts/tiny/report.json").read_text())
-    return {entry["name"]: entry for entry in report["stages"]}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +30,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[P
         {**END[0], **GATE},
         END[1],
     ]
-    return folder, run(recipe_writer(folder, encoder), folder, stages)
+    return folder, passing(recipe_writer(folder, encoder), folder, stages)
 
 
 def test_a_pruned_student_recovers_and_says_what_it_kept(finished):
@@ -83,7 +70,7 @@ def test_it_is_loaded_by_auto_classes_with_the_same_logits_everywhere(finished):
 
 
 def test_a_pruned_checkpoint_can_be_a_recipes_model(finished, write_recipe: WriteRecipe, tmp_path: Path):
-    stages = run(
+    stages = passing(
         write_recipe,
         tmp_path,
         [
@@ -99,7 +86,7 @@ def test_a_pruned_checkpoint_can_be_a_recipes_model(finished, write_recipe: Writ
 
 
 def test_what_keeps_all_heads_stays_plain_and_what_is_shared_is_pruned_once(write_recipe: WriteRecipe, tmp_path: Path):
-    stages = run(
+    stages = passing(
         write_recipe,
         tmp_path,
         [
@@ -123,7 +110,7 @@ def test_a_language_model_is_pruned_by_its_own_loss(write_recipe: WriteRecipe, t
     both = {"heads": 0.5, "ffn": 0.5, "epochs": 1, **TRAIN}
     lines = [f"the film was {word} and the plot was {word} too" for word in ("good", "bad", "long", "fine")] * 60
     (tmp_path / "corpus.txt").write_text("\n".join(f"{line} {n % 7} {n % 5}" for n, line in enumerate(lines)))
-    stages = run(
+    stages = passing(
         write_recipe,
         tmp_path,
         [
@@ -149,7 +136,7 @@ def write_text(path: Path) -> Path:
 
 def test_a_trimmed_vocabulary_ships_with_its_tokenizer(write_recipe: WriteRecipe, tmp_path: Path):
     write_text(tmp_path / "texts.txt")
-    stages = run(
+    stages = passing(
         write_recipe,
         tmp_path,
         [
@@ -197,7 +184,7 @@ def test_a_trimmed_vocabulary_ships_with_its_tokenizer(write_recipe: WriteRecipe
 def test_what_splits_no_row_otherwise_still_learns_hidden_states(
     write_recipe: WriteRecipe, distilbert: Path, tmp_path: Path
 ):
-    stages = run(
+    stages = passing(
         write_recipe,
         tmp_path,
         [
@@ -264,7 +251,7 @@ def test_targets_are_met_as_they_are_measured(write_recipe: WriteRecipe, tmp_pat
     targets = [{**CUT, "name": name, "target": {name: limit}} for name, limit in limits.items()]
     for target in targets[:2]:
         target["gates"] = {target["name"]: {"max": limits[target["name"]]}}
-    stages = run(write_recipe, tmp_path, [TEACHER, *targets])
+    stages = passing(write_recipe, tmp_path, [TEACHER, *targets])
     for name, limit in limits.items():
         found, measured = stages[name]["details"]["target"], stages[name]["measurements"][name]["value"]
         assert found["limit"] == limit and found["reached"] <= limit
