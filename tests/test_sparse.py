@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import recipe_writer
+from conftest import passing, recipe_writer
 from rich.console import Console
-from test_prune import CUT, END, TEACHER, TRAIN, run
+from test_prune import CUT, END, TEACHER, TRAIN
 from test_training import batches, schedule
 
 from compressor import checkpoint
@@ -141,7 +141,7 @@ def test_what_layers_share_is_one_matrix():
 
 
 def test_the_report_says_what_zeros_are_worth(tmp_path: Path, encoder: Path):
-    stages = run(
+    stages = passing(
         recipe_writer(tmp_path, encoder),
         tmp_path,
         [
