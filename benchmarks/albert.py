@@ -13,16 +13,13 @@ the teacher's, paired; latency is at length 64, one thread, batch 1, the speed-u
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
-import yaml
+import runs
 
-from compressor.report import model as reports
 from compressor.report.model import StageReport
 
 EMBEDDINGS, SHARING = (64, 128, 256, None), ("none", "attention", "ffn", "all")
@@ -72,17 +69,6 @@ def recipe(embedding: int | None, sharing: str, rows: int, epochs: float, batch_
     }
 
 
-def student(folder: Path, artifacts: Path, given: dict[str, Any]) -> StageReport:
-    """Runs a recipe and gives its last stage's report."""
-    path = folder / f"{given['name']}.yaml"
-    path.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-m", "compressor", "run", str(path), "--artifacts", str(artifacts)]
-    result = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if result.returncode not in (0, 4):
-        sys.exit(f"{given['name']} ended with exit code {result.returncode}")
-    return reports.read(artifacts / given["name"]).stages[-1]
-
-
 def line(name: str, stage: StageReport) -> str:
     """A line of a table."""
     measured, kept = stage.measurements, stage.gates[0]
@@ -107,12 +93,12 @@ def main(rows: int, epochs: float, batch_size: int, artifacts: Path | None) -> N
         folder, kept = Path(temporary), artifacts or Path(temporary) / "artifacts"
         print(head.format("embeddings (all shared)"))
         for embedding in EMBEDDINGS:
-            found = student(folder, kept, recipe(embedding, "all", rows, epochs, batch_size))
-            print(line(f"E = {embedding or 'full'}", found), flush=True)
+            _, found = runs.run(recipe(embedding, "all", rows, epochs, batch_size), folder, kept)
+            print(line(f"E = {embedding or 'full'}", found.stages[-1]), flush=True)
         print(f"{PAPER['embedding']}\n\n{head.format(f'sharing (E = {CHOSEN})')}")
         for sharing in SHARING:
-            found = student(folder, kept, recipe(CHOSEN, sharing, rows, epochs, batch_size))
-            print(line(sharing, found), flush=True)
+            _, found = runs.run(recipe(CHOSEN, sharing, rows, epochs, batch_size), folder, kept)
+            print(line(sharing, found.stages[-1]), flush=True)
         print(PAPER["sharing"])
     print(f"\n({rows} rows, {epochs:g} epochs, length 64, batch 1, one thread)")
 

@@ -14,8 +14,6 @@ Latency is at that length, one thread, batch 1, the speed-up over the teacher in
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
+import runs
 from rich.console import Console
 
 from compressor import plan as planning
@@ -86,15 +84,9 @@ def recipe(data: dict[str, Any], model: str, scoring: str, share: float, trainin
 
 def student(folder: Path, artifacts: Path, given: dict[str, Any]) -> Student:
     """Runs a recipe and gives its last stage's measurements."""
-    path = folder / f"{given['name']}.yaml"
-    path.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
-    command = [sys.executable, "-m", "compressor", "run", str(path), "--artifacts", str(artifacts)]
-    result = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if result.returncode not in (0, 4):
-        sys.exit(f"{given['name']} ended with exit code {result.returncode}")
-    stage = reports.read(artifacts / given["name"]).stages[-1]
+    path, report = runs.run(given, folder, artifacts)
     last = given["stages"][-1]
-    return Student(last["scoring"], last["heads"], stage, row_by_row(path, artifacts))
+    return Student(last["scoring"], last["heads"], report.stages[-1], row_by_row(path, artifacts))
 
 
 def row_by_row(path: Path, artifacts: Path) -> Evidence:

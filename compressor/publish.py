@@ -36,7 +36,7 @@ def model(report: Report, checkpoint: Path, folder: Path) -> None:
         shutil.rmtree(target, ignore_errors=True)
         return
     shutil.copytree(checkpoint, partial)
-    (partial / "README.md").write_text(_card(report, Checkpoint(partial).family), encoding="utf-8")
+    (partial / "README.md").write_text(_card(report, Checkpoint(partial)), encoding="utf-8")
     files = {
         str(path.relative_to(partial)): {"sha256": file_digest(path), "size_bytes": path.stat().st_size}
         for path in sorted(partial.rglob("*"))
@@ -50,11 +50,13 @@ def model(report: Report, checkpoint: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _card(report: Report, family: str) -> str:
+def _card(report: Report, checkpoint: Checkpoint) -> str:
     """A model card written from what was measured."""
     stages = " → ".join(stage.name for stage in report.stages if stage.stage != "baseline")
     head, tag = _KINDS[report.stages[-1].task]
-    ours = "import compressor  # its model classes, for AutoModel\n" if family == MODEL_TYPE else ""
+    if checkpoint.tells_order:
+        head = "ForPreTraining"  # the masked-LM class would leave the head for the order out
+    ours = "import compressor  # its model classes, for AutoModel\n" if checkpoint.family == MODEL_TYPE else ""
     usage = (
         "```python\n"
         f"{ours}from transformers import AutoModel{head}, AutoTokenizer\n\n"

@@ -283,9 +283,14 @@ def test_the_order_of_sentences_is_learned_measured_gated_and_ships(write_recipe
     assert sorted(entries["distill"]["details"]["terms"]) == ["cosine", "mlm", "order", "soft"]
     assert entries["distill"]["details"]["weights"]["order"] == 1.0
     assert 0 < entries["distill"]["details"]["padding"] < 0.5
-    assert "sentence_order_accuracy: retention" in (tmp_path / "artifacts/tiny/report.md").read_text()
+    markdown = (tmp_path / "artifacts/tiny/report.md").read_text()
+    assert "sentence_order_accuracy: retention" in markdown
+    told = entries["quantize"]["measurements"]["sentence_order_accuracy"]["value"]
+    assert "| stage | loss | perplexity | sentence_order_accuracy |" in markdown
+    assert next(line for line in markdown.splitlines() if line.startswith("| quantize |") and f"| {told:.4f} [" in line)
 
     model = tmp_path / "artifacts/tiny/model"
+    assert 'AutoModelForPreTraining.from_pretrained("model")' in (model / "README.md").read_text()
     both, info = AutoModelForPreTraining.from_pretrained(model, output_loading_info=True)
     assert type(both).__name__ == "BertForPreTraining"
     assert not info["missing_keys"] and not info["unexpected_keys"]

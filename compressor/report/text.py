@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from compressor.gates import GateResult
 from compressor.metrics import METRICS
 from compressor.recipe import QUALITY_METRICS
-from compressor.report.model import Report, StageReport
+from compressor.report.model import Measurement, Report, StageReport
 from compressor.store import write_atomic
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def _row(stage: StageReport, task: str) -> list[str]:
     def show(metric: str, scale: float, form: str) -> str:
         return format(measured[metric].value / scale, form) if metric in measured else "–"
 
-    score = measured.get(QUALITY_METRICS[stage.task][0])
+    score = _score(measured.get(QUALITY_METRICS[stage.task][0]))
     other = "" if stage.task == task else f"{stage.task} "
     speedup = next((gate.observed for gate in stage.gates if gate.rule == "min_speedup"), None)
     if speedup is None and "speedup" in stage.details:
@@ -71,7 +71,7 @@ def _row(stage: StageReport, task: str) -> list[str]:
     return [
         stage.name,
         SIGNS[stage.verdict],
-        f"{other}{score.value:.4f} [{number(score.low)}, {number(score.high)}]" if score else "–",
+        score if score == "–" else other + score,
         show("latency_p50_ms", 1, ".2f"),
         f"{speedup:.2f}x" if speedup is not None else "–",
         show("latency_p95_ms", 1, ".2f"),
@@ -106,6 +106,7 @@ def markdown(report: Report) -> str:
         "|" + "---|" * len(header),
         *("| " + " | ".join(row) + " |" for row in cells(report)),
         "",
+        *_other_scores(report),
     ]
     gates = [(stage, gate) for stage in report.stages for gate in stage.gates]
     if gates:
@@ -125,6 +126,25 @@ def markdown(report: Report) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _other_scores(report: Report) -> list[str]:
+    """What else the task was scored by, beside its main metric."""
+    others = [name for name in METRICS if name in QUALITY_METRICS[report.task][1:]]
+    found = [name for name in others if any(name in stage.measurements for stage in report.stages)]
+    if not found:
+        return []
+    rows = [
+        "| " + " | ".join([stage.name, *(_score(stage.measurements.get(name)) for name in found)]) + " |"
+        for stage in report.stages
+        if stage.task == report.task
+    ]
+    return [f"| stage | {' | '.join(found)} |", "|" + "---|" * (1 + len(found)), *rows, ""]
+
+
+def _score(measured: Measurement | None) -> str:
+    """A score with its bounds."""
+    return f"{measured.value:.4f} [{number(measured.low)}, {number(measured.high)}]" if measured else "–"
 
 
 def _curves(report: Report) -> list[str]:
