@@ -78,6 +78,11 @@ class ObjectiveSpec(TrainingSpec):
     maskings: Annotated[int, Field(ge=1)] | None = None
     """Pretraining: different maskings of the corpus that the epochs take turns with; by default one for each epoch, at
     most 4. A teacher reads the corpus once for each."""
+    alpha_mlm: Annotated[float, Field(ge=0)] | None = None
+    """Pretraining: weight of the masked-LM loss; by default 1 in finetune, where it has to be positive, and 2 where a
+    teacher is learned from."""
+    alpha_order: Annotated[float, Field(ge=0)] | None = None
+    """Pretraining with `data.corpus.sentence_order`: weight of the sentence-order loss; by default 1."""
 
 
 class FinetuneSpec(ObjectiveSpec):
@@ -105,10 +110,6 @@ class DistillationSpec(ObjectiveSpec):
     """Weight of the soft loss; by default 0.9, in pretraining 5."""
     alpha_hard: Annotated[float, Field(ge=0)] | None = None
     """Task: weight of the cross-entropy with the labels; by default 0.1."""
-    alpha_mlm: Annotated[float, Field(ge=0)] | None = None
-    """Pretraining: weight of the masked-LM loss; by default 2."""
-    alpha_order: Annotated[float, Field(ge=0)] | None = None
-    """Pretraining with `data.corpus.sentence_order`: weight of the sentence-order loss; by default 1."""
     alpha_cosine: Annotated[float, Field(ge=0)] | None = None
     """Weight of the cosine loss between hidden states; by default 1, in task distillation of a distill stage 0."""
     alpha_attention: Annotated[float, Field(ge=0)] | None = None

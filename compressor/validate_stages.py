@@ -114,6 +114,9 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
         if pretraining and isinstance(stage, PruneSpec) and stage.vocabulary is not None:
             what = "changes the tokens, and pretraining learns which tokens the teacher guesses"
             add(("stages", index, "vocabulary"), what, "trim in a stage that trains on the task's rows")
+        if isinstance(stage, FinetuneSpec) and stage.alpha_mlm == 0:
+            what = "is 0, and finetune trains a language model: its head would stay as it is"
+            add(("stages", index, "alpha_mlm"), what, "make it positive")
         if not isinstance(stage, DistillationSpec):
             continue
         pretraining_weights = ("soft", "mlm", "cosine", *(["order"] if pairs else []))

@@ -126,7 +126,7 @@ def test_the_order_term_by_hand(sequences: Sequences, masking: Path, family: str
     inputs = {name: batch[name] for name in INPUTS}
     expected = -(3 * math.log(0.75) + math.log(0.25)) / 4
     for objective, names in (
-        (MaskedLanguageModel(model, pairs=True), ["mlm", "order"]),
+        (MaskedLanguageModel(model, order=1.0), ["mlm", "order"]),
         (MaskedLanguageModel(model), ["mlm"]),
         (PretrainingDistillation(model, {"soft": 0.0, "mlm": 2.0, "order": 0.5}, 2.0), ["mlm", "order"]),
         (PretrainingDistillation(model, {"soft": 0.0, "mlm": 2.0, "order": 0.0}, 2.0), ["mlm"]),
@@ -140,7 +140,7 @@ def test_the_order_term_by_hand(sequences: Sequences, masking: Path, family: str
         )
         if "order" in names:
             assert terms["order"].item() == pytest.approx(expected, rel=1e-5)
-    assert MaskedLanguageModel(model, pairs=True).weights == {"mlm": 1.0, "order": 1.0}
+    assert MaskedLanguageModel(model, order=1.0).weights == {"mlm": 1.0, "order": 1.0}
 
 
 def test_scores_by_hand():
@@ -216,6 +216,14 @@ def test_mistakes(write_recipe: WriteRecipe, tmp_path: Path, overrides: dict, pa
     validate.resolve(write_recipe(task="masked-lm", data={"corpus": corpus}, stages=[PRETRAIN]))
 
 
+def test_fine_tuning_a_language_model_needs_its_loss(write_recipe: WriteRecipe, tmp_path: Path):
+    (tmp_path / "texts.txt").write_text("some text\n")
+    data = {"corpus": {"source": "texts.txt", "sentence_order": True}}
+    stages = [{"stage": "finetune", "alpha_mlm": 0, "alpha_order": 1}]
+    with pytest.raises(RecipeError, match=r"alpha_mlm: is 0, .* its head would stay as it is; make it positive"):
+        validate.resolve(write_recipe(task="masked-lm", data=data, stages=stages))
+
+
 def test_a_distilbert_cannot_learn_the_order(write_recipe: WriteRecipe, tmp_path: Path, distilbert: Path):
     (tmp_path / "texts.txt").write_text("some text\n")
     data = {"corpus": {"source": "texts.txt", "sentence_order": True}}
@@ -264,7 +272,7 @@ def test_the_order_of_sentences_is_learned_measured_gated_and_ships(write_recipe
     train = {"batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": LENGTH, "epochs": 3}
     gates = {"sentence_order_accuracy": {"min_retention": 0.8}}
     stages = [
-        {"stage": "finetune", **train, "gates": {"sentence_order_accuracy": {"min": 0.8}}},
+        {"stage": "finetune", "alpha_order": 2.0, **train, "gates": {"sentence_order_accuracy": {"min": 0.8}}},
         {"stage": "distill", "architecture": "bert", "layers": "importance", **train, "gates": gates},
         {"stage": "quantize", "gates": gates},
         {"stage": "export", "targets": ["onnx", "torchscript"]},
@@ -279,7 +287,10 @@ def test_the_order_of_sentences_is_learned_measured_gated_and_ships(write_recipe
     for name in ("baseline", "finetune", "distill", "quantize", "export"):
         assert entries[name]["measurements"]["sentence_order_accuracy"]["value"] > 0.8, name
     assert entries["export"]["measurements"]["parity_label_agreement"]["value"] == 1
-    assert sorted(entries["finetune"]["details"]["terms"]) == ["mlm", "order"]
+    details = entries["finetune"]["details"]
+    assert sorted(details["terms"]) == ["mlm", "order"]
+    for (_, loss), (_, mlm), (_, order) in zip(details["loss"], *details["terms"].values(), strict=True):
+        assert loss == pytest.approx(mlm + 2 * order, rel=1e-3)
     assert sorted(entries["distill"]["details"]["terms"]) == ["cosine", "mlm", "order", "soft"]
     assert entries["distill"]["details"]["weights"]["order"] == 1.0
     assert 0 < entries["distill"]["details"]["padding"] < 0.5

@@ -130,7 +130,7 @@ def markdown(report: Report) -> str:
 
 def _other_scores(report: Report) -> list[str]:
     """What else the task was scored by, beside its main metric."""
-    others = [name for name in METRICS if name in QUALITY_METRICS[report.task][1:]]
+    others = QUALITY_METRICS[report.task][1:]
     found = [name for name in others if any(name in stage.measurements for stage in report.stages)]
     if not found:
         return []

@@ -178,7 +178,7 @@ class _Sample:
             raise StageError(f"{what}; use scoring: magnitude, or train one first")
         model, batches = put_together(whole), initial.samples(self.batches)
         pairs = "order" in batches[0]
-        objective = MaskedLanguageModel(model, pairs) if self.context.task == MASKED_LM else Labels()
+        objective = MaskedLanguageModel(model, order=float(pairs)) if self.context.task == MASKED_LM else Labels()
         with self._step("which heads and neurons matter") as step:
             return taylor(model, batches, objective, step)
 

@@ -75,17 +75,18 @@ class TaskDistillation:
 
 
 class MaskedLanguageModel:
-    """Cross-entropy with the hidden tokens and, of pairs of segments, with their order; both weigh the same.
+    """Cross-entropy with the hidden tokens and, of pairs of segments, with their order.
 
     Args:
         student: The model, not wrapped for several processes.
-        pairs: Whether the batches have an `order`, and the model a head for it.
+        mlm: Weight of the first.
+        order: Weight of the second; if positive, the batches have an `order`, and the model a head for it.
 
     Source: Devlin et al. 2019, appendix A.2, and for the order Lan et al. 2019, "ALBERT", section 3.1: the sum of both.
     """
 
-    def __init__(self, student: PreTrainedModel, pairs: bool = False) -> None:
-        self.weights: Mapping[str, float] = {"mlm": 1.0, "order": 1.0} if pairs else {"mlm": 1.0}
+    def __init__(self, student: PreTrainedModel, mlm: float = 1.0, order: float = 0.0) -> None:
+        self.weights: Mapping[str, float] = {"mlm": mlm, "order": order} if order else {"mlm": mlm}
         self._student = student
 
     def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
