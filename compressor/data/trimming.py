@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from compressor.errors import StageError
 
 Ints = NDArray[np.int64]
+
+Texts = Callable[[], Iterator[list[Ints]]]
+"""Texts as token ids, some at a time; from the first one whenever it is called."""
 
 _RESERVED = "[unused"
 """Begins the names of the places that BERT's vocabularies keep free; no text has them."""
@@ -26,10 +29,12 @@ class Trimmed:
     Attributes:
         tokenizer: As `tokenizer.json` has it, with new ids.
         sources: For each new id, the old one whose embedding it takes. `(tokens,)`
+        needed: For each old id, how often it has to occur to stay; 0 for those that always do. `(ids,)`
     """
 
     tokenizer: dict[str, Any]
     sources: Ints
+    needed: Ints
 
 
 @dataclass(frozen=True)
@@ -126,8 +131,12 @@ def trim(
         reserved = {index for piece, index in tokens.vocabulary.items() if piece.startswith(_RESERVED)}
         ranked = sorted(others, key=lambda index: (-int(counts[index]), index in reserved, index))
         kept = set(ranked[: keep - tokens.least] if keep < tokens.size else others)
+        limit = max(1, min((int(counts[index]) for index in kept), default=1))
     else:
-        kept = {index for index in others if counts[index] >= (min_count or 0)}
+        limit = min_count or 0
+        kept = {index for index in others if counts[index] >= limit}
+    needed = np.zeros(len(counts), dtype=np.int64)
+    needed[others] = limit if len(kept) < len(others) else 0
     missing = tokens.missing if len(kept) < len(others) else {}
     stays = tokens.always | kept
     pieces = sorted((index, piece) for piece, index in tokens.vocabulary.items() if index in stays)
@@ -139,7 +148,46 @@ def trim(
     added = [{**entry, "id": new_ids[entry["content"]]} for entry in tokenizer.get("added_tokens", [])]
     parts = {**tokenizer, "model": model, "added_tokens": added, "padding": None}
     parts["post_processor"] = _renumbered(tokenizer.get("post_processor"), new_ids)
-    return Trimmed(parts, np.fromiter(everything.values(), dtype=np.int64, count=len(everything)))
+    return Trimmed(parts, np.fromiter(everything.values(), dtype=np.int64, count=len(everything)), needed)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How much is split otherwise.
+
+    Attributes:
+        texts: Share of the texts.
+        tokens: Share of their tokens.
+    """
+
+    texts: float
+    tokens: float
+
+    def told(self, prefix: str) -> dict[str, float]:
+        """As they stand in a report."""
+        return {f"{prefix}texts_changed": round(self.texts, 6), f"{prefix}tokens_changed": round(self.tokens, 6)}
+
+
+def changes(texts: Texts, gone: NDArray[np.bool_], to_spare: Ints) -> tuple[Changes, Changes]:
+    """What a smaller vocabulary changes in texts, and would change if each had not been counted.
+
+    The second, leaving out one text at a time, tells what to expect of text that nobody has seen yet.
+
+    Args:
+        texts: The texts, of which there is one at least.
+        gone: Which tokens are gone. `(vocabulary,)`
+        to_spare: How often each token occurs beyond what it needs to stay. `(vocabulary,)`
+    """
+    read, tokens, found = 0, 0, np.zeros((2, 2), dtype=np.int64)
+    for some in texts():
+        for ids in some:
+            kinds, counts = np.unique(ids, return_counts=True)
+            for row, marked in zip(found, (gone[kinds], to_spare[kinds] < counts), strict=True):
+                row += (marked.any(), counts[marked].sum())
+            tokens += len(ids)
+        read += len(some)
+    changed, unfamiliar = (Changes(float(row[0] / read), float(row[1] / tokens)) for row in found)
+    return changed, unfamiliar
 
 
 def too_few(least: int) -> str:

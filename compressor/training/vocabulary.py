@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from compressor import checkpoint
 from compressor.context import Context, Facts
 from compressor.data import trimming
+from compressor.data.trimming import Texts
 from compressor.errors import StageError
 from compressor.progress import Step
 from compressor.recipe_stages import PruneSpec, VocabularySpec
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Ints = NDArray[np.int64]
-
-Texts = Callable[[], Iterator[list[Ints]]]
-"""Texts as token ids, some at a time; from the first one whenever it is called."""
 
 _TEXTS_AT_ONCE = 1024
 
@@ -45,7 +43,7 @@ def trimmed(source: Path, folder: Path, spec: PruneSpec, limits: VocabularySpec,
 
     Returns:
         `vocabulary`: tokens `before` and `after`, how many `texts` were read, and the shares of them and of their
-        tokens that are split otherwise now; `notes`: the same in words.
+        tokens that are split otherwise now, and would be if they were new; `notes`: the same in words.
 
     Raises:
         StageError: There is no text, or fewer tokens are asked for than have to stay.
@@ -64,18 +62,19 @@ def trimmed(source: Path, folder: Path, spec: PruneSpec, limits: VocabularySpec,
         smaller = trimming.trim(parts, counts, keep=limits.keep, min_count=limits.min_count)
         gone = np.ones(size, dtype=np.bool_)
         gone[smaller.sources] = False
-        changed = _share_with(texts, gone)
+        changed, unfamiliar = trimming.changes(texts, gone, counts - smaller.needed)
     model = put_together(with_tokens(whole, torch.from_numpy(smaller.sources)))
     checkpoint.save(folder, model, tokenizer)
     (folder / "tokenizer.json").write_text(json.dumps(smaller.tokenizer, ensure_ascii=False), encoding="utf-8")
     before, after = len(tokenizer), len(smaller.sources)
     of = "training rows" if context.texts is None else "texts"
-    rare = float(counts[gone].sum() / counts.sum())
     note = (
-        f"The vocabulary went from {before:,} to {after:,} tokens. Of {read:,} {of}, {changed:.2%} are now split "
-        f"otherwise, where {rare:.2%} of all tokens stood. What could be split before still can."
+        f"The vocabulary went from {before:,} to {after:,} tokens. Of {read:,} {of}, {changed.texts:.2%} are now split "
+        f"otherwise, where {changed.tokens:.2%} of all tokens stood. Of new text of this kind it would be about "
+        f"{unfamiliar.texts:.0%} and {unfamiliar.tokens:.1%}: so much of each was in none of the others. What could be "
+        "split before still can."
     )
-    shares = {"texts_changed": round(changed, 6), "tokens_changed": round(rare, 6)}
+    shares = {**changed.told(""), **unfamiliar.told("new_")}
     return {"vocabulary": {"before": before, "after": after, "texts": read, **shares}, "notes": [note]}
 
 
@@ -113,17 +112,3 @@ def _count(texts: Texts, vocabulary: int, step: Step) -> tuple[Ints, int]:
         read += len(some)
         step.update(read)
     return counts, read
-
-
-def _share_with(texts: Texts, marked: NDArray[np.bool_]) -> float:
-    """The share of the texts that have at least one of the marked tokens.
-
-    Args:
-        texts: The texts, of which there is one at least.
-        marked: Which tokens. `(vocabulary,)`
-    """
-    having = read = 0
-    for some in texts():
-        having += sum(bool(marked[ids].any()) for ids in some)
-        read += len(some)
-    return having / read

@@ -88,6 +88,34 @@ def test_nothing_to_drop_changes_nothing(limits):
     assert trimmed.tokenizer == {**parts, "padding": None}
 
 
+@pytest.mark.parametrize("limits", [{"min_count": 1}, {"min_count": 2}, {"min_count": 3}, {"min_count": 0}])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_new_text_would_lose_is_what_each_text_loses_that_was_not_counted(limits: dict, seed: int):
+    whole = read(parts_of(make_tokenizer()))
+    random = np.random.default_rng(seed)
+    words = [*GOOD, *NEUTRAL, "ab"]
+    chances = 1 / np.arange(1, len(words) + 1)
+    texts = [" ".join(random.choice(words, 6, p=chances / chances.sum())) for _ in range(30)]
+    ids = [np.array(whole.encode(text, add_special_tokens=False).ids) for text in texts]
+    size = whole.get_vocab_size()
+    counts = sum(np.bincount(each, minlength=size) for each in ids)
+
+    def gone(counts: np.ndarray) -> np.ndarray:
+        mask = np.ones(size, dtype=bool)
+        mask[trimming.trim(parts_of(whole), counts, **limits).sources] = False
+        return mask
+
+    trimmed = trimming.trim(parts_of(whole), counts, **limits)
+    changed, unfamiliar = trimming.changes(lambda: iter([ids[:20], ids[20:]]), gone(counts), counts - trimmed.needed)
+    lost = [gone(counts)[each] for each in ids]
+    assert changed.texts == np.mean([each.any() for each in lost])
+    assert changed.tokens == pytest.approx(np.concatenate(lost).mean())
+    lost = [gone(counts - np.bincount(each, minlength=size))[each] for each in ids]
+    assert unfamiliar.texts == np.mean([each.any() for each in lost])
+    assert unfamiliar.tokens == pytest.approx(np.concatenate(lost).mean())
+    assert (unfamiliar.tokens > 0) == (limits["min_count"] > 0)
+
+
 @pytest.mark.parametrize("template", [True, False])
 def test_special_tokens_keep_their_place_under_new_ids(template):
     whole = word_pieces("aa", "bb", "a", "b", "##a", "##b", "abab")
