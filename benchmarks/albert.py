@@ -83,7 +83,7 @@ def line(name: str, stage: StageReport) -> str:
 
 @click.command()
 @click.option("--rows", type=click.IntRange(min=100), default=4400, show_default=True, help="Training rows.")
-@click.option("--epochs", type=float, default=2.0, show_default=True, help="Passes over them, of every student.")
+@click.option("--epochs", type=float, default=1.0, show_default=True, help="Passes over them, of every student.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Rows per step.")
 @click.option("--artifacts", type=click.Path(path_type=Path), help="Keep what the runs leave here, to go on from.")
 def main(rows: int, epochs: float, batch_size: int, artifacts: Path | None) -> None:
@@ -100,7 +100,7 @@ def main(rows: int, epochs: float, batch_size: int, artifacts: Path | None) -> N
             _, found = runs.run(recipe(CHOSEN, sharing, rows, epochs, batch_size), folder, kept)
             print(line(sharing, found.stages[-1]), flush=True)
         print(PAPER["sharing"])
-    print(f"\n({rows} rows, {epochs:g} epochs, length 64, batch 1, one thread)")
+    print(f"\n({rows} rows, epochs: {epochs:g}, length 64, batch 1, one thread)")
 
 
 if __name__ == "__main__":

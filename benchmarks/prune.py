@@ -169,16 +169,17 @@ def panel(students: Sequence[Student], teacher: StageReport, left: int, metric: 
         for share in (0, 0.25, 0.5, 0.75, 1)
     )
     curves = ""
-    for scoring, colour in SCORINGS.items():
+    for index, (scoring, colour) in enumerate(SCORINGS.items()):
+        beside = 4 * (index - 1) if metric == "accuracy" else 0  # bounds that lie on each other cannot be read
         mine = sorted((found for found in students if found.scoring == scoring), key=lambda found: found.share)
         points = [(0.0, start), *((found.share, found.stage.measurements[metric]) for found in mine)]
-        path = " ".join(f"{x(share):.1f},{y(found.value):.1f}" for share, found in points)
+        path = " ".join(f"{x(share) + beside:.1f},{y(found.value):.1f}" for share, found in points)
         curves += f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
         for share, found in points:
-            curves += f'<circle cx="{x(share):.1f}" cy="{y(found.value):.1f}" r="3" fill="{colour}"/>'
+            curves += f'<circle cx="{x(share) + beside:.1f}" cy="{y(found.value):.1f}" r="3" fill="{colour}"/>'
             if metric == "accuracy" and found.low is not None and found.high is not None:
                 ends = f'y1="{y(found.low):.1f}" y2="{y(found.high):.1f}"'
-                curves += f'<line x1="{x(share):.1f}" x2="{x(share):.1f}" {ends} stroke="{colour}"/>'
+                curves += f'<line x1="{x(share) + beside:.1f}" x2="{x(share) + beside:.1f}" {ends} stroke="{colour}"/>'
     return (
         f'{grid}{shares}<text x="{x(0):.1f}" y="{TOP - 14}" font-weight="bold">{title}</text>'
         f'<text x="{x(0.5):.1f}" y="{TOP + HEIGHT + 32}" text-anchor="middle">heads and neurons removed</text>'
@@ -193,7 +194,7 @@ def panel(students: Sequence[Student], teacher: StageReport, left: int, metric: 
 @click.option("--text", default="text", show_default=True, help="Column with the text.")
 @click.option("--label", default="label", show_default=True, help="Column with the label.")
 @click.option("--rows", type=click.IntRange(min=1), default=4400, show_default=True, help="Training rows.")
-@click.option("--epochs", type=float, default=2.0, show_default=True, help="Passes over them, of every student.")
+@click.option("--epochs", type=float, default=1.0, show_default=True, help="Passes over them, of every student.")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True, help="Rows per step.")
 @click.option("--learning-rate", type=float, default=1e-4, show_default=True, help="The teacher's; students' is twice.")
 @click.option("--length", type=click.IntRange(min=3), default=64, show_default=True, help="Tokens of a row.")
@@ -237,7 +238,7 @@ def main(
                 print(line(of_share[name], None if name == CONTROL else of_share[CONTROL]), flush=True)
             found += of_share.values()
         teacher = reports.read(kept / f"prune_{CONTROL}_{shares[0]:g}").stages[0]
-    note = f"{rows:,} rows, {epochs:g} epochs; length {length}, batch 1, one thread; bounds at 95 %"
+    note = f"{rows:,} rows, epochs: {epochs:g}; length {length}, batch 1, one thread; bounds at 95 %"
     drawing.write_text(plot(found, teacher, note), encoding="utf-8")
     print(f"\n({note}; drawn in {drawing.name})")
 
