@@ -24,6 +24,7 @@ import numpy as np
 
 from compressor import checkpoint
 from compressor.inspection import inspect
+from compressor.quantization import Settings, dynamic
 from compressor.runtimes import onnx, tracing
 
 MOST_FLOAT, MOST_INT8, MOST_DIFFERENCE = 48e6, 12.5e6, 1e-4
@@ -112,7 +113,7 @@ def main() -> None:
 FLOAT, INT8, PLAIN, PLAIN_INT8 = "ONNX fp32", "ONNX int8", "torch.onnx.export", "… and quantize_dynamic"
 _MAKERS: dict[str, tuple[Callable[[Path, Path], None], str | None]] = {
     FLOAT: (onnx.export, None),
-    INT8: (partial(onnx.quantize_dynamic, per_channel=True, embeddings=True, reduce_range=False), FLOAT),
+    INT8: (partial(dynamic.write, settings=Settings()), FLOAT),
     PLAIN: (plain, None),
     PLAIN_INT8: (plain_int8, PLAIN),
 }

@@ -22,7 +22,7 @@ _SHOWN_LIBRARIES = (*BUILD_LIBRARIES, "accelerate", "datasets", "numpy", "tokeni
 _NOT_CODE = frozenset(
     f"{PACKAGE}.{name}"
     for name in (
-        *("recipe", "recipe_parts", "recipe_stages", "errors"),
+        *("recipe", "recipe_parts", "recipe_training", "recipe_stages", "recipe_deployment", "errors"),
         *("progress", "metrics", "evidence", "store", "fingerprint"),
     )
 )

@@ -25,7 +25,7 @@ from compressor.metrics import METRICS
 from compressor.plan import Plan, Step
 from compressor.prepared import Prepared, PreparedCorpus, PreparedRows, prepare
 from compressor.progress import Progress
-from compressor.recipe_stages import StageSpec, TrainingSpec
+from compressor.recipe_training import StageSpec, TrainingSpec
 from compressor.report import text
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.store import Entry, Store, key_of
@@ -156,7 +156,7 @@ class _Runner:
             return stages.get(step.spec.kind)(source, output, named, context)
 
         if step.key not in self.built:
-            together = isinstance(step.spec, TrainingSpec)
+            together = isinstance(step.spec, TrainingSpec) and step.spec.trains
             self.built[step.key] = self.store.build(step.inputs, build, together)
         self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.monotonic() - start
         return self.built[step.key][0]

@@ -16,7 +16,8 @@ from compressor.errors import CompressError, Problem, RecipeError
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, versions
 from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM, Recipe
 from compressor.recipe_parts import HubDataset, TextSpec
-from compressor.recipe_stages import FinetuneSpec, PruneSpec, StageSpec, TrainingSpec
+from compressor.recipe_stages import FinetuneSpec, PruneSpec
+from compressor.recipe_training import StageSpec, TrainingSpec
 from compressor.store import Store, file_digest, key_of, write_atomic
 from compressor.validate import Resolved
 from compressor.validate_stages import check_checkpoint
@@ -275,7 +276,7 @@ def _data(resolved: Resolved, online: bool) -> dict[str, Data]:
 def score_length(recipe: Recipe) -> int:
     """Tokens of the held-out sequences of a corpus: as many as the shortest that a pretraining stage trains on."""
     stages = [stage for stage in recipe.stages if recipe.task_of(stage) == MASKED_LM]
-    lengths = [stage.max_sequence_length for stage in stages if isinstance(stage, TrainingSpec)]
+    lengths = [stage.max_sequence_length for stage in stages if isinstance(stage, TrainingSpec) and stage.trains]
     return min(length or DEFAULT_MAX_SEQUENCE_LENGTH for length in lengths or [None])
 
 

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from compressor.metrics import METRICS, QUALITY_KINDS
 from compressor.recipe_parts import Scalar, Source, Spec, TextSpec
-from compressor.recipe_stages import AnyStage, StageSpec
+from compressor.recipe_stages import AnyStage
+from compressor.recipe_training import StageSpec
 
 DEFAULT_MAX_SEQUENCE_LENGTH = 128
 

@@ -13,6 +13,8 @@ _LINKS = {
     "CorpusSpec": "[mapping](#a-corpus)",
     "TargetSpec": "[mapping](#a-target)",
     "TextSpec": "[mapping](#raw-text)",
+    "CalibrationSpec": "[calibration](#calibration)",
+    "AccuracySpec": "[accuracy](#accuracy)",
     "VocabularySpec": "[mapping](#a-vocabulary)",
     "HubDataset": "[mapping](#a-data-set-on-the-hub)",
     "MeasureSpec": "[mapping](#measure)",
@@ -46,6 +48,8 @@ def markdown() -> str:
         lines += _section(f"`stage: {name}`", definitions[reference.rpartition("/")[2]])
     lines += _section("A vocabulary", definitions["VocabularySpec"])
     lines += _section("A target", definitions["TargetSpec"])
+    lines += _section("Calibration", definitions["CalibrationSpec"])
+    lines += _section("Accuracy", definitions["AccuracySpec"])
     lines += _section("Raw text", definitions["TextSpec"])
     lines += _section("A gate", definitions["Gate"])
     lines += ["## Metrics", "", "| metric | unit | rules | meaning |", "|---|---|---|---|"]

@@ -17,7 +17,8 @@ from compressor.recipe import MASKED_LM, Recipe
 from compressor.recipe_errors import Location, path_text, suggest
 from compressor.recipe_file import line_of, read
 from compressor.recipe_parts import HubDataset, Source, TextSpec
-from compressor.recipe_stages import DistillSpec, FinetuneSpec, PruneSpec, StageSpec
+from compressor.recipe_stages import DistillSpec, FinetuneSpec, PruneSpec
+from compressor.recipe_training import StageSpec
 from compressor.validate_pairs import check_pairs
 from compressor.validate_stages import (
     check_checkpoint,

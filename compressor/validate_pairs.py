@@ -8,8 +8,10 @@ from compressor.checkpoint import Checkpoint
 from compressor.data.pairs import LEAST_LENGTH
 from compressor.metrics import RELATIVE_RULES
 from compressor.recipe import MASKED_LM, Recipe
+from compressor.recipe_deployment import QuantizeSpec
 from compressor.recipe_errors import Location
-from compressor.recipe_stages import DistillSpec, FinetuneSpec, StageSpec, TrainingSpec
+from compressor.recipe_stages import DistillSpec, FinetuneSpec
+from compressor.recipe_training import StageSpec, TrainingSpec
 
 Add = Callable[[Location, str, str], None]
 """Notes a problem: where in the recipe, what, what to do."""
@@ -58,7 +60,7 @@ def check_order_head(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     """Whether there is a head for the order of segments where it is gated, and one to compare it with."""
     there, compared = incoming.tells_order, None
     for index, stage in _pretraining(recipe):
-        previous, there = there, there or isinstance(stage, TrainingSpec)
+        previous, there = there, there or _makes_head(stage)
         if compared is None:  # the first: makes the baseline, unless the checkpoint is one
             makes_it = isinstance(stage, FinetuneSpec) or not incoming.has_head(MASKED_LM)
             previous = compared = there if makes_it else incoming.tells_order
@@ -72,6 +74,11 @@ def check_order_head(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
             for rule in sorted(RELATIVE_RULES.intersection(gate.limits)):
                 what = f"there is nothing to compare with: the {gate.relative_to} has no head for the order of segments"
                 add((*place, rule), what, "use min or max, or train its head first: `- stage: finetune`")
+
+
+def _makes_head(stage: StageSpec) -> bool:
+    """Whether the language model that comes out has a head for the order, trained or not."""
+    return isinstance(stage, TrainingSpec) and (stage.trains or not isinstance(stage, QuantizeSpec))
 
 
 def _pretraining(recipe: Recipe) -> list[tuple[int, StageSpec]]:

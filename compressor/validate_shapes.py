@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from compressor.checkpoint import Checkpoint
 from compressor.recipe_errors import Location
-from compressor.recipe_stages import DistillationSpec, DistillSpec, FactorizeSpec, PruneSpec, ShareSpec, StageSpec
+from compressor.recipe_stages import DistillSpec, FactorizeSpec, PruneSpec, ShareSpec
+from compressor.recipe_training import DistillationSpec, StageSpec
 from compressor.registration import MODEL_TYPE
 from compressor.surgery import widths
 

@@ -9,17 +9,10 @@ from compressor.data import trimming
 from compressor.errors import StageError
 from compressor.metrics import METRICS, RELATIVE_RULES
 from compressor.recipe import MASKED_LM, Recipe, gate_metrics
+from compressor.recipe_deployment import ExportSpec, QuantizeSpec
 from compressor.recipe_errors import suggest
-from compressor.recipe_stages import (
-    DistillationSpec,
-    ExportSpec,
-    FinetuneSpec,
-    ObjectiveSpec,
-    PruneSpec,
-    QuantizeSpec,
-    StageSpec,
-    TrainingSpec,
-)
+from compressor.recipe_stages import FinetuneSpec, PruneSpec
+from compressor.recipe_training import DistillationSpec, ObjectiveSpec, StageSpec, TrainingSpec
 from compressor.validate_pairs import check_family, check_order_head
 from compressor.validate_shapes import Add, Shape, check_shape
 
@@ -74,7 +67,11 @@ def check_order(recipe: Recipe, add: Add) -> None:
             hint = "integers cannot be trained or cut; move quantize behind it"
             add(("stages", index), f"{stage.kind} comes after quantize", hint)
         pretraining = recipe.task_of(stage) == MASKED_LM
-        if pretrained and not pretraining and (not isinstance(stage, TrainingSpec) or isinstance(stage, PruneSpec)):
+        if (
+            pretrained
+            and not pretraining
+            and (not isinstance(stage, TrainingSpec) or isinstance(stage, PruneSpec | QuantizeSpec))
+        ):
             what = f"{stage.kind} follows pretraining, which leaves no head for {recipe.task}"
             add(("stages", index), what, "put a finetune or distill stage in between")
         pretrained = pretraining and recipe.task != MASKED_LM
@@ -92,7 +89,7 @@ def check_pruned(recipe: Recipe, add: Add) -> None:
         if trimmed and recipe.task_of(stage) == MASKED_LM:
             what = "pretraining starts from the whole vocabulary again, and a stage before it has trimmed that"
             add(("stages", index), what, "put the prune stage behind it")
-        if sparse and isinstance(stage, TrainingSpec) and (stage.epochs or stage.max_steps):
+        if sparse and isinstance(stage, TrainingSpec) and stage.trains:
             what = f"{stage.kind} trains, and would fill the zeros that a stage before it has made"
             add(("stages", index), what, "put the prune stage with sparsity or pattern behind it")
         if isinstance(stage, PruneSpec):

@@ -28,6 +28,7 @@ LAYERS = [
     ["report"],
     ["bench", "doctor", "inspection"],
     ["stages"],
+    ["quantization"],
     ["training", "measure"],
     ["surgery"],
     ["runtimes", "data", "context"],
@@ -35,6 +36,8 @@ LAYERS = [
     ["recipe_errors"],
     ["evidence", "recipe", "store", "fingerprint", "progress", "outputs", "registration"],
     ["recipe_stages"],
+    ["recipe_deployment"],
+    ["recipe_training"],
     ["recipe_parts"],
     ["metrics", "errors", "models"],
 ]

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from compressor import checkpoint, cli
-from compressor.runtimes import RUNTIMES, onnx
+from compressor.quantization import Settings, dynamic
+from compressor.runtimes import RUNTIMES
 from compressor.surgery.factorizing import factorize
 from compressor.surgery.sharing import Sharing, share
 
@@ -29,13 +30,7 @@ def albert(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint.save(folder, small, checkpoint.load_tokenizer(classifier))
     for name in ("onnxruntime", "torchscript"):
         RUNTIMES[name].export(folder, folder / RUNTIMES[name].file)
-    onnx.quantize_dynamic(
-        folder / "onnx/model.onnx",
-        folder / checkpoint.QUANTIZED_ONNX,
-        per_channel=True,
-        embeddings=True,
-        reduce_range=False,
-    )
+    dynamic.write(folder / "onnx/model.onnx", folder / checkpoint.QUANTIZED_ONNX, Settings())
     return folder
 
 

@@ -1,4 +1,4 @@
-"""ONNX: export, dynamic quantization, ONNX Runtime, and what runs as integers in it."""
+"""ONNX: export, ONNX Runtime, and what runs as integers in it."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def export(source: Path, path: Path) -> None:
             dynamo=False,
         )
     model = onnx.load(str(path))
-    _strip(model)
+    strip(model)
     onnx_sharing.share(model)
     onnx_graph.simplify(model)
     onnx.save(model, str(path))
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def strip(model: onnx.ModelProto) -> None:
     """Removes what only describes the build: stale shapes, which break quantizers, and source positions.
 
     Without the shapes, ONNX Runtime also leaves Add and LayerNormalization apart, which is faster on a CPU: its fused
@@ -64,47 +64,6 @@ def _strip(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]
     for node in model.graph.node:
         node.ClearField("doc_string")
-
-
-def quantize_dynamic(source: Path, path: Path, *, per_channel: bool, embeddings: bool, reduce_range: bool) -> None:
-    """Quantizes weights to int8; activations become uint8 as they pass.
-
-    What is shared stays shared: a weight of several layers has one int8 form, and so have the input and the output
-    embedding of a language model that ties them.
-
-    Args:
-        source: A float .onnx file.
-        path: The quantized .onnx file.
-        per_channel: One scale per output channel.
-        embeddings: Quantize embedding tables too.
-        reduce_range: 7-bit weights.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization import quantize_dynamic as quantize
-
-    from compressor.runtimes import onnx_sharing
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    model = onnx.load(str(source))
-    onnx_sharing.merge(model)
-    tables = onnx_sharing.ties(model.graph) if embeddings else {}
-    quantize(
-        model,
-        str(path),
-        op_types_to_quantize=["MatMul", "Gemm", *(["Gather"] if embeddings else [])],
-        per_channel=per_channel,
-        reduce_range=reduce_range,
-        weight_type=QuantType.QInt8,
-        # Tables that get the integers of the output embedding below.
-        nodes_to_exclude=[node.name for node in model.graph.node if node.input and node.input[0] in tables.values()],
-        # The two products inside attention have no weights; as integers they lose accuracy and time.
-        extra_options={"MatMulConstBOnly": True},
-    )
-    model = onnx.load(str(path))
-    _strip(model)
-    onnx_sharing.tie_quantized(model, tables)
-    onnx.save(model, str(path))
 
 
 class Session:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from compressor.context import Context, Facts
-from compressor.recipe_stages import ExportSpec
+from compressor.recipe_deployment import ExportSpec
 from compressor.runtimes import RUNTIMES, TARGETS
 
 

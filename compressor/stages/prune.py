@@ -109,7 +109,6 @@ def _make(start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts])
     from compressor.surgery import pruning, widths
     from compressor.surgery.families import put_together, take_apart
     from compressor.surgery.sparsity import matrices
-    from compressor.training.distillation import untrained
     from compressor.training.sparse import make_zero
 
     def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
@@ -124,7 +123,7 @@ def _make(start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts])
             whole = pruning.pruned(whole, kept)
             facts.update({"removed_score": pruning.removed_share(scores, kept), _GOAL: asdict(goal)})
         student = put_together(whole)
-        if (zeros := _zeros(spec)) is not None and untrained(spec):
+        if (zeros := _zeros(spec)) is not None and not spec.trains:
             weights = matrices(student)
             make_zero(weights, zeros.masks(weights))
         facts.update(heads=whole.heads, neurons=whole.neurons, parameters=student.num_parameters())

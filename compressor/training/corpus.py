@@ -13,7 +13,7 @@ from compressor import checkpoint
 from compressor.context import Context
 from compressor.data.masking import Masked, Vocabulary, mask
 from compressor.data.packing import TRAIN
-from compressor.recipe_stages import ObjectiveSpec
+from compressor.recipe_training import ObjectiveSpec
 from compressor.training.arrays import Writer
 from compressor.training.batches import Sequences
 from compressor.training.stage import max_sequence_length

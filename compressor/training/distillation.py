@@ -10,7 +10,7 @@ from compressor import checkpoint
 from compressor.checkpoint import Checkpoint
 from compressor.context import Context, Facts
 from compressor.recipe import MASKED_LM
-from compressor.recipe_stages import DistillationSpec
+from compressor.recipe_training import DistillationSpec
 from compressor.training import corpus, objectives, task_answers, token_targets
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.stage import row_batches, save, train_stage
@@ -68,11 +68,6 @@ def _weights(spec: DistillationSpec, defaults: Mapping[str, float]) -> dict[str,
     return {name: defaults[name] if value is None else value for name, value in given.items()}
 
 
-def untrained(spec: DistillationSpec) -> bool:
-    """Whether the student is made and not trained."""
-    return not spec.epochs and spec.max_steps is None
-
-
 def _on_rows(
     start: Path,
     output: Path,
@@ -85,7 +80,7 @@ def _on_rows(
     weights = _weights(spec, defaults)
     batches = row_batches(start, spec, context)
     student, facts = make(checkpoint.load_model(start, context.task, **context.head), batches)
-    if untrained(spec):
+    if not spec.trains:
         return {**facts, **save(student, start, output, spec)}
     teacher = Checkpoint(context.teacher)
     layer_map = task_answers.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
@@ -120,14 +115,14 @@ def _on_text(
     data = corpus.sequences(start, spec, context)
     weights = _weights(spec, PRETRAINING_WEIGHTS | (ORDER_WEIGHT if data.pairs else {}))
     teacher = Checkpoint(context.teacher)
-    if weights["soft"] and not untrained(spec):
+    if weights["soft"] and spec.trains:
         assert teacher.has_head(MASKED_LM), "a teacher without a head is refused before anything runs"
     token_targets.check_vocabularies(start, context.teacher)
     count = corpus.num_maskings(spec, len(data))
     maskings = [corpus.masking(start, data, spec, context, index) for index in range(count)]
     incoming = checkpoint.load_model(start, context.task, sentence_order=data.pairs)
     student, facts = make(incoming, MaskedBatches(data, maskings[:1]))
-    if untrained(spec):
+    if not spec.trains:
         return {**facts, **save(student, start, output, spec)}
     targets = [
         token_targets.targets(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from compressor import checkpoint
 from compressor.context import Context, Facts
 from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH
-from compressor.recipe_stages import TrainingSpec
+from compressor.recipe_training import TrainingSpec
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.objectives import remove_projection
 from compressor.training.trainer import Objective, Schedule, rank, train

@@ -12,7 +12,7 @@ from compressor import checkpoint
 from compressor.checkpoint import Checkpoint
 from compressor.context import Context
 from compressor.errors import StageError
-from compressor.recipe_stages import DistillationSpec
+from compressor.recipe_training import DistillationSpec
 from compressor.training.batches import RowBatches
 from compressor.training.stage import max_sequence_length
 from compressor.training.teacher import write_answers

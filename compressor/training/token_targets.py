@@ -8,7 +8,7 @@ from compressor import checkpoint
 from compressor.checkpoint import Checkpoint
 from compressor.context import Context
 from compressor.errors import StageError
-from compressor.recipe_stages import DistillationSpec
+from compressor.recipe_training import DistillationSpec
 from compressor.training import corpus
 from compressor.training.batches import MaskedBatches, Sequences
 from compressor.training.teacher import write_targets

@@ -13,6 +13,7 @@ import torch
 from conftest import MAX_POSITIONS, make_config, save_classifier
 
 from compressor.measure.rows import by_length, edge_cases
+from compressor.quantization import Settings, dynamic
 from compressor.runtimes import RUNTIMES, torchscript, tracing
 from compressor.runtimes import onnx as onnx_runtime
 from compressor.store import file_digest
@@ -25,9 +26,7 @@ def exported(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_classifier(tmp_path_factory.mktemp(request.param), request.param, num_hidden_layers=2)
     for name in ("onnxruntime", "torchscript"):
         RUNTIMES[name].export(folder, folder / RUNTIMES[name].file)
-    onnx_runtime.quantize_dynamic(
-        folder / "onnx/model.onnx", folder / "onnx/q.onnx", per_channel=True, embeddings=True, reduce_range=False
-    )
+    dynamic.write(folder / "onnx/model.onnx", folder / "onnx/q.onnx", Settings())
     return folder
 
 
@@ -130,9 +129,7 @@ def test_every_weight_runs_as_integers(exported: Path):
 
 def test_coverage_sees_what_stays_in_float(exported: Path, tmp_path: Path):
     path = tmp_path / "tables-float.onnx"
-    onnx_runtime.quantize_dynamic(
-        exported / "onnx/model.onnx", path, per_channel=True, embeddings=False, reduce_range=False
-    )
+    dynamic.write(exported / "onnx/model.onnx", path, Settings(embeddings=False))
     tables = 2 if "distilbert" in str(exported) else 3
     matrices = 2 * 6 + 2 + tables
     assert onnx_runtime.quantized_coverage(path) == pytest.approx((matrices - tables) / matrices)

@@ -16,6 +16,7 @@ from conftest import MAX_POSITIONS, make_config
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.measure.rows import edge_cases
+from compressor.quantization import Settings, dynamic
 from compressor.runtimes import RUNTIMES, onnx_sharing, torchscript, tracing
 from compressor.runtimes import onnx as onnx_runtime
 
@@ -62,8 +63,7 @@ def export(model: Any, folder: Path, quantize: bool = True, **options: bool) -> 
         onnx_runtime.export(folder, folder / "model.onnx")
         torchscript.export(folder, folder / "model.pt")
     if quantize:
-        how = {"per_channel": True, "embeddings": True, "reduce_range": False, **options}
-        onnx_runtime.quantize_dynamic(folder / "model.onnx", folder / "q.onnx", **how)
+        dynamic.write(folder / "model.onnx", folder / "q.onnx", Settings(**options))
     return folder
 
 
@@ -196,7 +196,7 @@ def test_copies_aliases_and_transposes_become_one_again(head: str, tmp_path: Pat
     onnx.save(whole, str(path))
     assert matrices(path)[False] > 3 * in_matrices(model), "spread out, it stores every use"
     check_parity(model, path, "onnxruntime", 1e-5)
-    onnx_runtime.quantize_dynamic(path, tmp_path / "q.onnx", per_channel=True, embeddings=True, reduce_range=False)
+    dynamic.write(path, tmp_path / "q.onnx", Settings())
     onnx_sharing.share(whole)
     onnx.save(whole, str(path))
     assert matrices(path) == {False: in_matrices(model), True: 0}
@@ -290,7 +290,7 @@ def save(
 
 
 def quantize(source: Path, path: Path) -> None:
-    onnx_runtime.quantize_dynamic(source, path, per_channel=True, embeddings=True, reduce_range=False)
+    dynamic.write(source, path, Settings())
 
 
 def test_layers_that_are_equal_by_chance_are_no_trouble(tmp_path: Path):

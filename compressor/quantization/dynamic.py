@@ -1,0 +1,52 @@
+"""Dynamic int8: weights are integers in the file, activations become uint8 as they pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compressor.quantization import Ranges, Settings
+
+
+def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None = None) -> None:
+    """Quantizes weights to int8.
+
+    What is shared stays shared: a weight of several layers has one int8 form, and so have the input and the output
+    embedding of a language model that ties them.
+
+    Args:
+        source: A float .onnx file.
+        target: The quantized .onnx file.
+        settings: How.
+        ranges: Not needed.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from compressor.quantization import matrices
+    from compressor.runtimes import onnx_sharing
+    from compressor.runtimes.onnx import strip
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    model = onnx.load(str(source))
+    onnx_sharing.merge(model)
+    kept = [matrix for matrix in matrices.find(model) if settings.keeps(matrix.name)]
+    floats = {matrix.weight for matrix in kept}
+    tables = onnx_sharing.ties(model.graph) if settings.embeddings else {}
+    tables = {matrix: table for matrix, table in tables.items() if not floats.intersection((matrix, table))}
+    # Tied tables get the integers of the output embedding below.
+    tied = [node.name for node in model.graph.node if node.input and node.input[0] in tables.values()]
+    quantize_dynamic(
+        model,
+        str(target),
+        op_types_to_quantize=["MatMul", "Gemm", *(["Gather"] if settings.embeddings else [])],
+        per_channel=settings.per_channel,
+        reduce_range=settings.reduce_range,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=[*tied, *(node for matrix in kept for node in matrix.nodes)],
+        # The two products inside attention have no weights; as integers they lose accuracy and time.
+        extra_options={"MatMulConstBOnly": True},
+    )
+    model = onnx.load(str(target))
+    strip(model)
+    onnx_sharing.tie_quantized(model, tables)
+    onnx.save(model, str(target))

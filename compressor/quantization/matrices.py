@@ -1,0 +1,57 @@
+"""The weight matrices and embedding tables of an exported graph, by the names that the checkpoint gives them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import onnx
+
+_PRODUCTS = ("MatMul", "Gemm")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A constant that activations are multiplied with, or that rows are looked up in.
+
+    Attributes:
+        name: Of the module that has it, such as `bert.encoder.layer.0.attention.self.query`.
+        weight: Name of the constant, `(inputs, outputs)`, of a table `(rows, width)`.
+        table: Whether rows are looked up in it.
+        nodes: Names of the nodes that use it; several where layers share it.
+        activations: What it is multiplied with, of each node; of a table nothing.
+        elements: How many numbers it has.
+    """
+
+    name: str
+    weight: str
+    table: bool
+    nodes: tuple[str, ...]
+    activations: tuple[str, ...]
+    elements: int
+
+
+def find(model: onnx.ModelProto) -> list[Matrix]:
+    """All of a graph that `onnx_sharing.merge` has been through, in the order in which they are first used."""
+    sizes = {
+        tensor.name: tensor.dims[0] * tensor.dims[1]
+        for tensor in model.graph.initializer
+        if len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
+    }
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        place = {"Gather": 0}.get(node.op_type, 1 if node.op_type in _PRODUCTS else None)
+        if place is not None and node.input[place] in sizes:
+            users.setdefault(node.input[place], []).append(node)
+    found = []
+    for weight, nodes in users.items():
+        table = nodes[0].op_type == "Gather"
+        activations = () if table else tuple(node.input[0] for node in nodes)
+        names = tuple(node.name for node in nodes)
+        found.append(Matrix(_name(names[0]), weight, table, names, activations, sizes[weight]))
+    return found
+
+
+def _name(node: str) -> str:
+    """`/model/bert/pooler/dense/Gemm` is the node of `bert.pooler.dense`."""
+    return re.sub(r"^model\.", "", ".".join(node.strip("/").split("/")[:-1]))

@@ -1,0 +1,120 @@
+"""The stages that make what ships: quantize and export.
+
+Like `recipe.py`, the only definition: strict and frozen; attribute docstrings become help.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from compressor.recipe_parts import Gate, Spec
+from compressor.recipe_training import RecoverySpec, StageSpec
+
+INTEGER_SCHEMES = ("dynamic_int8", "static_int8", "qat_int8")
+"""Schemes whose matrices are multiplied as integers; the others store small weights and multiply floats."""
+
+
+NEURAL_COMPRESSOR_SCHEMES = ("static_int8", "weight_only_int8", "weight_only_int4")
+"""What the backend of that name can do."""
+
+
+class CalibrationSpec(Spec):
+    """How the ranges of the activations are found, on training rows."""
+
+    method: Literal["min_max", "percentile", "entropy"] = "min_max"
+    """`min_max`: all that was seen; `percentile`: without the outermost values; `entropy`: the range whose int8 form
+    diverges least from what was seen."""
+    percentile: Annotated[float, Field(gt=50, lt=100)] = 99.99
+    """Percentile: share of the values, in percent, that lie inside."""
+    samples: Annotated[int, Field(ge=1)] = 256
+    """Training rows that are read, evenly spread; of a language model, sequences of the corpus."""
+
+
+class AccuracySpec(Spec):
+    """What quantization may cost: matrices stay in float, the most sensitive first, until it costs no more."""
+
+    max_drop: Annotated[float, Field(ge=0)]
+    """Most that the task's main metric may lose on the validation rows against the same checkpoint in float."""
+
+
+class QuantizeSpec(RecoverySpec):
+    """Turns weights into integers in the exported graph.
+
+    `qat_int8` trains before, with weights and activations rounded as they will be, to match the teacher, and takes the
+    keys of training stages; the other schemes do not train and have no use for those.
+    """
+
+    stage: Literal["quantize"]
+    """The kind of stage."""
+    scheme: Literal["dynamic_int8", "static_int8", "qat_int8", "weight_only_int8", "weight_only_int4", "fp16"] = (
+        "dynamic_int8"
+    )
+    """`dynamic_int8`: int8 weights, activations quantized on the fly to uint8. `static_int8`: their ranges are found
+    beforehand, on training rows. `qat_int8`: the same, and training has got used to it. `weight_only_int8`,
+    `weight_only_int4`: small weights that are multiplied as floats. `fp16`: half precision."""
+    backend: Literal["onnxruntime", "neural_compressor"] = "onnxruntime"
+    """Which library quantizes; neural_compressor is an extra, for static_int8 and the weight-only schemes."""
+    per_channel: bool = True
+    """One scale per output channel instead of one per matrix."""
+    embeddings: bool = True
+    """Quantize the embedding tables too: they are half of a small BERT."""
+    reduce_range: bool = False
+    """7-bit weights; for x86 devices without VNNI, where 8-bit products can saturate."""
+    block_size: Literal[16, 32, 64, 128] = 32
+    """Weight-only: neighbouring weights that have a scale of their own together."""
+    keep_float: tuple[str, ...] = ()
+    """Matrices that stay in float: names or patterns such as `encoder.layer.0.*`, as `compress inspect` and the report
+    show them."""
+    calibration: CalibrationSpec = Field(default_factory=CalibrationSpec)
+    """static_int8 and qat_int8: how the ranges of the activations are found."""
+    accuracy: AccuracySpec | None = None
+    """Find the fastest mix of integers and floats that loses no more than this."""
+    epochs: Annotated[float, Field(ge=0)] = 1.0
+    """qat_int8: passes over the training rows."""
+
+    @property
+    def trains(self) -> bool:
+        """Only quantization-aware training does."""
+        return self.scheme == "qat_int8" and super().trains
+
+    @property
+    def default_gates(self) -> dict[str, Gate]:
+        """A silent loss of quantization fails the run."""
+        asked = self.accuracy is not None or self.keep_float or not self.embeddings
+        return {} if asked or self.scheme not in INTEGER_SCHEMES else {"quantized_coverage": Gate(min=0.95)}
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> QuantizeSpec:
+        given = self.model_fields_set
+        if "objective" in given:
+            raise ValueError("objective is for stages before it: what is quantized does the recipe's own task; drop it")
+        learning = set(RecoverySpec.model_fields) - set(StageSpec.model_fields)
+        groups = (
+            (learning, ("qat_int8",)),
+            ({"calibration"}, ("static_int8", "qat_int8")),
+            ({"block_size"}, ("weight_only_int8", "weight_only_int4")),
+            ({"per_channel", "reduce_range"}, INTEGER_SCHEMES),
+        )
+        for keys, schemes in groups:
+            if self.scheme not in schemes and (wrong := sorted(keys & given)):
+                raise ValueError(f"{', '.join(wrong)} is for {', '.join(schemes)}, not for {self.scheme}; drop it")
+        if self.backend == "neural_compressor" and self.scheme not in NEURAL_COMPRESSOR_SCHEMES:
+            allowed = ", ".join(NEURAL_COMPRESSOR_SCHEMES)
+            raise ValueError(f"backend neural_compressor has no {self.scheme}; it has {allowed}; or use onnxruntime")
+        return self
+
+
+class ExportSpec(StageSpec):
+    """Writes the formats that ship and proves that each gives torch's answers."""
+
+    stage: Literal["export"]
+    """The kind of stage."""
+    targets: Annotated[tuple[Literal["onnx", "torchscript"], ...], Field(min_length=1)] = ("onnx",)
+    """Formats to write."""
+
+    @property
+    def default_gates(self) -> dict[str, Gate]:
+        """A parity miss fails the run."""
+        return {"parity_label_agreement": Gate(min=0.995), "parity_max_abs_diff": Gate(max=1e-3)}
