@@ -75,5 +75,12 @@ METRICS: dict[str, Metric] = {
         Metric(
             "parity_max_abs_diff", "", "parity", "largest difference of a logit between an exported format and torch"
         ),
+        Metric("parity_min_cosine", "", "parity", "smallest cosine of a row's logits in an exported format and torch"),
+        Metric(
+            "parity_quantized_label_agreement",
+            "",
+            "parity",
+            "share of rows where every other quantized format gives the label of the quantized ONNX graph",
+        ),
     )
 }

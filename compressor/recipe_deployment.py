@@ -113,8 +113,16 @@ class ExportSpec(StageSpec):
     """The kind of stage."""
     targets: Annotated[tuple[Literal["onnx", "torchscript"], ...], Field(min_length=1)] = ("onnx",)
     """Formats to write."""
+    verification_rows: Annotated[int, Field(ge=0, le=256)] = 64
+    """Validation rows that ship in `verification.json`, as token ids with each format's answers, so that `compress
+    verify` can ask them again wherever the folder goes. Whoever has the folder can read these texts: 0 ships none, and
+    only made-up rows are compared then."""
 
     @property
     def default_gates(self) -> dict[str, Gate]:
         """A parity miss fails the run."""
-        return {"parity_label_agreement": Gate(min=0.995), "parity_max_abs_diff": Gate(max=1e-3)}
+        return {
+            "parity_label_agreement": Gate(min=0.995),
+            "parity_max_abs_diff": Gate(max=1e-3),
+            "parity_quantized_label_agreement": Gate(min=0.99),
+        }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,16 @@ from numpy.typing import NDArray
 
 from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.evidence import Evidence, Exact, Spread, Timings
-from compressor.measure import process
-from compressor.measure.rows import TokenRows, by_length, edge_cases, in_order
+from compressor.measure import parity, process, recorded
+from compressor.measure.rows import EDGES, TokenRows, in_order
 from compressor.progress import Progress
 from compressor.recipe import MeasureSpec
-from compressor.runtimes import RUNTIMES, TARGETS
+from compressor.runtimes import RUNTIMES
 from compressor.tasks import Scoring
 
 _MEMORY_PROCESSES = 3
-_PARITY_TOKENS = 2048
+_PARITY_ALONE = 32
+"""Real rows, at least, that every format is asked one at a time."""
 _LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95}
 
 
@@ -39,12 +41,14 @@ class Subject:
         task: What the checkpoint does.
         folder: The checkpoint.
         file: Its deployed file.
+        recorded_rows: How many rows' answers are recorded, for them to be verified where it ships to.
     """
 
     name: str
     task: str
     folder: Path
     file: Path
+    recorded_rows: int = 0
 
 
 def measure(
@@ -64,7 +68,7 @@ def measure(
         vocab_size: Tokens that all of them know.
         rows: The validation rows, tokenized (`TokenRows`).
         spec: Conditions.
-        output: Empty folder; gets `answers.npy` and `latency.npz`.
+        output: Empty folder; gets `answers.npy` and `latency.npz`, and recorded answers if they are wanted.
         progress: Tells the user.
 
     Returns:
@@ -103,55 +107,37 @@ def measure(
         "size_bytes": subject.file.stat().st_size,
         "num_parameters": Checkpoint(subject.folder).num_parameters,
         "peak_rss_bytes": memory,
-        "quantized_coverage": _coverage(subject.file),
+        "quantized_coverage": coverage(subject.file),
     }
-    formats = {
-        runtime: subject.folder / RUNTIMES[runtime].file
-        for runtime in TARGETS.values()
-        if (subject.folder / RUNTIMES[runtime].file).is_file()
-    }
-    if formats:
-        facts["parity"] = _parity(subject, formats, tokens, rows, output, progress)
+    if parity.present(subject.folder):
+        facts["parity"] = _parity(subject, rows, output, progress)
     return facts
 
 
-def _parity(
-    subject: Subject, formats: Mapping[str, Path], tokens: TokenRows, rows: Path, output: Path, progress: Progress
-) -> dict[str, Any]:
-    """Holds every float format against torch: labels on the validation rows, logits on those and on the edges."""
-    checkpoint = Checkpoint(subject.folder)
-    edges = edge_cases(checkpoint.max_position_embeddings, int(checkpoint.config["vocab_size"]), tokens.pad_token_id)
-    edges_file = output / "edges.npz"
-    edges.save(edges_file)
-    batches = {
-        "rows": (rows, by_length(tokens.lengths, _PARITY_TOKENS)),
-        "alone": (edges_file, [[index] for index in range(len(edges))]),
-        "together": (edges_file, by_length(edges.lengths, 4 * int(edges.lengths.max()))),
+def _parity(subject: Subject, rows: Path, output: Path, progress: Progress) -> dict[str, Any]:
+    """Holds every format against its reference, and records some answers for `compress verify`."""
+    comparisons, checkpoint = parity.present(subject.folder), Checkpoint(subject.folder)
+    tokens = TokenRows.load(rows)
+    answers = {}
+    with tempfile.TemporaryDirectory(prefix="compress-") as work:
+        chosen = max(subject.recorded_rows, _PARITY_ALONE)
+        material = parity.Material.of(checkpoint, rows, chosen, Path(work))
+        for side in parity.sides(subject.folder, comparisons):
+            with progress.step(f"{subject.name}: parity, {side}", len(tokens)) as step:
+                answers[side] = parity.ask(subject.folder, subject.task, side, comparisons, material, step)
+    if subject.recorded_rows:
+        given = {str(side): found[parity.ALONE] for side, found in answers.items()}
+        recorded.write(output / recorded.FILE, subject.task, tokens.take(material.chosen), given)
+    return {
+        "rows": len(tokens),
+        "edges": len(EDGES),
+        "no_token_types": parity.no_token_types(checkpoint),
+        "formats": {entry.name: parity.compare(entry, answers, material) for entry in comparisons},
     }
-    sets = [{"name": name, "rows": str(file), "batches": listed} for name, (file, listed) in batches.items()]
-    answers: dict[str, dict[str, NDArray[np.float32]]] = {}
-    for runtime, path in {"torch": subject.folder, **formats}.items():
-        predict = {"kind": "predict", "task": subject.task, "keep": "compared", "sets": sets}
-        job = {**predict, "runtime": runtime, "path": str(path)}
-        with progress.step(f"{subject.name}: parity, {runtime}", len(tokens)) as step:
-            answers[runtime] = process.run({**job, "threads": _cores(), "workers": _cores()}, step)
-    edges_file.unlink()
-    reference = answers.pop("torch")
-    by_format = {
-        runtime: {
-            "label_agreement": _agreement(given["rows"], reference["rows"]),
-            "max_abs_diff": max(float(np.abs(given[name] - reference[name]).max()) for name in batches),
-        }
-        for runtime, given in answers.items()
-    }
-    return {"rows": len(tokens), "edges": len(edges), "formats": by_format}
 
 
-def _agreement(given: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    return float((given.argmax(axis=-1) == reference.argmax(axis=-1)).mean())
-
-
-def _coverage(file: Path) -> float:
+def coverage(file: Path) -> float:
+    """Share of a file's weight matrices that run as integers; 0 of formats that never do."""
     if file.suffix != ".onnx":
         return 0.0
     from compressor.runtimes import onnx
@@ -188,12 +174,21 @@ def evidence(
     for metric in ("size_bytes", "num_parameters", "quantized_coverage"):
         found[metric] = Exact(float(facts[metric]))
     found["peak_rss_bytes"] = Spread(tuple(facts["peak_rss_bytes"]))
-    if parity := facts.get("parity"):
-        formats: Sequence[Mapping[str, float]] = list(parity["formats"].values())
-        # A fixed set of rows is compared, not sampled from: the share is exact.
-        agreement = min(entry["label_agreement"] for entry in formats)
-        found["parity_label_agreement"] = Exact(agreement, n=int(parity["rows"]))
-        found["parity_max_abs_diff"] = Exact(
-            max(entry["max_abs_diff"] for entry in formats), n=int(parity["rows"]) + int(parity["edges"])
-        )
+    found.update(_parity_evidence(facts.get("parity")))
+    return found
+
+
+def _parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
+    """A fixed set of rows is compared, not sampled from: all of it is exact."""
+    if facts is None:
+        return {}
+    found: dict[str, Evidence] = {}
+    rows, everything = int(facts["rows"]), int(facts["rows"]) + int(facts["edges"])
+    formats = list(facts["formats"].values())
+    if floats := [entry for entry in formats if entry["kind"] == "float"]:
+        found["parity_label_agreement"] = Exact(min(entry["label_agreement"] for entry in floats), n=rows)
+        found["parity_max_abs_diff"] = Exact(max(entry["max_abs_diff"] for entry in floats), n=everything)
+        found["parity_min_cosine"] = Exact(min(entry["min_cosine"] for entry in floats), n=everything)
+    if quantized := [entry["label_agreement"] for entry in formats if entry["kind"] == "quantized"]:
+        found["parity_quantized_label_agreement"] = Exact(min(quantized), n=rows)
     return found

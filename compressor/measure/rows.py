@@ -70,6 +70,15 @@ class TokenRows:
                 batch[name][position, : end - start] = self.tokens[name][start:end]
         return batch
 
+    def take(self, indices: Sequence[int]) -> list[dict[str, list[int]]]:
+        """Some rows, for `of`; what every token has anyway is left out."""
+        taken = []
+        for index in indices:
+            start, end = int(self.starts[index]), int(self.starts[index + 1])
+            row = {name: values[start:end].tolist() for name, values in self.tokens.items()}
+            taken.append({name: row[name] for name in row if any(value != _FILL.get(name) for value in row[name])})
+        return taken
+
     def save(self, path: Path) -> None:
         """Writes an .npz file."""
         arrays: dict[str, Any] = {"starts": self.starts, "pad_token_id": np.array(self.pad_token_id), **self.tokens}
@@ -101,36 +110,33 @@ def by_length(lengths: Ints, tokens: int) -> list[list[int]]:
     return [*batches, current] if current else batches
 
 
+EDGES = ("one", "two", "middle", "left", "interior", "pair", "max", "right")
+"""The rows of `edge_cases`, by what is special about each: its length, where it is padded, or its two segments."""
+
+
 def edge_cases(max_length: int, vocab_size: int, pad_token_id: int) -> TokenRows:
-    """Rows where exported graphs go wrong first: length 1 and the maximum, left and interior padding, two segments.
+    """Rows where exported graphs go wrong first: length 1 and the maximum, padding on any side, two segments.
 
     Args:
         max_length: Longest sequence.
         vocab_size: Ids are drawn below it, by a fixed seed.
         pad_token_id: Id of padded positions.
+
+    Returns:
+        A row for each of `EDGES`.
     """
     random = np.random.default_rng(0)
     middle = max(4, min(24, max_length))
-    shapes = {
-        "one": 1,
-        "two": 2,
-        "middle": middle,
-        "left": middle,
-        "interior": middle,
-        "pair": middle,
-        "max": max_length,
-    }
+    third = middle // 3
+    lengths = {"one": 1, "two": 2, "max": max_length}
+    padded = {"left": slice(third), "interior": slice(third, middle // 2), "right": slice(middle - third, None)}
     rows: list[dict[str, Sequence[int]]] = []
-    for kind, length in shapes.items():
-        length = min(length, max_length)
+    for name in EDGES:
+        length = min(lengths.get(name, middle), max_length)
         ids = random.integers(1, vocab_size, length)
-        mask = np.ones(length, dtype=np.int64)
-        if kind == "left":
-            mask[: length // 3] = 0
-        elif kind == "interior":
-            mask[length // 3 : length // 2] = 0
-        types = np.zeros(length, dtype=np.int64)
-        if kind == "pair":
+        mask, types = np.ones(length, dtype=np.int64), np.zeros(length, dtype=np.int64)
+        mask[padded.get(name, slice(0))] = 0
+        if name == "pair":
             types[length // 2 :] = 1
         ids[mask == 0] = pad_token_id
         rows.append({"input_ids": ids.tolist(), "attention_mask": mask.tolist(), "token_type_ids": types.tolist()})

@@ -29,9 +29,10 @@ _WARM_UP_S = 1.0
 
 
 def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
-    """Answers to every row of several sets of rows, in the rows' order, computed in the batches that each set lists.
+    """Answers to several sets of rows, in the rows' order, computed in the batches that each set lists.
 
-    `task` and `keep` (`answers` or `compared`) name the function that says what is kept of the outputs.
+    `task` and `keep` (`answers` or `compared`) name the function that says what is kept of the outputs. A set may say
+    that `token_types` are `zeros`, or `omitted`, whatever the rows have.
     """
     from compressor import tasks
 
@@ -43,18 +44,23 @@ def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
     with ThreadPoolExecutor(workers) as pool:
         for entry in job["sets"]:
             rows, batches = TokenRows.load(Path(entry["rows"])), entry["batches"]
-            answers: list[NDArray[np.float32]] = [np.empty(0, np.float32)] * len(rows)
-            for batch, kept in zip(batches, pool.map(partial(_answer, session, rows, keep), batches), strict=True):
+            answer = partial(_answer, session, rows, keep, entry.get("token_types", "given"))
+            answers: dict[int, NDArray[np.float32]] = {}
+            for batch, kept in zip(batches, pool.map(answer, batches), strict=True):
                 for index, row in zip(batch, kept, strict=True):
                     answers[index] = row
                 done += len(batch)
                 _tell(done, total)
-            results[entry["name"]] = np.stack(answers)
+            results[entry["name"]] = np.stack([answers[index] for index in sorted(answers)])
     return results
 
 
-def _answer(session: Session, rows: TokenRows, keep: Keep, batch: list[int]) -> NDArray[np.float32]:
+def _answer(session: Session, rows: TokenRows, keep: Keep, token_types: str, batch: list[int]) -> NDArray[np.float32]:
     inputs = rows.batch(batch)
+    if token_types == "omitted":
+        del inputs["token_type_ids"]
+    elif token_types == "zeros":
+        inputs["token_type_ids"][:] = 0
     return keep(session.predict(inputs), inputs.pop(LABELS))
 
 

@@ -31,6 +31,6 @@ class Session:
     def predict(self, inputs: Inputs) -> Outputs:
         """What the model gives, by name."""
         with self._torch.inference_mode():
-            tensors = {name: self._torch.from_numpy(inputs[name]) for name in self._names}
+            tensors = {name: self._torch.from_numpy(inputs[name]) for name in self._names if name in inputs}
             given = self._named(self._model, self._model(**tensors))
             return {name: tensor.numpy() for name, tensor in given.items()}

@@ -1,0 +1,233 @@
+"""Parity: whether every format of a checkpoint gives the same answers, on real rows and where graphs go wrong first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
+from compressor.fingerprint import host
+from compressor.measure import process
+from compressor.measure.rows import EDGES, TokenRows, by_length, edge_cases, in_order
+from compressor.progress import Step
+from compressor.runtimes import RUNTIMES
+
+Answers = dict[str, NDArray[np.float32]]
+"""Compared logits of each set of rows, `(rows, choices)`, by the set's name."""
+
+ROWS, SINGLE, ALONE = "rows", "single", "alone"
+"""Sets of real rows: all in batches, all one at a time, some one at a time."""
+
+_BATCH_TOKENS = 2048
+_EDGE_SETS = {"edges_alone": "batch 1", "edges_together": "one batch", "untyped": "no token types"}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two that are held against each other.
+
+    Attributes:
+        runtime: Runs it.
+        file: Its place in a checkpoint's folder; of torch, the folder itself.
+    """
+
+    runtime: str
+    file: Path
+
+    def __str__(self) -> str:
+        """`torch`, or the file."""
+        return self.runtime if self.file == Path() else self.file.as_posix()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A format and what it must answer like.
+
+    Attributes:
+        name: Of the format, in reports.
+        candidate: The format.
+        reference: What it is held against.
+        kind: `float` formats give the reference's logits, in whatever batches. `quantized` ones give the labels of a
+            quantized reference: what is rounded as it passes depends on the rest of the batch, so rows come alone.
+    """
+
+    name: str
+    candidate: Side
+    reference: Side
+    kind: Literal["float", "quantized"] = "float"
+
+
+TORCH = Side("torch", Path())
+QUANTIZED = Side("onnxruntime", QUANTIZED_ONNX)
+
+COMPARISONS = (
+    Comparison("onnx", Side("onnxruntime", RUNTIMES["onnxruntime"].file), TORCH),
+    Comparison("torchscript", Side("torchscript", RUNTIMES["torchscript"].file), TORCH),
+)
+"""What is held against what, where both are there."""
+
+
+def present(folder: Path, comparisons: Sequence[Comparison] = COMPARISONS) -> list[Comparison]:
+    """The comparisons that a checkpoint's folder has both sides of."""
+    return [entry for entry in comparisons if all((folder / side.file).exists() for side in _sides(entry))]
+
+
+def sides(folder: Path, comparisons: Sequence[Comparison]) -> list[Side]:
+    """All that ships and takes token ids: both sides of the comparisons, torch, and the quantized graph."""
+    extra = [QUANTIZED] if (folder / QUANTIZED.file).is_file() else []
+    return list(dict.fromkeys([TORCH, *(side for entry in comparisons for side in _sides(entry)), *extra]))
+
+
+def _sides(comparison: Comparison) -> tuple[Side, Side]:
+    return comparison.reference, comparison.candidate
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the formats of a checkpoint are asked.
+
+    Attributes:
+        rows: File of real rows (`TokenRows`); None where there are only edges.
+        edges: File of the edge cases (`EDGES`).
+        chosen: Indices of the real rows that are also asked one at a time.
+        lengths: Tokens of each real row.
+        edge_lengths: Tokens of each edge.
+    """
+
+    rows: Path | None
+    edges: Path
+    chosen: tuple[int, ...]
+    lengths: NDArray[np.int64]
+    edge_lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, rows: Path | None, chosen: int, work: Path) -> Material:
+        """Real rows, if there are any, and the edges of a checkpoint.
+
+        Args:
+            checkpoint: Says how long a row may be, and how many tokens there are.
+            rows: File of real rows.
+            chosen: How many of them are also asked one at a time, evenly spread.
+            work: Folder for the edges.
+        """
+        tokens = TokenRows.load(rows) if rows else None
+        pad = tokens.pad_token_id if tokens else int(checkpoint.config.get("pad_token_id") or 0)
+        edges = edge_cases(checkpoint.max_position_embeddings, int(checkpoint.config["vocab_size"]), pad)
+        edges_file = work / "edges.npz"
+        edges.save(edges_file)
+        count = len(tokens) if tokens else 0
+        picked = np.unique(np.linspace(0, count - 1, min(chosen, count)).round().astype(np.int64)).tolist()
+        lengths = tokens.lengths if tokens else np.zeros(0, np.int64)
+        return cls(rows, edges_file, tuple(picked), lengths, edges.lengths)
+
+    def sets(self, kinds: Sequence[str], untyped: str) -> list[dict[str, Any]]:
+        """The sets of rows for a measuring process.
+
+        Args:
+            kinds: Kinds of the comparisons that the answers are for.
+            untyped: What stands for no token types: `omitted` or `zeros`.
+        """
+        edges = [[index] for index in range(len(EDGES))]
+        asked: list[tuple[str, Path | None, list[list[int]]]] = [("edges_alone", self.edges, edges)]
+        if "float" in kinds:
+            together = by_length(self.edge_lengths, 4 * int(self.edge_lengths.max()))
+            asked += [("edges_together", self.edges, together), ("untyped", self.edges, edges)]
+            asked += [(ROWS, self.rows, by_length(self.lengths, _BATCH_TOKENS))]
+        if "quantized" in kinds:
+            asked += [(SINGLE, self.rows, in_order(len(self.lengths), 1))]
+        asked += [(ALONE, self.rows, [[index] for index in self.chosen])]
+        return [
+            {
+                "name": name,
+                "rows": str(file),
+                "batches": batches,
+                "token_types": untyped if name == "untyped" else "given",
+            }
+            for name, file, batches in asked
+            if file is not None and batches
+        ]
+
+
+def ask(
+    folder: Path, task: str, side: Side, comparisons: Sequence[Comparison], material: Material, step: Step | None = None
+) -> Answers:
+    """The answers of one side, from a fresh process.
+
+    Args:
+        folder: The checkpoint.
+        task: Says what is compared of the outputs.
+        side: What answers.
+        comparisons: Those that are to be made; they say which rows it is asked.
+        material: The rows.
+        step: Progress, in rows.
+
+    Raises:
+        StageError: It cannot be loaded or run.
+    """
+    kinds = {entry.kind for entry in comparisons if side in _sides(entry)}
+    threads = int(host()["cores"])
+    job = {
+        "kind": "predict",
+        "task": task,
+        "keep": "compared",
+        "runtime": side.runtime,
+        "path": str(folder / side.file),
+    }
+    sets = material.sets(sorted(kinds), untyped="omitted" if side == TORCH else "zeros")
+    return process.run({**job, "sets": sets, "threads": threads, "workers": threads}, step)
+
+
+def compare(comparison: Comparison, answers: dict[Side, Answers], material: Material) -> dict[str, Any]:
+    """Holds a format against its reference.
+
+    Returns:
+        `label_agreement` (share of the real rows, or of the edges where there are none), `max_abs_diff` of a logit and
+        `min_cosine` of a row's logits over all rows and edges, `worst` (where the difference is), `kind`, `against`.
+    """
+    given, expected = answers[comparison.candidate], answers[comparison.reference]
+    shared = [name for name in expected if name in given]
+    real = ROWS if comparison.kind == "float" else SINGLE
+    labelled = real if real in shared else "edges_alone"
+    # What is not a number differs from everything, and must not be lost in a comparison.
+    differences = {
+        name: np.nan_to_num(np.abs(given[name] - expected[name]).max(axis=-1), nan=np.inf, posinf=np.inf)
+        for name in shared
+    }
+    worst = max(shared, key=lambda name: float(differences[name].max()))
+    return {
+        "kind": comparison.kind,
+        "against": str(comparison.reference),
+        "label_agreement": agreement(given[labelled].argmax(axis=-1), expected[labelled].argmax(axis=-1)),
+        "max_abs_diff": float(differences[worst].max()),
+        "min_cosine": min(float(_cosine(given[name], expected[name]).min()) for name in shared),
+        "worst": _place(worst, int(differences[worst].argmax()), material),
+    }
+
+
+def agreement(given: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
+    """Share of equal labels."""
+    return float((given == expected).mean())
+
+
+def _cosine(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
+    a, b = given.astype(np.float64), expected.astype(np.float64)
+    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    products = (a * b).sum(axis=-1)
+    cosine = np.divide(products, lengths, out=np.ones_like(products), where=lengths > 0)
+    return np.asarray(np.nan_to_num(cosine, nan=-1.0))
+
+
+def _place(name: str, index: int, material: Material) -> str:
+    if name not in _EDGE_SETS:
+        return f"row {material.chosen[index] if name == ALONE else index}"
+    return f"{EDGES[index]}, {_EDGE_SETS[name]}"
+
+
+def no_token_types(checkpoint: Checkpoint) -> str:
+    """What exported formats are given where there are no token types, and torch is given nothing."""
+    return "all zeros" if "token_type_ids" in input_names(checkpoint.family) else "there is no such input"
