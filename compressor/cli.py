@@ -23,6 +23,13 @@ Exit codes:
   4    a gate is inconclusive: too few samples, or too noisy, to say
   130  interrupted; the same command goes on from there"""
 
+VERIFY_CODES = """\b
+Exit codes:
+  0    everything is as it was published, and passed
+  1    a check failed, or a gate of the run had
+  2    the command line is wrong, or DIR is no folder that a run left
+  4    everything is as it was published, but a gate of the run was inconclusive"""
+
 _recipe = click.argument("recipe", type=click.Path(path_type=Path))
 _overrides = click.option(
     "--set", "overrides", multiple=True, metavar="PATH=VALUE", help="Override a key, e.g. stages.distill.epochs=2."
@@ -192,6 +199,36 @@ def bench(
         click.echo(json.dumps([asdict(entry) for entry in timed], indent=2))
     else:
         text.print_bench(timed, Console(width=None if sys.stdout.isatty() else 160))
+
+
+@main.command(epilog=VERIFY_CODES)
+@click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@_told
+def verify(path: Path, as_json: bool) -> None:
+    """Check a folder that ships, without the training data.
+
+    DIR is a run's folder or its model/. Checks that every file is what was published, that its formats give the same
+    answers as each other and as when they were made, and what its gates said. Latency depends on the machine: for
+    that there is `compress bench`.
+
+    \b
+    Example:
+      compress verify artifacts/mobile_int8
+    """
+    from rich.console import Console
+
+    from compressor import verify as verification
+    from compressor.progress import Progress
+    from compressor.report import text
+
+    with Progress(Console(stderr=True)) as progress:
+        found = verification.verify(path, progress)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        text.print_verification(found.checks, found.gates, Console(width=None if sys.stdout.isatty() else 160))
+    sys.exit(found.exit_code)
 
 
 @main.command()

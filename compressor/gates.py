@@ -16,6 +16,8 @@ from compressor.recipe_parts import Gate
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
+_AT_LEAST = ("min", "min_retention", "min_speedup")
+
 
 @dataclass(frozen=True)
 class GateResult:
@@ -58,7 +60,6 @@ def judge(metric: str, gate: Gate, evidence: Evidence, references: Mapping[str, 
         relative_to = gate.relative_to if rule in RELATIVE_RULES else None
         reference = references[relative_to] if relative_to else None
         estimate = _observe(rule, evidence, reference, gate.confidence)
-        at_least = rule in ("min", "min_retention", "min_speedup")
         results.append(
             GateResult(
                 metric=metric,
@@ -69,10 +70,16 @@ def judge(metric: str, gate: Gate, evidence: Evidence, references: Mapping[str, 
                 observed=estimate.value,
                 low=estimate.low,
                 high=estimate.high,
-                verdict=_verdict(estimate, limit, at_least),
+                verdict=_verdict(estimate, limit, rule in _AT_LEAST),
             )
         )
     return results
+
+
+def recall(result: GateResult) -> Verdict:
+    """The verdict that follows from what a result recorded."""
+    estimate = Estimate(result.observed, result.low, result.high)
+    return _verdict(estimate, result.limit, result.rule in _AT_LEAST)
 
 
 def _observe(rule: str, evidence: Evidence, reference: Evidence | None, confidence: float) -> Estimate:

@@ -11,6 +11,7 @@ from compressor.checkpoint import Checkpoint
 from compressor.evidence import Evidence
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, versions
 from compressor.measure import checkpoint as measuring
+from compressor.measure import recorded
 from compressor.prepared import Prepared
 from compressor.progress import Progress
 from compressor.recipe import MeasureSpec
@@ -26,11 +27,13 @@ class Subject:
         name: The stage's name, or the baseline's.
         task: What the checkpoint does.
         key: The checkpoint's key.
+        recorded_rows: How many validation rows' answers are recorded, to ship with it.
     """
 
     name: str
     task: str
     key: str
+    recorded_rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,15 @@ class Measured:
         evidence: By metric.
         references: Evidence of `baseline` and `previous`, their timings from the process that timed the subject.
         from_cache: Whether it was in the store.
+        parity: What was found of each format; None where there are none.
+        recorded: Answers recorded to ship; None where none are.
     """
 
     evidence: Mapping[str, Evidence]
     references: Mapping[str, Mapping[str, Evidence]]
     from_cache: bool
+    parity: Mapping[str, Any] | None
+    recorded: Path | None
 
 
 class Measurer:
@@ -75,7 +82,8 @@ class Measurer:
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             files = {name: self._deployed(name, key) for name, key in others.items()}
-            measured = measuring.Subject(subject.name, subject.task, folder, self._deployed(subject.name, subject.key))
+            deployed = self._deployed(subject.name, subject.key)
+            measured = measuring.Subject(subject.name, subject.task, folder, deployed, subject.recorded_rows)
             folders = [self._store.folder(key) for key in (subject.key, *others.values())]
             known = min(int(Checkpoint(path).config["vocab_size"]) for path in folders)
             return measuring.measure(measured, files, known, rows, self._spec, output, self._progress)
@@ -87,7 +95,14 @@ class Measurer:
 
         self._evidence[subject.key] = evidence("self")
         references = {name: {**self._evidence.get(key, {}), **evidence(name)} for name, key in others.items()}
-        return Measured(self._evidence[subject.key], references, from_cache)
+        file = entry.path / recorded.FILE
+        return Measured(
+            evidence=self._evidence[subject.key],
+            references=references,
+            from_cache=from_cache,
+            parity=entry.facts.get("parity"),
+            recorded=file if file.is_file() else None,
+        )
 
     def _deployed(self, name: str, key: str) -> Path:
         """The file of a checkpoint that ships for the measured runtime; exported for measuring if no stage did."""

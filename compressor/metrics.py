@@ -54,6 +54,9 @@ class Metric:
         return _RULES_BY_KIND[self.kind]
 
 
+QUANTIZED_PARITY = "parity_quantized_label_agreement"
+"""The one metric that an exported checkpoint may lack: it has no second quantized format then."""
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -77,7 +80,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("parity_min_cosine", "", "parity", "smallest cosine of a row's logits in an exported format and torch"),
         Metric(
-            "parity_quantized_label_agreement",
+            QUANTIZED_PARITY,
             "",
             "parity",
             "share of rows where every other quantized format gives the label of the quantized ONNX graph",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, ve
 from compressor.gates import GateResult, judge, overall
 from compressor.measure.trial import Trial
 from compressor.measured import Measured, Measurer, Subject
-from compressor.metrics import METRICS
+from compressor.metrics import METRICS, QUANTIZED_PARITY
 from compressor.plan import Plan, Step
 from compressor.prepared import Prepared, PreparedCorpus, PreparedRows, prepare
 from compressor.progress import Progress
@@ -58,14 +58,13 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
         steps = steps[: [step.name for step in steps].index(until) + 1]
     reports: list[StageReport] = []
     baselines: dict[str, StageReport] = {}
-    last: Entry | None = None
+    last: _Result | None = None
     for step in steps:
         if step.task not in baselines:
             baselines[step.task] = runner.baseline(step)
-        result = runner.stage(step)
-        reports.append(result.report)
-        last = result.entry
-        if result.report.verdict == "fail":
+        last = runner.stage(step)
+        reports.append(last.report)
+        if last.report.verdict == "fail":
             break
     not_run = [step.name for step in steps[len(reports) :]]
     recipe = plan.resolved.recipe
@@ -77,7 +76,8 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
     if store.follower:
         return report
     folder.mkdir(parents=True, exist_ok=True)
-    publish.model(report, last.path, folder)
+    digest = publish.model(report, last.entry.path, folder, recipe.measure.runtime, last.recorded)
+    report = replace(report, manifest_sha256=digest)
     planning.write_lock(plan, folder)
     report.write(folder / "report.json")
     text.write_markdown(report, folder / "report.md")
@@ -102,6 +102,7 @@ def _check_space(plan: Plan, store: Store) -> None:
 class _Result:
     entry: Entry
     report: StageReport
+    recorded: Path | None
 
 
 class _Runner:
@@ -185,11 +186,12 @@ class _Runner:
         entry = self.build(step)
         built_from_cache = self.built[step.key][1]
         start = time.monotonic()
-        subject = Subject(step.name, step.task, step.key)
+        subject = Subject(step.name, step.task, step.key, getattr(step.spec, "verification_rows", 0))
         measured = self.measurer.measure(subject, step.measure_inputs, self._prepared(step.task))
         gates = self._judge(step, measured)
         latency = measured.evidence["latency_p50_ms"]
         baseline = measured.references["baseline"]["latency_p50_ms"]
+        parity = {} if measured.parity is None else {"parity": measured.parity}
         report = StageReport(
             name=step.name,
             stage=step.spec.kind,
@@ -199,13 +201,20 @@ class _Runner:
             from_cache=built_from_cache and measured.from_cache,
             measurements=_measurements(measured.evidence),
             gates=gates,
-            details={**entry.facts, "speedup": round(baseline.ratio(latency, _CONFIDENCE).value, 3)},
+            details={**entry.facts, **parity, "speedup": round(baseline.ratio(latency, _CONFIDENCE).value, 3)},
         )
-        return _Result(entry, report)
+        return _Result(entry, report, measured.recorded)
 
     def _judge(self, step: Step, measured: Measured) -> list[GateResult]:
         results = []
         for metric, gate in step.spec.all_gates.items():
+            if metric == QUANTIZED_PARITY and metric not in measured.evidence:
+                if metric in step.spec.gates:
+                    what = (
+                        f"{step.name}.gates: {metric} cannot be measured, only one format is quantized; drop the gate"
+                    )
+                    raise StageError(what)
+                continue
             against = {name: found[metric] for name, found in measured.references.items() if metric in found}
             results += judge(metric, gate, measured.evidence[metric], against)
         return results

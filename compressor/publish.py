@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
+from compressor import manifest
 from compressor.checkpoint import Checkpoint
+from compressor.manifest import Manifest
+from compressor.measure import recorded
+from compressor.measure.checkpoint import REPEATABLE, deployed_file
 from compressor.registration import MODEL_TYPE
 from compressor.report import text
 from compressor.report.model import Report
-from compressor.store import file_digest
-
-MANIFEST = "manifest.json"
 
 _KINDS = {
     "text-classification": ("ForSequenceClassification", "text-classification"),
@@ -21,33 +21,50 @@ _KINDS = {
 """For each task, the end of the Auto class and the hub's name for what it does."""
 
 
-def model(report: Report, checkpoint: Path, folder: Path) -> None:
+def model(report: Report, checkpoint: Path, folder: Path, runtime: str, answers: Path | None) -> str | None:
     """Makes `model/` what the report speaks of: the last checkpoint, or nothing after a failed gate.
 
     Args:
         report: The run.
         checkpoint: Its last checkpoint.
         folder: The run's folder.
+        runtime: The runtime that was measured.
+        answers: Recorded answers that ship; None for none.
+
+    Returns:
+        The SHA-256 of `model/manifest.json`, for the report to hold; None where there is none.
     """
     target, partial, old = folder / "model", folder / ".model.partial", folder / ".model.old"
     for leftover in (partial, old):
         shutil.rmtree(leftover, ignore_errors=True)
     if report.verdict == "fail":
         shutil.rmtree(target, ignore_errors=True)
-        return
+        return None
     shutil.copytree(checkpoint, partial)
+    if answers is not None:
+        shutil.copyfile(answers, partial / recorded.FILE)
     (partial / "README.md").write_text(_card(report, Checkpoint(partial)), encoding="utf-8")
-    files = {
-        str(path.relative_to(partial)): {"sha256": file_digest(path), "size_bytes": path.stat().st_size}
-        for path in sorted(partial.rglob("*"))
-        if path.is_file()
-    }
-    manifest = {"schema_version": 1, "recipe": report.recipe, "verdict": report.verdict, "files": files}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    digest = _manifest(report, partial, runtime).write(partial)
     if target.exists():
         target.rename(old)
     partial.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+    return digest
+
+
+def _manifest(report: Report, folder: Path, runtime: str) -> Manifest:
+    file = deployed_file(folder, runtime)
+    measured = report.stages[-1].measurements
+    return Manifest(
+        recipe=report.recipe,
+        task=report.stages[-1].task,
+        verdict=report.verdict,
+        environment=report.environment,
+        gates=report.gates,
+        measured={name: measured[name].value for name in REPEATABLE if name in measured},
+        file=file.relative_to(folder).as_posix() if file else None,
+        files=manifest.digests(folder),
+    )
 
 
 def _card(report: Report, checkpoint: Checkpoint) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from compressor.metrics import QUANTIZED_PARITY
 from compressor.recipe_parts import Gate, Spec
 from compressor.recipe_training import RecoverySpec, StageSpec
 
@@ -124,5 +125,5 @@ class ExportSpec(StageSpec):
         return {
             "parity_label_agreement": Gate(min=0.995),
             "parity_max_abs_diff": Gate(max=1e-3),
-            "parity_quantized_label_agreement": Gate(min=0.99),
+            QUANTIZED_PARITY: Gate(min=0.99),
         }

@@ -20,6 +20,9 @@ from compressor.recipe import MeasureSpec
 from compressor.runtimes import RUNTIMES
 from compressor.tasks import Scoring
 
+REPEATABLE = ("size_bytes", "num_parameters", "quantized_coverage")
+"""Metrics that a folder has anywhere, whatever the data and the machine."""
+
 _MEMORY_PROCESSES = 3
 _PARITY_ALONE = 32
 """Real rows, at least, that every format is asked one at a time."""
@@ -103,12 +106,7 @@ def measure(
         for done in range(_MEMORY_PROCESSES):
             memory.append(float(process.run({**job, **call, "kind": "memory"})["peak_rss_bytes"]))
             step.update(done + 1)
-    facts: dict[str, Any] = {
-        "size_bytes": subject.file.stat().st_size,
-        "num_parameters": Checkpoint(subject.folder).num_parameters,
-        "peak_rss_bytes": memory,
-        "quantized_coverage": coverage(subject.file),
-    }
+    facts: dict[str, Any] = {**repeatable(subject.folder, subject.file), "peak_rss_bytes": memory}
     if parity.present(subject.folder):
         facts["parity"] = _parity(subject, rows, output, progress)
     return facts
@@ -136,8 +134,21 @@ def _parity(subject: Subject, rows: Path, output: Path, progress: Progress) -> d
     }
 
 
-def coverage(file: Path) -> float:
-    """Share of a file's weight matrices that run as integers; 0 of formats that never do."""
+def repeatable(folder: Path, file: Path) -> dict[str, float]:
+    """What can be measured of a checkpoint again at any time.
+
+    Args:
+        folder: The checkpoint.
+        file: Its deployed file.
+    """
+    return {
+        "size_bytes": file.stat().st_size,
+        "num_parameters": Checkpoint(folder).num_parameters,
+        "quantized_coverage": _coverage(file),
+    }
+
+
+def _coverage(file: Path) -> float:
     if file.suffix != ".onnx":
         return 0.0
     from compressor.runtimes import onnx
@@ -171,15 +182,15 @@ def evidence(
             found[metric] = Timings(samples[against].astype(np.float64), quantile)
     if against != "self":
         return found
-    for metric in ("size_bytes", "num_parameters", "quantized_coverage"):
+    for metric in REPEATABLE:
         found[metric] = Exact(float(facts[metric]))
     found["peak_rss_bytes"] = Spread(tuple(facts["peak_rss_bytes"]))
-    found.update(_parity_evidence(facts.get("parity")))
+    found.update(parity_evidence(facts.get("parity")))
     return found
 
 
-def _parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
-    """A fixed set of rows is compared, not sampled from: all of it is exact."""
+def parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
+    """The evidence of what formats were compared: a fixed set of rows, not a sample, so all of it is exact."""
     if facts is None:
         return {}
     found: dict[str, Evidence] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class TokenRows:
         return np.diff(self.starts)
 
     @classmethod
-    def of(cls, rows: Sequence[dict[str, Sequence[int]]], pad_token_id: int) -> TokenRows:
+    def of(cls, rows: Sequence[Mapping[str, Sequence[int]]], pad_token_id: int) -> TokenRows:
         """Rows from lists; a missing `attention_mask` is all ones, `token_type_ids` zeros, and there are no labels."""
         lengths = [len(row["input_ids"]) for row in rows]
         tokens = {

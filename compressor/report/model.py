@@ -11,6 +11,7 @@ from typing import Any
 
 from compressor.errors import CompressError, ExitCode
 from compressor.gates import GateResult, Verdict, overall
+from compressor.manifest import StageGate
 from compressor.store import write_atomic
 
 SCHEMA_VERSION = 1
@@ -73,6 +74,7 @@ class Report:
         environment: Versions and machine.
         stages: Baseline first.
         not_run: Names of stages after a failed gate.
+        manifest_sha256: Digest of `model/manifest.json`; None where there is none.
     """
 
     recipe: str
@@ -81,6 +83,12 @@ class Report:
     environment: Mapping[str, str | int]
     stages: list[StageReport]
     not_run: list[str]
+    manifest_sha256: str | None = None
+
+    @property
+    def gates(self) -> list[StageGate]:
+        """The gates of all stages."""
+        return [StageGate(stage.name, gate) for stage in self.stages for gate in stage.gates]
 
     @property
     def verdict(self) -> Verdict:
@@ -130,8 +138,9 @@ def read(path: Path) -> Report:
             document["environment"],
             stages,
             document["not_run"],
+            document.get("manifest_sha256"),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CompressError(f"{path}: not a report ({type(error).__name__}: {error})") from None
 
 

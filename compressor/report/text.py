@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from compressor.bench import Timed
     from compressor.inspection import Inspection
+    from compressor.manifest import Check, StageGate
 
 SIGNS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
 _COLOURS = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
@@ -113,6 +114,7 @@ def markdown(report: Report) -> str:
         lines += ["| stage | gate | verdict |", "|---|---|---|"]
         lines += [f"| {stage.name} | {gate_text(gate)} | {SIGNS[gate.verdict]} |" for stage, gate in gates]
         lines.append("")
+    lines += _parity(report)
     lines += _curves(report)
     lines += [f"{stage.name}: {note}\n" for stage in report.stages for note in stage.details.get("notes", [])]
     if report.not_run:
@@ -145,6 +147,23 @@ def _other_scores(report: Report) -> list[str]:
 def _score(measured: Measurement | None) -> str:
     """A score with its bounds."""
     return f"{measured.value:.4f} [{number(measured.low)}, {number(measured.high)}]" if measured else "–"
+
+
+def _parity(report: Report) -> list[str]:
+    """How far each exported format is from what it is held against."""
+    found = [(stage.name, stage.details["parity"]) for stage in report.stages if "parity" in stage.details]
+    if not found:
+        return []
+    lines = ["| stage | format | against | same label | largest difference | where | least cosine |", "|" + "---|" * 7]
+    for name, parity in found:
+        for form, entry in parity["formats"].items():
+            numbers = [number(entry["label_agreement"]), number(entry["max_abs_diff"])]
+            cells = [name, form, entry["against"], *numbers, entry["worst"], f"{entry['min_cosine']:.6f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    _, last = found[-1]
+    asked = f"{last['rows']} validation rows in batches and alone; rows of 1, 2 and the most tokens, of two segments,"
+    end = f"padded left, right and inside; no token types ({last['no_token_types']})."
+    return [*lines, "", f"Formats were asked: {asked} {end}", ""]
 
 
 def _curves(report: Report) -> list[str]:
@@ -214,6 +233,25 @@ def print_bench(timed: list[Timed], console: Console) -> None:
         ]
         table.add_row(entry.path, entry.runtime, f"{entry.size_bytes / 1e6:.1f}", *numbers)
     console.print(table)
+
+
+def print_verification(checks: Sequence[Check], gates: Sequence[StageGate], console: Console) -> None:
+    """Prints what `compress verify` looked at, and the gates that it found recorded."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(header_style="bold")
+    for name in ("verdict", "check", "of", "found"):
+        table.add_column(name, no_wrap=name != "found")
+    for check in checks:
+        verdict = Text(SIGNS[check.verdict], _COLOURS[check.verdict])
+        # As Text: names of files may hold what would be markup.
+        table.add_row(verdict, check.kind, Text(check.subject), Text(check.told))
+    console.print(table)
+    for gate in gates:
+        sign, style = SIGNS[gate.result.verdict], _COLOURS[gate.result.verdict]
+        told = f"  recorded gate of {gate.stage}: {gate_text(gate.result)}"
+        console.print(Text.assemble((f"{sign:>12}", style), told))
 
 
 def print_inspections(found: list[Inspection], console: Console) -> None:
