@@ -173,6 +173,22 @@ def recipe_writer(tmp_path: Path, encoder: Path) -> WriteRecipe:
     return write
 
 
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    """The folder of a run that has published all formats; whoever changes a file works on a copy."""
+    folder = tmp_path_factory.mktemp("published")
+    train = {"epochs": 4, "batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
+    stages = [
+        {"stage": "finetune", **train, "gates": {"accuracy": {"min": 0.8}}},
+        {"stage": "quantize"},
+        {"stage": "export", "targets": ["onnx", "torchscript"], "gates": {"size_bytes": {"max": 1e6}}},
+    ]
+    path = recipe_writer(folder, encoder)(stages=stages)
+    result = compress("run", path.name, cwd=folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder / "artifacts" / "tiny"
+
+
 def compress(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The real command, in a process of its own."""
     command = [sys.executable, "-m", "compressor", *map(str, arguments)]

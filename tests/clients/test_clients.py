@@ -1,0 +1,131 @@
+"""Other people's software reads what we ship and gives the labels that we give: no mocks, no network."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_tokenizer, save_classifier, sentences
+
+from compressor import checkpoint
+from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.quantization import Settings, dynamic
+from compressor.runtimes import RUNTIMES
+from compressor.surgery.sharing import Sharing, share
+
+HERE = Path(__file__).parent
+FILES = ["onnx/model.onnx", QUANTIZED_ONNX.as_posix()]
+FAMILIES = ["bert", "distilbert", "albert", "compact_bert"]
+TEXTS = [text for text, _ in sentences(12, seed=5)]
+
+
+def centre(model: Any) -> None:
+    """Sets the head's bias into the widest gap between answers near the middle, so that both labels are given."""
+    batch = make_tokenizer()(TEXTS, padding=True, return_tensors="pt")
+    names = checkpoint.input_names(model.config.model_type)
+    with torch.no_grad():
+        logits = model.eval()(**{name: batch[name] for name in names}).logits
+        margins = (logits[:, 1] - logits[:, 0]).sort().values[2:-2]
+        widest = int(margins.diff().argmax())
+        model.classifier.bias[1] -= (margins[widest] + margins[widest + 1]) / 2
+
+
+def make(folder: Path, family: str) -> Path:
+    """A classifier of a family with random weights, as `export` and `quantize` leave it."""
+    source = save_classifier(folder / "source", "distilbert" if family == "distilbert" else "bert")
+    model = checkpoint.load_model(source)
+    if family in ("albert", "compact_bert"):
+        model = share(model, Sharing("all" if family == "albert" else "attention", 2, 4), [0, 2])
+    assert model.config.model_type == family
+    centre(model)
+    target = folder / "model"
+    checkpoint.save(target, model, make_tokenizer())
+    RUNTIMES["onnxruntime"].export(target, target / FILES[0])
+    dynamic.write(target / FILES[0], target / FILES[1], Settings())
+    return target
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def shipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that ships: of a BERT the one that a run has published, of the others one that is made alike."""
+    if request.param == "bert":
+        return request.getfixturevalue("published") / "model"
+    return make(tmp_path_factory.mktemp(request.param), request.param)
+
+
+@pytest.fixture(scope="module")
+def ours(shipped: Path) -> dict[str, np.ndarray]:
+    """Our own logits of the texts, each asked alone, by file."""
+    tokenizer = checkpoint.load_tokenizer(shipped)
+    answers = {}
+    for file in FILES:
+        session = RUNTIMES["onnxruntime"].session(shipped / file, 1)
+        asked = (tokenizer(text, return_tensors="np", return_token_type_ids=True) for text in TEXTS)
+        answers[file] = np.concatenate([session.predict(dict(inputs))["logits"] for inputs in asked])
+        assert set(answers[file].argmax(-1)) == {0, 1}, "or the labels would prove nothing"
+    return answers
+
+
+def ask(folder: Path, *command: str | Path) -> Any:
+    """What a client says of the texts, in a process of its own."""
+    job = json.dumps({"folder": str(folder), "files": FILES, "texts": TEXTS})
+    result = subprocess.run(
+        [str(part) for part in command], input=job, capture_output=True, text=True, timeout=300, check=False, cwd=HERE
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def same_answers(given: dict[str, list[list[float]]], ours: dict[str, np.ndarray]) -> None:
+    """The same labels; of the float file the same logits, of the quantized one nearly so: each has its own kernels."""
+    for file, tolerance in zip(FILES, (1e-4, 2e-2), strict=True):
+        logits = np.array(given[file])
+        assert logits.argmax(-1).tolist() == ours[file].argmax(-1).tolist(), file
+        assert np.abs(logits - ours[file]).max() < tolerance * max(1.0, np.abs(ours[file]).max()), file
+
+
+def test_bare_onnxruntime(shipped: Path, ours: dict[str, np.ndarray]):
+    answer = ask(shipped, sys.executable, "-I", HERE / "bare_onnxruntime.py")
+    assert {"onnxruntime", "tokenizers", "numpy"} <= set(answer["imported"])
+    assert not {"torch", "transformers", "onnx", "compressor"} & set(answer["imported"]), "it needs nothing of these"
+    same_answers(answer["answers"], ours)
+
+
+def test_openvino(shipped: Path, ours: dict[str, np.ndarray]):
+    try:
+        importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("openvino is not installed: pip install 'bert-compressor[clients]'")
+    same_answers(ask(shipped, sys.executable, "-I", HERE / "openvino_runtime.py")["answers"], ours)
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("node is not installed")
+    if not (HERE / "node_modules").is_dir():
+        pytest.skip(f"no {HERE / 'node_modules'}: npm ci --ignore-scripts --prefix {HERE}")
+    return found
+
+
+def test_onnxruntime_webs_wasm(shipped: Path, ours: dict[str, np.ndarray], node: str):
+    same_answers(ask(shipped, node, HERE / "onnxruntime_web.mjs"), ours)
+
+
+def test_transformers_js(shipped: Path, ours: dict[str, np.ndarray], node: str):
+    given = ask(shipped, node, HERE / "transformers_js.mjs")
+    names = Checkpoint(shipped).labels
+    for file in FILES:
+        labels = [names[index] for index in ours[file].argmax(-1)]
+        assert [answer["label"] for answer in given[file]] == labels
+        likely = np.exp(ours[file]) / np.exp(ours[file]).sum(-1, keepdims=True)
+        assert np.abs(likely.max(-1) - [answer["score"] for answer in given[file]]).max() < 1e-2
