@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from compressor import manifest as manifests
-from compressor.checkpoint import MODEL_FILES
 from compressor.errors import CompressError, ExitCode, Problem, RecipeError
 from compressor.gates import Verdict, overall, recall
 from compressor.manifest import Check, Manifest, StageGate
@@ -87,9 +86,12 @@ def verify(path: Path, progress: Progress) -> Verification:
         wrong = manifests.check_files(folder, manifest.files)
     checks += wrong or [_intact(manifest)]
     checks += _judged(manifest.gates)
-    damaged = {check.subject for check in wrong}
-    checks += _measurements(folder, manifest, damaged)
-    checks += Parity(folder, manifest, damaged, progress).checks()
+    if wrong:
+        told = "not run: what is not as it was published is not loaded"
+        checks.append(Check("parity", "formats", "fail", told))
+    else:
+        checks += _measurements(folder, manifest)
+        checks += Parity(folder, manifest, progress).checks()
     return Verification(path, checks, manifest.gates)
 
 
@@ -133,12 +135,10 @@ def _judged(gates: list[StageGate]) -> list[Check]:
     return checks
 
 
-def _measurements(folder: Path, manifest: Manifest, damaged: set[str]) -> list[Check]:
+def _measurements(folder: Path, manifest: Manifest) -> list[Check]:
     """Measures again what needs no data and no particular machine."""
     if manifest.file is None:
         return []
-    if lacking := sorted(damaged & {manifest.file, *MODEL_FILES}):
-        return [Check("measurements", manifest.file, "fail", f"not measured: {', '.join(lacking)} is not as published")]
     try:
         now = repeatable(folder, folder / manifest.file)
     except Exception as error:  # whatever a runtime says of a file it cannot load

@@ -98,8 +98,11 @@ def read(path: Path) -> Recorded:
             str(name): Answer(np.array(entry["choices"], np.int64), np.array(entry["logits"], np.float64))
             for name, entry in document["answers"].items()
         }
-        if not rows or any(a.choices.shape != a.logits.shape or len(a.choices) != len(rows) for a in answers.values()):
+        if not rows or any(
+            a.choices.shape != a.logits.shape or not a.choices.size or len(a.choices) != len(rows)
+            for a in answers.values()
+        ):
             raise ValueError("not as many answers as rows")
         return Recorded(str(document["task"]), rows, answers)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CompressError(f"{path} cannot be read: {type(error).__name__}: {error}") from None

@@ -1,0 +1,186 @@
+"""Comparisons worked out by hand, and formats that are wrong in the ways that exporters have been wrong."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import MAX_POSITIONS, save_classifier
+
+from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.evidence import Exact
+from compressor.measure import parity, recorded
+from compressor.measure.checkpoint import parity_evidence
+from compressor.measure.parity import QUANTIZED, TORCH, Comparison, Material, Side
+from compressor.measure.rows import EDGES, TokenRows, edge_cases
+from compressor.quantization import Settings, dynamic
+from compressor.runtimes import RUNTIMES, TARGETS
+
+ONNX = Side("onnxruntime", Path("onnx/model.onnx"))
+OTHER = Side("onnxruntime", Path("onnx/other.onnx"))
+
+
+def write_rows(folder: Path, count: int = 20) -> Path:
+    random = np.random.default_rng(3)
+    lists = [{"input_ids": random.integers(5, 60, random.integers(3, 30)).tolist()} for _ in range(count)]
+    TokenRows.of(lists, 0).save(folder / "rows.npz")
+    return folder / "rows.npz"
+
+
+@pytest.fixture(scope="module", params=["bert", "distilbert"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_classifier(tmp_path_factory.mktemp(request.param), request.param, num_hidden_layers=2)
+    RUNTIMES["onnxruntime"].export(folder, folder / ONNX.file)
+    dynamic.write(folder / ONNX.file, folder / QUANTIZED_ONNX, Settings())
+    return folder
+
+
+def material(folder: Path, work: Path, chosen: int = 4) -> Material:
+    return Material.of(Checkpoint(folder), write_rows(work), chosen, work)
+
+
+def held(folder: Path, work: Path, *comparisons: Comparison) -> list[dict]:
+    asked = material(folder, work)
+    everyone = {side for entry in comparisons for side in (entry.candidate, entry.reference)}
+    answers = {
+        side: parity.ask(folder, "text-classification", side, comparisons, asked) for side in sorted(everyone, key=str)
+    }
+    return [parity.compare(entry, answers, asked) for entry in comparisons]
+
+
+def test_every_target_is_held_against_something():
+    files = {entry.candidate for entry in parity.COMPARISONS}
+    for target, runtime in TARGETS.items():
+        assert Side(runtime, RUNTIMES[runtime].file) in files, target
+
+
+def test_the_numbers_by_hand(tmp_path: Path, classifier: Path):
+    asked = material(classifier, tmp_path)
+    edges = np.ones((len(EDGES), 2), np.float32)
+    off = edges.copy()
+    off[EDGES.index("left")] = (1.0, 1.5)
+    expected = {"rows": np.array([[1, 0], [0, 1], [3, 4], [0, 2]], np.float32), "edges_alone": edges}
+    given = {"rows": np.array([[1, 0], [0, 1], [4, 3], [0, 2]], np.float32), "edges_alone": off}
+    comparison = Comparison("it", ONNX, TORCH)
+    found = parity.compare(comparison, {ONNX: given, TORCH: expected}, asked)
+    assert found == {
+        "kind": "float",
+        "against": "torch",
+        "label_agreement": 0.75,
+        "max_abs_diff": 1.0,
+        "min_cosine": pytest.approx(24 / 25),
+        "worst": "row 2",
+    }
+    off[EDGES.index("left")] = (1.0, np.nan)
+    found = parity.compare(comparison, {ONNX: given, TORCH: expected}, asked)
+    assert found["max_abs_diff"] == np.inf and found["min_cosine"] == -1
+    assert found["worst"] == "left, batch 1"
+
+
+def test_right_formats_agree_on_rows_and_edges(exported: Path, tmp_path: Path):
+    (found,) = held(exported, tmp_path, Comparison("onnx", ONNX, TORCH))
+    assert found["label_agreement"] == 1
+    assert found["max_abs_diff"] < 1e-5
+    assert found["min_cosine"] > 1 - 1e-6
+
+
+def test_no_token_types_are_told_as_what_they_are(exported: Path, tmp_path: Path):
+    distilbert = Checkpoint(exported).family == "distilbert"
+    told = parity.no_token_types(Checkpoint(exported))
+    assert told == ("there is no such input" if distilbert else "all zeros")
+    for untyped in ("omitted", "zeros"):
+        sets = material(exported, tmp_path).sets(["float"], untyped)
+        assert {entry["name"]: entry["token_types"] for entry in sets}["untyped"] == untyped
+    asked = material(exported, tmp_path)
+    pair = EDGES.index("pair")
+    answers = parity.ask(exported, "text-classification", TORCH, [Comparison("onnx", ONNX, TORCH)], asked)
+    same = np.allclose(answers["untyped"][pair], answers["edges_alone"][pair])
+    assert same == distilbert, "two segments are one without token types"
+
+
+@pytest.mark.parametrize(
+    ("ignored", "worst"), [("attention_mask", ("left", "interior", "right")), ("token_type_ids", ("pair",))]
+)
+def test_a_graph_that_ignores_an_input_is_found_at_the_edge_it_is_wrong_on(
+    exported: Path, tmp_path: Path, ignored: str, worst: tuple[str, ...]
+):
+    model = onnx.load(str(exported / ONNX.file))
+    if ignored not in [entry.name for entry in model.graph.input]:
+        pytest.skip("a DistilBERT has no such input")
+    constant = "attention_mask" if ignored == "token_type_ids" else "input_ids"
+    # Ones of the same shape for the mask, zeros for the token types.
+    nodes = [onnx.helper.make_node("Sub", [constant, constant], ["zeros"])]
+    value = onnx.numpy_helper.from_array(np.array(int(ignored == "attention_mask"), np.int64), "value")
+    nodes.append(onnx.helper.make_node("Add", ["zeros", "value"], ["ignoring"]))
+    model.graph.initializer.append(value)
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name == ignored:
+                node.input[index] = "ignoring"
+    for place, node in enumerate(nodes):
+        model.graph.node.insert(place, node)
+    onnx.save(model, str(exported / OTHER.file))
+    (found,) = held(exported, tmp_path, Comparison("other", OTHER, TORCH))
+    assert found["max_abs_diff"] > 1e-3
+    assert found["worst"].split(",")[0] in worst
+    evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"other": found}})
+    assert evidence["parity_max_abs_diff"] == Exact(found["max_abs_diff"], n=20 + len(EDGES))
+
+
+def test_quantized_formats_are_held_against_the_quantized_graph_row_by_row(exported: Path, tmp_path: Path):
+    shutil.copy(exported / QUANTIZED_ONNX, exported / OTHER.file)
+    same = Comparison("same", OTHER, QUANTIZED, "quantized")
+    sets = {entry["name"]: entry["batches"] for entry in material(exported, tmp_path).sets([same.kind], "zeros")}
+    assert all(len(batch) == 1 for batches in sets.values() for batch in batches)
+    found, float_ = held(exported, tmp_path, same, Comparison("onnx", ONNX, TORCH))
+    assert found["kind"] == "quantized" and found["against"] == "onnx/model_quantized.onnx"
+    assert found["label_agreement"] == 1 and found["max_abs_diff"] == 0
+    evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"same": found, "onnx": float_}})
+    assert evidence["parity_quantized_label_agreement"] == Exact(1.0, n=20)
+    assert set(evidence) == {
+        "parity_label_agreement",
+        "parity_max_abs_diff",
+        "parity_min_cosine",
+        "parity_quantized_label_agreement",
+    }
+
+
+def test_only_what_is_there_is_compared(exported: Path):
+    assert [entry.name for entry in parity.present(exported)] == ["onnx"]
+    assert parity.sides(exported, parity.present(exported)) == [TORCH, ONNX, QUANTIZED]
+
+
+def test_edges_are_of_every_kind():
+    edges = edge_cases(MAX_POSITIONS, 60, 0)
+    masks = {name: edges.batch([index])["attention_mask"][0].tolist() for index, name in enumerate(EDGES)}
+    assert masks["one"] == [1] and len(masks["max"]) == MAX_POSITIONS
+    assert (masks["left"][0], masks["left"][-1]) == (0, 1)
+    assert (masks["right"][0], masks["right"][-1]) == (1, 0)
+    assert masks["interior"][0] == masks["interior"][-1] == 1 and 0 in masks["interior"]
+
+
+def test_rows_and_answers_are_recorded_and_read_again(tmp_path: Path):
+    lists = [
+        {"input_ids": [2, 4, 3], "labels": [-100, 9, -100]},
+        {"input_ids": [2, 3], "token_type_ids": [0, 1]},
+        {"input_ids": [5]},
+    ]
+    rows = TokenRows.of(lists, 0)
+    taken = rows.take([0, 1, 2])
+    assert taken == lists, "what every row has anyway is not told"
+    assert all(np.array_equal(rows.tokens[name], TokenRows.of(taken, 0).tokens[name]) for name in rows.tokens)
+    logits = np.array([[0, 3, 1, 2, 9, 8, 7], [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 5]], np.float32)
+    recorded.write(tmp_path / "it.json", "masked-lm", taken, {"torch": logits})
+    found = recorded.read(tmp_path / "it.json")
+    answer = found.answers["torch"]
+    assert (found.task, found.rows) == ("masked-lm", lists)
+    assert answer.choices[0].tolist() == [4, 5, 6, 1, 3] and answer.logits[0].tolist() == [9, 8, 7, 3, 2]
+    assert answer.label_agreement(logits) == 1 and answer.max_abs_diff(logits) == 0
+    other = logits.copy()
+    other[2, 0] = 5.5
+    assert answer.label_agreement(other) == pytest.approx(2 / 3) and answer.max_abs_diff(other) == 5.5
+    other[2, 0] = np.nan
+    assert answer.max_abs_diff(other) == np.inf
