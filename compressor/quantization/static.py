@@ -1,1 +1,181 @@
-"""Static int8: weights are integers in the file, and so are the ranges of what they are multiplied with."""
+"""Static int8: weights are integers in the file, and so are the ranges of what they are multiplied with.
+
+Written as QuantizeLinear and DequantizeLinear around the float operators (QDQ), which every runtime reads and fuses
+into its own integer kernels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compressor.quantization import Ranges, Settings, rounding
+
+if TYPE_CHECKING:
+    import onnx
+    from numpy.typing import NDArray
+
+    from compressor.quantization.matrices import Matrix
+
+
+def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None) -> None:
+    """Quantizes weights to int8, and what they are multiplied with to uint8.
+
+    What is shared stays shared: a weight of several layers has one int8 form, and so have the input and the output
+    embedding of a language model that ties them.
+
+    Args:
+        source: A float .onnx file.
+        target: The quantized .onnx file.
+        settings: How.
+        ranges: Of what each matrix is multiplied with.
+    """
+    import onnx
+
+    from compressor.quantization import matrices
+    from compressor.runtimes import onnx_sharing
+
+    assert ranges is not None, "static schemes are calibrated first"
+    model = onnx.load(str(source))
+    onnx_sharing.merge(model)
+    found = {matrix.weight: matrix for matrix in matrices.find(model) if not settings.keeps(matrix.name)}
+    tied = onnx_sharing.ties(model.graph) if settings.embeddings else {}
+    tied = {matrix: table for matrix, table in tied.items() if matrix in found and table in found}
+    writer = _Writer(model.graph, settings, _bounds(list(found.values()), ranges))
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        weight = next((name for name in node.input[:2] if name in found), None)
+        if weight is None or weight in tied.values():
+            nodes.append(node)
+        elif not found[weight].table:
+            nodes += writer.product(node)
+        elif settings.embeddings:
+            nodes += writer.look_up(node)
+        else:
+            nodes.append(node)
+    writer.finish(nodes)
+    onnx_sharing.tie_quantized(model, tied)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(target))
+
+
+def _bounds(found: list[Matrix], ranges: Ranges) -> dict[str, tuple[float, float]]:
+    """The range of each tensor that a matrix is multiplied with: of all its matrices together."""
+    bounds: dict[str, tuple[float, float]] = {}
+    for matrix in found:
+        for name in matrix.activations:
+            low, high = ranges[matrix.name]
+            least, greatest = bounds.get(name, (low, high))
+            bounds[name] = min(least, low), max(greatest, high)
+    return bounds
+
+
+class _Writer:
+    """Nodes and constants of a graph that becomes integers.
+
+    Args:
+        graph: The float graph.
+        settings: How.
+        bounds: Range of each tensor that a matrix is multiplied with.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, settings: Settings, bounds: dict[str, tuple[float, float]]) -> None:
+        from onnx import numpy_helper
+
+        self._graph, self._settings, self._bounds = graph, settings, bounds
+        self._floats = {tensor.name: tensor for tensor in graph.initializer}
+        self._constants: dict[str, NDArray[np.generic]] = {}
+        self._made: set[str] = set()
+        self._array = numpy_helper.to_array
+
+    def product(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """A product with a weight matrix; the bias of a Gemm becomes integers too, which kernels ask for."""
+        from onnx import helper
+
+        tensor, weight = node.input[:2]
+        nodes = [*self._rounded(tensor), *self._weight(weight)]
+        inputs = [f"{tensor}.rounded", f"{weight}.float"]
+        if len(node.input) > 2:
+            nodes += self._bias(node)
+            inputs.append(f"{node.output[0]}.bias")
+        return [*nodes, helper.make_node(node.op_type, inputs, node.output, name=node.name)]
+
+    def look_up(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Rows of an embedding table, each with a scale of its own."""
+        from compressor.runtimes import onnx_sharing
+
+        table = node.input[0]
+        if table not in self._made:
+            self._made.add(table)
+            rows, scales = rounding.weights(self._array(self._floats[table]), axis=0)
+            self._constants |= {table: rows, f"{table}_scale": scales}
+            self._constants[onnx_sharing.LAST] = np.array([-1], dtype=np.int64)
+        return onnx_sharing.look_up(node, f"{table}_scale", per_row=True)
+
+    def _rounded(self, tensor: str) -> list[onnx.NodeProto]:
+        """Nodes that round a tensor to uint8 and back; the same for all its readers."""
+        if f"{tensor}.rounded" in self._made:
+            return []
+        self._made.add(f"{tensor}.rounded")
+        scale, zero_point = rounding.activation(*self._bounds[tensor])
+        how = [f"{tensor}.scale", f"{tensor}.zero_point"]
+        self._constants |= dict(zip(how, (np.array(scale), np.array(zero_point)), strict=True))
+        return self._pair(tensor, how)
+
+    def _pair(self, tensor: str, how: list[str]) -> list[onnx.NodeProto]:
+        from onnx import helper
+
+        integers = f"{tensor}.integers"
+        return [
+            helper.make_node("QuantizeLinear", [tensor, *how], [integers], name=f"{tensor}/QuantizeLinear"),
+            helper.make_node(
+                "DequantizeLinear", [integers, *how], [f"{tensor}.rounded"], name=f"{tensor}/DequantizeLinear"
+            ),
+        ]
+
+    def _weight(self, weight: str) -> list[onnx.NodeProto]:
+        """The node that makes floats of a matrix of integers; the same for all its readers."""
+        from onnx import helper
+
+        if f"{weight}.float" in self._made:
+            return []
+        self._made.add(f"{weight}.float")
+        per_channel = self._settings.per_channel
+        values = self._array(self._floats[weight])
+        integers, scales = rounding.weights(values, 1 if per_channel else None, self._settings.reduce_range)
+        how = [f"{weight}_quantized", f"{weight}_scale", f"{weight}_zero_point"]
+        zeros = np.zeros(scales.shape, dtype=np.int8)
+        self._constants |= dict(zip(how, (integers, scales, zeros), strict=True))
+        axis = {"axis": 1} if per_channel else {}
+        return [
+            helper.make_node("DequantizeLinear", how, [f"{weight}.float"], name=f"{weight}/DequantizeLinear", **axis)
+        ]
+
+    def _bias(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """The node that makes floats of a bias: int32, with the scales that the product's integers have."""
+        from onnx import helper
+
+        tensor, weight, bias = node.input
+        result = f"{node.output[0]}.bias"
+        scales = np.asarray(self._constants[f"{tensor}.scale"] * self._constants[f"{weight}_scale"], dtype=np.float32)
+        values = self._array(self._floats[bias])
+        how = [f"{result}_quantized", f"{result}_scale", f"{result}_zero_point"]
+        integers = np.rint(values / scales).astype(np.int32)
+        self._constants |= dict(zip(how, (integers, scales, np.zeros(scales.shape, dtype=np.int32)), strict=True))
+        axis = {"axis": 0} if scales.ndim else {}
+        return [helper.make_node("DequantizeLinear", how, [result], name=f"{result}/DequantizeLinear", **axis)]
+
+    def finish(self, nodes: list[onnx.NodeProto]) -> None:
+        """Puts nodes and constants into the graph."""
+        from onnx import numpy_helper
+
+        from compressor.runtimes.onnx_graph import remove_unused
+
+        kept = [tensor for tensor in self._graph.initializer if tensor.name not in self._constants]
+        del self._graph.node[:], self._graph.initializer[:]
+        self._graph.node.extend(nodes)
+        made = [numpy_helper.from_array(value, name) for name, value in self._constants.items()]
+        self._graph.initializer.extend([*kept, *made])
+        remove_unused(self._graph)

@@ -80,7 +80,7 @@ class Session:
         import onnxruntime
 
         self._session = onnxruntime.InferenceSession(
-            str(path), _session_options(threads), providers=["CPUExecutionProvider"]
+            str(path), session_options(threads), providers=["CPUExecutionProvider"]
         )
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         self._outputs = [entry.name for entry in self._session.get_outputs()]
@@ -91,7 +91,8 @@ class Session:
         return dict(zip(self._outputs, given, strict=True))
 
 
-def _session_options(threads: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """How every session of ours runs, whatever for."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -127,7 +128,7 @@ def quantized_coverage(path: Path) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         optimized = Path(folder) / "optimized.onnx"
-        options = _session_options(1)
+        options = session_options(1)
         options.optimized_model_filepath = str(optimized)
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         model = onnx.load(str(optimized))

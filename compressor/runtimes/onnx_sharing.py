@@ -14,7 +14,7 @@ from compressor.runtimes.onnx_graph import Array, attribute, remove_unused
 Key = tuple[str, tuple[int, ...], bytes]
 """Data type, shape and digest of a constant: equal keys, equal constants."""
 
-_LAST = "last_axis"
+LAST = "last_axis"
 """Name of the constant -1."""
 
 
@@ -95,16 +95,16 @@ def tie_quantized(model: onnx.ModelProto, tables: dict[str, str]) -> None:
     for node in graph.node:
         if node.op_type == "Gather" and node.input[0] in scales:
             scale = scales[node.input[0]]
-            nodes.extend(_look_up(node, scale, per_row=len(constants[scale].dims) == 1))
+            nodes.extend(look_up(node, scale, per_row=len(constants[scale].dims) == 1))
         else:
             nodes.append(node)
     if scales:
-        constants[_LAST] = numpy_helper.from_array(np.array([-1], dtype=np.int64), _LAST)
+        constants[LAST] = numpy_helper.from_array(np.array([-1], dtype=np.int64), LAST)
     _replace(graph, constants.values(), [*first, *nodes])
     remove_unused(graph)
 
 
-def _look_up(node: onnx.NodeProto, scale: str, per_row: bool) -> list[onnx.NodeProto]:
+def look_up(node: onnx.NodeProto, scale: str, per_row: bool) -> list[onnx.NodeProto]:
     """Nodes in place of a Gather from a table whose rows have become integers.
 
     Args:
@@ -123,7 +123,7 @@ def _look_up(node: onnx.NodeProto, scale: str, per_row: bool) -> list[onnx.NodeP
     if per_row:
         nodes += [
             helper.make_node("Gather", [scale, ids], [f"{result}.scale"], name=f"{node.name}.scale"),
-            helper.make_node("Unsqueeze", [f"{result}.scale", _LAST], [f"{result}.scales"], name=f"{node.name}.scales"),
+            helper.make_node("Unsqueeze", [f"{result}.scale", LAST], [f"{result}.scales"], name=f"{node.name}.scales"),
         ]
         scale = f"{result}.scales"
     return [*nodes, helper.make_node("Mul", [f"{result}.cast", scale], [result], name=f"{node.name}.scaled")]

@@ -43,7 +43,9 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
             onnx.export(output, exported)
         if spec.scheme == "static_int8":
             with context.progress.step("quantize: calibrating") as step:
-                ranges, facts["calibration"] = calibration.ranges(exported, output, spec, context, step)
+                sample = calibration.rows(output, spec, context)
+                ranges = calibration.ranges(exported, sample, spec.calibration, step)
+            facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
         with context.progress.step(f"quantize: {spec.scheme}"):
             quantization.way(spec.backend, spec.scheme).write(exported, target, settings, ranges)
         before = exported.stat().st_size
