@@ -53,5 +53,10 @@ def find(model: onnx.ModelProto) -> list[Matrix]:
 
 
 def _name(node: str) -> str:
-    """`/model/bert/pooler/dense/Gemm` is the node of `bert.pooler.dense`."""
-    return re.sub(r"^model\.", "", ".".join(node.strip("/").split("/")[:-1]))
+    """`/model/bert/pooler/dense/Gemm` is the node of `bert.pooler.dense`.
+
+    A compact BERT calls its blocks from layers that are no modules of their own: `layers.3.attentions.0` is
+    `attentions.0`.
+    """
+    path = re.sub(r"^model\.", "", ".".join(node.strip("/").split("/")[:-1]))
+    return re.sub(r"\.layers\.\d+\.(attentions|feed_forwards)\.", r".\1.", path)

@@ -159,7 +159,7 @@ class _Writer:
 
         tensor, weight, bias = node.input
         result = f"{node.output[0]}.bias"
-        scales = np.asarray(self._constants[f"{tensor}.scale"] * self._constants[f"{weight}_scale"], dtype=np.float32)
+        scales = np.multiply(self._constants[f"{tensor}.scale"], self._constants[f"{weight}_scale"], dtype=np.float32)
         values = self._array(self._floats[bias])
         how = [f"{result}_quantized", f"{result}_scale", f"{result}_zero_point"]
         integers = np.rint(values / scales).astype(np.int32)

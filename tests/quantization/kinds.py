@@ -1,0 +1,83 @@
+"""A tiny model of every kind that can be quantized, exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from conftest import MAX_POSITIONS, make_config
+
+from compressor.runtimes import onnx as onnx_runtime
+from compressor.runtimes import tracing
+
+LAYERS = 4
+KINDS = [
+    (family, head)
+    for head in ("SequenceClassification", "MaskedLM")
+    for family in ("bert", "distilbert", "albert", "shared_attention", "pruned")
+]
+
+
+def make_model(family: str, head: str = "SequenceClassification") -> Any:
+    """Random, with biases that are not zero; two models of one family are alike."""
+    from compressor.surgery import pruning, widths
+    from compressor.surgery.families import put_together, take_apart
+    from compressor.surgery.sharing import Sharing, share
+
+    torch.manual_seed(0)
+    plain = make_config(num_hidden_layers=LAYERS, initializer_range=0.2)
+    distil = transformers.DistilBertConfig(
+        vocab_size=plain.vocab_size,
+        n_layers=LAYERS,
+        n_heads=4,
+        dim=32,
+        hidden_dim=64,
+        max_position_embeddings=MAX_POSITIONS,
+        initializer_range=0.2,
+    )
+    config = distil if family == "distilbert" else plain
+    model = getattr(transformers, f"AutoModelFor{head}").from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
+    if family == "albert":
+        model = share(model, Sharing("all", 2, LAYERS), [0, 2])
+    elif family == "shared_attention":
+        model = share(model, Sharing("attention", 1, LAYERS), [1])
+    elif family == "pruned":
+        whole = take_apart(model)
+        left = widths.after(whole.heads, whole.neurons, (0.25, 0.4), "global")
+        model = put_together(pruning.pruned(whole, pruning.choose(pruning.magnitudes(whole), left, "global")))
+    return model.eval()
+
+
+def export(model: Any, folder: Path) -> Path:
+    """The model's float graph, as our export writes it."""
+
+    def load(source: Path, attention: str) -> tracing.Traceable:
+        model.set_attn_implementation(attention)
+        return tracing.Traceable(model).eval()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracing, "load", load)
+        onnx_runtime.export(folder, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def rows(model: Any, count: int = 6) -> list[dict[str, np.ndarray]]:
+    """Rows of random tokens of different lengths, one to a batch; some of them padded."""
+    random = np.random.default_rng(0)
+    names = tracing.Traceable(model).input_names
+    found = []
+    for index in range(count):
+        ids = random.integers(5, 60, (1, 4 + 5 * index))
+        mask = np.ones_like(ids)
+        mask[:, ids.shape[1] - index % 3 :] = 0 if index % 3 else 1
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": (np.arange(ids.shape[1]) > 3)[None] * 1}
+        found.append({name: inputs[name] for name in names})
+    return found
