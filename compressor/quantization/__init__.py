@@ -57,6 +57,9 @@ WAYS = {
     ("onnxruntime", "dynamic_int8"): "dynamic",
     ("onnxruntime", "static_int8"): "static",
     ("onnxruntime", "qat_int8"): "static",
+    ("onnxruntime", "weight_only_int8"): "weight_only",
+    ("onnxruntime", "weight_only_int4"): "weight_only",
+    ("onnxruntime", "fp16"): "half",
 }
 """Which module of this package does it, by backend and scheme."""
 

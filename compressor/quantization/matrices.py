@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
+
+from compressor.quantization import Settings
+from compressor.runtimes.onnx_graph import attribute
 
 _PRODUCTS = ("MatMul", "Gemm")
 
@@ -40,7 +45,8 @@ def find(model: onnx.ModelProto) -> list[Matrix]:
     }
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
-        place = {"Gather": 0}.get(node.op_type, 1 if node.op_type in _PRODUCTS else None)
+        looks_up = node.op_type == "Gather" and attribute(node, "axis", 0) == 0
+        place = 0 if looks_up else 1 if node.op_type in _PRODUCTS else None
         if place is not None and node.input[place] in sizes:
             users.setdefault(node.input[place], []).append(node)
     found = []
@@ -50,6 +56,18 @@ def find(model: onnx.ModelProto) -> list[Matrix]:
         names = tuple(node.name for node in nodes)
         found.append(Matrix(_name(names[0]), weight, table, names, activations, sizes[weight]))
     return found
+
+
+def shrinkable(model: onnx.ModelProto, settings: Settings) -> list[Matrix]:
+    """Those that are to be stored small and can be: numbers beyond half precision's stay in float."""
+    values = {tensor.name: tensor for tensor in model.graph.initializer}
+    return [
+        matrix
+        for matrix in find(model)
+        if not settings.keeps(matrix.name)
+        and (settings.embeddings or not matrix.table)
+        and np.abs(numpy_helper.to_array(values[matrix.weight])).max() <= np.finfo(np.float16).max
+    ]
 
 
 def _name(node: str) -> str:

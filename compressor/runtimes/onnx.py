@@ -1,8 +1,7 @@
-"""ONNX: export, ONNX Runtime, and what runs as integers in it."""
+"""ONNX: export, and ONNX Runtime."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,60 +102,3 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     # Idle threads of one session would burn the cores of the session it is compared with.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
-
-
-_MATRIX_OPERATORS = frozenset(
-    {
-        "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "Attention", "MultiHeadAttention",
-        "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "QLinearMatMul", "QGemm", "QAttention",
-        "MatMulNBits",
-    }
-)  # fmt: skip
-_TABLE_OPERATORS = frozenset({"Gather", "GatherBlockQuantized", "EmbedLayerNormalization", "QEmbedLayerNormalization"})
-
-
-def quantized_coverage(path: Path) -> float:
-    """Share of weight matrices and embedding tables that run as integers in the graph that ONNX Runtime executes.
-
-    Counts the uses of constant matrices after the runtime's own optimisation, not nodes by name: a matrix whose int8
-    form is expanded to float before its product runs in float.
-
-    Args:
-        path: The .onnx file.
-    """
-    import onnx
-    import onnxruntime
-
-    with tempfile.TemporaryDirectory() as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        options = session_options(1)
-        options.optimized_model_filepath = str(optimized)
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        model = onnx.load(str(optimized))
-    integer = _weight_uses(model)
-    return sum(integer) / len(integer) if integer else 0.0
-
-
-def _weight_uses(model: onnx.ModelProto) -> list[bool]:
-    """For each use of a constant matrix by an operator, whether it enters as integers."""
-    import onnx
-
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    wholes = (onnx.TensorProto.INT8, onnx.TensorProto.UINT8, onnx.TensorProto.INT4, onnx.TensorProto.UINT4)
-    weights = {
-        tensor.name: tensor.data_type in wholes
-        for tensor in model.graph.initializer
-        if len(tensor.dims) >= 2 and tensor.data_type in (*floats, *wholes)
-    }
-    for node in model.graph.node:
-        # What leaves a DequantizeLinear or a Transpose of a constant is a float or the same constant.
-        if node.input and node.input[0] in weights:
-            if node.op_type == "DequantizeLinear":
-                weights[node.output[0]] = False
-            elif node.op_type in ("Transpose", "Cast", "Reshape"):
-                weights[node.output[0]] = weights[node.input[0]]
-    uses: list[bool] = []
-    for node in model.graph.node:
-        if node.op_type in _MATRIX_OPERATORS | _TABLE_OPERATORS:
-            uses.extend(weights[name] for name in node.input if name in weights)
-    return uses

@@ -1,0 +1,173 @@
+"""Weight-only int4 and int8: weights in blocks with a scale each, for products and for tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from compressor.quantization import Ranges, Settings, matrices
+from compressor.quantization.blocks import Blocks, round_rows
+from compressor.quantization.matrices import Matrix
+from compressor.runtimes import onnx_sharing
+from compressor.runtimes.onnx import strip
+from compressor.runtimes.onnx_graph import Array, attribute, remove_unused
+
+_DOMAIN = "com.microsoft"
+_START, _LAST = "start", "last_axis"
+"""Names of the constants 0 and -1."""
+
+_ACCURACY_LEVEL = 4
+"""Products of int8: ONNX Runtime rounds activations too, to int8 with a scale for each block of each row."""
+
+
+def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None = None) -> None:
+    """Stores weights as 4-bit or 8-bit integers, in blocks along a product's inputs or a table's rows.
+
+    Products become ONNX Runtime's MatMulNBits, which never expands a weight, look-ups its GatherBlockQuantized, which
+    expands only the rows that are looked up. Scales are stored in half precision; the runtime makes them floats when it
+    loads the file. What is shared stays shared: a weight of several layers has one form, and so have the input and the
+    output embedding of a language model that ties them.
+
+    Args:
+        source: A float .onnx file.
+        target: The quantized .onnx file.
+        settings: How: `bits`, `block_size`, `embeddings`, `keep_float`. A row whose width is no multiple of the block
+            size is filled up, in smaller blocks where that takes less. What half precision cannot hold stays in float.
+        ranges: Not needed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    model = onnx.load(str(source))
+    onnx_sharing.merge(model)
+    graph = model.graph
+    users = {node.name: node for node in graph.node}
+    chosen = {
+        matrix.weight: matrix
+        for matrix in matrices.shrinkable(model, settings)
+        if all(_is_plain(users[name]) for name in matrix.nodes)
+    }
+    ties = onnx_sharing.ties(graph)
+    matrix_of = {table: matrix for matrix, table in ties.items() if {matrix, table} <= chosen.keys()}
+    values = {tensor.name: tensor for tensor in graph.initializer if tensor.name in chosen.keys() - matrix_of.keys()}
+    rounded = {name: _rounded(tensor, chosen[name].table, settings) for name, tensor in values.items()}
+    rounded |= {table: rounded[matrix] for table, matrix in matrix_of.items()}
+    first, constants = _constants(rounded, chosen, matrix_of)
+    nodes = []
+    for node in graph.node:
+        name = next((name for name in node.input if name in chosen), None)
+        if name is None:
+            nodes.append(node)
+        elif chosen[name].table:
+            nodes.extend(_look_up(node, name, matrix_of.get(name, name), rounded[name]))
+        else:
+            nodes.extend(_product(node, name, rounded[name]))
+    del graph.node[:]
+    graph.node.extend([*first, *nodes])
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    if all(entry.domain != _DOMAIN for entry in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
+    strip(model)
+    remove_unused(graph)
+    onnx_sharing.share(model)  # tied tables that stay in float
+    onnx.save(model, str(target))
+
+
+def _is_plain(node: onnx.NodeProto) -> bool:
+    """Whether a node only multiplies by the weight, or looks up its rows."""
+    defaults = {"Gemm": {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}}
+    return all(attribute(node, name, value) == value for name, value in defaults.get(node.op_type, {}).items())
+
+
+def _rounded(tensor: onnx.TensorProto, table: bool, settings: Settings) -> Blocks:
+    value = numpy_helper.to_array(tensor)
+    return round_rows(value if table else value.T, settings.bits, settings.block_size)
+
+
+def _constants(
+    rounded: Mapping[str, Blocks], chosen: Mapping[str, Matrix], matrix_of: Mapping[str, str]
+) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
+    """What the graph stores of rounded weights, and the nodes that need nothing else and run when it is loaded.
+
+    Args:
+        rounded: By name of the float weight.
+        chosen: What each of them is.
+        matrix_of: For each table that is tied, the matrix that stores it.
+    """
+    nodes, constants = [], {_LAST: np.array([-1], dtype=np.int64), _START: np.array([0], dtype=np.int64)}
+    for name, blocks in rounded.items():
+        shape = np.array([len(blocks.codes), -1], dtype=np.int64)
+        constants[_width(blocks)] = np.array([blocks.width], dtype=np.int64)
+        if name in matrix_of:
+            constants[f"{name}.shape"] = shape
+            inputs = [f"{matrix_of[name]}.codes", f"{name}.shape"]
+            nodes.append(helper.make_node("Reshape", inputs, [f"{name}.codes"], name=f"{name}.codes"))
+            continue
+        constants[f"{name}.codes"] = blocks.codes.reshape(shape) if chosen[name].table else blocks.codes
+        constants[f"{name}.scales.half"] = blocks.scales
+        nodes.append(
+            helper.make_node(
+                "Cast", [f"{name}.scales.half"], [f"{name}.scales"], name=f"{name}.scales", to=TensorProto.FLOAT
+            )
+        )
+    return nodes, constants
+
+
+def _product(node: onnx.NodeProto, weight: str, blocks: Blocks) -> list[onnx.NodeProto]:
+    """Nodes in place of a MatMul or Gemm."""
+    (result,), bias = node.output, list(node.input[2:])
+    product = f"{result}.product" if bias else result
+    nodes = [
+        helper.make_node(
+            "MatMulNBits",
+            [node.input[0], f"{weight}.codes", f"{weight}.scales"],
+            [product],
+            name=node.name,
+            domain=_DOMAIN,
+            K=blocks.width,
+            N=len(blocks.codes),
+            bits=blocks.bits,
+            block_size=blocks.size,
+            accuracy_level=_ACCURACY_LEVEL,
+        )
+    ]
+    if bias:
+        nodes.append(helper.make_node("Add", [product, *bias], [result], name=f"{node.name}.bias"))
+    return nodes
+
+
+def _look_up(node: onnx.NodeProto, table: str, stored: str, blocks: Blocks) -> list[onnx.NodeProto]:
+    """Nodes in place of a Gather.
+
+    Args:
+        node: The Gather.
+        table: What it looks up in.
+        stored: The weight whose scales these are: the table, or the matrix that it is tied to.
+        blocks: The rounded table.
+    """
+    (result,), full = node.output, blocks.padded == blocks.width
+    rows = result if full else f"{result}.padded"
+    nodes = [
+        helper.make_node(
+            "GatherBlockQuantized",
+            [f"{table}.codes", node.input[1], f"{stored}.scales"],
+            [rows],
+            name=node.name,
+            domain=_DOMAIN,
+            gather_axis=0,
+            quantize_axis=1,
+            bits=blocks.bits,
+            block_size=blocks.size,
+        )
+    ]
+    if not full:
+        cut = [rows, _START, _width(blocks), _LAST]
+        nodes.append(helper.make_node("Slice", cut, [result], name=f"{node.name}.cut"))
+    return nodes
+
+
+def _width(blocks: Blocks) -> str:
+    """Name of the constant that says where rows end."""
+    return f"width.{blocks.width}"
