@@ -25,7 +25,7 @@ import numpy as np
 from compressor import checkpoint
 from compressor.inspection import inspect
 from compressor.quantization import Settings, dynamic
-from compressor.runtimes import onnx, tracing
+from compressor.runtimes import onnx, onnx_coverage, tracing
 
 MOST_FLOAT, MOST_INT8, MOST_DIFFERENCE = 48e6, 12.5e6, 1e-4
 ROWS, LENGTH = 8, 64
@@ -100,7 +100,7 @@ def main() -> None:
             make, source = _MAKERS[name]
             make(files[source] if source else folder, path)
             difference = float(np.abs(onnx.Session(path, 1).predict(inputs)["logits"] - logits).max())
-            measured[name] = path.stat().st_size, onnx.quantized_coverage(path), difference
+            measured[name] = path.stat().st_size, onnx_coverage.quantized_coverage(path), difference
             size, coverage, difference = measured[name]
             print(f"| {name} | {size / 1e6:.2f} | {coverage:.0%} | {difference:.1e} |", flush=True)
     print(f"\n({ROWS} rows of {LENGTH} tokens; standard deviation of a logit {logits.std():.2f})")

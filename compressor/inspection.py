@@ -39,7 +39,7 @@ class Weight:
         part: What it belongs to.
         type: Such as `float32` or `int8`.
         shape: Its shape.
-        size_bytes: What it takes.
+        size_bytes: What it takes, of packed integers with their scales.
         uses: How many layers or operators read it.
     """
 
@@ -184,21 +184,31 @@ def _layers_of_blocks(checkpoint: Checkpoint) -> dict[str, int]:
 def _onnx(path: Path) -> Inspection:
     import onnx
 
-    from compressor.runtimes.onnx import quantized_coverage
+    from compressor.runtimes.onnx_coverage import forms_of_constants, quantized_coverage
+    from compressor.runtimes.onnx_packed import packed
 
     graph = onnx.load(str(path)).graph
+    forms = forms_of_constants(graph)
+    small = packed(graph, forms)
+    sizes = {tensor.name: len(tensor.raw_data) or tensor.ByteSize() for tensor in graph.initializer}
+    scales = {name for weight in small.values() for name in weight.scales}
     readers: dict[str, list[str]] = {}
     for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node.name)
+        changes_form = any(name in forms for name in node.output)
+        for name in node.input[changes_form:]:
+            readers.setdefault(forms.get(name, name), []).append(node.name)
     weights = []
     for tensor in graph.initializer:
         shape, read_by = tuple(tensor.dims), readers.get(tensor.name, [])
-        if math.prod(shape) == 1:
-            continue  # a constant of the graph, not a parameter
+        constant = math.prod(shape) == 1 or tensor.data_type == onnx.TensorProto.INT64
+        if constant or tensor.name in scales:
+            continue  # of the graph, no parameter, or counted with its weight
         kind = onnx.TensorProto.DataType.Name(tensor.data_type).lower()
         kind = {"float": "float32", "double": "float64"}.get(kind, kind)
-        size = len(tensor.raw_data) or tensor.ByteSize()
+        size = sizes[tensor.name]
+        if (weight := small.get(tensor.name)) is not None:
+            kind, shape = f"int{weight.bits}", weight.shape
+            size += sum(sizes.pop(name, 0) for name in weight.scales)
         part = _part(" ".join([tensor.name, *read_by[:1]]))
         weights.append(Weight(tensor.name, part, kind, shape, size, len(read_by)))
     operators = Counter(node.op_type for node in graph.node)

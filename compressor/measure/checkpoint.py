@@ -151,9 +151,9 @@ def repeatable(folder: Path, file: Path) -> dict[str, float]:
 def _coverage(file: Path) -> float:
     if file.suffix != ".onnx":
         return 0.0
-    from compressor.runtimes import onnx
+    from compressor.runtimes import onnx_coverage
 
-    return onnx.quantized_coverage(file)
+    return onnx_coverage.quantized_coverage(file)
 
 
 def _cores() -> int:

@@ -47,7 +47,8 @@ def block_size(width: int, wanted: int, bits: int) -> int:
     """The block size, at most the one wanted, that stores a row of this width in the fewest bytes."""
     scale = np.dtype(np.float16).itemsize
     return min(
-        (size for size in SIZES if size <= wanted), key=lambda size: (-(-width // size) * (size * bits // 8 + scale), -size)
+        (size for size in SIZES if size <= wanted),
+        key=lambda size: (-(-width // size) * (size * bits // 8 + scale), -size),
     )
 
 

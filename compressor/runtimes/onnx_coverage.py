@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ _PLACES = {
 are scales, zero points and biases."""
 
 _RESHAPING = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity"})
-_INTEGER_ACCURACY_LEVEL = 4
+_INT8_ACTIVATIONS = 4
+"""MatMulNBits' attribute accuracy_level, from which on it may round activations."""
 
 
 def quantized_coverage(path: Path) -> float:
@@ -72,24 +74,27 @@ def weight_uses(model: onnx.ModelProto) -> list[bool]:
         elif source in weights and node.op_type in ("Cast", "DequantizeLinear"):
             weights[node.output[0]] = False
         places = [place for place in _PLACES.get(node.op_type, ()) if place < len(node.input)]
-        uses.extend(weights[name] and _multiplies_integers(node) for place in places if (name := node.input[place]) in weights)
+        used = [weights[node.input[place]] for place in places if node.input[place] in weights]
+        uses.extend(whole and _computes_with_integers(node, weights) for whole in used)
     return uses
 
 
-def _multiplies_integers(node: onnx.NodeProto) -> bool:
-    """Whether an operator with integer weights computes with integers.
+def _computes_with_integers(node: onnx.NodeProto, weights: Mapping[str, bool]) -> bool:
+    """Whether an operator whose weight is integers does not expand it.
 
-    MatMulNBits does where it may round activations to int8, on CPUs with AVX2 or Arm's dot products; otherwise it
-    expands its weights, block by block. MatMulBnb4 always expands them.
+    MatMulNBits multiplies integers where it may round activations to int8, on CPUs with AVX2 or Arm's dot products;
+    otherwise, and with zero points that are floats or groups in another order, it expands its weight. MatMulBnb4 always
+    does.
     """
-    if node.op_type == "MatMulNBits":
-        level = next((entry.i for entry in node.attribute if entry.name == "accuracy_level"), 0)
-        return level == _INTEGER_ACCURACY_LEVEL
-    return node.op_type != "MatMulBnb4"
+    if node.op_type != "MatMulNBits":
+        return node.op_type != "MatMulBnb4"
+    level = next((entry.i for entry in node.attribute if entry.name == "accuracy_level"), 0)
+    zero_points, groups = [*node.input[3:5], "", ""][:2]
+    return level == _INT8_ACTIVATIONS and weights.get(zero_points, True) and not groups
 
 
 def forms_of_constants(graph: onnx.GraphProto) -> dict[str, str]:
-    """For each tensor that is a constant in another shape or type, the constant's name; constants are their own."""
+    """For each tensor that is a constant in another shape or type, the constant's name; a constant is its own form."""
     found = {tensor.name: tensor.name for tensor in graph.initializer}
     for node in graph.node:
         if node.input and node.input[0] in found and node.op_type in (*_RESHAPING, "Cast", "DequantizeLinear"):

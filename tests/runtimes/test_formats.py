@@ -14,7 +14,7 @@ from conftest import MAX_POSITIONS, make_config, save_classifier
 
 from compressor.measure.rows import by_length, edge_cases
 from compressor.quantization import Settings, dynamic
-from compressor.runtimes import RUNTIMES, torchscript, tracing
+from compressor.runtimes import RUNTIMES, onnx_coverage, torchscript, tracing
 from compressor.runtimes import onnx as onnx_runtime
 from compressor.store import file_digest
 
@@ -123,8 +123,8 @@ def test_the_last_layer_is_computed_for_the_first_token_only(exported: Path):
 
 
 def test_every_weight_runs_as_integers(exported: Path):
-    assert onnx_runtime.quantized_coverage(exported / "onnx/q.onnx") == 1.0
-    assert onnx_runtime.quantized_coverage(exported / "onnx/model.onnx") == 0.0
+    assert onnx_coverage.quantized_coverage(exported / "onnx/q.onnx") == 1.0
+    assert onnx_coverage.quantized_coverage(exported / "onnx/model.onnx") == 0.0
 
 
 def test_coverage_sees_what_stays_in_float(exported: Path, tmp_path: Path):
@@ -132,7 +132,7 @@ def test_coverage_sees_what_stays_in_float(exported: Path, tmp_path: Path):
     dynamic.write(exported / "onnx/model.onnx", path, Settings(embeddings=False))
     tables = 2 if "distilbert" in str(exported) else 3
     matrices = 2 * 6 + 2 + tables
-    assert onnx_runtime.quantized_coverage(path) == pytest.approx((matrices - tables) / matrices)
+    assert onnx_coverage.quantized_coverage(path) == pytest.approx((matrices - tables) / matrices)
 
 
 def test_coverage_is_not_fooled_by_int8_that_is_expanded_to_float():
@@ -145,7 +145,7 @@ def test_coverage_is_not_fooled_by_int8_that_is_expanded_to_float():
     ]
     sizes = {name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in "xy"}
     graph = onnx.helper.make_graph(nodes, "g", [sizes["x"]], [sizes["y"]], [weight, scale, zero])
-    assert onnx_runtime._weight_uses(onnx.helper.make_model(graph)) == [False]
+    assert onnx_coverage.weight_uses(onnx.helper.make_model(graph)) == [False]
 
 
 def test_quantized_answers_are_close(exported: Path):

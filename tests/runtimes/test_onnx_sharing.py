@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compressor.measure.rows import edge_cases
 from compressor.quantization import Settings, dynamic
-from compressor.runtimes import RUNTIMES, onnx_sharing, torchscript, tracing
+from compressor.runtimes import RUNTIMES, onnx_coverage, onnx_sharing, torchscript, tracing
 from compressor.runtimes import onnx as onnx_runtime
 
 FLOAT = TensorProto.FLOAT
@@ -133,19 +133,19 @@ def test_shared_layers_give_torchs_logits(albert: tuple[Any, Path]):
 def test_every_use_of_a_shared_weight_runs_as_integers(albert: tuple[Any, Path], tmp_path: Path):
     """4 layers of 6 products; mapping, pooler, classifier; words, positions, token types."""
     _, folder = albert
-    assert onnx_runtime.quantized_coverage(folder / "q.onnx") == 1.0
+    assert onnx_coverage.quantized_coverage(folder / "q.onnx") == 1.0
     options = onnxruntime.SessionOptions()
     for name in ("q", "model"):
         options.optimized_model_filepath = str(tmp_path / f"{name}.onnx")
         onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options)
-        uses = onnx_runtime._weight_uses(onnx.load(str(tmp_path / f"{name}.onnx")))
+        uses = onnx_coverage.weight_uses(onnx.load(str(tmp_path / f"{name}.onnx")))
         assert uses == [name == "q"] * (LAYERS * 6 + 3 + 3)
 
 
 def test_quantizing_without_sharing_leaves_most_in_float(tmp_path: Path):
     model = make_model("albert", "SequenceClassification")
     naive = naive_export(model, tmp_path)
-    assert onnx_runtime.quantized_coverage(naive / "q.onnx") < 0.5
+    assert onnx_coverage.quantized_coverage(naive / "q.onnx") < 0.5
     assert matrices(naive / "q.onnx")[False] > 0.3 * in_matrices(model)
 
 
@@ -212,7 +212,7 @@ def test_an_output_embedding_tied_to_the_inputs_is_stored_once(family: str, tmp_
     assert matrices(folder / "model.onnx") == {False: in_matrices(model), True: 0}
     assert matrices(folder / "q.onnx") == {False: 0, True: in_matrices(model)}
     assert torchscript_bytes(folder / "model.pt") == pytest.approx(4 * model.num_parameters(), rel=0.02)
-    assert onnx_runtime.quantized_coverage(folder / "q.onnx") == 1.0
+    assert onnx_coverage.quantized_coverage(folder / "q.onnx") == 1.0
     check_parity(model, folder / "model.onnx", "onnxruntime", 1e-5)
     check_parity(model, folder / "model.pt", "torchscript", 1e-5)
     check_parity(model, folder / "q.onnx", "onnxruntime", 0.2)
@@ -308,7 +308,7 @@ def test_layers_that_are_equal_by_chance_are_no_trouble(tmp_path: Path):
     one_layer = sum(parameter.numel() for parameter in model.bert.encoder.layer[0].parameters() if parameter.ndim == 2)
     alike = (LAYERS - 1) * one_layer + 32 * 32
     assert matrices(folder / "model.onnx")[False] == in_matrices(model) - alike
-    assert onnx_runtime.quantized_coverage(folder / "q.onnx") == 1.0
+    assert onnx_coverage.quantized_coverage(folder / "q.onnx") == 1.0
     check_parity(model, folder / "model.onnx", "onnxruntime", 1e-5)
     check_parity(model, folder / "q.onnx", "onnxruntime", 0.2)
 
