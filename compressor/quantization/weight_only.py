@@ -11,7 +11,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compressor.quantization import Ranges, Settings, matrices
 from compressor.quantization.blocks import Blocks, round_rows
-from compressor.quantization.matrices import Matrix
 from compressor.runtimes import onnx_sharing
 from compressor.runtimes.onnx import strip
 from compressor.runtimes.onnx_graph import Array, attribute, remove_unused
@@ -53,15 +52,15 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     matrix_of = {table: matrix for matrix, table in ties.items() if {matrix, table} <= chosen.keys()}
     values = {tensor.name: tensor for tensor in graph.initializer if tensor.name in chosen.keys() - matrix_of.keys()}
     rounded = {name: _rounded(tensor, chosen[name].table, settings) for name, tensor in values.items()}
-    rounded |= {table: rounded[matrix] for table, matrix in matrix_of.items()}
-    first, constants = _constants(rounded, chosen, matrix_of)
+    first, constants = _stored(rounded, {name for name in rounded if not chosen[name].table})
     nodes = []
     for node in graph.node:
         name = next((name for name in node.input if name in chosen), None)
         if name is None:
             nodes.append(node)
         elif chosen[name].table:
-            nodes.extend(_look_up(node, name, matrix_of.get(name, name), rounded[name]))
+            stored = matrix_of.get(name, name)
+            nodes.extend(_look_up(node, stored, rounded[stored]))
         else:
             nodes.extend(_product(node, name, rounded[name]))
     del graph.node[:]
@@ -86,32 +85,30 @@ def _rounded(tensor: onnx.TensorProto, table: bool, settings: Settings) -> Block
     return round_rows(value if table else value.T, settings.bits, settings.block_size)
 
 
-def _constants(
-    rounded: Mapping[str, Blocks], chosen: Mapping[str, Matrix], matrix_of: Mapping[str, str]
-) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
-    """What the graph stores of rounded weights, and the nodes that need nothing else and run when it is loaded.
+def _stored(rounded: Mapping[str, Blocks], products: set[str]) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
+    """What the graph stores of rounded weights, and the nodes that run when it is loaded.
+
+    ONNX Runtime rearranges a product's codes when it loads them as a constant, and takes its scales to be constant too
+    (1.31): while they are still being cast, in a session without optimisation, the product would be wrong. So the codes
+    go through a node as well, and both are constants or neither is.
 
     Args:
         rounded: By name of the float weight.
-        chosen: What each of them is.
-        matrix_of: For each table that is tied, the matrix that stores it.
+        products: Those that are multiplied.
     """
     nodes, constants = [], {_LAST: np.array([-1], dtype=np.int64), _START: np.array([0], dtype=np.int64)}
     for name, blocks in rounded.items():
-        shape = np.array([len(blocks.codes), -1], dtype=np.int64)
-        constants[_width(blocks)] = np.array([blocks.width], dtype=np.int64)
-        if name in matrix_of:
-            constants[f"{name}.shape"] = shape
-            inputs = [f"{matrix_of[name]}.codes", f"{name}.shape"]
-            nodes.append(helper.make_node("Reshape", inputs, [f"{name}.codes"], name=f"{name}.codes"))
-            continue
-        constants[f"{name}.codes"] = blocks.codes.reshape(shape) if chosen[name].table else blocks.codes
+        constants[f"{name}.codes"] = blocks.codes.reshape(len(blocks.codes), -1)
         constants[f"{name}.scales.half"] = blocks.scales
-        nodes.append(
-            helper.make_node(
-                "Cast", [f"{name}.scales.half"], [f"{name}.scales"], name=f"{name}.scales", to=TensorProto.FLOAT
+        constants[_width(blocks)] = np.array([blocks.width], dtype=np.int64)
+        halves, scales = f"{name}.scales.half", f"{name}.scales"
+        nodes.append(helper.make_node("Cast", [halves], [scales], name=scales, to=TensorProto.FLOAT))
+        if name in products:
+            shape = "shape." + ".".join(map(str, blocks.codes.shape))
+            constants[shape] = np.array(blocks.codes.shape, dtype=np.int64)
+            nodes.append(
+                helper.make_node("Reshape", [f"{name}.codes", shape], [f"{name}.blocks"], name=f"{name}.blocks")
             )
-        )
     return nodes, constants
 
 
@@ -122,7 +119,7 @@ def _product(node: onnx.NodeProto, weight: str, blocks: Blocks) -> list[onnx.Nod
     nodes = [
         helper.make_node(
             "MatMulNBits",
-            [node.input[0], f"{weight}.codes", f"{weight}.scales"],
+            [node.input[0], f"{weight}.blocks", f"{weight}.scales"],
             [product],
             name=node.name,
             domain=_DOMAIN,
@@ -138,21 +135,14 @@ def _product(node: onnx.NodeProto, weight: str, blocks: Blocks) -> list[onnx.Nod
     return nodes
 
 
-def _look_up(node: onnx.NodeProto, table: str, stored: str, blocks: Blocks) -> list[onnx.NodeProto]:
-    """Nodes in place of a Gather.
-
-    Args:
-        node: The Gather.
-        table: What it looks up in.
-        stored: The weight whose scales these are: the table, or the matrix that it is tied to.
-        blocks: The rounded table.
-    """
+def _look_up(node: onnx.NodeProto, weight: str, blocks: Blocks) -> list[onnx.NodeProto]:
+    """Nodes in place of a Gather; the weight is the table, or the matrix that it is tied to."""
     (result,), full = node.output, blocks.padded == blocks.width
     rows = result if full else f"{result}.padded"
     nodes = [
         helper.make_node(
             "GatherBlockQuantized",
-            [f"{table}.codes", node.input[1], f"{stored}.scales"],
+            [f"{weight}.codes", node.input[1], f"{weight}.scales"],
             [rows],
             name=node.name,
             domain=_DOMAIN,

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compressor.quantization import Settings, calibration, matrices, rounding, static
 from compressor.recipe_deployment import CalibrationSpec
 from compressor.runtimes import RUNTIMES, onnx_sharing
-from compressor.runtimes.onnx import quantized_coverage
+from compressor.runtimes.onnx_coverage import quantized_coverage
 
 MIN_MAX = CalibrationSpec()
 
