@@ -14,7 +14,7 @@ from compressor.recipe_parts import Gate, Spec
 from compressor.recipe_training import RecoverySpec, StageSpec
 
 INTEGER_SCHEMES = ("dynamic_int8", "static_int8", "qat_int8")
-"""Schemes whose matrices are multiplied as integers; the others store small weights and multiply floats."""
+"""Schemes whose products are int8 throughout, with a scale for each channel; the others store weights small."""
 
 
 NEURAL_COMPRESSOR_SCHEMES = ("static_int8", "weight_only_int8", "weight_only_int4")
@@ -54,7 +54,8 @@ class QuantizeSpec(RecoverySpec):
     )
     """`dynamic_int8`: int8 weights, activations quantized on the fly to uint8. `static_int8`: their ranges are found
     beforehand, on training rows. `qat_int8`: the same, and training has got used to it. `weight_only_int8`,
-    `weight_only_int4`: small weights that are multiplied as floats. `fp16`: half precision."""
+    `weight_only_int4`: small weights, with a scale for every `block_size` of them. `fp16`: half precision, multiplied
+    as floats."""
     backend: Literal["onnxruntime", "neural_compressor"] = "onnxruntime"
     """Which library quantizes; neural_compressor is an extra, for static_int8 and the weight-only schemes."""
     per_channel: bool = True

@@ -15,6 +15,8 @@ SIZES = (16, 32, 64, 128)
 _TRIES = {4: tuple(range(-9, 10)), 8: (0,)}
 """How far the largest value of a block may miss its integer, in tenths; with 8 bits nothing is won by a search."""
 
+_SCALE_BYTES = 2
+
 _VALUES_AT_ONCE = 1 << 20
 """How much is rounded in one go: a vocabulary's table is large, and there are several temporaries."""
 
@@ -40,16 +42,16 @@ class Blocks:
     @property
     def padded(self) -> int:
         """Values in a row with what fills it up."""
-        return self.codes.shape[1] * self.size
+        return int(self.codes.shape[1]) * self.size
 
 
 def block_size(width: int, wanted: int, bits: int) -> int:
     """The block size, at most the one wanted, that stores a row of this width in the fewest bytes."""
-    scale = np.dtype(np.float16).itemsize
-    return min(
-        (size for size in SIZES if size <= wanted),
-        key=lambda size: (-(-width // size) * (size * bits // 8 + scale), -size),
-    )
+
+    def stored(size: int) -> int:
+        return -(-width // size) * (size * bits // 8 + _SCALE_BYTES)
+
+    return min((size for size in SIZES if size <= wanted), key=lambda size: (stored(size), -size))
 
 
 def round_rows(values: Floats, bits: int, wanted: int) -> Blocks:
@@ -58,8 +60,8 @@ def round_rows(values: Floats, bits: int, wanted: int) -> Blocks:
     Codes are symmetric around zero, without a zero point. Their range is not: with 4 bits it is -8 to 7, so a block's
     largest value in magnitude gets -8 and the scale its sign. Around that, several scales are tried, each made the best
     for the integers it leads to, `sum(x q) / sum(q q)`, and the one with the least squared error wins. On MiniLM with
-    4 bits and blocks of 32, the relative error is 0.083 instead of round-to-nearest's 0.099. With zero points it is
-    0.079, but these cost as much as 0.125 bits of a weight, which would have to halve 0.083 by more than a twelfth.
+    4 bits and blocks of 32, the error of the word embeddings is 8.3 % instead of round-to-nearest's 9.9 %. With zero
+    points it is 7.9 %, but the file is 2.8 % larger; for a larger file, smaller blocks do as much.
 
     Source: llama.cpp, `make_qx_quants` in ggml-quants.c (MIT), with equal weights.
 
@@ -104,4 +106,5 @@ def _best(values: Floats, bits: int) -> tuple[NDArray[np.uint8], NDArray[np.floa
 
 
 def _rounded(values: Floats, scale: Floats, half: int) -> Floats:
-    return np.rint(values / scale).clip(-half, half - 1)
+    rounded: Floats = np.rint(values / scale).clip(-half, half - 1)
+    return rounded

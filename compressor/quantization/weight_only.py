@@ -20,7 +20,8 @@ _START, _LAST = "start", "last_axis"
 """Names of the constants 0 and -1."""
 
 _ACCURACY_LEVEL = 4
-"""Products of int8: ONNX Runtime rounds activations too, to int8 with a scale for each block of each row."""
+"""Products of int8: ONNX Runtime rounds activations too, to int8 with a scale for each block of each row. On SST-2 that
+moved MiniLM's accuracy by at most 2 of 872 rows, in both directions, with 4 bits and with 8."""
 
 
 def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None = None) -> None:
@@ -96,7 +97,8 @@ def _stored(rounded: Mapping[str, Blocks], products: set[str]) -> tuple[list[onn
         rounded: By name of the float weight.
         products: Those that are multiplied.
     """
-    nodes, constants = [], {_LAST: np.array([-1], dtype=np.int64), _START: np.array([0], dtype=np.int64)}
+    nodes = []
+    constants: dict[str, Array] = {_LAST: np.array([-1], dtype=np.int64), _START: np.array([0], dtype=np.int64)}
     for name, blocks in rounded.items():
         constants[f"{name}.codes"] = blocks.codes.reshape(len(blocks.codes), -1)
         constants[f"{name}.scales.half"] = blocks.scales

@@ -66,13 +66,14 @@ def weight_uses(model: onnx.ModelProto) -> list[bool]:
         for tensor in model.graph.initializer
         if len(tensor.dims) >= 2 and tensor.data_type in (*floats, *wholes)
     }
+    constants = {tensor.name for tensor in model.graph.initializer}
     uses: list[bool] = []
     for node in model.graph.node:  # in the order in which they run
-        source = node.input[0] if node.input else ""
-        if source in weights and node.op_type in _RESHAPING:
-            weights[node.output[0]] = weights[source]
-        elif source in weights and node.op_type in ("Cast", "DequantizeLinear"):
-            weights[node.output[0]] = False
+        used = [weights[name] for name in node.input if name in weights]
+        if used and constants.issuperset(filter(None, node.input)):
+            # What is computed of a constant is the same in another shape, or is taken for floats.
+            constants.update(node.output)
+            weights.update(dict.fromkeys(node.output, all(used) and node.op_type in _RESHAPING))
         places = [place for place in _PLACES.get(node.op_type, ()) if place < len(node.input)]
         used = [weights[node.input[place]] for place in places if node.input[place] in weights]
         uses.extend(whole and _computes_with_integers(node, weights) for whole in used)
@@ -87,10 +88,10 @@ def _computes_with_integers(node: onnx.NodeProto, weights: Mapping[str, bool]) -
     does.
     """
     if node.op_type != "MatMulNBits":
-        return node.op_type != "MatMulBnb4"
+        return bool(node.op_type != "MatMulBnb4")
     level = next((entry.i for entry in node.attribute if entry.name == "accuracy_level"), 0)
     zero_points, groups = [*node.input[3:5], "", ""][:2]
-    return level == _INT8_ACTIVATIONS and weights.get(zero_points, True) and not groups
+    return bool(level == _INT8_ACTIVATIONS and weights.get(zero_points, True) and not groups)
 
 
 def forms_of_constants(graph: onnx.GraphProto) -> dict[str, str]:

@@ -14,7 +14,7 @@ from conftest import MAX_POSITIONS, make_config, save_classifier
 
 from compressor.measure.rows import by_length, edge_cases
 from compressor.quantization import Settings, dynamic
-from compressor.runtimes import RUNTIMES, onnx_coverage, torchscript, tracing
+from compressor.runtimes import RUNTIMES, torchscript, tracing
 from compressor.runtimes import onnx as onnx_runtime
 from compressor.store import file_digest
 
@@ -120,32 +120,6 @@ def test_the_last_layer_is_computed_for_the_first_token_only(exported: Path):
     # 16 products: 8 in the first layer (6 with weights, 2 of attention), all with 9 rows; of the second layer's, only
     # keys and values have 9.
     assert rows == {9: 10, 1: 6}
-
-
-def test_every_weight_runs_as_integers(exported: Path):
-    assert onnx_coverage.quantized_coverage(exported / "onnx/q.onnx") == 1.0
-    assert onnx_coverage.quantized_coverage(exported / "onnx/model.onnx") == 0.0
-
-
-def test_coverage_sees_what_stays_in_float(exported: Path, tmp_path: Path):
-    path = tmp_path / "tables-float.onnx"
-    dynamic.write(exported / "onnx/model.onnx", path, Settings(embeddings=False))
-    tables = 2 if "distilbert" in str(exported) else 3
-    matrices = 2 * 6 + 2 + tables
-    assert onnx_coverage.quantized_coverage(path) == pytest.approx((matrices - tables) / matrices)
-
-
-def test_coverage_is_not_fooled_by_int8_that_is_expanded_to_float():
-    weight = onnx.numpy_helper.from_array(np.ones((4, 4), np.int8), "w")
-    scale = onnx.numpy_helper.from_array(np.array(0.1, np.float32), "s")
-    zero = onnx.numpy_helper.from_array(np.array(0, np.int8), "z")
-    nodes = [
-        onnx.helper.make_node("DequantizeLinear", ["w", "s", "z"], ["wf"]),
-        onnx.helper.make_node("MatMul", ["x", "wf"], ["y"]),
-    ]
-    sizes = {name: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in "xy"}
-    graph = onnx.helper.make_graph(nodes, "g", [sizes["x"]], [sizes["y"]], [weight, scale, zero])
-    assert onnx_coverage.weight_uses(onnx.helper.make_model(graph)) == [False]
 
 
 def test_quantized_answers_are_close(exported: Path):
