@@ -96,10 +96,14 @@ class _Writer:
 
         tensor, weight = node.input[:2]
         nodes = [*self._rounded(tensor), *self._weight(weight)]
-        inputs = [f"{tensor}.rounded", f"{weight}.float"]
+        inputs, result = [f"{tensor}.rounded", f"{weight}.float"], node.output[0]
+        if len(node.input) > 2 and result in self._bounds:
+            # ONNX Runtime fuses no Gemm whose result is rounded for one reader and not for another.
+            made = helper.make_node("MatMul", inputs, [f"{result}.product"], name=node.name)
+            return [*nodes, made, helper.make_node("Add", [f"{result}.product", node.input[2]], [result])]
         if len(node.input) > 2:
             nodes += self._bias(node)
-            inputs.append(f"{node.output[0]}.bias")
+            inputs.append(f"{result}.bias")
         return [*nodes, helper.make_node(node.op_type, inputs, node.output, name=node.name)]
 
     def look_up(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -145,7 +149,8 @@ class _Writer:
         per_channel = self._settings.per_channel
         values = self._array(self._floats[weight])
         integers, scales = rounding.weights(values, 1 if per_channel else None, self._settings.reduce_range)
-        how = [f"{weight}_quantized", f"{weight}_scale", f"{weight}_zero_point"]
+        # ONNX Runtime fuses no Gemm without zero points of its weights; they are the same for all of one size.
+        how = [f"{weight}_quantized", f"{weight}_scale", f"zero_points.{scales.size if per_channel else 'one'}"]
         zeros = np.zeros(scales.shape, dtype=np.int8)
         self._constants |= dict(zip(how, (integers, scales, zeros), strict=True))
         axis = {"axis": 1} if per_channel else {}
@@ -161,9 +166,8 @@ class _Writer:
         result = f"{node.output[0]}.bias"
         scales = np.multiply(self._constants[f"{tensor}.scale"], self._constants[f"{weight}_scale"], dtype=np.float32)
         values = self._array(self._floats[bias])
-        how = [f"{result}_quantized", f"{result}_scale", f"{result}_zero_point"]
-        integers = np.rint(values / scales).astype(np.int32)
-        self._constants |= dict(zip(how, (integers, scales, np.zeros(scales.shape, dtype=np.int32)), strict=True))
+        how = [f"{result}_quantized", f"{result}_scale"]
+        self._constants |= dict(zip(how, (np.rint(values / scales).astype(np.int32), scales), strict=True))
         axis = {"axis": 0} if scales.ndim else {}
         return [helper.make_node("DequantizeLinear", how, [result], name=f"{result}/DequantizeLinear", **axis)]
 

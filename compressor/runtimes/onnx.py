@@ -30,7 +30,7 @@ def export(source: Path, path: Path) -> None:
     import torch
 
     from compressor import outputs
-    from compressor.runtimes import onnx_attention, onnx_graph, onnx_sharing, tracing
+    from compressor.runtimes import onnx_attention, onnx_flat, onnx_graph, onnx_sharing, tracing
 
     module = tracing.load(source, "eager")
     names = list(module.input_names)
@@ -52,6 +52,7 @@ def export(source: Path, path: Path) -> None:
     onnx_sharing.share(model)
     onnx_graph.simplify(model)
     onnx_attention.fold_biases(model)
+    onnx_flat.flatten(model)
     onnx.save(model, str(path))
 
 

@@ -15,6 +15,8 @@ Array = NDArray[np.generic]
 
 _UNARY = frozenset({"Erf", "Tanh", "Relu", "Gelu", "Sqrt", "Cast", "Identity", "Sigmoid", "Neg"})
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Where"})
+POSITION_WISE = _UNARY | _ELEMENTWISE | {"LayerNormalization"}
+"""Operators that treat tokens apart; a normalization does if it is over the last axis."""
 
 
 def simplify(model: onnx.ModelProto) -> None:
@@ -29,7 +31,7 @@ def keep_leading_sizes(model: onnx.ModelProto) -> None:
     Holds for every Reshape whose target starts with sizes 0 and 1 of some tensor: in an encoder all of those carry the
     same batch and sequence. Parity with torch is measured on every exported file, so an exception would not go unseen.
     """
-    constants, producers = _constants(model.graph), _producers(model.graph)
+    constants, producers = constants_of(model.graph), _producers(model.graph)
     for node in model.graph.node:
         if node.op_type != "Reshape":
             continue
@@ -52,7 +54,7 @@ def compute_first_token_only(model: onnx.ModelProto) -> None:
     that treats positions apart, as far as nothing else reads its result whole.
     """
     graph = model.graph
-    constants, ranks = _constants(graph), _shapes(model)
+    constants, ranks = constants_of(graph), shapes_of(model)
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(output.name for output in graph.output)
     # For each tensor, who reads only its first entry, and along which axis: (node, index of the input, axis).
@@ -135,7 +137,8 @@ def _slices(graph: onnx.GraphProto, wanted: list[tuple[onnx.NodeProto, int, int]
         reader.input[index] = made[name, axis]
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, Array]:
+def constants_of(graph: onnx.GraphProto) -> dict[str, Array]:
+    """Values of all that is constant, by name."""
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
@@ -147,7 +150,7 @@ def _producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     return {name: node for node in graph.node for name in node.output}
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, list[int | None]]:
+def shapes_of(model: onnx.ModelProto) -> dict[str, list[int | None]]:
     """Shapes of all tensors that are not constants; None for a free size."""
     inferred = shape_inference.infer_shapes(model).graph
     return {

@@ -110,16 +110,17 @@ def test_names_and_free_sizes(exported: Path):
 def test_the_last_layer_is_computed_for_the_first_token_only(exported: Path):
     """Of 2 layers with 6 products each, the last one's query, output and feed-forward products have one row."""
     model = onnx.load(str(exported / "onnx/model.onnx"))
-    products = [node.output[0] for node in model.graph.node if node.op_type == "MatMul"]
+    products = [node.output[0] for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+    products.remove("logits")
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in products)
     session = onnxruntime.InferenceSession(model.SerializeToString())
     ids = np.full((3, 9), 7)
     feed = {entry.name: ids if entry.name == "input_ids" else np.ones_like(ids) for entry in session.get_inputs()}
     feed = {name: value * 0 if name == "token_type_ids" else value for name, value in feed.items()}
     rows = Counter(output.shape[-2] for output in session.run(products, feed))
-    # 16 products: 8 in the first layer (6 with weights, 2 of attention), all with 9 rows; of the second layer's, only
-    # keys and values have 9.
-    assert rows == {9: 10, 1: 6}
+    # Of 3 texts of 9 tokens, the products with weights have 27 rows: 6 in the first layer, keys and values in the second;
+    # those of attention 9 in the first layer, 1 in the second; and 5 have a row for each text's first token.
+    assert rows == {27: 8, 9: 2, 1: 2, 3: 5}
 
 
 def test_quantized_answers_are_close(exported: Path):

@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from compressor.runtimes import RUNTIMES, onnx_attention
+from compressor.runtimes import RUNTIMES, onnx_attention, onnx_flat
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "quantization"))
 from kinds import KINDS, LAYERS, export, make_model, rows
@@ -27,9 +27,10 @@ def test_two_sums_less_in_each_layer_and_the_same_outputs(family: str, head: str
     for name in ("with", "without"):
         (tmp_path / name).mkdir()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_flat, "flatten", lambda model: None)  # it joins sums and products
+        after = export(model, tmp_path / "without")
         patch.setattr(onnx_attention, "fold_biases", lambda model: None)
         before = export(model, tmp_path / "with")
-    after = export(model, tmp_path / "without")
     assert sums(before) - sums(after) == 2 * LAYERS
     session = RUNTIMES["onnxruntime"].session(after, 1)
     for inputs in rows(model):
@@ -42,8 +43,8 @@ def test_two_sums_less_in_each_layer_and_the_same_outputs(family: str, head: str
 
 
 def test_a_bias_that_something_else_reads_stays(tmp_path: Path):
-    path = export(make_model("bert"), tmp_path)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_flat, "flatten", lambda model: None)
         patch.setattr(onnx_attention, "fold_biases", lambda model: None)
         path = export(make_model("bert"), tmp_path)
     model = onnx.load(str(path))
