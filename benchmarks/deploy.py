@@ -17,6 +17,7 @@ OpenVINO is an extra: `pip install openvino nncf`. To see which kernels the time
 from __future__ import annotations
 
 import json
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -36,7 +37,7 @@ from compressor import fingerprint
 from compressor.checkpoint import Checkpoint
 from compressor.evidence import Timings
 from compressor.measure.rows import LABELS, TokenRows
-from compressor.progress import Progress
+from compressor.progress import Progress, quiet, stream
 from compressor.runtimes import Session
 from compressor.store import Store, file_digest
 
@@ -212,9 +213,10 @@ def show_kernels(path: Path, length: int, calls: int) -> None:
     total = sum(node.microseconds for node in nodes)
     print(f"{path}, length {length}: {total:.0f} us in {len(nodes)} kernels\n")
     print("| kernel | count | us | share | GOP/s |\n|---|---|---|---|---|")
-    for operator, count, microseconds, work in kernels.by_operator(nodes):
+    for operator, group in kernels.by_operator(nodes).items():
+        microseconds, work = sum(node.microseconds for node in group), sum(node.multiply_adds for node in group)
         rate = f"{2 * work / microseconds / 1e3:.0f}" if work else "–"
-        print(f"| {operator} | {count} | {microseconds:.0f} | {microseconds / total:.0%} | {rate} |")
+        print(f"| {operator} | {len(group)} | {microseconds:.0f} | {microseconds / total:.0%} | {rate} |")
     print()
 
 
@@ -257,7 +259,8 @@ def main(
         raise click.UsageError("give a checkpoint folder, --data and --train; or --profile FILE.onnx")
     model, data, train, folder = (path.resolve() for path in (model, data, train, folder))
     given = Given(model, train, data, text, label, qat_steps, folder, Path())
-    with Progress(Console(stderr=True)) as progress:
+    console = Console(file=stream(sys.stderr))
+    with quiet(folder / contenders.LOG), Progress(console) as progress:
         inputs = {"train": file_digest(train), "data": file_digest(data), "text": text, "label": label}
         inputs |= Checkpoint(model).digest() | {"code": file_digest(Path(contenders.__file__))}
         rows, _ = Store(folder / "files").build(inputs, lambda *to: contenders.prepare(given, *to) or {})

@@ -35,12 +35,19 @@ class Kernel:
     Attributes:
         operator: What it is.
         microseconds: Median over the runs.
-        multiply_adds: Of a product with a weight matrix; 0 for everything else, products of activations included.
+        weight: Inputs and outputs of the weight matrix that it multiplies with; None for everything else.
+        rows: How many rows go through that.
     """
 
     operator: str
     microseconds: float
-    multiply_adds: int
+    weight: tuple[int, int] | None
+    rows: int
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of a product with a weight matrix; 0 for everything else, products of activations included."""
+        return self.rows * math.prod(self.weight) if self.weight else 0
 
 
 def full_batch(length: int, vocab_size: int) -> Inputs:
@@ -83,44 +90,40 @@ def profile(path: Path, inputs: Inputs, runs: int) -> list[Kernel]:
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             nodes[event["args"]["node_index"]].append(event)
-    return [
-        Kernel(
-            calls[0]["args"]["op_name"],
-            median(call["dur"] for call in calls[_WARM_UP:]),
-            _multiply_adds(calls[0]["args"]),
-        )
-        for calls in nodes.values()
-    ]
+    found = []
+    for calls in nodes.values():
+        node = calls[0]["args"]
+        microseconds = median(call["dur"] for call in calls[_WARM_UP:])
+        found.append(Kernel(node["op_name"], microseconds, *_product(node)))
+    return found
 
 
-def _multiply_adds(call: dict[str, Any]) -> int:
-    """Of a product of activations with a weight matrix.
+def _product(node: dict[str, Any]) -> tuple[tuple[int, int] | None, int]:
+    """The weight matrix of a product of activations with one, and how many rows go through it.
 
     The profiler does not list weights that a kernel has packed. Factors of more than two axes are activations.
     """
-    operator = call["op_name"]
+    operator = node["op_name"]
     if operator not in _PRODUCTS | _ATTENTION:
-        return 0
-    (first, *others), (made, *_) = (_shapes(call[side]) for side in ("input_type_shape", "output_type_shape"))
+        return None, 0
+    (first, *others), (made, *_) = (_shapes(node[side]) for side in ("input_type_shape", "output_type_shape"))
+    rows = math.prod(first[:-1])
     if operator in _ATTENTION:  # its first product makes queries, keys and values, as many as there are biases
-        return math.prod(first) * max(shape[0] for shape in others if len(shape) == 1)
-    return 0 if any(len(shape) > 2 for shape in others) else math.prod(made) * first[-1]
+        return (first[-1], max(shape[0] for shape in others if len(shape) == 1)), rows
+    return (None, 0) if any(len(shape) > 2 for shape in others) else ((first[-1], made[-1]), rows)
 
 
 def _shapes(tensors: Iterable[dict[str, list[int]]]) -> list[list[int]]:
     return [shape for tensor in tensors for shape in tensor.values()]
 
 
-def by_operator(kernels: Iterable[Kernel]) -> list[tuple[str, int, float, int]]:
-    """For each operator its count, microseconds of a call and multiply-adds, the dearest first."""
+def by_operator(kernels: Iterable[Kernel]) -> dict[str, list[Kernel]]:
+    """Kernels that do the same, with weights of the same shape, the dearest first."""
     groups: dict[str, list[Kernel]] = defaultdict(list)
     for kernel in kernels:
-        groups[kernel.operator + (" (weights)" if kernel.multiply_adds else "")].append(kernel)
-    found = [
-        (name, len(group), sum(one.microseconds for one in group), sum(one.multiply_adds for one in group))
-        for name, group in groups.items()
-    ]
-    return sorted(found, key=lambda entry: -entry[2])
+        shape = f", {kernel.weight[0]} to {kernel.weight[1]}" if kernel.weight else ""
+        groups[kernel.operator + shape].append(kernel)
+    return dict(sorted(groups.items(), key=lambda group: -sum(kernel.microseconds for kernel in group[1])))
 
 
 class Int8Product:
