@@ -257,12 +257,12 @@ def session(contender: Contender, path: Path) -> Session:
     return OpenVino(path, 1) if contender.runtime == "openvino" else RUNTIMES[contender.runtime].session(path, 1)
 
 
-def size_bytes(path: Path) -> int:
-    """Of the file and the weights that lie beside it; of a folder, of its weights."""
+def parts(path: Path) -> list[Path]:
+    """The file and the weights that lie beside it; of a folder, its weights."""
     if path.is_dir():
-        return (path / checkpoint.WEIGHTS).stat().st_size
+        return [path / checkpoint.WEIGHTS]
     beside = [path.with_name(f"{path.name}.data"), *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
-    return sum(file.stat().st_size for file in (path, *beside) if file.is_file())
+    return [file for file in (path, *beside) if file.is_file()]
 
 
 def make(name: str, given: Given, output: Path, source: Path | None) -> Path:

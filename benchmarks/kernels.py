@@ -20,6 +20,9 @@ Inputs = dict[str, NDArray[np.int64]]
 PEAK_SHAPES = ((128, 384, 1536), (128, 1536, 384))
 """Rows, inputs and outputs of the products that the peak is measured on: a small encoder's feed-forward block."""
 
+FEW_TOKENS = 1000
+"""Ids below this are in any vocabulary."""
+
 _WARM_UP = 3
 _PRODUCTS = frozenset(
     {"MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
