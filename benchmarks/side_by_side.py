@@ -102,7 +102,7 @@ def accuracy(session: Session, given: Given) -> float:
 
 def facts(name: str, session: Session, files: Mapping[str, Path], given: Given, lengths: list[int]) -> dict[str, Any]:
     """What does not depend on the clock; kept, since scoring takes longer than timing."""
-    from compressor.runtimes.onnx import quantized_coverage
+    from compressor.runtimes.onnx_coverage import quantized_coverage
 
     path = files[name]
     graph = files[CONTENDERS[name].arithmetic or name]
