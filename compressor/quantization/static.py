@@ -98,13 +98,17 @@ class _Writer:
         nodes = [*self._rounded(tensor), *self._weight(weight)]
         inputs, result = [f"{tensor}.rounded", f"{weight}.float"], node.output[0]
         if len(node.input) > 2 and result in self._bounds:
-            # ONNX Runtime fuses no Gemm whose result is rounded for one reader and not for another.
-            made = helper.make_node("MatMul", inputs, [f"{result}.product"], name=node.name)
-            return [*nodes, made, helper.make_node("Add", [f"{result}.product", node.input[2]], [result])]
+            # ONNX Runtime fuses no Gemm whose result is rounded for one reader and not for another: this hides them.
+            size = len(self._array(self._floats[node.input[2]]))
+            self._constants[f"rows.{size}"] = np.array([-1, size], dtype=np.int64)
+            last = [helper.make_node("Reshape", [f"{result}.product", f"rows.{size}"], [result], name=f"{result}/same")]
+            result = f"{result}.product"
+        else:
+            last = []
         if len(node.input) > 2:
             nodes += self._bias(node)
-            inputs.append(f"{result}.bias")
-        return [*nodes, helper.make_node(node.op_type, inputs, node.output, name=node.name)]
+            inputs.append(f"{node.output[0]}.bias")
+        return [*nodes, helper.make_node(node.op_type, inputs, [result], name=node.name), *last]
 
     def look_up(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Rows of an embedding table, each with a scale of its own."""

@@ -118,7 +118,7 @@ def test_the_last_layer_is_computed_for_the_first_token_only(exported: Path):
     feed = {entry.name: ids if entry.name == "input_ids" else np.ones_like(ids) for entry in session.get_inputs()}
     feed = {name: value * 0 if name == "token_type_ids" else value for name, value in feed.items()}
     rows = Counter(output.shape[-2] for output in session.run(products, feed))
-    # Of 3 texts of 9 tokens, the products with weights have 27 rows: 6 in the first layer, keys and values in the second;
+    # Of 3 texts of 9 tokens, products with weights have 27 rows: 6 in the first layer, keys and values in the second;
     # those of attention 9 in the first layer, 1 in the second; and 5 have a row for each text's first token.
     assert rows == {27: 8, 9: 2, 1: 2, 3: 5}
 
