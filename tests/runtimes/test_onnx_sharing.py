@@ -159,8 +159,8 @@ def test_a_shared_last_layer_is_computed_for_the_first_token_only(albert: tuple[
     ids = np.full((3, 9), 7)
     feed = {entry.name: ids if entry.name == "input_ids" else np.ones_like(ids) for entry in session.get_inputs()}
     rows = Counter(output.shape[-2] for output in session.run(products, feed))
-    # The mapping, and 8 products in each layer, 2 of them without weights. With weights they have a row for each of
-    # the 27 tokens; of the last layer's, only keys' and values' do; the pooler's and the others one for each of the 3 texts.
+    # The mapping, and 8 products in each layer, 2 of them without weights. With weights they have a row for each of 27
+    # tokens; of the last layer's, only keys' and values' do; the pooler's and the others one for each of 3 texts.
     assert rows == {27: 1 + 6 * (LAYERS - 1) + 2, 9: 2 * (LAYERS - 1), 1: 2, 3: 5}
 
 
