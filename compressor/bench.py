@@ -13,8 +13,9 @@ from compressor.evidence import Estimate, Timings
 from compressor.measure import process
 from compressor.measure.checkpoint import deployed_file
 from compressor.progress import Step
+from compressor.runtimes import baked
 
-_RUNTIME_BY_SUFFIX = {".onnx": "onnxruntime", ".pt": "torchscript"}
+_RUNTIME_BY_SUFFIX = {".onnx": "onnxruntime", ".pt": "torchscript", ".ort": "ort"}
 _CONFIDENCE = 0.95
 _FALLBACK_VOCABULARY = 1000
 
@@ -46,7 +47,7 @@ def bench(
     """Times every path in turn, in one fresh process.
 
     Args:
-        paths: Checkpoint folders with an exported format, .onnx and .pt files.
+        paths: Checkpoint folders with an exported format, .onnx, .ort and .pt files.
         threads: Threads of each runtime.
         batch_size: Rows per call.
         sequence_length: Tokens per row.
@@ -96,6 +97,8 @@ def _file(path: Path) -> tuple[Path, str]:
         raise RecipeError([Problem(str(path), "has no exported format", "export it first: onnx/… or torchscript/…")])
     if not path.is_file():
         raise RecipeError([Problem(str(path), "no such file or folder")])
+    if path.name == baked.FILE.name:
+        raise RecipeError([Problem(str(path), "takes texts, and tokens are what is timed", "time the graph beside it")])
     if path.suffix not in _RUNTIME_BY_SUFFIX:
         allowed = f"allowed: checkpoint folders, {', '.join(_RUNTIME_BY_SUFFIX)}"
         raise RecipeError([Problem(str(path), "cannot be timed", allowed)])

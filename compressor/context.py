@@ -36,7 +36,12 @@ class Context:
     """What a stage is given.
 
     Attributes:
+        recipe: The recipe's name.
+        key: Digest of everything that decides what the stage leaves: its own key in the store, which is in
+            recipe.lock.yaml too. Chained to the keys before it, hence to the data, the seed, the code and the versions
+            of libraries; gates are no part of it.
         task: What the stage's checkpoint is to do: the recipe's task, or masked-lm.
+        pairs: Whether the task's rows are pairs of texts.
         teacher: The teacher's checkpoint folder; the stage's own input where the stage makes the teacher.
         student: A ready checkpoint to start from; None for the stage's own input.
         labels: Names of the head's outputs, in order; none for masked-lm.
@@ -51,7 +56,10 @@ class Context:
         progress: Tells the user what is happening.
     """
 
+    recipe: str
+    key: str
     task: str
+    pairs: bool
     teacher: Path
     student: Path | None
     labels: tuple[str, ...]

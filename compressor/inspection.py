@@ -10,12 +10,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compressor.checkpoint import Checkpoint, check
 from compressor.errors import Problem, RecipeError
 
-_FORMATS = (".safetensors", ".onnx", ".pt")
+if TYPE_CHECKING:
+    import onnx
+
+_FORMATS = (".safetensors", ".onnx", ".pt", ".ort")
 
 _PARTS = (
     ("token embeddings", r"word_embeddings|vocab_projector|decoder"),
@@ -124,7 +127,7 @@ def inspect(path: Path) -> list[Inspection]:
     """Looks into a checkpoint folder and its exported files, or into one file.
 
     Args:
-        path: A checkpoint folder, or a .safetensors, .onnx or .pt file.
+        path: A checkpoint folder, or a .safetensors, .onnx, .pt or .ort file.
 
     Raises:
         RecipeError: It is none of these, or cannot be read.
@@ -140,7 +143,7 @@ def inspect(path: Path) -> list[Inspection]:
 
 
 def _inspect_file(path: Path) -> Inspection:
-    looks = {".safetensors": _safetensors, ".onnx": _onnx, ".pt": _torchscript}
+    looks = {".safetensors": _safetensors, ".onnx": _onnx, ".pt": _torchscript, ".ort": _ort}
     try:
         return looks[path.suffix](path)
     except Exception as error:  # each library has errors of its own for a file that is damaged
@@ -184,10 +187,27 @@ def _layers_of_blocks(checkpoint: Checkpoint) -> dict[str, int]:
 def _onnx(path: Path) -> Inspection:
     import onnx
 
-    from compressor.runtimes.onnx_coverage import forms_of_constants, quantized_coverage
-    from compressor.runtimes.onnx_packed import packed
+    from compressor.runtimes.onnx_coverage import quantized_coverage
+    from compressor.runtimes.wordpiece import DOMAIN
 
     graph = onnx.load(str(path)).graph
+    # With a tokenizer in it, it takes texts; the graph inside is the one beside it.
+    baked = any(node.domain == DOMAIN for node in graph.node)
+    return _graph(path, graph, None if baked else quantized_coverage(path))
+
+
+def _ort(path: Path) -> Inspection:
+    from compressor.runtimes.ort import graph_of
+
+    return _graph(path, graph_of(path), None)
+
+
+def _graph(path: Path, graph: onnx.GraphProto, coverage: float | None) -> Inspection:
+    import onnx
+
+    from compressor.runtimes.onnx_coverage import forms_of_constants
+    from compressor.runtimes.onnx_packed import packed
+
     forms = forms_of_constants(graph)
     small = packed(graph, forms)
     sizes = {tensor.name: len(tensor.raw_data) or tensor.ByteSize() for tensor in graph.initializer}
@@ -212,9 +232,7 @@ def _onnx(path: Path) -> Inspection:
         part = _part(" ".join([tensor.name, *read_by[:1]]))
         weights.append(Weight(tensor.name, part, kind, shape, size, len(read_by)))
     operators = Counter(node.op_type for node in graph.node)
-    return Inspection(
-        str(path), path.stat().st_size, tuple(weights), dict(operators.most_common()), quantized_coverage(path)
-    )
+    return Inspection(str(path), path.stat().st_size, tuple(weights), dict(operators.most_common()), coverage)
 
 
 def _torchscript(path: Path) -> Inspection:

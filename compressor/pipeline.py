@@ -140,7 +140,10 @@ class _Runner:
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             context = Context(
+                recipe=self.recipe.name,
+                key=step.key,
                 task=step.task,
+                pairs=self.recipe.data.text_pair is not None,
                 teacher=teacher,
                 student=step.student,
                 labels=prepared.labels,

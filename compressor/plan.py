@@ -9,12 +9,13 @@ from typing import Any
 
 import yaml
 
-from compressor import stages, tasks
+from compressor import __version__, stages, tasks
 from compressor.checkpoint import Checkpoint, check
 from compressor.data import hub
 from compressor.errors import CompressError, Problem, RecipeError
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, versions
 from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM, Recipe
+from compressor.recipe_deployment import ExportSpec
 from compressor.recipe_parts import HubDataset, TextSpec
 from compressor.recipe_stages import FinetuneSpec, PruneSpec
 from compressor.recipe_training import StageSpec, TrainingSpec
@@ -175,7 +176,7 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
         if given:
             inputs["student"] = Checkpoint(student).digest() if student else UNKNOWN
         texts = _texts(resolved, index, spec, inputs, download)
-        inputs |= _trial_inputs(recipe, spec)
+        inputs |= _trial_inputs(recipe, spec) | _export_inputs(recipe, spec)
         key = key_of(inputs)
         line.add(key, isinstance(spec, FinetuneSpec))
         assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"
@@ -205,6 +206,11 @@ def _trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
     measure = recipe.measure.model_dump(mode="json")
     conditions = {**measure, "host": host()} if spec.target.latency_p50_ms else {"runtime": measure["runtime"]}
     return {"trial": {**conditions, "code": code_digest("compressor.measure.trial")}}
+
+
+def _export_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
+    """What exported files say of their making, besides what is in their key anyway."""
+    return {"made_by": {"recipe": recipe.name, "compressor": __version__}} if isinstance(spec, ExportSpec) else {}
 
 
 def _measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str, previous: str) -> dict[str, Any]:
@@ -327,6 +333,7 @@ def _differences(step: Step, before: Mapping[str, Any] | None) -> list[str]:
         "student": "the ready student changed",
         "trial": "how models are tried out changed",
         "texts": "the text whose tokens are counted changed",
+        "made_by": "the recipe's name or our version changed, and exported files tell both",
         "data": "the data changed",
         "code": "our code changed",
     }

@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 from compressor import manifest
-from compressor.checkpoint import Checkpoint
+from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
 from compressor.manifest import Manifest
 from compressor.measure import recorded
 from compressor.measure.checkpoint import REPEATABLE, deployed_file
 from compressor.registration import MODEL_TYPE
 from compressor.report import text
 from compressor.report.model import Report
+from compressor.runtimes import RUNTIMES, baked, ort
 
 _KINDS = {
     "text-classification": ("ForSequenceClassification", "text-classification"),
@@ -82,4 +83,24 @@ def _card(report: Report, checkpoint: Checkpoint) -> str:
         "```\n"
     )
     front = f"---\nlibrary_name: transformers\npipeline_tag: {tag}\n---\n\n"
-    return f"{front}{text.markdown(report)}\nMade by: {stages}.\n\n{usage}"
+    return f"{front}{text.markdown(report)}\nMade by: {stages}.\n\n{usage}\n{_files(checkpoint.path)}"
+
+
+def _files(folder: Path) -> str:
+    """A line for each file that can be run, and how."""
+    inputs = ", ".join(f"`{name}`" for name in input_names(Checkpoint(folder).family))
+    uses = {
+        RUNTIMES["onnxruntime"].file: f"onnxruntime, transformers.js (`dtype: fp32`): {inputs}, `(batch, sequence)` each",
+        QUANTIZED_ONNX: "the same, quantized (transformers.js: `dtype: q8`)",
+        baked.FILE: "texts in (`text`, of pairs `text_pair` too), `label` and `probabilities` out; onnxruntime with onnxruntime-extensions: "
+        "`options.register_custom_ops_library(onnxruntime_extensions.get_library_path())`",
+        RUNTIMES["ort"].file: "onnxruntime, also its minimal builds; the same inputs",
+        ort.OPERATORS: "`build.sh --minimal_build --include_ops_by_config` makes such a build of ONNX Runtime",
+        RUNTIMES["torchscript"].file: f"`torch.jit.load`; inputs by position: {inputs}",
+    }
+    rows = [
+        f"| `{name.as_posix()}` | {text.number((folder / name).stat().st_size, 'bytes')} | {use} |"
+        for name, use in uses.items()
+        if (folder / name).is_file()
+    ]
+    return "\n".join(["| file | size | how to run it |", "|---|---|---|", *rows, ""]) if rows else ""

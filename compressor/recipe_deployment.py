@@ -113,8 +113,12 @@ class ExportSpec(StageSpec):
 
     stage: Literal["export"]
     """The kind of stage."""
-    targets: Annotated[tuple[Literal["onnx", "torchscript"], ...], Field(min_length=1)] = ("onnx",)
-    """Formats to write."""
+    targets: Annotated[tuple[Literal["onnx", "torchscript", "ort"], ...], Field(min_length=1)] = ("onnx",)
+    """Formats to write. `ort` is for small builds of ONNX Runtime: the ONNX file that ships, in ORT format, with the list
+    of operators that a build for it needs."""
+    tokenizer: Literal["files", "baked"] = "files"
+    """`files`: an app tokenizes for itself. `baked`: there is one more ONNX file, with the tokenizer in it: texts in,
+    labels out. It needs the operators of onnxruntime-extensions, an extra; for text-classification."""
     verification_rows: Annotated[int, Field(ge=0, le=256)] = 64
     """Validation rows that ship in `verification.json`, as token ids with each format's answers, so that `compress
     verify` can ask them again wherever the folder goes. Whoever has the folder can read these texts: 0 ships none, and

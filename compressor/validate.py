@@ -21,6 +21,7 @@ from compressor.recipe_stages import DistillSpec, FinetuneSpec, PruneSpec
 from compressor.recipe_training import StageSpec
 from compressor.validate_pairs import check_pairs
 from compressor.validate_stages import (
+    check_baked,
     check_checkpoint,
     check_data,
     check_gates,
@@ -106,6 +107,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     check_objectives(recipe, collector.add)
     check_gates(recipe, collector.add)
     check_pairs(recipe, collector.add)
+    check_baked(recipe, incoming, collector.add)
     if incoming is not None and not any(problem.where == "model" for problem in collector.problems):
         here = {index: Checkpoint(student) for index, student in students.items() if isinstance(student, Path)}
         check_checkpoint(recipe, incoming, collector.add, here)

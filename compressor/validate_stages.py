@@ -13,6 +13,7 @@ from compressor.recipe_deployment import ExportSpec, QuantizeSpec
 from compressor.recipe_errors import suggest
 from compressor.recipe_stages import FinetuneSpec, PruneSpec
 from compressor.recipe_training import DistillationSpec, ObjectiveSpec, StageSpec, TrainingSpec
+from compressor.runtimes import baked, wordpiece
 from compressor.validate_pairs import check_family, check_order_head
 from compressor.validate_shapes import Add, Shape, check_shape
 
@@ -80,6 +81,21 @@ def check_order(recipe: Recipe, add: Add) -> None:
     if quantized and recipe.measure.runtime != "onnxruntime":
         what = f"quantize writes ONNX, which {recipe.measure.runtime} does not run"
         add(("measure", "runtime"), what, "use onnxruntime, or leave quantize out")
+
+
+def check_baked(recipe: Recipe, incoming: Checkpoint | None, add: Add) -> None:
+    """Whether a tokenizer that is to be baked into an ONNX file can be."""
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, ExportSpec) or stage.tokenizer != "baked":
+            continue
+        place = ("stages", index, "tokenizer")
+        if recipe.task_of(stage) != "text-classification":
+            what = f"is baked: a label for each text comes out, and {recipe.task_of(stage)} has none"
+            add(place, what, "use tokenizer: files")
+        if not baked.installed():
+            add(place, "is baked, which needs the package onnxruntime-extensions", baked.INSTALL)
+        if incoming is not None and (why := wordpiece.unsupported_file(incoming.path / "tokenizer.json")):
+            add(place, f"is baked, and the checkpoint's cannot be: {why}", "use tokenizer: files")
 
 
 def check_pruned(recipe: Recipe, add: Add) -> None:

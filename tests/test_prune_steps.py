@@ -39,7 +39,10 @@ def context_of(teacher: Path, work: Path, progress: Progress) -> Context:
         return folder
 
     return Context(
+        recipe="tiny",
+        key="0" * 24,
         task="text-classification",
+        pairs=False,
         teacher=teacher,
         student=None,
         labels=("negative", "positive"),

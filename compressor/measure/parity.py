@@ -68,13 +68,17 @@ QUANTIZED = Side("onnxruntime", QUANTIZED_ONNX)
 COMPARISONS = (
     Comparison("onnx", Side("onnxruntime", RUNTIMES["onnxruntime"].file), TORCH),
     Comparison("torchscript", Side("torchscript", RUNTIMES["torchscript"].file), TORCH),
+    Comparison("ort", Side("ort", RUNTIMES["ort"].file), QUANTIZED, "quantized"),
+    Comparison("ort", Side("ort", RUNTIMES["ort"].file), TORCH),
 )
-"""What is held against what, where both are there."""
+"""What is held against what, where both are there; of several references, the first that is."""
 
 
 def present(folder: Path, comparisons: Sequence[Comparison] = COMPARISONS) -> list[Comparison]:
     """The comparisons that a checkpoint's folder has both sides of."""
-    return [entry for entry in comparisons if all((folder / side.file).exists() for side in _sides(entry))]
+    found = [entry for entry in comparisons if all((folder / side.file).exists() for side in _sides(entry))]
+    names = [entry.name for entry in found]
+    return [entry for index, entry in enumerate(found) if entry.name not in names[:index]]
 
 
 def sides(folder: Path, comparisons: Sequence[Comparison]) -> list[Side]:

@@ -68,6 +68,12 @@ def _onnx() -> _Module:
     return cast(_Module, onnx)
 
 
+def _ort() -> _Module:
+    from compressor.runtimes import ort
+
+    return cast(_Module, ort)
+
+
 def _torchscript() -> _Module:
     from compressor.runtimes import torchscript
 
@@ -83,9 +89,10 @@ def _pytorch() -> _Module:
 RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime(Path("onnx") / "model.onnx", _onnx),
     "torchscript": Runtime(Path("torchscript") / "model.pt", _torchscript),
+    "ort": Runtime(Path("ort") / "model.ort", _ort),
     "torch": Runtime(Path(), _pytorch),
 }
 """Runtimes by name; `torch` runs the checkpoint itself and is the reference of every other."""
 
-TARGETS = {"onnx": "onnxruntime", "torchscript": "torchscript"}
+TARGETS = {"onnx": "onnxruntime", "torchscript": "torchscript", "ort": "ort"}
 """Which runtime writes and runs each of the export stage's targets."""

@@ -1,0 +1,51 @@
+"""The export stage as a run calls it, on a checkpoint that is there."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.context import Context
+from compressor.progress import Progress
+from compressor.quantization import Settings, dynamic
+from compressor.recipe_deployment import ExportSpec
+from compressor.runtimes import onnx as onnx_runtime
+from compressor.stages import export
+
+KEY = "0123456789abcdef01234567"
+
+
+def quantize(checkpoint: Path, work: Path) -> Path:
+    """Leaves a quantized graph in a checkpoint, as the quantize stage does."""
+    onnx_runtime.export(checkpoint, work / "float.onnx")
+    dynamic.write(work / "float.onnx", checkpoint / QUANTIZED_ONNX, Settings())
+    return checkpoint
+
+
+def run_export(checkpoint: Path, output: Path, pairs: bool = False, **keys: Any) -> dict[str, Any]:
+    with Progress(Console(file=io.StringIO())) as progress:
+        context = Context(
+            recipe="tiny",
+            key=KEY,
+            task=Checkpoint(checkpoint).task,
+            pairs=pairs,
+            teacher=checkpoint,
+            student=None,
+            labels=tuple(Checkpoint(checkpoint).labels),
+            seed=0,
+            tokenized=pytest.fail,
+            packed=pytest.fail,
+            texts=None,
+            trial=None,
+            memo=pytest.fail,
+            work=output,
+            progress=progress,
+        )
+        spec = ExportSpec.model_validate_json(json.dumps({"stage": "export", **keys}))
+        return export.run(checkpoint, output, spec, context)

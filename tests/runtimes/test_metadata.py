@@ -1,0 +1,103 @@
+"""What exported files say of themselves, and that they are the same every time."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+from conftest import save_classifier
+from runtimes.exports import KEY, quantize, run_export
+
+from compressor import __version__
+from compressor.runtimes import onnx_metadata
+from compressor.runtimes.onnx import strip
+from compressor.store import file_digest
+
+FILES = ("onnx/model.onnx", "onnx/model_quantized.onnx")
+EVERY_FILE = (*FILES, "onnx/model_with_tokenizer.onnx", "ort/model.ort", "ort/required_operators.config")
+
+
+@pytest.fixture(scope="module", params=["bert", "distilbert"])
+def checkpoint(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = save_classifier(tmp_path_factory.mktemp(request.param) / "model", request.param, num_hidden_layers=2)
+    return quantize(folder, folder.parent)
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint: Path) -> Path:
+    output = checkpoint.parent / "work-folder-of-the-build" / "exported"
+    run_export(checkpoint, output, targets=["onnx", "ort"], tokenizer="baked")
+    return output
+
+
+@pytest.mark.parametrize("name", [*FILES, "ort/model.ort"])
+def test_metadata_is_read_by_the_runtime(exported: Path, name: str):
+    meta = onnxruntime.InferenceSession(str(exported / name)).get_modelmeta()
+    assert meta.producer_name == "bert-compressor"
+    assert meta.custom_metadata_map == {
+        "task": "text-classification",
+        "labels": '["negative", "positive"]',
+        "recipe": "tiny",
+        "recipe_digest": KEY,
+        "compressor_version": __version__,
+    }
+
+
+def test_labels_are_in_the_order_of_the_outputs_in_any_language(exported: Path, tmp_path: Path):
+    path = shutil.copyfile(exported / FILES[0], tmp_path / "model.onnx")
+    labels = ["zwei", 'a "quoted" one', "三"]
+    onnx_metadata.describe(path, "text-classification", labels, "other", "1")
+    found = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    assert json.loads(found["labels"]) == labels and found["recipe"] == "other"
+    assert len(onnx.load(str(path)).metadata_props) == 5, "what was said before is gone"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_dimensions_have_names_and_nothing_is_stale(exported: Path, name: str):
+    model = onnx.load(str(exported / name))
+    onnx.checker.check_model(model)
+    for entry in model.graph.input:
+        assert [size.dim_param for size in entry.type.tensor_type.shape.dim] == ["batch_size", "sequence_length"]
+    (logits,) = model.graph.output
+    assert [size.dim_param or size.dim_value for size in logits.type.tensor_type.shape.dim] == ["batch_size", 2]
+    assert not model.graph.value_info and not model.doc_string and not model.graph.doc_string
+    assert not any(node.doc_string or node.metadata_props for node in model.graph.node)
+
+
+@pytest.mark.parametrize("name", EVERY_FILE)
+def test_no_file_says_where_it_was_built(exported: Path, name: str):
+    content = (exported / name).read_bytes()
+    for word in (b"work-folder-of-the-build", str(Path(__file__).parents[2]).encode(), b".py", b"Traceback", b"/tmp"):
+        assert word not in content
+
+
+def test_strip_takes_away_what_exporters_leave(exported: Path):
+    model = onnx.load(str(exported / FILES[0]))
+    model.doc_string = model.graph.doc_string = model.graph.node[0].doc_string = "/home/me/model.py"
+    model.graph.input[0].doc_string = model.graph.initializer[0].doc_string = "/home/me/model.py"
+    model.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value="model.py, line 3")
+    strip(model)
+    assert b".py" not in model.SerializeToString()
+
+
+def test_two_processes_write_the_same_bytes(checkpoint: Path, exported: Path, tmp_path: Path):
+    """Sets and dicts of strings are ordered otherwise in each process; files must not show it."""
+    script = (
+        "import sys; from pathlib import Path; from runtimes.exports import quantize, run_export; "
+        "source, output = map(Path, sys.argv[1:]); quantize(source, source.parent); "
+        "run_export(source, output, targets=['onnx', 'ort'], tokenizer='baked')"
+    )
+    source = tmp_path / "elsewhere" / "model"
+    shutil.copytree(checkpoint, source, ignore=shutil.ignore_patterns("onnx"))
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parents[1])])
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", script, source, tmp_path / "again"], env=environment, check=True)
+    for name in EVERY_FILE:
+        assert file_digest(tmp_path / "again" / name) == file_digest(exported / name), name
