@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from compressor.runtimes import ort_order
 from compressor.runtimes.onnx import Session as Session
 
 OPERATORS = Path("ort") / "required_operators.config"
@@ -56,18 +57,23 @@ def write(graph: Path, path: Path) -> None:
     options.log_severity_level = 3
     options.add_session_config_entry("session.save_model_format", "ORT")
     options.add_session_config_entry("session.qdqisint8allowed", "0")
-    onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    # Given as bytes, it has no path that could end up in the file.
+    onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
+    ort_order.settle(path)
     _write_operators(path, path.parent / OPERATORS.name)
 
 
 def _write_operators(path: Path, config: Path) -> None:
     """The list of a file's operators, as ONNX Runtime's build scripts read it."""
-    # Puts its own folder on sys.path, hence not before it is needed.
-    from onnxruntime.tools.ort_format_model import create_config_from_models
+    from onnxruntime.tools.ort_format_model import OrtFormatModelProcessor
 
-    create_config_from_models([path], config, enable_type_reduction=False)
-    # Its comments name the folder that this was made in.
-    lines = [line for line in config.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    operators: dict[str, dict[int, set[str]]] = {}  # by domain and version
+    OrtFormatModelProcessor(str(path), operators, None).process()
+    lines = [
+        f"{domain};{version};{','.join(sorted(names))}"
+        for domain, versions in sorted(operators.items())
+        for version, names in sorted(versions.items())
+    ]
     header = _HEADER.format(name=path.name, config=config.name)
     config.write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
 
