@@ -19,7 +19,6 @@ from transformers import AutoTokenizer
 
 from compressor import checkpoint as checkpoints
 from compressor import cli
-from compressor.data import trimming
 from compressor.errors import StageError
 from compressor.runtimes import RUNTIMES, baked, wordpiece
 
@@ -122,22 +121,19 @@ def test_special_tokens_in_a_text_are_themselves(both):
 
 
 def test_a_trimmed_vocabulary(tmp_path: Path):
-    """Ids are those of the trimmed tokenizer; what is left out is split into characters, or unknown."""
-    from collections import Counter
-
+    """Its ids are those of the trimmed tokenizer; what is left out is split into characters."""
     source = save_classifier(tmp_path / "model", num_hidden_layers=1)
-    assert hasattr(trimming, "bounds")
-    tokenizer = AutoTokenizer.from_pretrained(source)
     parts = json.loads((source / "tokenizer.json").read_text())
-    gone = [token for token in parts["model"]["vocab"] if len(token) > 3 and not token.startswith("[")][:8]
-    assert len(Counter(gone)) == 8
-    left = [token for token in parts["model"]["vocab"] if token not in gone]
+    vocabulary = parts["model"]["vocab"]
+    left = [token for token in vocabulary if token not in ("great", "film", "plot", "awful")]
     parts["model"]["vocab"] = {token: index for index, token in enumerate(left)}
     (source / "tokenizer.json").write_text(json.dumps(parts))
     trimmed = AutoTokenizer.from_pretrained(source)
+    assert len(trimmed) == len(vocabulary) - 4
     session = baked.load(baked.tokenizing(source, False).SerializeToString())
-    assert np.array_equal(tokenize(session, TEXTS)["input_ids"], expected(trimmed, TEXTS)["input_ids"])
-    assert len(trimmed) == len(tokenizer) - 8
+    found, wanted = tokenize(session, TEXTS), expected(trimmed, TEXTS)
+    assert np.array_equal(found["input_ids"], wanted["input_ids"])
+    assert "##m" in trimmed.convert_ids_to_tokens(tokenize(session, ["film"])["input_ids"][0].tolist())
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
@@ -159,7 +155,7 @@ def test_labels_are_those_of_the_graph_that_ships(family: str, small: bool, tmp_
         assert found["label"].tolist() == [("negative", "positive")[index] for index in logits.argmax(-1)]
         exponents = np.exp(logits - logits.max(-1, keepdims=True))
         assert np.abs(found["probabilities"] - exponents / exponents.sum(-1, keepdims=True)).max() < 1e-6
-    assert len(set(tokenize(session, TEXTS)["label"])) == 2, "or the test would prove nothing"
+    assert np.ptp(tokenize(session, TEXTS)["probabilities"][:, 0]) > 1e-3, "or the test would prove nothing"
 
 
 def test_pairs_of_texts(classifier: Path, tmp_path: Path):
@@ -213,9 +209,12 @@ def test_other_tokenizers_are_refused_with_the_reason(classifier: Path, tmp_path
 def test_a_tokenizer_that_splits_otherwise_is_caught(classifier: Path, tmp_path: Path):
     """Here by special tokens in another place, which nothing else looks at."""
     from tokenizers.processors import BertProcessing
+    from transformers import PreTrainedTokenizerFast
 
-    tokenizer = checkpoints.load_tokenizer(classifier)
-    tokenizer.backend_tokenizer.post_processor = BertProcessing(("[CLS]", 2), ("[SEP]", 3))
+    backend = checkpoints.load_tokenizer(classifier).backend_tokenizer
+    backend.post_processor = BertProcessing(("[CLS]", 2), ("[SEP]", 3))
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=MAX_POSITIONS, **names)
     tokenizer.save_pretrained(tmp_path / "odd")
     make_config().save_pretrained(tmp_path / "odd")
     with pytest.raises(StageError, match="otherwise than BERT's"):

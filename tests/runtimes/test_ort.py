@@ -97,7 +97,8 @@ def test_parity_holds_it_against_what_it_was_made_of(quantized: Path, tmp_path: 
     texts, labels = zip(*sentences(24, seed=3), strict=True)
     rows = Dataset.from_dict({"text": list(texts), "label": list(labels)})
     encoded = text_classification.encode(rows, make_tokenizer(), 24, {"negative": 0, "positive": 1})
-    TokenRows.of(encoded.to_list(), 0).save(tmp_path / "rows.npz")
+    lists = [{name: row[name] for name in ("input_ids", "attention_mask")} for row in encoded.to_list()]
+    TokenRows.of(lists, 0).save(tmp_path / "rows.npz")
     subject = measuring.Subject("export", "text-classification", quantized, quantized / "onnx/model_quantized.onnx")
     with Progress(Console(file=io.StringIO())) as progress:
         facts = measuring.measure(
