@@ -90,10 +90,10 @@ def _files(folder: Path) -> str:
     """A line for each file that can be run, and how."""
     inputs = ", ".join(f"`{name}`" for name in input_names(Checkpoint(folder).family))
     uses = {
-        RUNTIMES["onnxruntime"].file: f"onnxruntime, transformers.js (`dtype: fp32`): {inputs}, `(batch, sequence)` each",
+        RUNTIMES["onnxruntime"].file: f"onnxruntime, transformers.js (`dtype: fp32`); {inputs}, `(batch, sequence)`",
         QUANTIZED_ONNX: "the same, quantized (transformers.js: `dtype: q8`)",
-        baked.FILE: "texts in (`text`, of pairs `text_pair` too), `label` and `probabilities` out; onnxruntime with onnxruntime-extensions: "
-        "`options.register_custom_ops_library(onnxruntime_extensions.get_library_path())`",
+        baked.FILE: "texts in (`text`, of pairs `text_pair` too), `label` and `probabilities` out; onnxruntime with "
+        "onnxruntime-extensions: `options.register_custom_ops_library(onnxruntime_extensions.get_library_path())`",
         RUNTIMES["ort"].file: "onnxruntime, also its minimal builds; the same inputs",
         ort.OPERATORS: "`build.sh --minimal_build --include_ops_by_config` makes such a build of ONNX Runtime",
         RUNTIMES["torchscript"].file: f"`torch.jit.load`; inputs by position: {inputs}",

@@ -114,8 +114,8 @@ class ExportSpec(StageSpec):
     stage: Literal["export"]
     """The kind of stage."""
     targets: Annotated[tuple[Literal["onnx", "torchscript", "ort"], ...], Field(min_length=1)] = ("onnx",)
-    """Formats to write. `ort` is for small builds of ONNX Runtime: the ONNX file that ships, in ORT format, with the list
-    of operators that a build for it needs."""
+    """Formats to write. `ort`, for small builds of ONNX Runtime: the ONNX file that ships, in ORT format, with the list
+    of the operators that it needs."""
     tokenizer: Literal["files", "baked"] = "files"
     """`files`: an app tokenizes for itself. `baked`: there is one more ONNX file, with the tokenizer in it: texts in,
     labels out. It needs the operators of onnxruntime-extensions, an extra; for text-classification."""

@@ -34,8 +34,9 @@ _INT64 = 7  # TensorProto.INT64
 
 _PROBES = (
     *("", " ", "a", "It is great.", "tab\tnew\nline", "don't!stop-me", "[SEP] [MASK]x", "Ünïcödé ÀÉÎ Straße İI"),
-    *("中文字符 and 漢字", "日本語テキスト", "한국어 문장", "Ελληνικά Ώρα", "кириллица Й", "हिन्दी का पाठ", "ไทย", "עִבְרִית"),
-    *("emoji 🙂👍🏽", "\u200b\u00adzero\ufeffwidth", "ﬁ ﬂ Ǆ ǅ ẞ", "100 % ≠ ½ €", "e\u0301 o\u0323\u0302", "x" * 150, "word " * 600),
+    *("中文字符 and 漢字", "日本語テキスト", "한국어 문장", "Ελληνικά Ώρα", "кириллица Й", "हिन्दी का पाठ", "ไทย"),
+    *("emoji 🙂👍🏽", "\u200b\u00adzero\ufeffwidth", "ﬁ ﬂ Ǆ ǅ ẞ", "100 % ≠ ½ €", "e\u0301 o\u0323\u0302"),
+    *("עִבְרִית", "x" * 150, "word " * 600),
 )  # fmt: skip
 """Texts that tokenizers differ on."""
 
@@ -145,7 +146,7 @@ def _rows(graph: Graph, tokenizer: Tokenizer, texts: list[Pieces], max_length: i
     vocabulary, one = tokenizer.vocabulary, graph.integers(1)
     last, column = graph.integers(vocabulary[tokenizer.last]), graph.integers([1])
     counts = _truncated(graph, [text.counts for text in texts], max_length - 1 - len(texts))
-    ends = []  # where the token behind each text is
+    ends: list[str] = []  # where the token behind each text is
     for count in counts:
         ends.append(graph.add("Add", graph.add("Add", ends[-1], count) if ends else count, one))
     longest = graph.add("ReduceMax", ends[-1], keepdims=0)
@@ -156,7 +157,9 @@ def _rows(graph: Graph, tokenizer: Tokenizer, texts: list[Pieces], max_length: i
     for end in ends:
         ids = graph.add("Where", graph.add("Equal", positions, end), last, ids)
     for text, end in zip(texts, ends, strict=True):
-        inside = graph.add("And", graph.add("Not", graph.add("Less", positions, begin)), graph.add("Less", positions, end))
+        inside = graph.add(
+            "And", graph.add("Not", graph.add("Less", positions, begin)), graph.add("Less", positions, end)
+        )
         offset = graph.add("Sub", graph.add("Unsqueeze", text.starts, column), begin)
         index = graph.add("Where", inside, graph.add("Add", positions, offset), graph.integers(0))
         ids = graph.add("Where", inside, graph.add("Gather", text.ids, index), ids)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from compressor.runtimes import ort_order
+from compressor.errors import StageError
 from compressor.runtimes.onnx import Session as Session
+from compressor.runtimes.ort_conversion import schema
 
 OPERATORS = Path("ort") / "required_operators.config"
 """Where a checkpoint folder keeps the list of operators that its ORT file needs."""
-
-_HEADER = """\
-# The operators of {name}. For a runtime that has only these, build ONNX Runtime with
-#   build.sh --minimal_build --include_ops_by_config {config}
-"""
 
 
 def export(source: Path, path: Path) -> None:
@@ -37,45 +36,25 @@ def export(source: Path, path: Path) -> None:
 
 
 def write(graph: Path, path: Path) -> None:
-    """Converts an ONNX file, and writes the list of its operators beside it.
+    """Converts an ONNX file, and writes the list of its operators beside it; see `ort_conversion`.
 
-    A minimal build cannot optimise, so ONNX Runtime does it here. `extended` has all of its fusions but not the level
-    above, which lays tensors out for the processor that it finds. Whether integers may be signed would be decided by
-    the processor too; it is decided here, as ONNX Runtime's own converter does it for files that are to run anywhere.
+    In a process of its own: ONNX Runtime lists in the file what libraries of operators this one has loaded before.
 
     Args:
         graph: The .onnx file.
         path: The .ort file.
+
+    Raises:
+        StageError: ONNX Runtime cannot convert it.
     """
-    import onnxruntime
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(path)
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.save_model_format", "ORT")
-    options.add_session_config_entry("session.qdqisint8allowed", "0")
-    # Given as bytes, it has no path that could end up in the file.
-    onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
-    ort_order.settle(path)
-    _write_operators(path, path.parent / OPERATORS.name)
-
-
-def _write_operators(path: Path, config: Path) -> None:
-    """The list of a file's operators, as ONNX Runtime's build scripts read it."""
-    from onnxruntime.tools.ort_format_model import OrtFormatModelProcessor
-
-    operators: dict[str, dict[int, set[str]]] = {}  # by domain and version
-    OrtFormatModelProcessor(str(path), operators, None).process()
-    lines = [
-        f"{domain};{version};{','.join(sorted(names))}"
-        for domain, versions in sorted(operators.items())
-        for version, names in sorted(versions.items())
-    ]
-    header = _HEADER.format(name=path.name, config=config.name)
-    config.write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder)}
+    config = path.parent / OPERATORS.name
+    command = [sys.executable, "-m", "compressor.runtimes.ort_conversion", str(graph), str(path), str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no output"]
+        raise StageError(f"ONNX Runtime cannot write {graph.name} in ORT format: {lines[-1]}")
 
 
 def contents(
@@ -89,10 +68,7 @@ def contents(
     Returns:
         Constants: name, ONNX data type, shape and bytes; nodes: name, operator, inputs.
     """
-    import onnxruntime.tools.ort_format_model  # makes the next one known
-    from ort_flatbuffers_py import fbs
-
-    session = fbs.InferenceSession.InferenceSession
+    session = schema().InferenceSession.InferenceSession
     buffer = bytearray(path.read_bytes())
     if not session.InferenceSessionBufferHasIdentifier(buffer, 0):
         raise ValueError("it is not in ORT format")

@@ -341,7 +341,7 @@ def _bounds(graph: Graph, offsets: str) -> tuple[str, str]:
 
 
 def _joined(graph: Graph, strings: str, offsets: str) -> str:
-    """The strings of each part as one. `(parts,)`
+    """The strings of each part as one, `(parts,)`.
 
     Joined along the rows of a table; the operator of onnxruntime-extensions that is to make such a table gives an empty
     one (0.15).

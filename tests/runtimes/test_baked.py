@@ -28,7 +28,9 @@ ANY_TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_charact
 
 
 def tokenize(session: Any, *texts: list[str]) -> dict[str, np.ndarray]:
-    feed = {entry.name: np.array(column, dtype=object) for entry, column in zip(session.get_inputs(), texts, strict=True)}
+    feed = {
+        entry.name: np.array(column, dtype=object) for entry, column in zip(session.get_inputs(), texts, strict=True)
+    }
     names = [entry.name for entry in session.get_outputs()]
     return dict(zip(names, session.run(names, feed), strict=True))
 
@@ -47,7 +49,30 @@ def save_tokenizer(folder: Path, lowercase: bool = True, strip_accents: bool | N
     from transformers import BertTokenizerFast
 
     plain = make_tokenizer().get_vocab()
-    more = ["É", "é", "À", "ß", "İ", "A", "Z", "中", "文", "한", "ᄒ", "ᅡ", "ᆫ", "Ω", "ω", ".", "!", "[", "]", "'", "≠", "="]
+    more = [
+        "É",
+        "é",
+        "À",
+        "ß",
+        "İ",
+        "A",
+        "Z",
+        "中",
+        "文",
+        "한",
+        "ᄒ",
+        "ᅡ",
+        "ᆫ",
+        "Ω",
+        "ω",
+        ".",
+        "!",
+        "[",
+        "]",
+        "'",
+        "≠",
+        "=",
+    ]
     words = [*sorted(plain, key=plain.get), *more, *(f"##{word}" for word in more)]
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(words))}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))

@@ -1,13 +1,53 @@
-"""Makes two conversions of one graph to ORT format the same bytes."""
+"""The process that converts a graph to ORT format: `python -m compressor.runtimes.ort_conversion graph path config`.
+
+Two conversions of one graph are the same bytes.
+"""
 
 from __future__ import annotations
 
 import struct
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 _IDENTIFIER = b"ORTM"
 _ALIGNMENT = 16
+
+_HEADER = """\
+# The operators of {name}. For a runtime that has only these, build ONNX Runtime with
+#   build.sh --minimal_build --include_ops_by_config {config}
+"""
+
+
+def schema() -> Any:
+    """What reads and writes the format; ONNX Runtime has it as a package that another one makes known."""
+    import_module("onnxruntime.tools.ort_format_model")
+    return import_module("ort_flatbuffers_py.fbs")
+
+
+def convert(graph: Path, path: Path) -> None:
+    """Converts an ONNX file.
+
+    A minimal build cannot optimise, so ONNX Runtime does it here. `extended` has all of its fusions but not the level
+    above, which lays tensors out for the processor that it finds. Whether integers may be signed would be decided by
+    the processor too; it is decided here, as ONNX Runtime's own converter does it for files that are to run anywhere.
+
+    Args:
+        graph: The .onnx file.
+        path: The .ort file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(path)
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.add_session_config_entry("session.qdqisint8allowed", "0")
+    # Given as bytes, it has no path that could end up in the file.
+    onnxruntime.InferenceSession(graph.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
 def settle(path: Path) -> None:
@@ -21,9 +61,8 @@ def settle(path: Path) -> None:
         path: The .ort file.
     """
     import flatbuffers
-    import onnxruntime.tools.ort_format_model  # makes the next one known
-    from ort_flatbuffers_py import fbs
 
+    fbs = schema()
     content = bytearray(path.read_bytes())
     session = fbs.InferenceSession.InferenceSession.GetRootAs(content, 0)
     resolver = session.KernelTypeStrResolver()
@@ -81,3 +120,30 @@ def _vector(builder: Any, offsets: list[int]) -> int:
         builder.PrependUOffsetTRelative(offset)
     vector: int = builder.EndVector()
     return vector
+
+
+def write_operators(path: Path, config: Path) -> None:
+    """The list of a file's operators, as ONNX Runtime's build scripts read it."""
+    from onnxruntime.tools.ort_format_model import OrtFormatModelProcessor
+
+    operators: dict[str, dict[int, set[str]]] = {}  # by domain and version
+    OrtFormatModelProcessor(str(path), operators, None).process()
+    lines = [
+        f"{domain};{version};{','.join(sorted(names))}"
+        for domain, versions in sorted(operators.items())
+        for version, names in sorted(versions.items())
+    ]
+    header = _HEADER.format(name=path.name, config=config.name)
+    config.write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Converts the file that the first argument names."""
+    graph, path, config = map(Path, sys.argv[1:])
+    convert(graph, path)
+    settle(path)
+    write_operators(path, config)
+
+
+if __name__ == "__main__":
+    main()
