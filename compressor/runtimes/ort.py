@@ -7,10 +7,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compressor.errors import StageError
 from compressor.runtimes.onnx import Session as Session
 from compressor.runtimes.ort_conversion import schema
+
+if TYPE_CHECKING:
+    import onnx
 
 OPERATORS = Path("ort") / "required_operators.config"
 """Where a checkpoint folder keeps the list of operators that its ORT file needs."""
@@ -57,40 +61,32 @@ def write(graph: Path, path: Path) -> None:
         raise StageError(f"ONNX Runtime cannot write {graph.name} in ORT format: {lines[-1]}")
 
 
-def contents(
-    path: Path,
-) -> tuple[list[tuple[str, int, tuple[int, ...], int]], list[tuple[str, str, list[str]]]]:
-    """What an ORT file holds.
+def graph_of(path: Path) -> onnx.GraphProto:
+    """The nodes, with those of their attributes that are numbers, and the constants of an ORT file.
 
-    Args:
-        path: The .ort file.
-
-    Returns:
-        Constants: name, ONNX data type, shape and bytes; nodes: name, operator, inputs.
+    Raises:
+        ValueError: It is not in ORT format.
     """
-    session = schema().InferenceSession.InferenceSession
+    from onnx import GraphProto, TensorProto, helper
+
+    fbs = schema()
+    session = fbs.InferenceSession.InferenceSession
     buffer = bytearray(path.read_bytes())
     if not session.InferenceSessionBufferHasIdentifier(buffer, 0):
         raise ValueError("it is not in ORT format")
-    graph = session.GetRootAs(buffer, 0).Model().Graph()
-    tensors = [graph.Initializers(index) for index in range(graph.InitializersLength())]
-    nodes = [graph.Nodes(index) for index in range(graph.NodesLength())]
-    return (
-        [
-            (
-                tensor.Name().decode(),
-                tensor.DataType(),
-                tuple(int(tensor.Dims(axis)) for axis in range(tensor.DimsLength())),
-                tensor.RawDataLength(),
-            )
-            for tensor in tensors
-        ],
-        [
-            (
-                node.Name().decode(),
-                node.OpType().decode(),
-                [node.Inputs(index).decode() for index in range(node.InputsLength())],
-            )
-            for node in nodes
-        ],
-    )
+    number = fbs.AttributeType.AttributeType.INT
+    stored, graph = session.GetRootAs(buffer, 0).Model().Graph(), GraphProto()
+    for tensor in (stored.Initializers(index) for index in range(stored.InitializersLength())):
+        sizes = [int(tensor.Dims(axis)) for axis in range(tensor.DimsLength())]
+        raw = tensor.RawDataAsNumpy().tobytes() if tensor.RawDataLength() else b""
+        graph.initializer.append(
+            TensorProto(name=tensor.Name().decode(), data_type=tensor.DataType(), dims=sizes, raw_data=raw)
+        )
+    for node in (stored.Nodes(index) for index in range(stored.NodesLength())):
+        inputs = [node.Inputs(index).decode() for index in range(node.InputsLength())]
+        outputs = [node.Outputs(index).decode() for index in range(node.OutputsLength())]
+        attributes = (node.Attributes(index) for index in range(node.AttributesLength()))
+        numbers = {entry.Name().decode(): entry.I() for entry in attributes if entry.Type() == number}
+        names = {"name": node.Name().decode(), "domain": node.Domain().decode()}
+        graph.node.append(helper.make_node(node.OpType().decode(), inputs, outputs, **names, **numbers))
+    return graph

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import yaml
 from click.testing import CliRunner
-from conftest import MAX_POSITIONS, WriteRecipe, make_config, make_tokenizer, save_classifier, sentences
+from conftest import MAX_POSITIONS, WriteRecipe, make_config, make_tokenizer, passing, save_classifier, sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtimes.exports import quantize, run_export
@@ -268,3 +269,18 @@ def test_validate_refuses_tasks_without_a_label_for_a_text(write_recipe: WriteRe
     (tmp_path / "corpus.txt").write_text("a film\n" * 50)
     recipe = write_recipe(task="masked-lm", data={"corpus": "corpus.txt"}, stages=BAKED)
     assert "masked-lm has none; use tokenizer: files" in validate(recipe)
+
+
+def test_a_run_ships_every_file_and_says_how_to_run_it(write_recipe: WriteRecipe, tmp_path: Path):
+    finetune = {"stage": "finetune", "epochs": 4, "batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
+    stages = [finetune, {"stage": "quantize"}, {"stage": "export", "targets": ["onnx", "ort"], "tokenizer": "baked"}]
+    passing(write_recipe, tmp_path, stages)
+    folder = tmp_path / "artifacts/tiny"
+    session = baked.load(str(folder / "model" / baked.FILE))
+    assert tokenize(session, ["a lovely film", "a dreadful film"])["label"].tolist() == ["positive", "negative"]
+    lock = yaml.safe_load((folder / "recipe.lock.yaml").read_text())
+    meta = session.get_modelmeta().custom_metadata_map
+    assert (meta["recipe"], meta["recipe_digest"]) == ("tiny", lock["stages"]["export"]["key"])
+    card = (folder / "model/README.md").read_text()
+    for name in ("onnx/model_quantized.onnx", "onnx/model_with_tokenizer.onnx", "ort/model.ort"):
+        assert f"| `{name}` |" in card

@@ -9,14 +9,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
 import pytest
-from conftest import save_classifier
+from conftest import WriteRecipe, save_classifier
 from runtimes.exports import KEY, quantize, run_export
 
-from compressor import __version__
+from compressor import __version__, plan, validate
 from compressor.runtimes import onnx_metadata
 from compressor.runtimes.onnx import strip
 from compressor.store import file_digest
@@ -103,3 +104,17 @@ def test_two_processes_write_the_same_bytes(checkpoint: Path, exported: Path, tm
     subprocess.run([sys.executable, "-c", script, source, tmp_path / "again"], env=environment, check=True)
     for name in EVERY_FILE:
         assert file_digest(tmp_path / "again" / name) == file_digest(exported / name), name
+
+
+def test_a_gate_does_not_rebuild_an_export_and_a_new_name_rebuilds_nothing_else(write_recipe: WriteRecipe):
+    """Files tell the recipe's name, so that decides them too; of all stages, those of the export alone."""
+
+    def keys(**keys: Any) -> list[str]:
+        stages = [{"stage": "finetune", "epochs": 1}, {"stage": "export", "gates": keys.pop("gates", {})}]
+        resolved = validate.resolve(write_recipe(stages=stages, **keys))
+        return [step.key for step in plan.make(resolved, download=False).steps]
+
+    first = keys()
+    assert keys(gates={"size_bytes": {"max": 1e6}}) == first
+    renamed = keys(name="other")
+    assert renamed[0] == first[0] and renamed[1] != first[1]

@@ -77,8 +77,8 @@ def test_the_list_has_every_operator_and_its_version(quantized: Path):
     rules = [line for line in lines if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w.]+;\d+;\w+(,\w+)*", rule) for rule in rules)
     listed = {name for rule in rules for name in rule.split(";")[2].split(",")}
-    _, nodes = ort.contents(quantized / "ort/model.ort")
-    assert listed == {operator for _, operator, _ in nodes} and "DynamicQuantizeMatMul" in listed
+    nodes = ort.graph_of(quantized / "ort/model.ort").node
+    assert listed == {node.op_type for node in nodes} and "DynamicQuantizeMatMul" in listed
 
 
 def test_nothing_is_laid_out_for_this_processor(quantized: Path):
