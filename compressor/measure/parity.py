@@ -222,7 +222,8 @@ def _cosine(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArra
     a, b = given.astype(np.float64), expected.astype(np.float64)
     lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     products = (a * b).sum(axis=-1)
-    cosine = np.divide(products, lengths, out=np.ones_like(products), where=lengths > 0)
+    same = (a == b).all(axis=-1).astype(np.float64)  # of what has no direction
+    cosine = np.divide(products, lengths, out=same, where=lengths != 0)
     return np.asarray(np.nan_to_num(cosine, nan=-1.0))
 
 
