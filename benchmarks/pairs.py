@@ -150,9 +150,10 @@ def main() -> None:
     lines = [
         "# Every model, scheme and target",
         "",
-        "Written by `python benchmarks/pairs.py > docs/pairs.md`: small models with random weights. Of each target the",
-        "size of its file, and the share of 300 rows where it gives the label of what it is held against: torch for float",
-        "formats, the quantized ONNX graph for what is made of that. `int` is the share of matrices that run as integers.",
+        "Written by `python benchmarks/pairs.py > docs/pairs.md`: small models with random weights. Of each target",
+        "the size of its file, and the share of 300 rows where it gives the label of what it is held against: torch",
+        "for float formats, the quantized ONNX graph for what is made of that. `int` is the share of weight matrices",
+        "that run as integers.",
         "",
         "| model | scheme | int | " + " | ".join(TARGETS) + " |",
         "|---" * (3 + len(TARGETS)) + "|",
