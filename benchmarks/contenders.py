@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -194,6 +195,7 @@ def transformers_int8(given: Given, output: Path, source: Path | None, *, fusion
     """Transformers' own exporter and quantizer, by the dynamo exporter."""
     if find_spec("onnxscript") is None or find_spec("transformers.exporters") is None:
         raise Missing("needs transformers 5.23 or later and `pip install onnxscript`")
+    import onnx
     import torch
     from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
@@ -205,7 +207,10 @@ def transformers_int8(given: Given, output: Path, source: Path | None, *, fusion
     inputs = dict(zip(names, (ids, mask, torch.zeros_like(ids)), strict=False))
     quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig())
     config = OnnxConfig(dynamic=True, ort_fusions=fusions, quantizer=quantizer)
-    OnnxExporter().export(model, inputs, config=config).save_pretrained(output)
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        OnnxExporter().export(model, inputs, config=config).save_pretrained(folder)
+        # It keeps the weights in a file beside the graph, which a model of this size has no need of.
+        onnx.save(onnx.load(f"{folder}/model.onnx"), str(output / "model.onnx"))
     return output / "model.onnx"
 
 
@@ -258,11 +263,10 @@ def session(contender: Contender, path: Path) -> Session:
 
 
 def parts(path: Path) -> list[Path]:
-    """The file and the weights that lie beside it; of a folder, its weights."""
+    """The file, and OpenVINO's weights beside it; of a folder, its weights."""
     if path.is_dir():
         return [path / checkpoint.WEIGHTS]
-    beside = [path.with_name(f"{path.name}.data"), *([path.with_suffix(".bin")] if path.suffix == ".xml" else [])]
-    return [file for file in (path, *beside) if file.is_file()]
+    return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
 def make(name: str, given: Given, output: Path, source: Path | None) -> Path:
