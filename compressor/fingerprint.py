@@ -119,12 +119,13 @@ def host() -> dict[str, str | int]:
 
 def environment() -> dict[str, str | int]:
     """Everything that identifies this installation and machine, for reports."""
-    package = metadata.version("bert-compressor") if _installed("bert-compressor") else "not installed"
+    package = metadata.version("bert-compressor") if installed("bert-compressor") else "not installed"
     python = ".".join(str(part) for part in sys.version_info[:3])
     return {"bert-compressor": package, "python": python, **versions(), **host()}
 
 
-def _installed(distribution: str) -> bool:
+def installed(distribution: str) -> bool:
+    """Whether a library is there, found without importing it."""
     try:
         metadata.version(distribution)
     except metadata.PackageNotFoundError:

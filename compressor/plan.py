@@ -171,7 +171,7 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
             "teacher": line.teacher,
             "seed": recipe.seed,
             "code": code_digest(stages.module_name(spec.kind), tasks.module_name(task)),
-            "versions": versions(BUILD_LIBRARIES),
+            "versions": versions((*BUILD_LIBRARIES, *spec.libraries)),
         }
         if given:
             inputs["student"] = Checkpoint(student).digest() if student else UNKNOWN

@@ -20,6 +20,9 @@ INTEGER_SCHEMES = ("dynamic_int8", "static_int8", "qat_int8")
 NEURAL_COMPRESSOR_SCHEMES = ("static_int8", "weight_only_int8", "weight_only_int4")
 """What the backend of that name can do."""
 
+_NEURAL_COMPRESSOR_LIBRARIES = ("neural-compressor", "torchao")
+"""Its observers are torchao's."""
+
 
 class CalibrationSpec(Spec):
     """How the ranges of the activations are found, on training rows."""
@@ -57,7 +60,8 @@ class QuantizeSpec(RecoverySpec):
     `weight_only_int4`: small weights, with a scale for every `block_size` of them. `fp16`: half precision, multiplied
     as floats."""
     backend: Literal["onnxruntime", "neural_compressor"] = "onnxruntime"
-    """Which library quantizes; neural_compressor is an extra, for static_int8 and the weight-only schemes."""
+    """Which library chooses integers and ranges. neural_compressor is an extra, for static_int8 and the
+    weight-only schemes."""
     per_channel: bool = True
     """One scale per output channel instead of one per matrix."""
     embeddings: bool = True
@@ -82,6 +86,11 @@ class QuantizeSpec(RecoverySpec):
         return self.scheme == "qat_int8" and super().trains
 
     @property
+    def libraries(self) -> tuple[str, ...]:
+        """The backend's, where an extra brings it."""
+        return _NEURAL_COMPRESSOR_LIBRARIES if self.backend == "neural_compressor" else ()
+
+    @property
     def default_gates(self) -> dict[str, Gate]:
         """A silent loss of quantization fails the run."""
         asked = self.accuracy is not None or self.keep_float or not self.embeddings
@@ -102,10 +111,20 @@ class QuantizeSpec(RecoverySpec):
         for keys, schemes in groups:
             if self.scheme not in schemes and (wrong := sorted(keys & given)):
                 raise ValueError(f"{', '.join(wrong)} is for {', '.join(schemes)}, not for {self.scheme}; drop it")
-        if self.backend == "neural_compressor" and self.scheme not in NEURAL_COMPRESSOR_SCHEMES:
-            allowed = ", ".join(NEURAL_COMPRESSOR_SCHEMES)
-            raise ValueError(f"backend neural_compressor has no {self.scheme}; it has {allowed}; or use onnxruntime")
+        if self.backend == "neural_compressor":
+            self._check_neural_compressor()
         return self
+
+    def _check_neural_compressor(self) -> None:
+        """Refuses what that library has not."""
+        allowed = ", ".join(NEURAL_COMPRESSOR_SCHEMES)
+        if self.scheme not in NEURAL_COMPRESSOR_SCHEMES:
+            raise ValueError(f"backend neural_compressor has no {self.scheme}; it has {allowed}; or use onnxruntime")
+        if self.calibration.method == "percentile":
+            what = "backend neural_compressor has no calibration.method: percentile"
+            raise ValueError(f"{what}; it has min_max, entropy; or use onnxruntime")
+        if self.reduce_range:
+            raise ValueError("backend neural_compressor has no reduce_range: its weights have 8 bits; use onnxruntime")
 
 
 class ExportSpec(StageSpec):

@@ -26,6 +26,11 @@ class StageSpec(Spec):
         return str(getattr(self, "stage"))  # noqa: B009 -- the discriminator lives on the subclasses
 
     @property
+    def libraries(self) -> tuple[str, ...]:
+        """Distributions that the stage needs and a plain installation does not bring; their versions count."""
+        return ()
+
+    @property
     def default_gates(self) -> dict[str, Gate]:
         """Gates that hold unless the recipe sets its own for the metric."""
         return {}

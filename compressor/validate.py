@@ -24,6 +24,7 @@ from compressor.validate_stages import (
     check_baked,
     check_checkpoint,
     check_data,
+    check_extras,
     check_gates,
     check_objectives,
     check_order,
@@ -103,6 +104,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
         incoming = None if found else Checkpoint(model)
     check_data(recipe, collector.add)
     check_order(recipe, collector.add)
+    check_extras(recipe, collector.add)
     check_pruned(recipe, collector.add)
     check_objectives(recipe, collector.add)
     check_gates(recipe, collector.add)

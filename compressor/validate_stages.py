@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from compressor.checkpoint import Checkpoint
 from compressor.data import trimming
 from compressor.errors import StageError
+from compressor.fingerprint import installed
 from compressor.metrics import METRICS, RELATIVE_RULES
+from compressor.quantization.neural import INSTALL
 from compressor.recipe import MASKED_LM, Recipe, gate_metrics
 from compressor.recipe_deployment import ExportSpec, QuantizeSpec
 from compressor.recipe_errors import suggest
@@ -96,6 +98,14 @@ def check_baked(recipe: Recipe, incoming: Checkpoint | None, add: Add) -> None:
             add(place, "is baked, which needs the package onnxruntime-extensions", baked.INSTALL)
         if incoming is not None and (why := wordpiece.unsupported_file(incoming.path / "tokenizer.json")):
             add(place, f"is baked, and the checkpoint's cannot be: {why}", "use tokenizer: files")
+
+
+def check_extras(recipe: Recipe, add: Add) -> None:
+    """Whether the libraries are there that stages ask for and that a plain installation does not bring."""
+    for index, stage in enumerate(recipe.stages):
+        if absent := [library for library in stage.libraries if not installed(library)]:
+            what = f"neural_compressor needs {', '.join(absent)}, not installed here"
+            add(("stages", index, "backend"), what, f"{INSTALL}, or use onnxruntime")
 
 
 def check_pruned(recipe: Recipe, add: Add) -> None:

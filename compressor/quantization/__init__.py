@@ -60,8 +60,11 @@ WAYS = {
     ("onnxruntime", "weight_only_int8"): "weight_only",
     ("onnxruntime", "weight_only_int4"): "weight_only",
     ("onnxruntime", "fp16"): "half",
+    ("neural_compressor", "static_int8"): "neural_static",
+    ("neural_compressor", "weight_only_int8"): "neural_weights",
+    ("neural_compressor", "weight_only_int4"): "neural_weights",
 }
-"""Which module of this package does it, by backend and scheme."""
+"""Which module of this package does it, by backend and scheme; neural-compressor's are run by `neural`."""
 
 
 def way(backend: str, scheme: str) -> Way:

@@ -39,10 +39,28 @@ class Blocks:
     codes: NDArray[np.uint8]
     scales: NDArray[np.float16]
 
+    @classmethod
+    def of(cls, integers: NDArray[np.signedinteger], scales: NDArray[np.float16], bits: int, size: int) -> Blocks:
+        """A matrix that is rounded already.
+
+        Args:
+            integers: `(rows, width)`, from -2^(bits-1).
+            scales: `(rows, blocks)`.
+            bits: 4 or 8.
+            size: Values in a block.
+        """
+        rows, width = integers.shape
+        whole = np.pad(integers, ((0, 0), (0, -width % size))) + (1 << (bits - 1))
+        return cls(bits, size, width, _packed(whole.astype(np.uint8).reshape(rows, -1, size), bits), scales)
+
     @property
     def padded(self) -> int:
         """Values in a row with what fills it up."""
         return int(self.codes.shape[1]) * self.size
+
+
+def _packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    return codes if bits == 8 else (codes[..., 0::2] | codes[..., 1::2] << 4).astype(np.uint8)
 
 
 def block_size(width: int, wanted: int, bits: int) -> int:
@@ -80,9 +98,7 @@ def round_rows(values: Floats, bits: int, wanted: int) -> Blocks:
         part = values[start : start + step].astype(np.float32)
         part = np.pad(part, ((0, 0), (0, blocks * size - width))).reshape(-1, blocks, size)
         codes[start : start + step], scales[start : start + step] = _best(part, bits)
-    if bits == 4:
-        codes = codes[..., 0::2] | codes[..., 1::2] << 4
-    return Blocks(bits, size, width, codes, scales)
+    return Blocks(bits, size, width, _packed(codes, bits), scales)
 
 
 def _best(values: Floats, bits: int) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:

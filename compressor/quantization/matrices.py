@@ -54,7 +54,7 @@ def find(model: onnx.ModelProto) -> list[Matrix]:
         table = nodes[0].op_type == "Gather"
         activations = () if table else tuple(node.input[0] for node in nodes)
         names = tuple(node.name for node in nodes)
-        found.append(Matrix(_name(names[0]), weight, table, names, activations, sizes[weight]))
+        found.append(Matrix(module(names[0]), weight, table, names, activations, sizes[weight]))
     return found
 
 
@@ -70,8 +70,8 @@ def shrinkable(model: onnx.ModelProto, settings: Settings) -> list[Matrix]:
     ]
 
 
-def _name(node: str) -> str:
-    """`/model/bert/pooler/dense/Gemm` is the node of `bert.pooler.dense`.
+def module(node: str) -> str:
+    """The module that a node comes from: `bert.pooler.dense` of `/model/bert/pooler/dense/Gemm`.
 
     A compact BERT calls its blocks from layers that are no modules of their own: `layers.3.attentions.0` is
     `attentions.0`.

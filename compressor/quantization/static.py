@@ -6,18 +6,25 @@ into its own integer kernels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from compressor.quantization import Ranges, Settings, rounding
 
 if TYPE_CHECKING:
     import onnx
-    from numpy.typing import NDArray
 
     from compressor.quantization.matrices import Matrix
+
+Bounds = dict[str, tuple[float, float]]
+"""For each tensor of a graph that matrices are multiplied with, its least and its greatest value."""
+
+Rounded = tuple[NDArray[np.int8], NDArray[np.float32]]
+"""A matrix as integers `(inputs, outputs)`, and its scales: `(outputs,)`, or `()`."""
 
 
 def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None) -> None:
@@ -40,10 +47,34 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None)
     assert ranges is not None, "static schemes are calibrated first"
     model = onnx.load(str(source))
     onnx_sharing.merge(model)
-    found = {matrix.weight: matrix for matrix in matrices.find(model) if not settings.keeps(matrix.name)}
+    found = [matrix for matrix in matrices.find(model) if not settings.keeps(matrix.name)]
+    place(model, settings, found, _bounds(found, ranges))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(target))
+
+
+def place(
+    model: onnx.ModelProto,
+    settings: Settings,
+    matrices: Sequence[Matrix],
+    bounds: Bounds,
+    rounded: Mapping[str, Rounded] | None = None,
+) -> None:
+    """Makes integers of matrices, and of what they are multiplied with, in place.
+
+    Args:
+        model: A float graph that `onnx_sharing.merge` has been through.
+        settings: How.
+        matrices: Those that become integers.
+        bounds: Range of each tensor that they are multiplied with.
+        rounded: Integers and scales of matrices for which something else has chosen them, by the constant's name.
+    """
+    from compressor.runtimes import onnx_sharing
+
+    found = {matrix.weight: matrix for matrix in matrices}
     tied = onnx_sharing.ties(model.graph) if settings.embeddings else {}
     tied = {matrix: table for matrix, table in tied.items() if matrix in found and table in found}
-    writer = _Writer(model.graph, settings, _bounds(list(found.values()), ranges))
+    writer = _Writer(model.graph, settings, bounds, rounded or {})
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         weight = next((name for name in node.input[:2] if name in found), None)
@@ -57,13 +88,11 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None)
             nodes.append(node)
     writer.finish(nodes)
     onnx_sharing.tie_quantized(model, tied)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(target))
 
 
-def _bounds(found: list[Matrix], ranges: Ranges) -> dict[str, tuple[float, float]]:
+def _bounds(found: Sequence[Matrix], ranges: Ranges) -> Bounds:
     """The range of each tensor that a matrix is multiplied with: of all its matrices together."""
-    bounds: dict[str, tuple[float, float]] = {}
+    bounds: Bounds = {}
     for matrix in found:
         for name in matrix.activations:
             low, high = ranges[matrix.name]
@@ -79,12 +108,15 @@ class _Writer:
         graph: The float graph.
         settings: How.
         bounds: Range of each tensor that a matrix is multiplied with.
+        rounded: Integers and scales that are chosen already, by the constant's name.
     """
 
-    def __init__(self, graph: onnx.GraphProto, settings: Settings, bounds: dict[str, tuple[float, float]]) -> None:
+    def __init__(
+        self, graph: onnx.GraphProto, settings: Settings, bounds: Bounds, rounded: Mapping[str, Rounded]
+    ) -> None:
         from onnx import numpy_helper
 
-        self._graph, self._settings, self._bounds = graph, settings, bounds
+        self._graph, self._settings, self._bounds, self._rounded = graph, settings, bounds, rounded
         self._floats = {tensor.name: tensor for tensor in graph.initializer}
         self._constants: dict[str, NDArray[np.generic]] = {}
         self._made: set[str] = set()
@@ -95,7 +127,7 @@ class _Writer:
         from onnx import helper
 
         tensor, weight = node.input[:2]
-        nodes = [*self._rounded(tensor), *self._weight(weight)]
+        nodes = [*self._activation(tensor), *self._weight(weight)]
         inputs, result = [f"{tensor}.rounded", f"{weight}.float"], node.output[0]
         if len(node.input) > 2 and result in self._bounds:
             # ONNX Runtime fuses no Gemm whose result is rounded for one reader and not for another: this hides them.
@@ -122,7 +154,7 @@ class _Writer:
             self._constants[onnx_sharing.LAST] = np.array([-1], dtype=np.int64)
         return onnx_sharing.look_up(node, f"{table}_scale", per_row=True)
 
-    def _rounded(self, tensor: str) -> list[onnx.NodeProto]:
+    def _activation(self, tensor: str) -> list[onnx.NodeProto]:
         """Nodes that round a tensor to uint8 and back; the same for all its readers."""
         if f"{tensor}.rounded" in self._made:
             return []
@@ -150,16 +182,17 @@ class _Writer:
         if f"{weight}.float" in self._made:
             return []
         self._made.add(f"{weight}.float")
-        per_channel = self._settings.per_channel
-        values = self._array(self._floats[weight])
-        integers, scales = rounding.weights(values, 1 if per_channel else None, self._settings.reduce_range)
+        axis = 1 if self._settings.per_channel else None
+        integers, scales = self._rounded.get(weight) or rounding.weights(
+            self._array(self._floats[weight]), axis, self._settings.reduce_range
+        )
         # ONNX Runtime fuses no Gemm without zero points of its weights; they are the same for all of one size.
-        how = [f"{weight}_quantized", f"{weight}_scale", f"zero_points.{scales.size if per_channel else 'one'}"]
+        how = [f"{weight}_quantized", f"{weight}_scale", f"zero_points.{scales.size if scales.ndim else 'one'}"]
         zeros = np.zeros(scales.shape, dtype=np.int8)
         self._constants |= dict(zip(how, (integers, scales, zeros), strict=True))
-        axis = {"axis": 1} if per_channel else {}
+        along = {"axis": 1} if scales.ndim else {}
         return [
-            helper.make_node("DequantizeLinear", how, [f"{weight}.float"], name=f"{weight}/DequantizeLinear", **axis)
+            helper.make_node("DequantizeLinear", how, [f"{weight}.float"], name=f"{weight}/DequantizeLinear", **along)
         ]
 
     def _bias(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.quantization import Ranges, Settings, matrices
-from compressor.quantization.blocks import Blocks, round_rows
+from compressor.quantization.blocks import Blocks, Floats, round_rows
 from compressor.runtimes import onnx_sharing
 from compressor.runtimes.onnx import strip
 from compressor.runtimes.onnx_graph import Array, attribute, remove_unused
@@ -39,29 +39,58 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
             size is filled up, in smaller blocks where that takes less. What half precision cannot hold stays in float.
         ranges: Not needed.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     model = onnx.load(str(source))
     onnx_sharing.merge(model)
-    graph = model.graph
-    users = {node.name: node for node in graph.node}
+    values, tied = rows(model, settings)
+    rounded = {name: round_rows(value, settings.bits, settings.block_size) for name, value in values.items()}
+    place(model, rounded, tied)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(target))
+
+
+def rows(model: onnx.ModelProto, settings: Settings) -> tuple[dict[str, Floats], dict[str, str]]:
+    """What is to become integers.
+
+    Args:
+        model: A float graph that `onnx_sharing.merge` has been through.
+        settings: How: `embeddings`, `keep_float`.
+
+    Returns:
+        By the constant's name, `(outputs, inputs)` or, of tables, `(rows, width)`; and from tables that are tied, and
+        not among these, to the matrices that have their integers.
+    """
+    users = {node.name: node for node in model.graph.node}
     chosen = {
         matrix.weight: matrix
         for matrix in matrices.shrinkable(model, settings)
         if all(_is_plain(users[name]) for name in matrix.nodes)
     }
-    ties = onnx_sharing.ties(graph)
-    matrix_of = {table: matrix for matrix, table in ties.items() if {matrix, table} <= chosen.keys()}
-    values = {tensor.name: tensor for tensor in graph.initializer if tensor.name in chosen.keys() - matrix_of.keys()}
-    rounded = {name: _rounded(tensor, chosen[name].table, settings) for name, tensor in values.items()}
-    first, constants = _stored(rounded, {name for name in rounded if not chosen[name].table})
+    ties = onnx_sharing.ties(model.graph)
+    tied = {table: matrix for matrix, table in ties.items() if {matrix, table} <= chosen.keys()}
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name in chosen}
+    whole = {name: value if chosen[name].table else value.T for name, value in values.items() if name not in tied}
+    return whole, tied
+
+
+def place(model: onnx.ModelProto, rounded: Mapping[str, Blocks], tied: Mapping[str, str]) -> None:
+    """Stores matrices and tables as integers, in place.
+
+    Args:
+        model: A float graph that `onnx_sharing.merge` has been through.
+        rounded: The integers of what `rows` gave, or of some of it.
+        tied: What it gave besides.
+    """
+    graph = model.graph
+    tables = {matrix.weight for matrix in matrices.find(model) if matrix.table}
+    stored = {name: name for name in rounded} | {table: name for table, name in tied.items() if name in rounded}
+    first, constants = _stored(rounded, rounded.keys() - tables)
     nodes = []
     for node in graph.node:
-        name = next((name for name in node.input if name in chosen), None)
+        name = next((name for name in node.input if name in stored), None)
         if name is None:
             nodes.append(node)
-        elif chosen[name].table:
-            stored = matrix_of.get(name, name)
-            nodes.extend(_look_up(node, stored, rounded[stored]))
+        elif name in tables:
+            nodes.extend(_look_up(node, stored[name], rounded[stored[name]]))
         else:
             nodes.extend(_product(node, name, rounded[name]))
     del graph.node[:]
@@ -72,7 +101,6 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     strip(model)
     remove_unused(graph)
     onnx_sharing.share(model)  # tied tables that stay in float
-    onnx.save(model, str(target))
 
 
 def _is_plain(node: onnx.NodeProto) -> bool:
@@ -81,12 +109,7 @@ def _is_plain(node: onnx.NodeProto) -> bool:
     return all(attribute(node, name, value) == value for name, value in defaults.get(node.op_type, {}).items())
 
 
-def _rounded(tensor: onnx.TensorProto, table: bool, settings: Settings) -> Blocks:
-    value = numpy_helper.to_array(tensor)
-    return round_rows(value if table else value.T, settings.bits, settings.block_size)
-
-
-def _stored(rounded: Mapping[str, Blocks], products: set[str]) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
+def _stored(rounded: Mapping[str, Blocks], products: Collection[str]) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
     """What the graph stores of rounded weights, and the nodes that run when it is loaded.
 
     ONNX Runtime rearranges a product's codes when it loads them as a constant, and takes its scales to be constant too

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compressor import checkpoint
 from compressor.context import Context, Facts
+from compressor.errors import StageError
 from compressor.quantization import Ranges, Settings
 from compressor.recipe_deployment import QuantizeSpec
+
+if TYPE_CHECKING:
+    from compressor.quantization.neural import Algorithm
+    from compressor.quantization.neural_static import Inputs
 
 
 def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Facts:
@@ -20,9 +27,12 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
         output: Empty folder; gets the checkpoint, trained on if the scheme is, and `onnx/model_quantized.onnx`.
         spec: The stage's keys.
         context: Rows, progress.
+
+    Raises:
+        StageError: A library that the recipe asks for is not installed.
     """
     from compressor import quantization
-    from compressor.quantization import calibration
+    from compressor.quantization import calibration, neural
     from compressor.runtimes import onnx
 
     facts: Facts = {}
@@ -41,12 +51,34 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
         exported = Path(folder) / "model.onnx"
         with context.progress.step("quantize: exporting"):
             onnx.export(output, exported)
+        sample: Sequence[Inputs] = []
         if spec.scheme == "static_int8":
             with context.progress.step("quantize: calibrating") as step:
                 sample = calibration.rows(output, spec, context)
-                ranges = calibration.ranges(exported, sample, spec.calibration, step)
+                if spec.backend == "onnxruntime":
+                    ranges = calibration.ranges(exported, sample, spec.calibration, step)
             facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
         with context.progress.step(f"quantize: {spec.scheme}"):
-            quantization.way(spec.backend, spec.scheme).write(exported, target, settings, ranges)
+            if spec.backend == "neural_compressor":
+                facts |= neural.write(_neural_compressors(output, exported, spec, settings, sample), target)
+            else:
+                quantization.way(spec.backend, spec.scheme).write(exported, target, settings, ranges)
         before = exported.stat().st_size
     return {"float_bytes": before, "quantized_bytes": target.stat().st_size, **facts}
+
+
+def _neural_compressors(
+    folder: Path, exported: Path, spec: QuantizeSpec, settings: Settings, sample: Sequence[Inputs]
+) -> Algorithm:
+    """The algorithm of neural-compressor's that the recipe asks for."""
+    from compressor.quantization import neural
+    from compressor.quantization.neural_static import Static
+    from compressor.quantization.neural_weights import WeightOnly
+
+    neural.check_installed()
+    if spec.accuracy is not None:
+        what = "accuracy is not there yet for backend: neural_compressor"
+        raise StageError(f"{what}; drop it and gate the metric instead, or use backend: onnxruntime")
+    if spec.scheme == "static_int8":
+        return Static(folder, exported, settings, spec.calibration.method, sample)
+    return WeightOnly(exported, settings)
