@@ -37,7 +37,6 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
 
     facts: Facts = {}
     ranges: Ranges | None = None
-    shutil.copytree(source, output, dirs_exist_ok=True)
     settings = Settings(
         bits=4 if spec.scheme == "weight_only_int4" else 8,
         per_channel=spec.per_channel,
@@ -46,13 +45,22 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
         block_size=spec.block_size,
         keep_float=spec.keep_float,
     )
+    if spec.trains:
+        from compressor.quantization import aware
+        from compressor.training.trainer import rank
+
+        ranges, facts = aware.train(source, output, spec, settings, context)
+        if rank() > 0:  # of processes that train together, the first alone has written the checkpoint
+            return facts
+    else:
+        shutil.copytree(source, output, dirs_exist_ok=True)
     target = output / checkpoint.QUANTIZED_ONNX
     with tempfile.TemporaryDirectory(dir=context.work) as folder:
         exported = Path(folder) / "model.onnx"
         with context.progress.step("quantize: exporting"):
             onnx.export(output, exported)
         sample: Sequence[Inputs] = []
-        if spec.scheme == "static_int8":
+        if spec.scheme in ("static_int8", "qat_int8") and ranges is None:
             with context.progress.step("quantize: calibrating") as step:
                 sample = calibration.rows(output, spec, context)
                 if spec.backend == "onnxruntime":

@@ -1,0 +1,163 @@
+"""Fake quantization: a model in training rounds what its int8 form will round, and gradients pass through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import TrainerCallback
+
+from compressor.quantization import Ranges, Settings, rounding
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PART = "fake_quantization"
+"""Name of the part of a model in training that rounds; it is not part of what is saved."""
+
+
+class _Rounding(torch.autograd.Function):
+    """Rounds to whole steps. Gradients pass as if it did not, but none where a value was clipped.
+
+    Source: Jacob et al. 2018, "Quantization and training of neural networks" (arXiv 1712.05877), section 3, eq. 12;
+        Bengio et al. 2013 (arXiv 1308.3432), section 4, for gradients that pass straight through.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor | int, least: int, most: int
+    ) -> torch.Tensor:
+        steps = torch.round(values / scale).add_(zero_point)
+        inside = steps.clamp(least, most)
+        ctx.save_for_backward(steps == inside)
+        return inside.sub_(zero_point).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (inside,) = ctx.saved_tensors
+        return gradients[0] * inside, None, None, None, None
+
+
+_round = cast(Callable[..., torch.Tensor], _Rounding.apply)
+
+
+def rounded_weight(weight: torch.Tensor, largest: torch.Tensor, limit: int) -> torch.Tensor:
+    """A weight as its int8 form tells it; see `rounding.weights`.
+
+    Args:
+        weight: Any shape.
+        largest: Magnitude of what has one scale together, in a shape that broadcasts to the weight's.
+        limit: The largest integer.
+    """
+    scale = torch.where(largest > 0, largest / limit, 1.0)
+    return _round(weight.float(), scale, 0, -limit, limit)
+
+
+class RoundedInput(nn.Module):
+    """Rounds what a matrix is multiplied with to uint8 in a range; see `rounding.activation`.
+
+    Args:
+        low: The least value.
+        high: The greatest value.
+    """
+
+    low: torch.Tensor
+    high: torch.Tensor
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.tensor(low))
+        self.register_buffer("high", torch.tensor(high))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Any shape in and out."""
+        low, high = self.low.double().clamp(max=0), self.high.double().clamp(min=0)
+        scale = torch.where(high > low, (high - low) / 255, 1.0).float()
+        zero_point = torch.round(-low.float() / scale)
+        return _round(values.float(), scale, zero_point, 0, 255)
+
+
+class _Part(nn.Module):
+    """What rounds in a model: a module of it, so that training that was stopped goes on with its ranges.
+
+    Args:
+        inputs: What rounds inputs, by the name of the matrix.
+        undo: Gives the model back its own ways.
+    """
+
+    def __init__(self, inputs: dict[str, RoundedInput], undo: list[Callable[[], None]]) -> None:
+        super().__init__()
+        self.registered = nn.ModuleList(inputs.values())
+        self.inputs, self.undo = inputs, undo
+
+
+def put_on(model: PreTrainedModel, settings: Settings, ranges: Ranges) -> None:
+    """Makes a model round in its forward pass: weights, rows of embedding tables, and what weights are multiplied with.
+
+    Its parameters keep their names, and stay floats that learn.
+
+    Args:
+        model: Changed in place.
+        settings: How it is going to be quantized.
+        ranges: Of what each matrix is multiplied with.
+    """
+    modules = {name: module for name, module in model.named_modules() if not settings.keeps(name)}
+    linears = {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}
+    limit = rounding.weight_limit(settings.reduce_range)
+    inputs, undo = {name: RoundedInput(*ranges[name]) for name in linears}, list[Callable[[], None]]()
+    for name, linear in linears.items():
+        setattr(linear, "forward", partial(_product, linear, inputs[name], settings.per_channel, limit))  # noqa: B010
+        undo.append(partial(delattr, linear, "forward"))
+    tied = {id(linear.weight) for linear in linears.values()}
+    for module in modules.values():
+        if isinstance(module, nn.Embedding) and settings.embeddings:
+            # A table that is an output embedding too has the integers of that; others have whole rows of 8 bits.
+            how = (settings.per_channel, limit) if id(module.weight) in tied else (True, rounding.weight_limit(False))
+            undo.append(module.register_forward_hook(partial(_rows, *how)).remove)
+    model.add_module(PART, _Part(inputs, undo))
+
+
+def take_off(model: PreTrainedModel) -> dict[str, tuple[float, float]]:
+    """Undoes `put_on`.
+
+    Returns:
+        The range of what each matrix is multiplied with.
+    """
+    part = getattr(model, PART)
+    assert isinstance(part, _Part)
+    for undo in part.undo:
+        undo()
+    delattr(model, PART)
+    return {name: (float(rounds.low), float(rounds.high)) for name, rounds in part.inputs.items()}
+
+
+def _product(
+    linear: nn.Linear, rounds: RoundedInput, per_channel: bool, limit: int, values: torch.Tensor
+) -> torch.Tensor:
+    magnitudes = linear.weight.detach().abs()
+    largest = magnitudes.amax(dim=1, keepdim=True) if per_channel else magnitudes.max()
+    return functional.linear(rounds(values), rounded_weight(linear.weight, largest, limit), linear.bias)
+
+
+def _rows(per_row: bool, limit: int, table: nn.Embedding, _: Any, rows: torch.Tensor) -> torch.Tensor:
+    """Rounds what was looked up, which is the same as to round the table, and less work."""
+    largest = rows.detach().abs().amax(dim=-1, keepdim=True) if per_row else table.weight.detach().abs().max()
+    return rounded_weight(rows, largest, limit)
+
+
+class TakeOff(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    """Leaves a plain model when training ends.
+
+    Attributes:
+        ranges: Of what each matrix is multiplied with, when training has ended.
+    """
+
+    ranges: Ranges
+
+    def on_train_end(self, args: Any, state: Any, control: Any, model: PreTrainedModel, **_: Any) -> None:
+        """Takes fake quantization off."""
+        self.ranges = take_off(model)
