@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compressor.context import Context, Facts
 from compressor.quantization import Ranges, Settings
-from compressor.recipe_deployment import CalibrationSpec, QuantizeSpec
+from compressor.recipe_deployment import QuantizeSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from compressor.progress import Step
-    from compressor.quantization.calibration import Inputs
     from compressor.training.batches import MaskedBatches, RowBatches
 
 
@@ -32,65 +29,40 @@ def train(source: Path, output: Path, spec: QuantizeSpec, settings: Settings, co
     Returns:
         Of what each matrix is multiplied with, the range that the model has got used to; and what is told.
     """
-    from compressor.quantization import calibration, fake
+    from compressor.quantization import fake
     from compressor.training.distillation import distil
 
     plain = fake.TakeOff()
 
     def make(incoming: PreTrainedModel, _: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
-        sample = calibration.rows(source, spec, context)
-        with context.progress.step(f"{spec.name or spec.kind}: calibrating") as step:
-            fake.put_on(incoming, settings, ranges(incoming, sample, spec.calibration, step))
-        return incoming, {"calibration": {**spec.calibration.model_dump(), "samples": len(sample)}}
+        ranges, told = _calibrated(incoming, source, spec, context)
+        fake.put_on(incoming, settings, ranges)
+        return incoming, told
 
     facts = distil(source, output, spec, context, make, callbacks=[plain])
     return plain.ranges, facts
 
 
-def ranges(model: PreTrainedModel, sample: list[Inputs], spec: CalibrationSpec, step: Step | None = None) -> Ranges:
-    """For each weight matrix, by name, the range of what it is multiplied with; see `calibration.ranges`.
-
-    Args:
-        model: Left in eval mode.
-        sample: Rows to run it on.
-        spec: How ranges are chosen.
-        step: Progress, in rows.
-    """
-    import torch
-
+def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizeSpec, context: Context) -> tuple[Ranges, Facts]:
+    """The ranges that the model's graph would have without training; found once, and again after a kill."""
     from compressor.quantization import calibration
+    from compressor.runtimes import onnx
+    from compressor.training.stage import kept, save
+    from compressor.training.trainer import rank
 
-    model.eval()
-    with _recorded(model) as recorded, torch.no_grad():
+    def build(folder: Path) -> Facts:
+        if rank() > 0:  # of processes that train together, the first alone saves models
+            return {}
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            graph = Path(temporary) / "model.onnx"
+            with context.progress.step(f"{spec.name or spec.kind}: exporting"):
+                save(model, source, graph.parent, spec)
+                onnx.export(graph.parent, graph)
+            with context.progress.step(f"{spec.name or spec.kind}: calibrating") as step:
+                sample = calibration.rows(source, spec, context)
+                ranges = calibration.ranges(graph, sample, spec.calibration, step)
+        return {"ranges": ranges, "calibration": {**spec.calibration.model_dump(), "samples": len(sample)}}
 
-        def values(inputs: Inputs) -> dict[str, Any]:
-            for calls in recorded.values():
-                calls.clear()
-            model(**{name: torch.from_numpy(array) for name, array in inputs.items()})
-            return {f"{call} {name}": value for name, calls in recorded.items() for call, value in enumerate(calls)}
-
-        bounds = calibration.bounds_of(values, sample, spec, step)
-    found: dict[str, tuple[float, float]] = {}
-    for key, (low, high) in bounds.items():
-        name = key.partition(" ")[2]
-        least, greatest = found.get(name, (low, high))
-        found[name] = min(least, low), max(greatest, high)
-    return found
-
-
-@contextmanager
-def _recorded(model: PreTrainedModel) -> Iterator[dict[str, list[Any]]]:
-    """Within it, what each matrix is multiplied with is noted under its name, call by call."""
-    import torch
-
-    recorded: dict[str, list[Any]] = {}
-    handles = []
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            calls = recorded.setdefault(name, [])
-            handles.append(module.register_forward_pre_hook(lambda _, given, into=calls: into.append(given[0].numpy())))
-    try:
-        yield recorded
-    finally:
-        for handle in handles:
-            handle.remove()
+    facts = kept(context.work / "calibration", build)
+    return {name: (low, high) for name, (low, high) in facts.pop("ranges").items()}, facts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,35 +72,11 @@ def ranges(graph: Path, sample: list[Inputs], spec: CalibrationSpec, step: Step 
     found = [matrix for matrix in matrices.find(model) if not matrix.table]
     tensors = list(dict.fromkeys(name for matrix in found for name in matrix.activations))
     session = _session_with(model, tensors)
-    bounds = bounds_of(lambda inputs: dict(zip(tensors, session.run(tensors, inputs), strict=True)), sample, spec, step)
-    return {
-        matrix.name: (
-            min(bounds[name][0] for name in matrix.activations),
-            max(bounds[name][1] for name in matrix.activations),
-        )
-        for matrix in found
-    }
-
-
-def bounds_of(
-    values: Callable[[Inputs], Mapping[str, NDArray[np.float32]]],
-    sample: list[Inputs],
-    spec: CalibrationSpec,
-    step: Step | None = None,
-) -> dict[str, tuple[float, float]]:
-    """The range of each of a model's inner values, by name.
-
-    Args:
-        values: Runs the model on a row.
-        sample: Rows to run it on.
-        spec: How ranges are chosen.
-        step: Progress, in rows.
-    """
     passes = 1 if spec.method == "min_max" else 2
 
-    def read(done: int) -> Iterator[Mapping[str, NDArray[np.float32]]]:
+    def read(done: int) -> Iterator[dict[str, NDArray[np.float32]]]:
         for index, inputs in enumerate(sample):
-            yield values(inputs)
+            yield dict(zip(tensors, session.run(tensors, inputs), strict=True))
             if step:
                 step.update(done + index + 1, passes * len(sample))
 
@@ -109,7 +85,13 @@ def bounds_of(
         choose = _central(spec.percentile) if spec.method == "percentile" else _least_divergence
         histograms = _histograms(read(len(sample)), bounds)
         bounds = {name: choose(counts, *bounds[name]) for name, counts in histograms.items()}
-    return bounds
+    return {
+        matrix.name: (
+            min(bounds[name][0] for name in matrix.activations),
+            max(bounds[name][1] for name in matrix.activations),
+        )
+        for matrix in found
+    }
 
 
 def _session_with(model: Any, tensors: list[str]) -> onnxruntime.InferenceSession:
@@ -126,7 +108,7 @@ def _session_with(model: Any, tensors: list[str]) -> onnxruntime.InferenceSessio
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _least_and_greatest(read: Iterator[Mapping[str, NDArray[np.float32]]]) -> dict[str, tuple[float, float]]:
+def _least_and_greatest(read: Iterator[dict[str, NDArray[np.float32]]]) -> dict[str, tuple[float, float]]:
     bounds: dict[str, tuple[float, float]] = {}
     for values in read:
         for name, tensor in values.items():
@@ -136,7 +118,7 @@ def _least_and_greatest(read: Iterator[Mapping[str, NDArray[np.float32]]]) -> di
 
 
 def _histograms(
-    read: Iterator[Mapping[str, NDArray[np.float32]]], bounds: dict[str, tuple[float, float]]
+    read: Iterator[dict[str, NDArray[np.float32]]], bounds: dict[str, tuple[float, float]]
 ) -> dict[str, Floats]:
     """How often values fall into each of equal bins between the bounds. `(bins,)` each."""
     counts = {name: np.zeros(_BINS) for name in bounds}

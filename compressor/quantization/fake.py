@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,6 +13,7 @@ from torch.nn import functional
 from transformers import TrainerCallback
 
 from compressor.quantization import Ranges, Settings, rounding
+from compressor.surgery.families import modules
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -105,20 +107,37 @@ def put_on(model: PreTrainedModel, settings: Settings, ranges: Ranges) -> None:
         settings: How it is going to be quantized.
         ranges: Of what each matrix is multiplied with.
     """
-    modules = {name: module for name, module in model.named_modules() if not settings.keeps(name)}
-    linears = {name: module for name, module in modules.items() if isinstance(module, nn.Linear)}
-    limit = rounding.weight_limit(settings.reduce_range)
-    inputs, undo = {name: RoundedInput(*ranges[name]) for name in linears}, list[Callable[[], None]]()
+    rounded = {name: module for name, module in model.named_modules() if not settings.keeps(name)}
+    linears = {name: module for name, module in rounded.items() if isinstance(module, nn.Linear)}
+    inputs = {name: RoundedInput(*bounds) for name, bounds in _together(model, linears, ranges).items()}
+    limit, undo = rounding.weight_limit(settings.reduce_range), list[Callable[[], None]]()
+    values = dict(zip(modules(model, "attention_output"), modules(model, "value"), strict=True))
     for name, linear in linears.items():
-        setattr(linear, "forward", partial(_product, linear, inputs[name], settings.per_channel, limit))  # noqa: B010
+        product = _Product(linear, inputs[name], values.get(linear), settings.per_channel, limit)
+        setattr(linear, "forward", product)  # noqa: B010 -- mypy knows no other way to assign a method
         undo.append(partial(delattr, linear, "forward"))
     tied = {id(linear.weight) for linear in linears.values()}
-    for module in modules.values():
+    for module in rounded.values():
         if isinstance(module, nn.Embedding) and settings.embeddings:
             # A table that is an output embedding too has the integers of that; others have whole rows of 8 bits.
             how = (settings.per_channel, limit) if id(module.weight) in tied else (True, rounding.weight_limit(False))
             undo.append(module.register_forward_hook(partial(_rows, *how)).remove)
     model.add_module(PART, _Part(inputs, undo))
+
+
+def _together(model: PreTrainedModel, linears: Mapping[str, nn.Module], ranges: Ranges) -> Ranges:
+    """The ranges of these matrices; one of queries, keys and values of a block, which read the same tensor.
+
+    They differ where layers share a block and the last of them needs the queries of the first token alone.
+    """
+    found = {name: ranges[name] for name in linears}
+    names = {module: name for name, module in linears.items()}
+    for block in zip(*(modules(model, part) for part in ("query", "key", "value")), strict=True):
+        same = [names[module] for module in block if module in names]
+        if same:
+            lows, highs = zip(*(found[name] for name in same), strict=True)
+            found |= dict.fromkeys(same, (min(lows), max(highs)))
+    return found
 
 
 def take_off(model: PreTrainedModel) -> dict[str, tuple[float, float]]:
@@ -135,12 +154,36 @@ def take_off(model: PreTrainedModel) -> dict[str, tuple[float, float]]:
     return {name: (float(rounds.low), float(rounds.high)) for name, rounds in part.inputs.items()}
 
 
-def _product(
-    linear: nn.Linear, rounds: RoundedInput, per_channel: bool, limit: int, values: torch.Tensor
-) -> torch.Tensor:
-    magnitudes = linear.weight.detach().abs()
-    largest = magnitudes.amax(dim=1, keepdim=True) if per_channel else magnitudes.max()
-    return functional.linear(rounds(values), rounded_weight(linear.weight, largest, limit), linear.bias)
+@dataclass(frozen=True)
+class _Product:
+    """What a matrix does instead of its own `forward`.
+
+    Attributes:
+        linear: The matrix.
+        rounds: Rounds what it is multiplied with.
+        values: Of the output matrix of an attention block, the matrix of its values; else None.
+        per_channel: One scale per output channel.
+        limit: The largest integer of a weight.
+    """
+
+    linear: nn.Linear
+    rounds: RoundedInput
+    values: nn.Module | None
+    per_channel: bool
+    limit: int
+
+    def __call__(self, given: torch.Tensor) -> torch.Tensor:
+        """`(…, inputs)` in, `(…, outputs)` out."""
+        weight: torch.Tensor = self.linear.weight
+        bias: torch.Tensor | None = self.linear.bias
+        magnitudes = weight.detach().abs()
+        largest = magnitudes.amax(dim=1, keepdim=True) if self.per_channel else magnitudes.max()
+        if self.values is not None:
+            # Graphs add the bias of the values behind this product: see `onnx_attention.fold_biases`.
+            assert isinstance(self.values, nn.Linear)
+            given = given - self.values.bias
+            bias = functional.linear(self.values.bias, weight, bias)
+        return functional.linear(self.rounds(given), rounded_weight(weight, largest, self.limit), bias)
 
 
 def _rows(per_row: bool, limit: int, table: nn.Embedding, _: Any, rows: torch.Tensor) -> torch.Tensor:

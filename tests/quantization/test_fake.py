@@ -6,55 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import make_tokenizer
-from tiny_models import is_tied, make_albert, make_batch, make_model
+from kinds import KINDS, export, make_model, rows
 
-from compressor import checkpoint
-from compressor.quantization import Settings, aware, calibration, fake, matrices, static
+from compressor.quantization import Settings, calibration, fake, static
 from compressor.recipe_deployment import CalibrationSpec
-from compressor.runtimes import onnx as onnx_runtime
-from compressor.runtimes import onnx_sharing
-from compressor.surgery import pruning, widths
-from compressor.surgery.families import put_together, take_apart
-
-
-def pruned(kind: str) -> Any:
-    """A compact BERT."""
-    whole = take_apart(make_albert(kind) if kind.startswith("Albert") else make_model(kind))
-    left = widths.after(whole.heads, whole.neurons, (0.25, 0.25), "global")
-    return put_together(pruning.pruned(whole, pruning.choose(pruning.magnitudes(whole), left, "global"))).eval()
-
-
-HEADS = ("SequenceClassification", "MaskedLM")
-MODELS = {
-    **{f"Bert{head}": lambda head=head: make_model(f"BertFor{head}") for head in (*HEADS, "PreTraining")},
-    **{f"DistilBert{head}": lambda head=head: make_model(f"DistilBertFor{head}") for head in HEADS},
-    **{f"Albert{head}": lambda head=head: make_albert(f"AlbertFor{head}") for head in HEADS},
-    **{f"Compact{head}": lambda head=head: pruned(f"BertFor{head}") for head in HEADS},
-    **{f"CompactAlbert{head}": lambda head=head: pruned(f"AlbertFor{head}") for head in HEADS},
-    "Untied": lambda: make_model("BertForMaskedLM", tie_word_embeddings=False),
-}
-
-
-def rows(model: Any, count: int = 12) -> list[dict[str, np.ndarray]]:
-    random = np.random.default_rng(0)
-    names = checkpoint.input_names(model.config.model_type)
-    found = []
-    for _ in range(count):
-        ids = random.integers(5, 60, (1, int(random.integers(3, 12))))
-        row = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
-        found.append({name: row[name] for name in names})
-    return found
-
-
-def exported(model: Any, folder: Path) -> Path:
-    checkpoint.save(folder / "checkpoint", model, make_tokenizer())
-    onnx_runtime.export(folder / "checkpoint", folder / "model.onnx")
-    return folder / "model.onnx"
 
 
 def answers(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -103,109 +61,64 @@ def test_half_precision_is_rounded_as_floats_are():
     values = torch.linspace(-1, 4, 200).bfloat16()
     rounds = fake.RoundedInput(-1.0, 4.1)
     assert torch.equal(rounds(values), rounds(values.float()))
-    model = make_model("BertForSequenceClassification")
-    fake.put_on(model, Settings(), aware.ranges(model, rows(model), CalibrationSpec()))
+    model = make_model("bert")
+    fake.put_on(model, Settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()})
     seen = []
     handle = model.classifier.register_forward_hook(lambda _, given, out: seen.append(out.dtype))
     with torch.autocast("cpu", torch.bfloat16):
-        logits = model(**make_batch()).logits
+        logits = model(torch.randint(5, 60, (2, 8))).logits
     handle.remove()
     assert seen == [torch.bfloat16] and logits.isfinite().all()
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def model_and_graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    model = MODELS[request.param]()
-    return model, exported(model, tmp_path_factory.mktemp("model"))
-
-
-def test_matrices_have_the_names_of_modules(model_and_graph: tuple[Any, Path]):
-    model, path = model_and_graph
-    graph = onnx.load(str(path))
-    onnx_sharing.merge(graph)
-    modules = dict(model.named_modules())
-    wanted = {name for name, module in modules.items() if isinstance(module, torch.nn.Linear | torch.nn.Embedding)}
-    found = {matrix.name: matrix.table for matrix in matrices.find(graph)}
-    assert set(found) == wanted
-    assert all(isinstance(modules[name], torch.nn.Embedding) == table for name, table in found.items())
-
-
-def both(model: Any, graph: Path, target: Path, settings: Settings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of some rows, the largest difference of what is trained and of the float model from what ships."""
-    sample = rows(model)
-    ranges = aware.ranges(model, sample, CalibrationSpec())
+def differences(model: Any, folder: Path, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """For each of some rows, the largest difference of the model in training, and of the float model, from the file."""
+    graph, sample = export(model, folder), rows(model, 9)
+    ranges = calibration.ranges(graph, sample, CalibrationSpec())
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     fake.put_on(model, settings, ranges)
     assert set(state) <= set(model.state_dict()), "parameters keep their names"
     trained = [main_output(model, row) for row in sample]
-    assert fake.take_off(model) == {name: pytest.approx(ranges[name]) for name in ranges if not settings.keeps(name)}
+    used = fake.take_off(model)
+    assert set(used) == {name for name in ranges if not settings.keeps(name)}
     assert list(model.state_dict()) == list(state)
-    static.write(graph, target, settings, ranges)
+    static.write(graph, folder / "q.onnx", settings, used)
     plain = [main_output(model, row) for row in sample]
-    shipped = [answers(target, row) for row in sample]
-    return tuple(
-        np.array([np.abs(a - b).max() for a, b in zip(given, shipped, strict=True)]) for given in (trained, plain)
-    )
+    shipped = [answers(folder / "q.onnx", row) for row in sample]
+    found = ([np.abs(a - b).max() for a, b in zip(given, shipped, strict=True)] for given in (trained, plain))
+    ours, floats = map(np.array, found)
+    return ours, floats
 
 
 def assert_same(ours: np.ndarray, floats: np.ndarray) -> None:
     """Float noise moves a few values over the edge between two integers, and then an answer by as much as rounding."""
-    assert np.median(ours) < 1e-5 < np.median(floats)
+    assert np.median(ours) < 0.01 * np.median(floats), (ours, floats)
     assert ours.max() < floats.max()
 
 
-def test_a_model_in_training_answers_as_its_file_will(model_and_graph: tuple[Any, Path], tmp_path: Path):
-    assert_same(*both(*model_and_graph, tmp_path / "q.onnx", Settings()))
+@pytest.mark.parametrize(("family", "head"), KINDS)
+def test_a_model_in_training_answers_as_its_file_will(family: str, head: str, tmp_path: Path):
+    assert_same(*differences(make_model(family, head), tmp_path, Settings()))
 
 
-SETTINGS = {
-    "per_tensor": Settings(per_channel=False),
-    "reduced": Settings(reduce_range=True),
-    "float_tables": Settings(embeddings=False),
-    "kept": Settings(keep_float=("*.0.*", "*decoder", "classifier")),
-    "kept_table": Settings(keep_float=("*.word_embeddings",)),
-    "all": Settings(per_channel=False, reduce_range=True),
-}
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(per_channel=False),
+        Settings(per_channel=False, reduce_range=True),
+        Settings(embeddings=False),
+        Settings(keep_float=("*.layer.0.*", "*.decoder")),
+        Settings(keep_float=("*.word_embeddings",), reduce_range=True),
+    ],
+)
+def test_settings_mean_the_same_in_training_and_in_the_file(settings: Settings, tmp_path: Path):
+    assert_same(*differences(make_model("bert", "MaskedLM"), tmp_path, settings))
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-@pytest.mark.parametrize("kind", ["BertMaskedLM", "BertSequenceClassification"])
-def test_settings_mean_the_same_in_training_and_in_the_file(kind: str, name: str, tmp_path: Path):
-    model = MODELS[kind]()
-    assert_same(*both(model, exported(model, tmp_path), tmp_path / "q.onnx", SETTINGS[name]))
-
-
-@pytest.mark.parametrize("method", ["min_max", "percentile", "entropy"])
-@pytest.mark.parametrize("kind", ["BertSequenceClassification", "AlbertMaskedLM"])
-def test_ranges_are_those_of_the_file(kind: str, method: str, tmp_path: Path):
-    model = MODELS[kind]()
-    graph, sample, spec = exported(model, tmp_path), rows(model), CalibrationSpec(method=method, percentile=99.0)
-    ours, theirs = aware.ranges(model, sample, spec), calibration.ranges(graph, sample, spec)
-    assert set(ours) == set(theirs)
-    # The file computes the last layer's queries for the first token alone.
-    same = [name for name in ours if not name.endswith("layer.3.attention.self.query")]
-    for name in same:
-        assert ours[name] == pytest.approx(theirs[name], abs=0.02 * (ours[name][1] - ours[name][0])), name
-
-
-def test_shared_layers_have_one_range_for_all_of_their_calls():
-    model = make_albert("AlbertForSequenceClassification")
-    inputs = {name: tensor[:1] for name, tensor in make_batch().items()}
-    name, seen = "albert.encoder.albert_layer_groups.0.albert_layers.0.ffn", []
-    handle = model.get_submodule(name).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    with torch.no_grad():
-        model(**inputs)
-    handle.remove()
-    sample = [{key: tensor.numpy() for key, tensor in inputs.items()}]
-    assert len(seen) == 2
-    expected = min(call.min().item() for call in seen), max(call.max().item() for call in seen)
-    assert aware.ranges(model, sample, CalibrationSpec())[name] == pytest.approx(expected)
-
-
-def test_a_tied_table_and_decoder_learn_together():
-    model = make_model("BertForMaskedLM")
-    fake.put_on(model, Settings(), aware.ranges(model, rows(model), CalibrationSpec()))
-    model(**make_batch()).logits.square().sum().backward()
-    assert is_tied(model) and model.get_input_embeddings().weight.grad.abs().sum() > 0
-    missing = [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    assert not missing
+def test_a_tied_table_and_decoder_learn_together(tmp_path: Path):
+    model = make_model("bert", "MaskedLM")
+    fake.put_on(model, Settings(), calibration.ranges(export(model, tmp_path), rows(model), CalibrationSpec()))
+    inputs = {name: torch.from_numpy(array) for name, array in rows(model)[3].items()}
+    model(**inputs).logits.square().sum().backward()
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
