@@ -50,7 +50,11 @@ def rows(checkpoint: Path, spec: QuantizeSpec, context: Context) -> list[Inputs]
     count = min(spec.calibration.samples, len(batches))
     names = input_names(Checkpoint(checkpoint).family)
     chosen = [index * len(batches) // count for index in range(count)]
-    return [{name: batch[name].numpy() for name in names} for batch in map(batches.batch, ([row] for row in chosen))]
+    found = []
+    for batch in map(batches.batch, ([row] for row in chosen)):
+        none = batch["input_ids"].new_zeros(batch["input_ids"].shape)  # texts that are no pairs come without types
+        found.append({name: batch.get(name, none).numpy() for name in names})
+    return found
 
 
 def ranges(graph: Path, sample: list[Inputs], spec: CalibrationSpec, step: Step | None = None) -> Ranges:
