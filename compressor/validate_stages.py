@@ -240,7 +240,7 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     if first is None or isinstance(first[1], FinetuneSpec) or incoming.has_head(MASKED_LM):
         return
     index, stage = first
-    if not isinstance(stage, DistillationSpec):
+    if not isinstance(stage, DistillationSpec) or isinstance(stage, QuantizeSpec):
         add(("model",), f"the checkpoint has no head for {MASKED_LM}", "make `- stage: finetune` the first stage")
     elif stage.alpha_soft != 0:
         add(("stages", index, "alpha_soft"), *NO_LANGUAGE_MODEL)

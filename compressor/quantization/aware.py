@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,4 +66,16 @@ def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizeSpec, contex
         return {"ranges": ranges, "calibration": {**spec.calibration.model_dump(), "samples": len(sample)}}
 
     facts = kept(context.work / "calibration", build)
-    return {name: (low, high) for name, (low, high) in facts.pop("ranges").items()}, facts
+    return _of_all(model, facts.pop("ranges")), facts
+
+
+def _of_all(model: PreTrainedModel, ranges: Mapping[str, Sequence[float]]) -> Ranges:
+    """The ranges with those of matrices that are equal to others: a graph stores them once, by the first one's name."""
+    import torch
+
+    linears = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    same = {
+        name: name if name in ranges else next(other for other in ranges if torch.equal(linears[other].weight, weight))
+        for name, weight in ((name, linear.weight) for name, linear in linears.items())
+    }
+    return {name: (ranges[other][0], ranges[other][1]) for name, other in same.items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +15,16 @@ import onnxruntime
 import pytest
 import torch
 import transformers
-from conftest import WriteRecipe, compress, make_tokenizer, passing, sentences
-from kinds import export, make_model, rows
+from click.testing import CliRunner
+from conftest import WriteRecipe, make_tokenizer, passing
 from rich.console import Console
 from safetensors import safe_open
+from test_training import batches, schedule
 
 from compressor import checkpoint
+from compressor.cli import main
 from compressor.progress import Progress
-from compressor.quantization import Settings, calibration, fake
-from compressor.recipe_deployment import CalibrationSpec
+from compressor.quantization import Settings, fake
 from compressor.training import trainer
 from compressor.training.objectives import Labels
 
@@ -83,3 +86,96 @@ def test_a_language_model_learns_too(write_recipe: WriteRecipe, tmp_path: Path):
     assert stages["quantize"]["measurements"]["quantized_coverage"]["value"] == 1
     config = json.loads((tmp_path / "artifacts/tiny/model/config.json").read_text())
     assert (config["model_type"], config["architectures"]) == ("albert", ["AlbertForMaskedLM"])
+
+
+def test_several_processes_train_together_what_starts_with_equal_layers(
+    write_recipe: WriteRecipe, classifier: Path, tmp_path: Path
+):
+    model = checkpoint.load_model(classifier)
+    model.bert.encoder.layer[1].load_state_dict(model.bert.encoder.layer[0].state_dict())
+    checkpoint.save(tmp_path / "model", model, make_tokenizer())
+    path = write_recipe(model="model", stages=[{**QAT, **TRAIN, "max_steps": 4}])
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compressor", "run"]
+    command = [sys.executable, *launch, path.name, "--allow-inconclusive"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    entry = json.loads((tmp_path / "artifacts/tiny/report.json").read_text())["stages"][-1]
+    assert entry["details"]["steps"] == 4 and entry["measurements"]["quantized_coverage"]["value"] == 1
+
+
+def train(model: Any, work: Path, objective: Any = None, **callbacks: Any) -> tuple[dict[str, Any], fake.TakeOff]:
+    torch.manual_seed(0)
+    plain = fake.TakeOff()
+    with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
+        arguments = (model, batches(), objective or Labels(), schedule())
+        return trainer.train(*arguments, seed=0, work=work, step=step, callbacks=[plain]), plain
+
+
+def ready(classifier: Path, ranges: Any) -> Any:
+    model = checkpoint.load_model(classifier)
+    fake.put_on(model, Settings(), ranges)
+    return model
+
+
+def test_training_that_was_stopped_ends_where_training_that_was_not_ends(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trainer, "_SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(trainer, "_SAVE_SHARE", 1e9)
+    linears = [name for name, module in checkpoint.load_model(classifier).named_modules() if hasattr(module, "bias")]
+    ranges, others = ({name: (-bound, bound) for name in linears} for bound in (5.0, 0.1))
+    straight = ready(classifier, ranges)
+    facts, end = train(straight, tmp_path / "straight")
+    assert facts["steps"] == 16
+
+    class Killed(Labels):
+        calls = 0
+
+        def terms(self, *arguments: Any) -> trainer.Terms:
+            self.calls += 1
+            if self.calls == 12:
+                raise KeyboardInterrupt
+            return super().terms(*arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(ready(classifier, ranges), tmp_path / "stopped", Killed())
+    resumed = ready(classifier, others)
+    facts, again = train(resumed, tmp_path / "stopped")
+    assert facts["resumed_from_step"] == 11
+    assert again.ranges == end.ranges, "they are part of what a kill leaves"
+    assert set(straight.state_dict()) == set(checkpoint.load_model(classifier).state_dict())
+    for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5), name
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (
+            [{**QAT, "scheme": "static_int8", "learning_rate": 1e-3}],
+            "learning_rate is for qat_int8, not for static_int8",
+        ),
+        ([{**QAT, "objective": "pretraining"}], "objective is for stages before it"),
+        ([{**QAT, "block_size": 64}], "block_size is for weight_only_int8, weight_only_int4, not for qat_int8"),
+        ([{**QAT, "backend": "neural_compressor"}], "backend neural_compressor has no qat_int8"),
+        ([{**QAT, "layer_map": [0, 1]}], "layer_map"),
+        ([{**QAT, "alpha_soft": 0, "alpha_hard": 0}], "nothing to learn from"),
+        ([{"stage": "prune", "epochs": 0, "sparsity": 0.5}, QAT], "quantize trains, and would fill the zeros"),
+        ([QAT, {"stage": "distill"}], "distill comes after quantize"),
+    ],
+)
+def test_mistakes(write_recipe: WriteRecipe, tmp_path: Path, stages: list[dict[str, Any]], message: str):
+    result = CliRunner().invoke(main, ["validate", str(write_recipe(stages=[TEACHER, *stages]))])
+    assert result.exit_code == 2 and message in " ".join(result.output.split()), result.output
+
+
+def test_what_has_no_head_is_not_quantized(write_recipe: WriteRecipe, tmp_path: Path):
+    (tmp_path / "corpus.txt").write_text("one text\nand another")
+    path = write_recipe(stages=[QAT], task="masked-lm", data={"corpus": "corpus.txt"})
+    result = CliRunner().invoke(main, ["validate", str(path)])
+    assert "the checkpoint has no head for masked-lm" in result.output and result.exit_code == 2
+
+
+def test_sparse_weights_may_be_rounded_where_nothing_trains(write_recipe: WriteRecipe):
+    path = write_recipe(stages=[TEACHER, {"stage": "prune", "epochs": 0, "sparsity": 0.5}, {**QAT, "epochs": 0}])
+    assert CliRunner().invoke(main, ["validate", str(path)]).exit_code == 0
