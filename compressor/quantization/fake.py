@@ -22,6 +22,9 @@ PART = "fake_quantization"
 """Name of the part of a model in training that rounds; it is not part of what is saved."""
 
 
+_INT32 = (1 << 31) - 1  # what biases are stored as
+
+
 class _Rounding(torch.autograd.Function):
     """Rounds to whole steps. Gradients pass as if it did not, but none where a value was clipped.
 
@@ -47,15 +50,24 @@ class _Rounding(torch.autograd.Function):
 _round = cast(Callable[..., torch.Tensor], _Rounding.apply)
 
 
-def rounded_weight(weight: torch.Tensor, largest: torch.Tensor, limit: int) -> torch.Tensor:
-    """A weight as its int8 form tells it; see `rounding.weights`.
+def weight_scale(largest: torch.Tensor, limit: int) -> torch.Tensor:
+    """What a step of a weight's integers is worth; see `rounding.weights`.
+
+    Args:
+        largest: Magnitude of what has one scale together.
+        limit: The largest integer.
+    """
+    return torch.where(largest > 0, largest / limit, 1.0)
+
+
+def rounded_weight(weight: torch.Tensor, scale: torch.Tensor, limit: int) -> torch.Tensor:
+    """A weight as its int8 form tells it.
 
     Args:
         weight: Any shape.
-        largest: Magnitude of what has one scale together, in a shape that broadcasts to the weight's.
+        scale: Its steps, in a shape that broadcasts to the weight's.
         limit: The largest integer.
     """
-    scale = torch.where(largest > 0, largest / limit, 1.0)
     return _round(weight.float(), scale, 0, -limit, limit)
 
 
@@ -75,11 +87,16 @@ class RoundedInput(nn.Module):
         self.register_buffer("low", torch.tensor(low))
         self.register_buffer("high", torch.tensor(high))
 
+    @property
+    def scale(self) -> torch.Tensor:
+        """What a step is worth."""
+        low, high = self.low.double().clamp(max=0), self.high.double().clamp(min=0)
+        return torch.where(high > low, (high - low) / 255, 1.0).float()
+
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Any shape in and out."""
-        low, high = self.low.double().clamp(max=0), self.high.double().clamp(min=0)
-        scale = torch.where(high > low, (high - low) / 255, 1.0).float()
-        zero_point = torch.round(-low.float() / scale)
+        scale = self.scale
+        zero_point = torch.round(-self.low.clamp(max=0) / scale)
         return _round(values.float(), scale, zero_point, 0, 255)
 
 
@@ -112,8 +129,10 @@ def put_on(model: PreTrainedModel, settings: Settings, ranges: Ranges) -> None:
     inputs = {name: RoundedInput(*bounds) for name, bounds in _together(model, linears, ranges).items()}
     limit, undo = rounding.weight_limit(settings.reduce_range), list[Callable[[], None]]()
     values = dict(zip(modules(model, "attention_output"), modules(model, "value"), strict=True))
+    # Of these, graphs have taken the bias away, or add it after the product.
+    apart = {*modules(model, "key"), *values.values(), model.get_output_embeddings()}
     for name, linear in linears.items():
-        product = _Product(linear, inputs[name], values.get(linear), settings.per_channel, limit)
+        product = _Product(linear, inputs[name], values.get(linear), linear not in apart, settings.per_channel, limit)
         setattr(linear, "forward", product)  # noqa: B010 -- mypy knows no other way to assign a method
         undo.append(partial(delattr, linear, "forward"))
     tied = {id(linear.weight) for linear in linears.values()}
@@ -162,6 +181,7 @@ class _Product:
         linear: The matrix.
         rounds: Rounds what it is multiplied with.
         values: Of the output matrix of an attention block, the matrix of its values; else None.
+        rounds_bias: Whether its bias becomes integers too.
         per_channel: One scale per output channel.
         limit: The largest integer of a weight.
     """
@@ -169,6 +189,7 @@ class _Product:
     linear: nn.Linear
     rounds: RoundedInput
     values: nn.Module | None
+    rounds_bias: bool
     per_channel: bool
     limit: int
 
@@ -177,19 +198,21 @@ class _Product:
         weight: torch.Tensor = self.linear.weight
         bias: torch.Tensor | None = self.linear.bias
         magnitudes = weight.detach().abs()
-        largest = magnitudes.amax(dim=1, keepdim=True) if self.per_channel else magnitudes.max()
+        scale = weight_scale(magnitudes.amax(dim=1, keepdim=True) if self.per_channel else magnitudes.max(), self.limit)
         if self.values is not None:
             # Graphs add the bias of the values behind this product: see `onnx_attention.fold_biases`.
             assert isinstance(self.values, nn.Linear)
             given = given - self.values.bias
             bias = functional.linear(self.values.bias, weight, bias)
-        return functional.linear(self.rounds(given), rounded_weight(weight, largest, self.limit), bias)
+        if bias is not None and self.rounds_bias:
+            bias = _round(bias.float(), (self.rounds.scale * scale).flatten(), 0, -_INT32, _INT32)
+        return functional.linear(self.rounds(given), rounded_weight(weight, scale, self.limit), bias)
 
 
 def _rows(per_row: bool, limit: int, table: nn.Embedding, _: Any, rows: torch.Tensor) -> torch.Tensor:
     """Rounds what was looked up, which is the same as to round the table, and less work."""
     largest = rows.detach().abs().amax(dim=-1, keepdim=True) if per_row else table.weight.detach().abs().max()
-    return rounded_weight(rows, largest, limit)
+    return rounded_weight(rows, weight_scale(largest, limit), limit)
 
 
 class TakeOff(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
