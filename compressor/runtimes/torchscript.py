@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from compressor.checkpoint import QUANTIZED_ONNX
 from compressor.runtimes import Inputs, Outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from compressor.runtimes.onnx_module import GraphModule
+    from compressor.runtimes.tracing import Traceable
 
 _INPUTS, _OUTPUTS = "input_names.txt", "output_names.txt"
 
@@ -12,23 +20,43 @@ _INPUTS, _OUTPUTS = "input_names.txt", "output_names.txt"
 def export(source: Path, path: Path) -> None:
     """Traces a checkpoint; batch and length stay free.
 
+    Where the checkpoint has a quantized graph, that is what is traced: the file holds its integers, multiplies them as
+    it does, and gives its answers.
+
     The order of the inputs and of the outputs is stored in the file, as the extra files `input_names.txt` and
     `output_names.txt`.
 
     Args:
         source: Checkpoint folder.
         path: The .pt file.
+
+    Raises:
+        StageError: The quantized graph has operators that TorchScript is not taught.
     """
     import torch
 
-    from compressor.runtimes import tracing
-
-    module = tracing.load(source, "sdpa")
+    module, inputs = _quantized(source) if (source / QUANTIZED_ONNX).is_file() else _float(source)
     with torch.inference_mode():
-        traced = torch.jit.trace(module, tracing.example_inputs(module), strict=False, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit is untyped
+        traced = torch.jit.trace(module, inputs, strict=False, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit is untyped
     path.parent.mkdir(parents=True, exist_ok=True)
     names = {_INPUTS: "\n".join(module.input_names), _OUTPUTS: "\n".join(module.output_names)}
     torch.jit.save(traced, str(path), _extra_files=names)
+
+
+def _float(source: Path) -> tuple[Traceable, tuple[Tensor, ...]]:
+    from compressor.runtimes import tracing
+
+    module = tracing.load(source, "sdpa")
+    return module, tracing.example_inputs(module)
+
+
+def _quantized(source: Path) -> tuple[GraphModule, tuple[Tensor, ...]]:
+    import torch
+
+    from compressor.runtimes.onnx_module import GraphModule
+
+    module = GraphModule(source / QUANTIZED_ONNX).eval()
+    return module, tuple(torch.ones((2, 3), dtype=torch.int64) for _ in module.input_names)
 
 
 class Session:
