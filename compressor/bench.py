@@ -15,7 +15,7 @@ from compressor.measure.checkpoint import deployed_file
 from compressor.progress import Step
 from compressor.runtimes import baked
 
-_RUNTIME_BY_SUFFIX = {".onnx": "onnxruntime", ".pt": "torchscript", ".ort": "ort"}
+_RUNTIME_BY_SUFFIX = {".onnx": "onnxruntime", ".pt": "torchscript", ".ort": "ort", ".pte": "executorch"}
 _CONFIDENCE = 0.95
 _FALLBACK_VOCABULARY = 1000
 
@@ -47,7 +47,7 @@ def bench(
     """Times every path in turn, in one fresh process.
 
     Args:
-        paths: Checkpoint folders with an exported format, .onnx, .ort and .pt files.
+        paths: Checkpoint folders with an exported format, .onnx, .ort, .pt and .pte files.
         threads: Threads of each runtime.
         batch_size: Rows per call.
         sequence_length: Tokens per row.
@@ -94,7 +94,9 @@ def _file(path: Path) -> tuple[Path, str]:
         for runtime in _RUNTIME_BY_SUFFIX.values():
             if (file := deployed_file(path, runtime)) is not None:
                 return file, runtime
-        raise RecipeError([Problem(str(path), "has no exported format", "export it first: onnx/… or torchscript/…")])
+        raise RecipeError(
+            [Problem(str(path), "has no exported format", "export it first: onnx/…, torchscript/… or executorch/…")]
+        )
     if not path.is_file():
         raise RecipeError([Problem(str(path), "no such file or folder")])
     if path.name == baked.FILE.name:

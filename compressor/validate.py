@@ -29,6 +29,7 @@ from compressor.validate_stages import (
     check_objectives,
     check_order,
     check_pruned,
+    check_targets,
     first_stage,
 )
 
@@ -106,6 +107,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     check_order(recipe, collector.add)
     check_extras(recipe, collector.add)
     check_pruned(recipe, collector.add)
+    check_targets(recipe, collector.add)
     check_objectives(recipe, collector.add)
     check_gates(recipe, collector.add)
     check_pairs(recipe, collector.add)

@@ -16,6 +16,9 @@ from compressor.recipe_errors import suggest
 from compressor.recipe_stages import FinetuneSpec, PruneSpec
 from compressor.recipe_training import DistillationSpec, ObjectiveSpec, StageSpec, TrainingSpec
 from compressor.runtimes import baked, wordpiece
+
+
+from compressor.runtimes import executorch
 from compressor.validate_pairs import check_family, check_order_head
 from compressor.validate_shapes import Add, Shape, check_shape
 
@@ -106,6 +109,14 @@ def check_extras(recipe: Recipe, add: Add) -> None:
         if absent := [library for library in stage.libraries if not installed(library)]:
             what = f"neural_compressor needs {', '.join(absent)}, not installed here"
             add(("stages", index, "backend"), what, f"{INSTALL}, or use onnxruntime")
+
+
+def check_targets(recipe: Recipe, add: Add) -> None:
+    """Whether what writes the targets is installed."""
+    for index, stage in enumerate(recipe.stages):
+        if isinstance(stage, ExportSpec) and "executorch" in stage.targets and not executorch.installed():
+            what = "has executorch, and the package of that name is not installed"
+            add(("stages", index, "targets"), what, executorch.INSTALL)
 
 
 def check_pruned(recipe: Recipe, add: Add) -> None:

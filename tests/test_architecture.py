@@ -90,7 +90,7 @@ def test_help_and_validate_import_nothing_heavy(tmp_path: Path, write_recipe):
 def test_no_module_imports_torch_before_it_is_used():
     names = [name for name in modules() if name not in ("compressor.__main__",)]
     light = [name for name in names if not name.startswith(("compressor.training.", "compressor.surgery."))]
-    tensors = ("runtimes.tracing", "runtimes.onnx_graph", "quantization.fake")
+    tensors = ["runtimes.tracing", "runtimes.onnx_graph", "runtimes.onnx_module", "runtimes.onnx_operators", "quantization.fake"]
     light = [name for name in light if name.removeprefix("compressor.") not in tensors]
     light = [name for name in light if not name.startswith("compressor.models.")]
     assert not imported_by("import " + ", ".join(light)) & {"torch", "transformers", "datasets"}
@@ -137,4 +137,6 @@ def test_code_digest_ignores_words_and_sees_work(tmp_path: Path, monkeypatch: py
 
 def test_every_runtime_is_part_of_the_export_stages_code():
     found = fingerprint.imported_modules("compressor.stages.export")
-    assert {f"compressor.runtimes.{name}" for name in ("onnx", "onnx_graph", "torchscript", "tracing")} <= found
+    assert {
+        f"compressor.runtimes.{name}" for name in ("onnx", "onnx_graph", "onnx_module", "torchscript", "executorch")
+    } <= found

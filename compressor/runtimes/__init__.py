@@ -80,6 +80,12 @@ def _torchscript() -> _Module:
     return cast(_Module, torchscript)
 
 
+def _executorch() -> _Module:
+    from compressor.runtimes import executorch
+
+    return cast(_Module, executorch)
+
+
 def _pytorch() -> _Module:
     from compressor.runtimes import pytorch
 
@@ -90,9 +96,10 @@ RUNTIMES: dict[str, Runtime] = {
     "onnxruntime": Runtime(Path("onnx") / "model.onnx", _onnx),
     "torchscript": Runtime(Path("torchscript") / "model.pt", _torchscript),
     "ort": Runtime(Path("ort") / "model.ort", _ort),
+    "executorch": Runtime(Path("executorch") / "model.pte", _executorch),
     "torch": Runtime(Path(), _pytorch),
 }
 """Runtimes by name; `torch` runs the checkpoint itself and is the reference of every other."""
 
-TARGETS = {"onnx": "onnxruntime", "torchscript": "torchscript", "ort": "ort"}
+TARGETS = {"onnx": "onnxruntime", "torchscript": "torchscript", "ort": "ort", "executorch": "executorch"}
 """Which runtime writes and runs each of the export stage's targets."""

@@ -21,7 +21,8 @@ class Node:
         inputs: Names; empty where an optional one is left out.
         outputs: Names.
         attributes: By name.
-        numbers: Inputs that are constants which say how, by index: shapes, axes, exponents; `run` is given None for them.
+        numbers: Inputs that are constants which say how, by index: shapes, axes, exponents. `run` is given None for
+            them.
     """
 
     op: str
@@ -43,7 +44,7 @@ class Rounded:
 
     Attributes:
         integers: `(…)`.
-        scale: `()`, or one for each entry along the axis.
+        scale: `()`, or one for each entry along the axis, or of a shape that broadcasts.
         zero_point: Like `scale`; None for 0.
         axis: Where scales are.
         sums: Of a constant matrix `(inputs, outputs)`, the sum of each column, int32.
@@ -58,7 +59,7 @@ class Rounded:
     def expanded(self) -> Tensor:
         """As floats."""
         scale, zero_point = self.scale, self.zero_point
-        if scale.ndim:
+        if scale.ndim == 1:
             shape = [-1 if axis == self.axis % self.integers.ndim else 1 for axis in range(self.integers.ndim)]
             scale = scale.reshape(shape)
             zero_point = None if zero_point is None else zero_point.reshape(shape)
@@ -146,24 +147,25 @@ def _dequantize(
     return Rounded(x, scale, zero_point, node.attributes.get("axis", 1), sums)
 
 
-def _gather(node: Node, data: Value, indices: Tensor | None) -> Value:
+def _gather(node: Node, data: Value, indices: Tensor | None) -> Tensor:
     axis = node.attributes.get("axis", 0)
+    if indices is not None and isinstance(data, Rounded) and axis == 0 and (not data.scale.ndim or data.axis == 0):
+        return _look_up(data, indices)
+    (values,) = floats(data)
     if indices is None:
-        (data,) = floats(data)
-        return data.select(axis, int(node.numbers[1]))
-    if isinstance(data, Rounded):
-        if axis or (data.scale.ndim and data.axis):
-            data = data.expanded()
-        else:  # rows of a table, expanded after they are looked up
-            zero_point = data.zero_point
-            if data.scale.ndim:
-                scale = data.scale[indices][..., None]
-                zero_point = None if zero_point is None else zero_point[indices][..., None].to(torch.int32)
-            else:
-                scale = data.scale
-            rows = data.integers[indices]
-            return (rows if zero_point is None else rows.to(torch.int32) - zero_point).to(scale.dtype) * scale
-    return data[(*(slice(None),) * axis, indices)]
+        one: Tensor = values.select(axis, int(node.numbers[1]))
+        return one
+    several: Tensor = values[(*(slice(None),) * axis, indices)]
+    return several
+
+
+def _look_up(table: Rounded, indices: Tensor) -> Tensor:
+    """Rows of a table, expanded after they are looked up."""
+    scale, zero_point = table.scale, table.zero_point
+    if scale.ndim:
+        scale = scale[indices][..., None]
+        zero_point = None if zero_point is None else zero_point[indices][..., None]
+    return Rounded(table.integers[indices], scale, zero_point, axis=0).expanded()
 
 
 def _transpose(node: Node, x: Value) -> Value:
@@ -202,19 +204,25 @@ def _power(node: Node, x: Tensor, exponent: Tensor | None) -> Tensor:
 
 
 def _cast(node: Node, x: Tensor) -> Tensor:
-    return x.to(getattr(torch, helper.tensor_dtype_to_np_dtype(node.attributes["to"]).name))
+    kind: torch.dtype = getattr(torch, helper.tensor_dtype_to_np_dtype(node.attributes["to"]).name)
+    return x.to(kind)
 
 
 def _codes(node: Node, packed: Tensor) -> Tensor:
     """Integers around zero from codes `(…, bytes)`: `(…, codes)`; the first of two 4-bit codes is in the low half."""
     if node.attributes["bits"] == 4:
         packed = torch.stack((packed & 15, packed >> 4), dim=-1).flatten(-2)
-    return packed.to(torch.float32) - (1 << (node.attributes["bits"] - 1))
+    middle: int = 1 << (node.attributes["bits"] - 1)
+    return packed.to(torch.float32) - middle
+
+
+def _in_blocks(x: Tensor, size: int) -> Tensor:
+    return x.reshape((*x.shape[:-1], -1, size))
 
 
 def _look_up_blocks(node: Node, packed: Tensor, indices: Tensor, scales: Tensor) -> Tensor:
     """Rows of a table in blocks that have a scale each."""
-    rows = _codes(node, packed[indices]).unflatten(-1, (-1, node.attributes["block_size"]))
+    rows = _in_blocks(_codes(node, packed[indices]), node.attributes["block_size"])
     return (rows * scales[indices][..., None]).flatten(-2)
 
 
@@ -230,7 +238,7 @@ def _multiply_blocks(node: Node, a: Tensor, packed: Tensor, scales: Tensor) -> T
 def _round_blocks(a: Tensor, size: int) -> Tensor:
     """Activations rounded to int8 with a scale for each block, as ONNX Runtime does at accuracy level 4."""
     width = a.shape[-1]
-    blocks = torch.nn.functional.pad(a, (0, -int(width) % size)).unflatten(-1, (-1, size))
+    blocks = _in_blocks(torch.nn.functional.pad(a, (0, -int(width) % size)), size)
     scale = blocks.abs().amax(-1, keepdim=True) / 127
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     return (torch.round(blocks / scale) * scale).flatten(-2)[..., :width]
