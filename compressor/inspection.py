@@ -242,7 +242,7 @@ def _torchscript(path: Path) -> Inspection:
     seen: dict[int, Weight] = {}
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         kind, size = str(tensor.dtype).removeprefix("torch."), tensor.untyped_storage().nbytes()
-        if tensor.numel() > 1 and tensor.is_floating_point():
+        if tensor.numel() > 1 and (tensor.is_floating_point() or kind in ("int8", "uint8")):
             seen.setdefault(tensor.data_ptr(), Weight(name, _part(name), kind, tuple(tensor.shape), size, 1))
     graph = module.inlined_graph
     operators = Counter(node.kind() for node in graph.nodes() if not node.kind().startswith("prim::"))
