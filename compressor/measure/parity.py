@@ -67,7 +67,9 @@ QUANTIZED = Side("onnxruntime", QUANTIZED_ONNX)
 
 COMPARISONS = (
     Comparison("onnx", Side("onnxruntime", RUNTIMES["onnxruntime"].file), TORCH),
+    Comparison("torchscript", Side("torchscript", RUNTIMES["torchscript"].file), QUANTIZED, "quantized"),
     Comparison("torchscript", Side("torchscript", RUNTIMES["torchscript"].file), TORCH),
+    Comparison("executorch", Side("executorch", RUNTIMES["executorch"].file), TORCH),
     Comparison("ort", Side("ort", RUNTIMES["ort"].file), QUANTIZED, "quantized"),
     Comparison("ort", Side("ort", RUNTIMES["ort"].file), TORCH),
 )
