@@ -15,10 +15,7 @@ from compressor.recipe_deployment import ExportSpec, QuantizeSpec
 from compressor.recipe_errors import suggest
 from compressor.recipe_stages import FinetuneSpec, PruneSpec
 from compressor.recipe_training import DistillationSpec, ObjectiveSpec, StageSpec, TrainingSpec
-from compressor.runtimes import baked, wordpiece
-
-
-from compressor.runtimes import executorch
+from compressor.runtimes import baked, executorch, wordpiece
 from compressor.validate_pairs import check_family, check_order_head
 from compressor.validate_shapes import Add, Shape, check_shape
 

@@ -90,7 +90,13 @@ def test_help_and_validate_import_nothing_heavy(tmp_path: Path, write_recipe):
 def test_no_module_imports_torch_before_it_is_used():
     names = [name for name in modules() if name not in ("compressor.__main__",)]
     light = [name for name in names if not name.startswith(("compressor.training.", "compressor.surgery."))]
-    tensors = ["runtimes.tracing", "runtimes.onnx_graph", "runtimes.onnx_module", "runtimes.onnx_operators", "quantization.fake"]
+    tensors = [
+        "runtimes.tracing",
+        "runtimes.onnx_graph",
+        "runtimes.onnx_module",
+        "runtimes.onnx_operators",
+        "quantization.fake",
+    ]
     light = [name for name in light if name.removeprefix("compressor.") not in tensors]
     light = [name for name in light if not name.startswith("compressor.models.")]
     assert not imported_by("import " + ", ".join(light)) & {"torch", "transformers", "datasets"}
