@@ -176,8 +176,11 @@ def _transpose(node: Node, x: Value) -> Value:
     return x.permute(order)
 
 
-def _reshape(node: Node, x: Tensor, _: None) -> Tensor:
-    """To a constant shape, where 0 stands for the size that is there."""
+def _reshape(node: Node, x: Tensor, shape: Tensor | None) -> Tensor:
+    """To a constant shape, where 0 stands for the size that is there, or to a computed one."""
+    if shape is not None:
+        sizes: tuple[Any, ...] = shape.unbind()  # a trace keeps sizes that are tensors free
+        return x.reshape(sizes)
     return x.reshape([x.shape[index] if size == 0 else size for index, size in enumerate(node.ints(1))])
 
 
@@ -253,6 +256,7 @@ _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
 _ON_TENSORS: dict[str, Callable[..., Value | tuple[Value, ...]]] = {
     **{op: lambda node, *inputs, function=function: function(*inputs) for op, function in _ELEMENTWISE.items()},
     "Cast": _cast,
+    "Concat": lambda node, *parts: torch.cat(parts, node.attributes["axis"]),
     "DynamicQuantizeLinear": _quantize_dynamically,
     "GatherBlockQuantized": _look_up_blocks,
     "LayerNormalization": _normalize,
@@ -261,7 +265,7 @@ _ON_TENSORS: dict[str, Callable[..., Value | tuple[Value, ...]]] = {
     "Pow": _power,
     "QuantizeLinear": _quantize,
     "Reshape": _reshape,
-    "Shape": lambda node, x: torch._shape_as_tensor(x),
+    "Shape": lambda node, x: torch._shape_as_tensor(x)[node.attributes.get("start", 0) : node.attributes.get("end")],
     "Slice": _slice,
     "Softmax": lambda node, x: torch.softmax(x, node.attributes.get("axis", -1)),
     "Unsqueeze": _unsqueeze,
