@@ -17,6 +17,7 @@ To see which kernels the time of a file goes to:
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
@@ -75,10 +76,10 @@ def made(given: Given, names: list[str], progress: Progress) -> tuple[dict[str, 
         if name not in files:
             try:
                 one(name)
-            except (Exception, SystemExit) as error:
-                missing[name] = (
-                    f"{type(error).__name__}: {error}" if not isinstance(error, contenders.Missing) else str(error)
-                )
+            except contenders.Missing as error:
+                missing[name] = str(error)
+            except (Exception, SystemExit) as error:  # whatever a library raises, the other lines are of use
+                missing[name] = f"{type(error).__name__}: {error}; more in {given.folder / contenders.LOG}"
     return files, missing
 
 
@@ -157,7 +158,7 @@ def main(
     console = Console(file=stream(sys.stderr))
     with quiet(folder / contenders.LOG), Progress(console) as progress:
         inputs = {"train": file_digest(train), "data": file_digest(data), "text": text, "label": label}
-        inputs |= Checkpoint(model).digest() | {"code": file_digest(Path(contenders.__file__))}
+        inputs |= Checkpoint(model).digest() | {"code": inspect.getsource(contenders.prepare)}
         rows, _ = Store(folder / "files").build(inputs, lambda *to: contenders.prepare(given, *to) or {})
         given = replace(given, rows=rows.path)
         names = [name for name in CONTENDERS if not only or name in (*only, FUSED)]
