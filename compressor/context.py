@@ -30,6 +30,9 @@ class Trial(Protocol):
     def latency_p50_ms(self, folders: Sequence[Path]) -> list[float]:
         """Median milliseconds per call of each checkpoint, timed in turn in one fresh process."""
 
+    def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
+        """The task's main metric, of which more is better, of each exported file of a checkpoint on held-out rows."""
+
 
 @dataclass(frozen=True)
 class Context:

@@ -185,9 +185,14 @@ class Rows:
         """Number of rows."""
         return len(self.statistics)
 
+    @property
+    def value(self) -> float:
+        """The metric over all rows."""
+        return float(self.formula(self.statistics.sum(axis=0)))
+
     def estimate(self, confidence: float) -> Estimate:
         """The metric over all rows; bounds by Wilson's score for a share, else by bootstrap over rows."""
-        value = float(self.formula(self.statistics.sum(axis=0)))
+        value = self.value
         if self.binomial:
             from scipy.stats import binomtest
 

@@ -117,6 +117,11 @@ def host() -> dict[str, str | int]:
     }
 
 
+def processor() -> dict[str, str | int]:
+    """The machine without how much of it may be used: what decides what comes out, and not how fast."""
+    return {name: value for name, value in host().items() if name != "cores"}
+
+
 def environment() -> dict[str, str | int]:
     """Everything that identifies this installation and machine, for reports."""
     package = metadata.version("bert-compressor") if installed("bert-compressor") else "not installed"

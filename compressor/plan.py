@@ -9,13 +9,13 @@ from typing import Any
 
 import yaml
 
-from compressor import __version__, stages, tasks
+from compressor import __version__, quantization, stages, tasks
 from compressor.checkpoint import Checkpoint, check
 from compressor.data import hub
 from compressor.errors import CompressError, Problem, RecipeError
-from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, versions
+from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, processor, versions
 from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM, Recipe
-from compressor.recipe_deployment import ExportSpec
+from compressor.recipe_deployment import ExportSpec, QuantizeSpec
 from compressor.recipe_parts import HubDataset, TextSpec
 from compressor.recipe_stages import FinetuneSpec, PruneSpec
 from compressor.recipe_training import StageSpec, TrainingSpec
@@ -26,6 +26,7 @@ from compressor.validate_stages import check_checkpoint
 LOCK_FILE = "recipe.lock.yaml"
 UNKNOWN = "unknown until it is downloaded"
 
+_TRIAL_CODE = ("compressor.measure.trial", "compressor.measure.worker")
 _MEASURE_CODE = ("compressor.measure.checkpoint", "compressor.measure.worker")
 
 
@@ -170,7 +171,7 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
             "parent": parents[task],
             "teacher": line.teacher,
             "seed": recipe.seed,
-            "code": code_digest(stages.module_name(spec.kind), tasks.module_name(task)),
+            "code": code_digest(*_code(spec), tasks.module_name(task)),
             "versions": versions((*BUILD_LIBRARIES, *spec.libraries)),
         }
         if given:
@@ -187,6 +188,12 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
     return steps
 
 
+def _code(spec: StageSpec) -> list[str]:
+    """Modules that a stage runs, besides what they import."""
+    ways = [quantization.module_name(spec.backend, spec.scheme)] if isinstance(spec, QuantizeSpec) else []
+    return [stages.module_name(spec.kind), *ways]
+
+
 def _texts(
     resolved: Resolved, index: int, spec: StageSpec, inputs: dict[str, Any], online: bool
 ) -> tuple[Path | HubDataset, TextSpec] | None:
@@ -200,12 +207,16 @@ def _texts(
 
 
 def _trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
-    """What a stage that tries models out depends on besides: how they are exported and, if that counts, timed."""
-    if not isinstance(spec, PruneSpec) or spec.target is None or spec.target.num_parameters is not None:
-        return {}
+    """What a stage that tries models out depends on besides: how they are exported and if need be timed or scored."""
     measure = recipe.measure.model_dump(mode="json")
-    conditions = {**measure, "host": host()} if spec.target.latency_p50_ms else {"runtime": measure["runtime"]}
-    return {"trial": {**conditions, "code": code_digest("compressor.measure.trial")}}
+    conditions: dict[str, Any] = {"runtime": measure["runtime"]}
+    if isinstance(spec, QuantizeSpec) and spec.accuracy is not None:
+        conditions |= {"batch_size": measure["batch_size"], "processor": processor()}
+    elif not isinstance(spec, PruneSpec) or spec.target is None or spec.target.num_parameters is not None:
+        return {}
+    elif spec.target.latency_p50_ms:
+        conditions = {**measure, "host": host()}
+    return {"trial": {**conditions, "code": code_digest(*_TRIAL_CODE)}}
 
 
 def _export_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:

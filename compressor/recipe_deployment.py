@@ -71,8 +71,8 @@ class QuantizeSpec(RecoverySpec):
     block_size: Literal[16, 32, 64, 128] = 32
     """Weight-only: neighbouring weights that have a scale of their own together."""
     keep_float: tuple[str, ...] = ()
-    """Matrices that stay in float: names or patterns such as `encoder.layer.0.*`, as `compress inspect` and the report
-    show them."""
+    """Matrices that stay in float: names or patterns such as `bert.encoder.layer.0.*`, as the report
+    shows them."""
     calibration: CalibrationSpec = Field(default_factory=CalibrationSpec)
     """static_int8 and qat_int8: how the ranges of the activations are found."""
     accuracy: AccuracySpec | None = None

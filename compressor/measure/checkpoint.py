@@ -15,7 +15,7 @@ from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.evidence import Evidence, Exact, Spread, Timings
 from compressor.measure import parity, process, recorded
 from compressor.measure.rows import EDGES, TokenRows, in_order
-from compressor.progress import Progress
+from compressor.progress import Progress, Step
 from compressor.recipe import MeasureSpec
 from compressor.runtimes import RUNTIMES
 from compressor.tasks import Scoring
@@ -80,10 +80,7 @@ def measure(
     tokens = TokenRows.load(rows)
     job = {"runtime": spec.runtime, "path": str(subject.file), "threads": spec.threads}
     with progress.step(f"{subject.name}: scoring {len(tokens)} rows", len(tokens)) as step:
-        sets = [{"name": "rows", "rows": str(rows), "batches": in_order(len(tokens), spec.batch_size)}]
-        predict = {"kind": "predict", "task": subject.task, "keep": "answers", "sets": sets, "workers": _cores()}
-        answers = process.run({**job, **predict}, step)["rows"]
-    np.save(output / "answers.npy", answers)
+        np.save(output / "answers.npy", answers(subject.file, subject.task, rows, spec, step))
 
     call = {
         "threads": spec.threads,
@@ -110,6 +107,30 @@ def measure(
     if parity.present(subject.folder):
         facts["parity"] = _parity(subject, rows, output, progress)
     return facts
+
+
+def answers(file: Path, task: str, rows: Path, spec: MeasureSpec, step: Step | None = None) -> NDArray[np.float32]:
+    """What a deployed file says of each row, in the batches that ship, in a fresh process.
+
+    Args:
+        file: The file.
+        task: What it does.
+        rows: The rows, tokenized (`TokenRows`).
+        spec: Conditions.
+        step: Progress, in rows.
+    """
+    batches = in_order(len(TokenRows.load(rows)), spec.batch_size)
+    job = {
+        "kind": "predict",
+        "task": task,
+        "keep": "answers",
+        "runtime": spec.runtime,
+        "path": str(file),
+        "threads": spec.threads,
+        "workers": _cores(),
+        "sets": [{"name": "rows", "rows": str(rows), "batches": batches}],
+    }
+    return process.run(job, step)["rows"]
 
 
 def _parity(subject: Subject, rows: Path, output: Path, progress: Progress) -> dict[str, Any]:

@@ -1,28 +1,37 @@
-"""Tries out models that are not finished: how large and how fast they would ship."""
+"""Tries out models that are not finished: how large, how fast and how good they would ship."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from compressor import tasks
 from compressor.checkpoint import Checkpoint
+from compressor.measure import checkpoint as measuring
 from compressor.measure import process
-from compressor.recipe import MeasureSpec
+from compressor.metrics import METRICS
+from compressor.recipe import QUALITY_METRICS, MeasureSpec
 from compressor.runtimes import RUNTIMES
+
+Validation = Callable[[Path], tuple[Path, NDArray[np.int64]]]
+"""Gives the held-out rows as a checkpoint's tokenizer reads them, and the right answers."""
 
 
 class Trial:
-    """Exports checkpoints as they would be exported to be measured, and times them under the same conditions.
+    """Exports checkpoints as they would be exported to be measured, and times and scores them as they would be.
 
     Args:
         spec: Conditions.
+        task: What the checkpoints do.
+        validation: Gives the held-out rows.
     """
 
-    def __init__(self, spec: MeasureSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: MeasureSpec, task: str, validation: Validation) -> None:
+        self._spec, self._task, self._validation = spec, task, validation
 
     def size_bytes(self, folders: Sequence[Path]) -> list[float]:
         """Bytes of the file that ships of each checkpoint, which is written into its folder."""
@@ -45,6 +54,14 @@ class Trial:
         }
         samples = process.run(job)
         return [float(np.median(samples[str(index)])) for index in range(len(folders))]
+
+    def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
+        """The task's main metric, of which more is better, of each exported file of a checkpoint on held-out rows."""
+        metric = QUALITY_METRICS[self._task][0]
+        assert METRICS[metric].kind == "quality", "of a main metric, more is better"
+        rows, references = self._validation(checkpoint)
+        given = [measuring.answers(file, self._task, rows, self._spec) for file in files]
+        return [tasks.scoring(self._task).score(answers, references)[metric].value for answers in given]
 
     def _exported(self, folder: Path) -> Path:
         runtime = RUNTIMES[self._spec.runtime]

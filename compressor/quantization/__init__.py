@@ -67,6 +67,11 @@ WAYS = {
 """Which module of this package does it, by backend and scheme; neural-compressor's are run by `neural`."""
 
 
+def module_name(backend: str, scheme: str) -> str:
+    """Dotted name of the module that quantizes graphs."""
+    return f"{__name__}.{WAYS[backend, scheme]}"
+
+
 def way(backend: str, scheme: str) -> Way:
     """The module that quantizes graphs."""
-    return cast(Way, import_module(f"{__name__}.{WAYS[backend, scheme]}"))
+    return cast(Way, import_module(module_name(backend, scheme)))

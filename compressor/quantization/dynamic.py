@@ -29,12 +29,13 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     target.parent.mkdir(parents=True, exist_ok=True)
     model = onnx.load(str(source))
     onnx_sharing.merge(model)
-    kept = [matrix for matrix in matrices.find(model) if settings.keeps(matrix.name)]
-    floats = {matrix.weight for matrix in kept}
+    chosen = [matrix for matrix in matrices.find(model) if not settings.keeps(matrix.name)]
+    weights = {matrix.weight for matrix in chosen}
     tables = onnx_sharing.ties(model.graph) if settings.embeddings else {}
-    tables = {matrix: table for matrix, table in tables.items() if not floats.intersection((matrix, table))}
+    tables = {matrix: table for matrix, table in tables.items() if weights.issuperset((matrix, table))}
     # Tied tables get the integers of the output embedding below.
-    tied = [node.name for node in model.graph.node if node.input and node.input[0] in tables.values()]
+    tied = {node.name for node in model.graph.node if node.input and node.input[0] in tables.values()}
+    wanted = {name for matrix in chosen for name in matrix.nodes} - tied
     quantize_dynamic(
         model,
         str(target),
@@ -42,7 +43,10 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
         per_channel=settings.per_channel,
         reduce_range=settings.reduce_range,
         weight_type=QuantType.QInt8,
-        nodes_to_exclude=[*tied, *(node for matrix in kept for node in matrix.nodes)],
+        # Left to itself it would quantize what only comes in as the graph runs too. A Gemm it makes a MatMul first.
+        nodes_to_exclude=[
+            f"{node.name}{end}" for node in model.graph.node if node.name not in wanted for end in ("", "_MatMul")
+        ],
         # The two products inside attention have no weights; as integers they lose accuracy and time.
         extra_options={"MatMulConstBOnly": True},
     )

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from compressor.errors import StageError
 from compressor.quantization import Settings
+from compressor.runtimes import onnx_sharing
 from compressor.runtimes.onnx_graph import attribute
 
 _PRODUCTS = ("MatMul", "Gemm")
@@ -34,6 +40,35 @@ class Matrix:
     nodes: tuple[str, ...]
     activations: tuple[str, ...]
     elements: int
+
+
+def read(path: Path) -> tuple[onnx.ModelProto, list[Matrix]]:
+    """A float .onnx file with every constant stored once, and its matrices."""
+    model = onnx.load(str(path))
+    onnx_sharing.merge(model)
+    return model, find(model)
+
+
+def check_patterns(patterns: Sequence[str], matrices: Sequence[Matrix]) -> None:
+    """Refuses patterns that mean no matrix.
+
+    Args:
+        patterns: `keep_float` of the stage.
+        matrices: What there is.
+
+    Raises:
+        StageError: A pattern matches no matrix.
+    """
+    names = [matrix.name for matrix in matrices]
+    for pattern in patterns:
+        if any(fnmatchcase(name, pattern) for name in names):
+            continue
+        if any(fnmatchcase(name, f"*{pattern}") for name in names):
+            hint = f"did you mean '*{pattern}'? Names are matched as a whole"
+        else:
+            close = difflib.get_close_matches(pattern, names, n=5, cutoff=0)
+            hint = f"of {len(names)} the closest are {', '.join(close)}"
+        raise StageError(f"keep_float: {pattern!r} matches no matrix; {hint}")
 
 
 def find(model: onnx.ModelProto) -> list[Matrix]:

@@ -30,6 +30,9 @@ _RULE_WORDS = {
     "max_ratio": "ratio of",
 }
 
+_MOST_ROWS = 16
+"""Of a table that can be long: a comment on a pull request is to be read."""
+
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 HEADER = ["stage", "verdict", "{quality}", "p50 ms", "speed-up", "p95 ms", "MB", "parameters", "peak MB", "int", "time"]
@@ -116,6 +119,7 @@ def markdown(report: Report) -> str:
         lines.append("")
     lines += _parity(report)
     lines += _curves(report)
+    lines += [line for stage in report.stages for line in _kept_in_float(stage)]
     lines += [f"{stage.name}: {note}\n" for stage in report.stages for note in stage.details.get("notes", [])]
     if report.not_run:
         lines += [f"Not run after the failed gate: {', '.join(report.not_run)}.", ""]
@@ -142,6 +146,29 @@ def _other_scores(report: Report) -> list[str]:
         if stage.task == report.task
     ]
     return [f"| stage | {' | '.join(found)} |", "|" + "---|" * (1 + len(found)), *rows, ""]
+
+
+def _kept_in_float(stage: StageReport) -> list[str]:
+    """What quantization left in float, and why."""
+    found = stage.details.get("selection")
+    if found is None:
+        return []
+    metric, kept, everything = QUALITY_METRICS[stage.task][0], found["kept"], len(found["matrices"])
+    told = (
+        f"{stage.name}: {kept or 'none'} of {everything} matrices had to stay in float for {metric} to drop by at most "
+        f"{number(found['max_drop'])}: it is {number(found['float'])} in float, {number(found['quantized'])} with none "
+        f"of them and {number(found['chosen'])} as chosen."
+    )
+    if not kept:
+        return [told, ""]
+    rows = [
+        f"| {matrix['name']} | {matrix['divergence']:.2e} | {matrix['multiply_adds']:.1%} | {matrix['size']:.1%} |"
+        for matrix in found["matrices"][:kept]
+    ]
+    if kept > _MOST_ROWS:
+        rows = [*rows[: _MOST_ROWS - 1], f"| and {kept - _MOST_ROWS + 1} more, in report.json | | | |"]
+    header = "| stays in float | divergence of the answers if quantized alone, nats | multiply-adds | bytes |"
+    return [told, "", header, "|---|---|---|---|", *rows, ""]
 
 
 def _score(measured: Measurement | None) -> str:

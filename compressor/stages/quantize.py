@@ -26,17 +26,18 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
         source: Checkpoint folder.
         output: Empty folder; gets the checkpoint, trained on if the scheme is, and `onnx/model_quantized.onnx`.
         spec: The stage's keys.
-        context: Rows, progress.
+        context: Rows, what tries files out, progress.
 
     Raises:
-        StageError: A library that the recipe asks for is not installed.
+        StageError: `keep_float` names what is not there, `accuracy` cannot be held, or a library is not installed.
     """
-    from compressor import quantization
-    from compressor.quantization import calibration, neural
+    from compressor.quantization import calibration, matrices, neural, selection
+    from compressor.quantization.sensitivity import Subject
     from compressor.runtimes import onnx
 
     facts: Facts = {}
     ranges: Ranges | None = None
+    kept: tuple[str, ...] = ()
     settings = Settings(
         bits=4 if spec.scheme == "weight_only_int4" else 8,
         per_channel=spec.per_channel,
@@ -59,6 +60,8 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
         exported = Path(folder) / "model.onnx"
         with context.progress.step("quantize: exporting"):
             onnx.export(output, exported)
+        found = matrices.read(exported)[1] if spec.keep_float or spec.accuracy else []
+        matrices.check_patterns(spec.keep_float, found)
         sample: Sequence[Inputs] = []
         if spec.scheme in ("static_int8", "qat_int8") and ranges is None:
             with context.progress.step("quantize: calibrating") as step:
@@ -66,11 +69,15 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
                 if spec.backend == "onnxruntime":
                     ranges = calibration.ranges(exported, sample, spec.calibration, step)
             facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
+        subject = Subject(exported, output, spec, settings, ranges)
+        if spec.accuracy is not None and spec.backend == "onnxruntime":
+            kept, told = selection.select(subject, found, spec.accuracy.max_drop, context)
+            facts.update(told)
         with context.progress.step(f"quantize: {spec.scheme}"):
             if spec.backend == "neural_compressor":
                 facts |= neural.write(_neural_compressors(output, exported, spec, settings, sample), target)
             else:
-                quantization.way(spec.backend, spec.scheme).write(exported, target, settings, ranges)
+                subject.write(target, kept)
         before = exported.stat().st_size
     return {"float_bytes": before, "quantized_bytes": target.stat().st_size, **facts}
 
