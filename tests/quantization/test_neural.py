@@ -99,7 +99,8 @@ def test_static_files_hold_the_integers_that_were_chosen_and_nothing_of_the_buil
     assert sorted(path.name for path in tmp_path.iterdir()) == before, "no workspace, no history"
     algorithm.write(module, tmp_path / "q.onnx")
     assert quantized_coverage(tmp_path / "q.onnx") == 1.0
-    assert (tmp_path / "q.onnx").stat().st_size < 0.8 * (tmp_path / "model.onnx").stat().st_size
+    sizes = [sum(value.nbytes for value in stored(tmp_path / name).values()) for name in ("model.onnx", "q.onnx")]
+    assert sizes[1] < 0.5 * sizes[0]  # scales and ranges count in a tiny model
 
     float_graph = onnx.load(str(tmp_path / "model.onnx"))
     onnx_sharing.merge(float_graph)
