@@ -117,7 +117,9 @@ class _Part(nn.Module):
 def put_on(model: PreTrainedModel, settings: Settings, ranges: Ranges) -> None:
     """Makes a model round in its forward pass: weights, rows of embedding tables, and what weights are multiplied with.
 
-    Its parameters keep their names, and stay floats that learn.
+    Its parameters keep their names, and stay floats that learn. They do so without dropout: a model that is nearly as
+    good as its teacher only loses by what dropout adds, which is more than rounding does. With it, a 6-layer MiniLM on
+    SST-2 came out farther from its teacher than it went in.
 
     Args:
         model: Changed in place.
@@ -141,6 +143,10 @@ def put_on(model: PreTrainedModel, settings: Settings, ranges: Ranges) -> None:
             # A table that is an output embedding too has the integers of that; others have whole rows of 8 bits.
             how = (settings.per_channel, limit) if id(module.weight) in tied else (True, rounding.weight_limit(False))
             undo.append(module.register_forward_hook(partial(_rows, *how)).remove)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            undo.append(partial(setattr, module, "p", module.p))
+            module.p = 0.0
     model.add_module(PART, _Part(inputs, undo))
 
 

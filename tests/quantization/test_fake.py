@@ -123,3 +123,18 @@ def test_a_tied_table_and_decoder_learn_together(tmp_path: Path):
     model(**inputs).logits.square().sum().backward()
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+def test_there_is_no_dropout_while_a_model_rounds():
+    model = make_model("bert").train()
+    inputs = torch.randint(5, 60, (2, 8))
+
+    def two() -> list[torch.Tensor]:
+        return [model(inputs).logits for _ in range(2)]
+
+    assert not torch.equal(*two())
+    fake.put_on(model, Settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()})
+    assert torch.equal(*two())
+    fake.take_off(model)
+    assert not torch.equal(*two()), "it is back"
+    assert model.config.hidden_dropout_prob == 0.1
