@@ -43,11 +43,7 @@ class Parity:
 
     def checks(self) -> list[Check]:
         """Compares formats with each other, and with what was recorded of them."""
-        comparisons = [
-            entry
-            for entry in parity.COMPARISONS
-            if str(entry.candidate) in self._manifest.files and self._ships(entry.reference)
-        ]
+        comparisons = parity.present(self._folder)
         if not comparisons:
             told = "there is nothing to compare: formats to compare are written by the export stage"
             return [Check("parity", "formats", "pass", told)]
@@ -63,11 +59,8 @@ class Parity:
         broken = [Check("parity", str(side), "fail", told) for side, told in self._broken.items()]
         compared = [self._compared(entry, material, answers) for entry in comparisons if self._answered(entry)]
         sides = [side for side in self._answers if answers is not None and str(side) in answers.answers]
-        repeated = [self._repeated(side, answers.answers[str(side)]) for side in sides] if answers else []
+        repeated = [self._repeated(side, answers.answers[str(side)], comparisons) for side in sides] if answers else []
         return [*broken, *compared, *repeated]
-
-    def _ships(self, side: Side) -> bool:
-        return side == parity.TORCH or str(side) in self._manifest.files
 
     def _answered(self, comparison: Comparison) -> bool:
         return {comparison.candidate, comparison.reference} <= set(self._answers)
@@ -112,13 +105,13 @@ class Parity:
         )
         return Check("parity", str(comparison.candidate), overall(verdicts), told)
 
-    def _repeated(self, side: Side, answer: Answer) -> Check:
+    def _repeated(self, side: Side, answer: Answer, comparisons: list[Comparison]) -> Check:
         """One format against what it said when it was published."""
         given = self._answers[side][parity.ALONE]
         if not 0 <= int(answer.choices.min()) <= int(answer.choices.max()) < given.shape[-1]:
             return Check("parity", str(side), "fail", "the recorded answers are not of this model")
         agreement, difference = answer.label_agreement(given), answer.max_abs_diff(given)
-        if any(side in (entry.candidate, entry.reference) for entry in parity.COMPARISONS if entry.kind == "float"):
+        if any(side in (entry.candidate, entry.reference) for entry in comparisons if entry.kind == "float"):
             gate = _limits(self._manifest, "parity_max_abs_diff")
             good = difference <= (gate.max if gate is not None and gate.max is not None else np.inf)
         else:
