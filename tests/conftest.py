@@ -181,7 +181,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
     stages = [
         {"stage": "finetune", **train, "gates": {"accuracy": {"min": 0.8}}},
         {"stage": "quantize"},
-        {"stage": "export", "targets": ["onnx", "torchscript"], "gates": {"size_bytes": {"max": 1e6}}},
+        {"stage": "export", "targets": ["onnx", "torchscript", "ort"], "gates": {"size_bytes": {"max": 1e6}}},
     ]
     path = recipe_writer(folder, encoder)(stages=stages)
     result = compress("run", path.name, cwd=folder)

@@ -28,6 +28,8 @@ FILES = [
     "model.safetensors",
     "onnx/model.onnx",
     "onnx/model_quantized.onnx",
+    "ort/model.ort",
+    "ort/required_operators.config",
     "tokenizer.json",
     "tokenizer_config.json",
     "torchscript/model.pt",
@@ -74,9 +76,11 @@ def test_what_a_run_published_is_as_it_was(published: Path, tmp_path: Path):
     checks = {check["subject"]: check["told"] for check in found["checks"]}
     assert f"{len(FILES)} files" in checks["tiny"]
     assert checks["quantized_coverage"] == "1, as recorded"
-    for file in ("onnx/model.onnx", "torchscript/model.pt"):
-        assert checks[file].startswith("100.00% of 64 rows have the label of torch")
-    for file in ("torch", "onnx/model.onnx", "torchscript/model.pt", "onnx/model_quantized.onnx"):
+    assert checks["onnx/model.onnx"].startswith("100.00% of 64 rows have the label of torch")
+    quantized = "onnx/model_quantized.onnx"
+    for file in ("torchscript/model.pt", "ort/model.ort"):
+        assert checks[file].startswith(f"100.00% of 64 rows have the label of {quantized}")
+    for file in ("torch", "onnx/model.onnx", "torchscript/model.pt", "ort/model.ort", quantized):
         assert checks[f"{file}, recorded"].startswith("100.00% of 64 rows have the recorded label")
 
 
