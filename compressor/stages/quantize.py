@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor import checkpoint
 from compressor.context import Context, Facts
-from compressor.errors import StageError
 from compressor.quantization import Ranges, Settings
 from compressor.recipe_deployment import QuantizeSpec
 
 if TYPE_CHECKING:
-    from compressor.quantization.neural import Algorithm
-    from compressor.quantization.neural_static import Inputs
+    from compressor.quantization.sensitivity import Subject
 
 
 def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Facts:
@@ -31,21 +28,12 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
     Raises:
         StageError: `keep_float` names what is not there, `accuracy` cannot be held, or a library is not installed.
     """
-    from compressor.quantization import calibration, matrices, neural, selection
     from compressor.quantization.sensitivity import Subject
     from compressor.runtimes import onnx
 
     facts: Facts = {}
     ranges: Ranges | None = None
-    kept: tuple[str, ...] = ()
-    settings = Settings(
-        bits=4 if spec.scheme == "weight_only_int4" else 8,
-        per_channel=spec.per_channel,
-        embeddings=spec.embeddings,
-        reduce_range=spec.reduce_range,
-        block_size=spec.block_size,
-        keep_float=spec.keep_float,
-    )
+    settings = _settings(spec)
     if spec.trains:
         from compressor.quantization import aware
         from compressor.training.trainer import rank
@@ -56,44 +44,75 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
     else:
         shutil.copytree(source, output, dirs_exist_ok=True)
     target = output / checkpoint.QUANTIZED_ONNX
+    write = _by_neural_compressor if spec.backend == "neural_compressor" else _by_ourselves
     with tempfile.TemporaryDirectory(dir=context.work) as folder:
         exported = Path(folder) / "model.onnx"
         with context.progress.step("quantize: exporting"):
             onnx.export(output, exported)
-        found = matrices.read(exported)[1] if spec.keep_float or spec.accuracy else []
-        matrices.check_patterns(spec.keep_float, found)
-        sample: Sequence[Inputs] = []
-        if spec.scheme in ("static_int8", "qat_int8") and ranges is None:
-            with context.progress.step("quantize: calibrating") as step:
-                sample = calibration.rows(output, spec, context)
-                if spec.backend == "onnxruntime":
-                    ranges = calibration.ranges(exported, sample, spec.calibration, step)
-            facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
-        subject = Subject(exported, output, spec, settings, ranges)
-        if spec.accuracy is not None and spec.backend == "onnxruntime":
-            kept, told = selection.select(subject, found, spec.accuracy.max_drop, context)
-            facts.update(told)
-        with context.progress.step(f"quantize: {spec.scheme}"):
-            if spec.backend == "neural_compressor":
-                facts |= neural.write(_neural_compressors(output, exported, spec, settings, sample), target)
-            else:
-                subject.write(target, kept)
+        facts |= write(Subject(exported, output, spec, settings, ranges), target, context)
         before = exported.stat().st_size
     return {"float_bytes": before, "quantized_bytes": target.stat().st_size, **facts}
 
 
-def _neural_compressors(
-    folder: Path, exported: Path, spec: QuantizeSpec, settings: Settings, sample: Sequence[Inputs]
-) -> Algorithm:
-    """The algorithm of neural-compressor's that the recipe asks for."""
-    from compressor.quantization import neural
+def _settings(spec: QuantizeSpec) -> Settings:
+    return Settings(
+        bits=4 if spec.scheme == "weight_only_int4" else 8,
+        per_channel=spec.per_channel,
+        embeddings=spec.embeddings,
+        reduce_range=spec.reduce_range,
+        block_size=spec.block_size,
+        keep_float=spec.keep_float,
+    )
+
+
+def _by_ourselves(subject: Subject, target: Path, context: Context) -> Facts:
+    """Writes the quantized graph, with ranges from training rows and matrices in float where they are asked for."""
+    from dataclasses import replace
+
+    from compressor.quantization import calibration, matrices, selection
+
+    spec = subject.spec
+    facts: Facts = {}
+    kept: tuple[str, ...] = ()
+    found = matrices.read(subject.graph)[1] if spec.keep_float or spec.accuracy else []
+    matrices.check_patterns(spec.keep_float, found)
+    if spec.scheme in ("static_int8", "qat_int8") and subject.ranges is None:
+        with context.progress.step("quantize: calibrating") as step:
+            sample = calibration.rows(subject.checkpoint, spec, context)
+            subject = replace(subject, ranges=calibration.ranges(subject.graph, sample, spec.calibration, step))
+        facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
+    if spec.accuracy is not None:
+        kept, told = selection.select(subject, found, spec.accuracy.max_drop, context)
+        facts |= told
+    with context.progress.step(f"quantize: {spec.scheme}"):
+        subject.write(target, kept)
+    return facts
+
+
+def _by_neural_compressor(subject: Subject, target: Path, context: Context) -> Facts:
+    """The same with neural-compressor's algorithms; it finds what stays in float with its own tuning."""
+    from compressor.quantization import calibration, matrices, neural
     from compressor.quantization.neural_static import Static
     from compressor.quantization.neural_weights import WeightOnly
 
     neural.check_installed()
-    if spec.accuracy is not None:
-        what = "accuracy is not there yet for backend: neural_compressor"
-        raise StageError(f"{what}; drop it and gate the metric instead, or use backend: onnxruntime")
+    spec = subject.spec
+    facts: Facts = {}
+    if spec.keep_float:
+        matrices.check_patterns(spec.keep_float, matrices.read(subject.graph)[1])
+    algorithm: neural.Algorithm
     if spec.scheme == "static_int8":
-        return Static(folder, exported, settings, spec.calibration.method, sample)
-    return WeightOnly(exported, settings)
+        sample = calibration.rows(subject.checkpoint, spec, context)
+        facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
+        algorithm = Static(subject.checkpoint, subject.graph, subject.settings, spec.calibration.method, sample)
+    else:
+        algorithm = WeightOnly(subject.graph, subject.settings)
+    with context.progress.step(f"quantize: {spec.scheme}, neural-compressor"):
+        if spec.accuracy is None:
+            return facts | neural.write(algorithm, target)
+
+        def score(path: Path) -> float:
+            return context.trial.quality(subject.checkpoint, [path])[0]
+
+        limit = neural.Limit(spec.accuracy.max_drop, score, score(subject.graph))
+        return facts | neural.tune(algorithm, target, limit)
