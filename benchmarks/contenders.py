@@ -23,7 +23,7 @@ from compressor.runtimes import RUNTIMES, Inputs, Outputs, Session
 from compressor.store import file_digest
 
 VALIDATION_ROWS, CALIBRATION_ROWS, REFERENCES = "validation.npz", "calibration.npz", "references.npy"
-OPSET, CALIBRATION = 17, 300
+OPSET, CALIBRATION, QAT_BATCH_SIZE = 17, 300, 32
 LOG = "deploy.log"
 
 
@@ -130,14 +130,17 @@ def ours(given: Given, output: Path, source: Path | None, *, runtime: str) -> Pa
 
 def quantized(given: Given, output: Path, source: Path | None, *, scheme: str) -> Path:
     """What `compress run` ships for a recipe of one stage, quantize; it keeps a cache of its own."""
-    training = {"max_steps": given.qat_steps} if scheme == "qat_int8" else {}
+    training, rows = {}, {}
+    if scheme == "qat_int8":
+        training = {"max_steps": given.qat_steps, "batch_size": QAT_BATCH_SIZE}
+        rows = {"max_train_samples": given.qat_steps * QAT_BATCH_SIZE}  # the teacher reads them all before
     recipe: dict[str, Any] = {
         "schema_version": 1,
         "name": scheme,
         "task": "text-classification",
         "model": str(given.checkpoint),
         "data": {"train": str(given.train), "validation": str(given.validation), "max_validation_samples": 64}
-        | {"text": given.text, "label": given.label},
+        | {"text": given.text, "label": given.label, **rows},
         "measure": {"sequence_length": 32, "runs": 1},  # measured here, not there
         "stages": [{"stage": "quantize", "scheme": scheme, "gates": {"quantized_coverage": {"min": 0}}, **training}],
     }
