@@ -133,6 +133,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
     Example:
       compress plan recipes/mobile_int8.yaml
     """
+    from compressor import lock as locks
     from compressor import plan as planning
     from compressor import session
     from compressor import validate as validation
@@ -141,7 +142,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
     resolved = validation.resolve(recipe, overrides)
     session.set_environment(resolved)
     made = planning.make(resolved, download=False)
-    lock = planning.read_lock(artifacts / resolved.recipe.name)
+    lock = locks.read(artifacts / resolved.recipe.name)
     store = Store(artifacts / ".store")
     if made.model is None:
         click.echo(f"model {resolved.recipe.model}: not downloaded yet; keys are known when it is")

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from compressor import lock, publish, stages
 from compressor import plan as planning
-from compressor import publish, stages
 from compressor.checkpoint import WEIGHTS, Checkpoint
 from compressor.context import Context
 from compressor.data import corpus
@@ -78,7 +78,7 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
     folder.mkdir(parents=True, exist_ok=True)
     digest = publish.model(report, last.entry.path, folder, recipe.measure.runtime, last.recorded)
     report = replace(report, manifest_sha256=digest)
-    planning.write_lock(plan, folder)
+    lock.write(plan, folder)
     report.write(folder / "report.json")
     text.write_markdown(report, folder / "report.md")
     return report

@@ -7,23 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from compressor import __version__, quantization, stages, tasks
 from compressor.checkpoint import Checkpoint, check
 from compressor.data import hub
-from compressor.errors import CompressError, Problem, RecipeError
+from compressor.errors import Problem, RecipeError
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, processor, versions
 from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM, Recipe
 from compressor.recipe_deployment import ExportSpec, QuantizeSpec
 from compressor.recipe_parts import HubDataset, TextSpec
 from compressor.recipe_stages import FinetuneSpec, PruneSpec
 from compressor.recipe_training import StageSpec, TrainingSpec
-from compressor.store import Store, file_digest, key_of, write_atomic
+from compressor.store import Store, file_digest, key_of
 from compressor.validate import Resolved
 from compressor.validate_stages import check_checkpoint
 
-LOCK_FILE = "recipe.lock.yaml"
 UNKNOWN = "unknown until it is downloaded"
 
 _TRIAL_CODE = ("compressor.measure.trial", "compressor.measure.worker")
@@ -356,50 +353,3 @@ def _differences(step: Step, before: Mapping[str, Any] | None) -> list[str]:
         if old != version:
             reasons.append(f"{library} changed from {old} to {version}")
     return reasons or ["its artifact is not in the store any more"]
-
-
-def read_lock(folder: Path) -> dict[str, Any] | None:
-    """The lock of a run's folder; None when there is none that can be read."""
-    try:
-        lock = yaml.safe_load((folder / LOCK_FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return None
-    return lock if isinstance(lock, dict) else None
-
-
-def write_lock(plan: Plan, folder: Path) -> None:
-    """Writes a run's lock."""
-    header = "# Written by `compress run`: what this run resolved to. `compress run --locked` refuses anything else.\n"
-    write_atomic(folder / LOCK_FILE, header + yaml.safe_dump(plan.lock(), sort_keys=False, allow_unicode=True))
-
-
-def check_locked(plan: Plan, folder: Path) -> None:
-    """Refuses a plan that differs from the lock in values, data, versions or code; the machine may differ.
-
-    Raises:
-        CompressError: There is no lock.
-        RecipeError: What differs.
-    """
-    lock = read_lock(folder)
-    if lock is None:
-        error = CompressError(f"--locked: {folder / LOCK_FILE} is missing; run once without --locked to write it")
-        error.exit_code = RecipeError.exit_code
-        raise error
-    problems = [
-        Problem(where, f"is {new!r}, locked is {old!r}")
-        for where, old, new in _changes(lock, plan.lock())
-        if not where.endswith(".key") and not where.startswith("environment.")
-    ]
-    if problems:
-        raise RecipeError(problems, str(folder / LOCK_FILE))
-
-
-def _changes(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        names = [*old, *(name for name in new if name not in old)]
-        return [
-            change
-            for name in names
-            for change in _changes(old.get(name), new.get(name), f"{where}.{name}" if where else str(name))
-        ]
-    return [] if old == new else [(where, old, new)]

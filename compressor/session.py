@@ -64,12 +64,12 @@ def run(resolved: Resolved, options: Options) -> ExitCode:
     try:
         with quiet(log), Progress(console) as progress:
             _handle_signals(progress)
-            from compressor import pipeline, plan
+            from compressor import lock, pipeline, plan
             from compressor.store import Store
 
             made = plan.make(resolved, download=uses_hub)
             if options.locked:
-                plan.check_locked(made, folder)
+                lock.check(made, folder)
             store = Store(options.artifacts / ".store", follower=rank > 0)
             if options.fresh and not store.follower:
                 pipeline.forget(made, store)

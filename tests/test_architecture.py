@@ -21,6 +21,7 @@ LAYERS = [
     ["pipeline"],
     ["publish", "measured", "verify"],
     ["prepared"],
+    ["lock"],
     ["plan", "schema"],
     ["validate"],
     ["validate_stages"],
