@@ -11,10 +11,13 @@ Exits 1 if a pair that `compress validate` takes does not run.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +106,8 @@ def compress(command: str, given: dict[str, Any], folder: Path, *options: str) -
     path = folder / f"{given['name']}.yaml"
     path.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
     line = [sys.executable, "-m", "compressor", command, str(path), *options]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=alone)
     return done.returncode, done.stderr
 
 
@@ -116,30 +120,54 @@ def cell(target: str, folder: Path, stage: StageReport) -> str:
     return f"{path.stat().st_size / 1e6:.2f} MB{agreement}"
 
 
-def pairs(work: Path) -> Iterator[tuple[str, str, dict[str, str], str]]:
-    """Family, scheme, a cell for each target, and the coverage; reasons for what is refused."""
-    for family, (kind, stages) in FAMILIES.items():
-        model = save_model(kind, work / kind)
-        for scheme, quantize in SCHEMES:
-            name = f"{family}-{scheme}".replace(" ", "_").replace(",", "")
-            cells: dict[str, str] = {}
-            for target in TARGETS:
-                code, told = compress("validate", recipe(name, model, stages, quantize, [target]), work)
-                if code:
-                    cells[target] = "refused: " + " ".join(told.split("stages[", 1)[-1].split())
-            allowed = [target for target in TARGETS if target not in cells]
-            if not allowed:
-                yield family, scheme, cells, "–"
-                continue
-            given = recipe(name, model, stages, quantize, allowed)
-            code, told = compress("run", given, work, "--artifacts", str(work / "artifacts"), "--allow-inconclusive")
-            click.echo(f"{family}, {scheme}: exit code {code}", err=True)
-            if code:
-                yield family, scheme, {**cells, **{target: f"FAILED: {told[-300:]}" for target in allowed}}, "–"
-                continue
-            stage = reports.read(work / "artifacts" / name).stages[-1]
-            cells |= {target: cell(target, work / "artifacts" / name / "model", stage) for target in allowed}
-            yield family, scheme, cells, f"{stage.measurements['quantized_coverage'].value:.2f}"
+@dataclass(frozen=True)
+class Pair:
+    """A kind of model and a scheme, and what came of them.
+
+    Attributes:
+        family: The kind.
+        scheme: The scheme.
+        coverage: Share of weight matrices that run as integers.
+        cells: What came out for each target.
+    """
+
+    family: str
+    scheme: str
+    coverage: str
+    cells: dict[str, str]
+
+
+def tried(work: Path, family: str, scheme: str) -> Pair:
+    """Runs a pair with all targets that are not refused."""
+    kind, stages = FAMILIES[family]
+    model, quantize = work / kind, dict(SCHEMES)[scheme]
+    name = f"{family}-{scheme}".replace(" ", "_").replace(",", "")
+    cells: dict[str, str] = {}
+    for target in TARGETS:
+        code, told = compress("validate", recipe(name, model, stages, quantize, [target]), work)
+        if code:
+            cells[target] = "refused: " + " ".join(told.split("stages[", 1)[-1].split())
+    allowed = [target for target in TARGETS if target not in cells]
+    if not allowed:
+        return Pair(family, scheme, "–", cells)
+    given = recipe(name, model, stages, quantize, allowed)
+    code, told = compress("run", given, work, "--artifacts", str(work / "artifacts"), "--allow-inconclusive")
+    click.echo(f"{family}, {scheme}: exit code {code}", err=True)
+    if code:
+        return Pair(family, scheme, "–", cells | {target: f"FAILED: {told[-300:]}" for target in allowed})
+    stage = reports.read(work / "artifacts" / name).stages[-1]
+    folder = work / "artifacts" / name / "model"
+    coverage = f"{stage.measurements['quantized_coverage'].value:.2f}"
+    return Pair(family, scheme, coverage, cells | {target: cell(target, folder, stage) for target in allowed})
+
+
+def pairs(work: Path) -> Iterator[Pair]:
+    """All pairs, several at a time: it is about files and answers, not about time."""
+    for kind in {kind for kind, _ in FAMILIES.values()}:
+        save_model(kind, work / kind)
+    asked = [(family, scheme) for family in FAMILIES for scheme, _ in SCHEMES]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(lambda pair: tried(work, *pair), asked)
 
 
 @click.command()
@@ -159,17 +187,17 @@ def main() -> None:
         "|---" * (3 + len(TARGETS)) + "|",
     ]
     with tempfile.TemporaryDirectory() as work:
-        for family, scheme, cells, coverage in pairs(Path(work)):
+        for pair in pairs(Path(work)):
             shown = []
             for target in TARGETS:
-                text = cells[target]
+                text = pair.cells[target]
                 failed |= text.startswith("FAILED")
                 if text.startswith("refused: "):
                     if text not in reasons:
                         reasons.append(text)
                     text = f"refused [{reasons.index(text) + 1}]"
                 shown.append(text.replace("|", "/").replace("\n", " "))
-            lines.append(f"| {family} | {scheme} | {coverage} | " + " | ".join(shown) + " |")
+            lines.append(f"| {pair.family} | {pair.scheme} | {pair.coverage} | " + " | ".join(shown) + " |")
     if reasons:
         lines += ["", "What `compress validate` says of what is refused:", ""]
         lines += [f"{index}. {text.removeprefix('refused: ')}" for index, text in enumerate(reasons, 1)]
