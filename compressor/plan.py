@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor import __version__, quantization, stages, tasks
+from compressor import __version__, stages, tasks
 from compressor.checkpoint import Checkpoint, check
 from compressor.data import hub
 from compressor.errors import Problem, RecipeError
@@ -168,7 +168,7 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
             "parent": parents[task],
             "teacher": line.teacher,
             "seed": recipe.seed,
-            "code": code_digest(*_code(spec), tasks.module_name(task)),
+            "code": code_digest(*stages.modules(spec), tasks.module_name(task)),
             "versions": versions((*BUILD_LIBRARIES, *spec.libraries)),
         }
         if given:
@@ -183,12 +183,6 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
         line.previous = key
         parents.update({other: key for other in parents if other in (task, recipe.task)})
     return steps
-
-
-def _code(spec: StageSpec) -> list[str]:
-    """Modules that a stage runs, besides what they import."""
-    ways = [quantization.module_name(spec.backend, spec.scheme)] if isinstance(spec, QuantizeSpec) else []
-    return [stages.module_name(spec.kind), *ways]
 
 
 def _texts(

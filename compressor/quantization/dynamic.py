@@ -53,4 +53,5 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     model = onnx.load(str(target))
     strip(model)
     onnx_sharing.tie_quantized(model, tables)
+    onnx_sharing.tie(model)  # what stays in float
     onnx.save(model, str(target))

@@ -88,6 +88,7 @@ def place(
             nodes.append(node)
     writer.finish(nodes)
     onnx_sharing.tie_quantized(model, tied)
+    onnx_sharing.tie(model)  # what stays in float
 
 
 def _bounds(found: Sequence[Matrix], ranges: Ranges) -> Bounds:

@@ -104,7 +104,7 @@ def _integer_product(a: Tensor, zero_point: Tensor | None, weight: Tensor, sums:
     product = torch._int_mm(a.flatten(0, -2), weight)
     if zero_point is not None:
         product = product - zero_point.to(torch.int32) * sums
-    return product.reshape(a.shape[:-1] + weight.shape[1:])
+    return product.reshape((*a.shape[:-1], -1))
 
 
 def _multiply_integers(node: Node, a: Tensor, weight: Tensor, zero_point: Tensor, _: Tensor, sums: Tensor) -> Tensor:

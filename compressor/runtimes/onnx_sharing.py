@@ -19,11 +19,16 @@ LAST = "last_axis"
 
 
 def share(model: onnx.ModelProto) -> None:
-    """Stores every matrix once, in place; one that is the transpose of a table becomes a Transpose of the table.
+    """Stores every matrix once, in place; one that is the transpose of a table becomes a Transpose of the table."""
+    merge(model)
+    tie(model)
+
+
+def tie(model: onnx.ModelProto) -> None:
+    """Makes each constant matrix that is the transpose of a table a Transpose of it, in place.
 
     ONNX Runtime folds that Transpose when it loads the file, so that the model runs as it did.
     """
-    merge(model)
     graph = model.graph
     tables = ties(graph)
     kept = [tensor for tensor in graph.initializer if tensor.name not in tables]

@@ -11,7 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from compressor import quantization
 from compressor.context import Context, Facts
+from compressor.recipe_deployment import QuantizeSpec
+from compressor.recipe_training import StageSpec
 
 Run = Callable[[Path, Path, Any, Context], Facts]
 
@@ -19,6 +22,12 @@ Run = Callable[[Path, Path, Any, Context], Facts]
 def module_name(kind: str) -> str:
     """Dotted name of a stage's module."""
     return f"compressor.stages.{kind}"
+
+
+def modules(spec: StageSpec) -> list[str]:
+    """Dotted names of the modules whose code, with what they import, does a stage's work: some are found by name."""
+    ways = [quantization.module_name(spec.backend, spec.scheme)] if isinstance(spec, QuantizeSpec) else []
+    return [module_name(spec.kind), *ways]
 
 
 def get(kind: str) -> Run:

@@ -14,22 +14,24 @@ import pytest
 import torch
 from conftest import WriteRecipe, make_tokenizer, passing, sentences
 from datasets import Dataset
+from kinds import make_model
 from rich.console import Console
 
-from compressor import checkpoint
+from compressor import checkpoint, quantization
 from compressor.context import Context
 from compressor.errors import StageError
 from compressor.measure.rows import TokenRows
 from compressor.measure.trial import Trial
 from compressor.metrics import METRICS
 from compressor.progress import Progress
-from compressor.quantization import Settings, dynamic, matrices
+from compressor.quantization import Settings, calibration, matrices
 from compressor.quantization.matrices import Matrix
 from compressor.quantization.selection import candidates, fewest
 from compressor.quantization.sensitivity import Subject, _Sample, divergences
 from compressor.recipe import QUALITY_METRICS, MeasureSpec
 from compressor.recipe_deployment import QuantizeSpec
 from compressor.runtimes import onnx as onnx_runtime
+from compressor.runtimes import onnx_coverage
 from compressor.stages import quantize
 from compressor.store import key_of
 from compressor.tasks import text_classification
@@ -118,7 +120,10 @@ class Bench:
     def context(self, work: str, progress: Progress) -> Context:
         (self.folder / work).mkdir(exist_ok=True)
         return Context(
+            recipe="tiny",
+            key="0" * 24,
             task="text-classification",
+            pairs=False,
             teacher=self.folder,
             student=None,
             labels=LABELS,
@@ -161,7 +166,7 @@ def test_it_holds_its_limit_where_plain_int8_breaks(found):
     assert sorted(entry["name"] for entry in told["matrices"][:4]) == BROKEN, "the dearest are those that were broken"
     tried = {entry["kept"]: entry["score"] for entry in told["tried"]}
     assert 1 <= told["kept"] <= 4 and tried[told["kept"] - 1] < told["float"] - 0.02, "one less is not enough"
-    assert onnx_runtime.quantized_coverage(path) == pytest.approx(1 - told["kept"] / len(told["matrices"]))
+    assert onnx_coverage.quantized_coverage(path) == pytest.approx(1 - told["kept"] / len(told["matrices"]))
     floats = [tensor for tensor in onnx.load(path).graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     assert [list(tensor.dims) for tensor in floats if len(tensor.dims) == 2] == [[32, 32]] * told["kept"]
 
@@ -202,26 +207,28 @@ def test_what_need_not_stay_in_float_is_as_without_the_limit(bench: Bench, train
     assert facts["selection"]["chosen"] == facts["selection"]["quantized"]
 
 
-def test_one_quantized_alone_answers_as_the_file_in_which_all_others_are_kept(bench: Bench, outliers: Path):
-    graph = bench.folder / "float.onnx"
+SCHEMES = ["dynamic_int8", "static_int8", "weight_only_int8", "weight_only_int4", "fp16"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_one_quantized_alone_answers_as_the_file_in_which_all_others_are_kept(bench: Bench, outliers: Path, scheme):
+    graph = bench.folder / f"{scheme}.onnx"
     onnx_runtime.export(outliers, graph)
-    settings, spec = Settings(per_channel=False), QuantizeSpec(stage="quantize")
-    subject = Subject(graph, outliers, spec, settings, None)
+    spec = QuantizeSpec(stage="quantize", scheme=scheme)
     _, every = matrices.read(graph)
-    ids = np.array([[2, 10, 11, 12, 3]])
-    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
     with Progress(Console(file=io.StringIO())) as progress:
-        context = bench.context("alone", progress)
+        context = bench.context(scheme, progress)
+        rows = calibration.rows(outliers, spec, context)
+        ranges = calibration.ranges(graph, rows, spec.calibration) if scheme == "static_int8" else None
+        subject = Subject(graph, outliers, spec, Settings(bits=4 if scheme.endswith("4") else 8), ranges)
         sample = _Sample(subject, context)
         for matrix in (every[0], every[6], every[-1]):
-            kept = tuple(other.name for other in every if other is not matrix)
-            dynamic.write(graph, bench.folder / "whole.onnx", settings.keeping(kept))
+            subject.write(bench.folder / "whole.onnx", [other.name for other in every if other is not matrix])
             whole = onnx_runtime.Session(bench.folder / "whole.onnx", 1)
             with sample.skeleton.quantized(matrix) as path:
                 alone = onnx_runtime.Session(path, 1)
-            np.testing.assert_array_equal(alone.predict(inputs)["logits"], whole.predict(inputs)["logits"])
-            found = divergences(subject, [matrix], context)[matrix.name]
-            assert found == sample.divergence(whole) > 0
+            np.testing.assert_array_equal(alone.predict(rows[0])["logits"], whole.predict(rows[0])["logits"])
+            assert divergences(subject, [matrix], context)[matrix.name] == sample.divergence(whole) > 0
         assert sample.divergence(onnx_runtime.Session(graph, 1)) == 0
 
 
@@ -233,7 +240,20 @@ def test_tables_that_are_not_quantized_are_not_measured(bench: Bench, classifier
 def test_what_is_to_stay_in_float_does(bench: Bench, classifier: Path):
     names = ("bert.pooler.dense", "classifier", "*layer.1.attention.self.query", "*position_embeddings")
     path, _ = bench.run(classifier, "named", keep_float=names)
-    assert onnx_runtime.quantized_coverage(path) == pytest.approx(1 - len(names) / 29), "Gemms and tables too"
+    assert onnx_coverage.quantized_coverage(path) == pytest.approx(1 - len(names) / 29), "Gemms and tables too"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_tied_embeddings_that_stay_in_float_are_stored_once(tmp_path: Path, scheme):
+    graph, words = tmp_path / "float.onnx", len(make_tokenizer())
+    checkpoint.save(tmp_path / "source", make_model("bert", "MaskedLM"), make_tokenizer())
+    onnx_runtime.export(tmp_path / "source", graph)
+    ranges = {matrix.name: (-1.0, 1.0) for matrix in matrices.read(graph)[1]}
+    settings = Settings(keep_float=("*.word_embeddings", "*.decoder"))
+    quantization.way("onnxruntime", scheme).write(graph, tmp_path / "small.onnx", settings, ranges)
+    stored = [tensor for tensor in onnx.load(tmp_path / "small.onnx").graph.initializer if words in tensor.dims]
+    assert [list(tensor.dims) for tensor in stored if len(tensor.dims) == 2] == [[words, 32]]
+    assert stored[0].data_type == onnx.TensorProto.FLOAT
 
 
 def test_patterns_that_mean_nothing_are_refused(bench: Bench, classifier: Path):
@@ -241,6 +261,14 @@ def test_patterns_that_mean_nothing_are_refused(bench: Bench, classifier: Path):
         bench.run(classifier, "wrong", keep_float=("bert.pooler.dense", "encoder.layer.0.*"))
     with pytest.raises(StageError, match=r"of 29 the closest are bert.pooler.dense, "):
         bench.run(classifier, "typo", keep_float=("bert.poler.dense",))
+
+
+def test_static_int8_holds_its_limit_too(bench: Bench, outliers: Path):
+    _, facts = bench.run(outliers, "static", work="static", scheme="static_int8", **LIMIT)
+    told = facts["selection"]
+    assert told["quantized"] < told["float"] - 0.2
+    assert told["chosen"] >= told["float"] - 0.02 and 1 <= told["kept"] <= 4
+    assert sorted(entry["name"] for entry in told["matrices"][:4]) == BROKEN
 
 
 def test_the_fewest_that_hold_by_doubling_and_bisection():
