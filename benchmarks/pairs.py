@@ -33,11 +33,9 @@ FAMILIES = {
     "DistilBERT": ("distilbert", []),
     "ALBERT": ("albert", []),
     "pruned BERT": ("bert", [{"stage": "prune", "heads": 0.25, "ffn": 0.25, "scope": "global", "epochs": 0}]),
-    "shared attention": ("bert", [{"stage": "share", "share": "attention", "epochs": 0}]),
 }
 """Kinds of models: what they are, and the stages that make them what they become."""
 SCHEMES: list[tuple[str, dict[str, Any]]] = [
-    ("none", {}),
     ("dynamic_int8", {"scheme": "dynamic_int8"}),
     ("static_int8", {"scheme": "static_int8"}),
     ("qat_int8", {"scheme": "qat_int8", "max_steps": 2}),
@@ -97,7 +95,7 @@ def recipe(name: str, model: Path, stages: list[dict[str, Any]], quantize: dict[
         "model": str(model),
         "data": {**rows, "max_train_samples": 256, "max_validation_samples": 300},
         "measure": {"runs": 60, "sequence_length": 32},
-        "stages": [*stages, *([{"stage": "quantize", **quantize}] if quantize else []), export],
+        "stages": [*stages, {"stage": "quantize", **quantize}, export],
     }
 
 
