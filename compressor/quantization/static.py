@@ -26,6 +26,8 @@ Bounds = dict[str, tuple[float, float]]
 Rounded = tuple[NDArray[np.int8], NDArray[np.float32]]
 """A matrix as integers `(inputs, outputs)`, and its scales: `(outputs,)`, or `()`."""
 
+_INT32 = (1 << 31) - 1
+
 
 def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None) -> None:
     """Quantizes weights to int8, and what they are multiplied with to uint8.
@@ -130,18 +132,29 @@ class _Writer:
         tensor, weight = node.input[:2]
         nodes = [*self._activation(tensor), *self._weight(weight)]
         inputs, result = [f"{tensor}.rounded", f"{weight}.float"], node.output[0]
-        if len(node.input) > 2 and result in self._bounds:
+        if len(node.input) == 2:
+            return [*nodes, helper.make_node(node.op_type, inputs, [result], name=node.name)]
+        bias, whole = node.input[2], self._integers_of_bias(node)
+        size = len(self._array(self._floats[bias]))
+        if whole is None:
+            # What no integers can hold is added as it is, out of sight of fusions that would make a float Gemm of both.
+            hidden = self._hidden(f"{result}.product", f"{result}.sum", size)
+            product = helper.make_node("MatMul", inputs, [f"{result}.product"], name=node.name)
+            return [*nodes, product, *hidden, helper.make_node("Add", [f"{result}.sum", bias], [result])]
+        nodes += self._bias(node, whole)
+        inputs.append(f"{result}.bias")
+        if result in self._bounds:
             # ONNX Runtime fuses no Gemm whose result is rounded for one reader and not for another: this hides them.
-            size = len(self._array(self._floats[node.input[2]]))
-            self._constants[f"rows.{size}"] = np.array([-1, size], dtype=np.int64)
-            last = [helper.make_node("Reshape", [f"{result}.product", f"rows.{size}"], [result], name=f"{result}/same")]
-            result = f"{result}.product"
-        else:
-            last = []
-        if len(node.input) > 2:
-            nodes += self._bias(node)
-            inputs.append(f"{node.output[0]}.bias")
-        return [*nodes, helper.make_node(node.op_type, inputs, [result], name=node.name), *last]
+            made = helper.make_node(node.op_type, inputs, [f"{result}.product"], name=node.name)
+            return [*nodes, made, *self._hidden(f"{result}.product", result, size)]
+        return [*nodes, helper.make_node(node.op_type, inputs, [result], name=node.name)]
+
+    def _hidden(self, source: str, target: str, size: int) -> list[onnx.NodeProto]:
+        """A Reshape that changes nothing, and that no fusion looks through."""
+        from onnx import helper
+
+        self._constants[f"rows.{size}"] = np.array([-1, size], dtype=np.int64)
+        return [helper.make_node("Reshape", [source, f"rows.{size}"], [target], name=f"{target}/same")]
 
     def look_up(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """Rows of an embedding table, each with a scale of its own."""
@@ -196,16 +209,27 @@ class _Writer:
             helper.make_node("DequantizeLinear", how, [f"{weight}.float"], name=f"{weight}/DequantizeLinear", **along)
         ]
 
-    def _bias(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    def _integers_of_bias(self, node: onnx.NodeProto) -> NDArray[np.int32] | None:
+        """A bias in steps of its product's scales; None where a channel has no weights, or so small ones that it does
+        not fit.
+        """
+        tensor, weight, bias = node.input
+        values = np.rint(self._array(self._floats[bias]) / self._steps(tensor, weight))
+        empty = not self._constants[f"{weight}_quantized"].any(axis=0).all()
+        return None if empty or np.abs(values).max() > _INT32 else values.astype(np.int32)
+
+    def _steps(self, tensor: str, weight: str) -> NDArray[np.float32]:
+        """What 1 is worth in the integers of a product, of each channel."""
+        scales = self._constants[f"{tensor}.scale"], self._constants[f"{weight}_scale"]
+        return np.multiply(*scales, dtype=np.float32)
+
+    def _bias(self, node: onnx.NodeProto, integers: NDArray[np.int32]) -> list[onnx.NodeProto]:
         """The node that makes floats of a bias: int32, with the scales that the product's integers have."""
         from onnx import helper
 
-        tensor, weight, bias = node.input
-        result = f"{node.output[0]}.bias"
-        scales = np.multiply(self._constants[f"{tensor}.scale"], self._constants[f"{weight}_scale"], dtype=np.float32)
-        values = self._array(self._floats[bias])
+        result, scales = f"{node.output[0]}.bias", self._steps(*node.input[:2])
         how = [f"{result}_quantized", f"{result}_scale"]
-        self._constants |= dict(zip(how, (np.rint(values / scales).astype(np.int32), scales), strict=True))
+        self._constants |= dict(zip(how, (integers, scales), strict=True))
         axis = {"axis": 0} if scales.ndim else {}
         return [helper.make_node("DequantizeLinear", how, [result], name=f"{result}/DequantizeLinear", **axis)]
 

@@ -71,6 +71,21 @@ def test_a_product_is_that_of_the_rounded_values(bias: np.ndarray | None, per_ch
     assert quantized_coverage(tmp_path / "q.onnx") == 1.0, "in integers, not in floats that were integers once"
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-12])
+def test_a_bias_that_integers_cannot_hold_is_added_as_it_is(size: float, tmp_path: Path):
+    """The steps of a channel without weights are too large for it, those of tiny weights too small."""
+    random = np.random.default_rng(0)
+    weight, bias = random.normal(size=(16, 3)).astype(np.float32), np.array([0.3, 0.0123, 0.1], dtype=np.float32)
+    weight[:, 1] *= size
+    onnx.save(matmul(weight, bias), str(tmp_path / "float.onnx"))
+    static.write(tmp_path / "float.onnx", tmp_path / "q.onnx", Settings(), {"dense": (-4, 4)})
+    x = random.normal(size=(5, 16)).astype(np.float32)
+    given = RUNTIMES["onnxruntime"].session(tmp_path / "q.onnx", 1).predict({"x": x})["y"]
+    assert np.abs(given[:, 1] - 0.0123).max() < 1e-6
+    assert np.abs(given - (x @ weight + bias)).max() < 0.2
+    assert quantized_coverage(tmp_path / "q.onnx") == 1.0
+
+
 @pytest.mark.parametrize(("family", "head"), KINDS)
 def test_every_kind_of_model_runs_as_integers_and_answers_alike(family: str, head: str, tmp_path: Path):
     model = make_model(family, head)
