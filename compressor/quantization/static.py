@@ -26,7 +26,7 @@ Bounds = dict[str, tuple[float, float]]
 Rounded = tuple[NDArray[np.int8], NDArray[np.float32]]
 """A matrix as integers `(inputs, outputs)`, and its scales: `(outputs,)`, or `()`."""
 
-_INT32 = (1 << 31) - 1
+_LARGEST = 1 << 30  # of a bias: the sum that it is added to has room in the other half of 32 bits
 
 
 def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None) -> None:
@@ -210,18 +210,17 @@ class _Writer:
         ]
 
     def _integers_of_bias(self, node: onnx.NodeProto) -> NDArray[np.int32] | None:
-        """A bias in steps of its product's scales; None where a channel has no weights, or so small ones that it does
-        not fit.
-        """
+        """A bias in steps of its product's scales; None where a channel has no weights, or too small ones for it."""
         tensor, weight, bias = node.input
         values = np.rint(self._array(self._floats[bias]) / self._steps(tensor, weight))
         empty = not self._constants[f"{weight}_quantized"].any(axis=0).all()
-        return None if empty or np.abs(values).max() > _INT32 else values.astype(np.int32)
+        return None if empty or np.abs(values).max() > _LARGEST else values.astype(np.int32)
 
     def _steps(self, tensor: str, weight: str) -> NDArray[np.float32]:
         """What 1 is worth in the integers of a product, of each channel."""
-        scales = self._constants[f"{tensor}.scale"], self._constants[f"{weight}_scale"]
-        return np.multiply(*scales, dtype=np.float32)
+        of_tensor, of_weight = (np.asarray(self._constants[name]) for name in (f"{tensor}.scale", f"{weight}_scale"))
+        steps: NDArray[np.float32] = np.multiply(of_tensor, of_weight, dtype=np.float32)
+        return steps
 
     def _bias(self, node: onnx.NodeProto, integers: NDArray[np.int32]) -> list[onnx.NodeProto]:
         """The node that makes floats of a bias: int32, with the scales that the product's integers have."""
