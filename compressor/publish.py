@@ -97,6 +97,7 @@ def _files(folder: Path) -> str:
         RUNTIMES["ort"].file: "onnxruntime, also its minimal builds; the same inputs",
         ort.OPERATORS: "`build.sh --minimal_build --include_ops_by_config` makes such a build of ONNX Runtime",
         RUNTIMES["torchscript"].file: f"`torch.jit.load`; inputs by position: {inputs}",
+        RUNTIMES["executorch"].file: "ExecuTorch with XNNPACK; the same inputs, `(1, sequence)`",
     }
     rows = [
         f"| `{name.as_posix()}` | {text.number((folder / name).stat().st_size, 'bytes')} | {use} |"
