@@ -16,7 +16,6 @@ from compressor.recipe_training import RecoverySpec, StageSpec
 INTEGER_SCHEMES = ("dynamic_int8", "static_int8", "qat_int8")
 """Schemes whose products are int8 throughout, with a scale for each channel; the others store weights small."""
 
-
 NEURAL_COMPRESSOR_SCHEMES = ("static_int8", "weight_only_int8", "weight_only_int4")
 """What the backend of that name can do."""
 
@@ -34,6 +33,12 @@ class CalibrationSpec(Spec):
     """Percentile: share of the values, in percent, that lie inside."""
     samples: Annotated[int, Field(ge=1)] = 256
     """Training rows that are read, evenly spread; of a language model, sequences of the corpus."""
+
+    @model_validator(mode="after")
+    def _has_a_percentile(self) -> CalibrationSpec:
+        if self.method != "percentile" and "percentile" in self.model_fields_set:
+            raise ValueError(f"percentile is for method: percentile, not {self.method}; drop it or change the method")
+        return self
 
 
 class AccuracySpec(Spec):

@@ -8,7 +8,7 @@ from compressor.checkpoint import Checkpoint
 from compressor.data import trimming
 from compressor.errors import StageError
 from compressor.fingerprint import installed
-from compressor.metrics import METRICS, RELATIVE_RULES
+from compressor.metrics import METRICS, QUANTIZED_PARITY, RELATIVE_RULES
 from compressor.quantization.neural import INSTALL
 from compressor.recipe import MASKED_LM, Recipe, gate_metrics
 from compressor.recipe_deployment import ExportSpec, QuantizeSpec
@@ -174,11 +174,21 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 add(place, what, suggest(name, allowed))
                 continue
             metric = METRICS[name]
-            if metric.kind == "parity" and not isinstance(stage, ExportSpec):
+            if name == QUANTIZED_PARITY and not _compares_quantized(recipe, index):
+                what = "compares formats of a quantized graph, and there is one at most"
+                add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate")
+            elif metric.kind == "parity" and not isinstance(stage, ExportSpec):
                 add(place, f"{name} is measured where formats are exported", "move the gate to export")
             for rule in gate.limits:
                 if rule not in metric.rules:
                     add((*place, rule), f"{rule} makes no sense for {name}", f"allowed: {', '.join(metric.rules)}")
+
+
+def _compares_quantized(recipe: Recipe, index: int) -> bool:
+    """Whether a stage leaves a quantized graph and a format that is made of it."""
+    stage = recipe.stages[index]
+    quantized = any(isinstance(before, QuantizeSpec) for before in recipe.stages[:index])
+    return quantized and isinstance(stage, ExportSpec) and not {"torchscript", "ort"}.isdisjoint(stage.targets)
 
 
 def check_checkpoint(

@@ -54,6 +54,12 @@ def test_form_and_sources_are_told_together(write_recipe: WriteRecipe):
         ("stages.quantize.gates={accurcy: {min: 0.8}}", "unknown metric 'accurcy'; did you mean 'accuracy'?"),
         ("stages.quantize.gates={accuracy: {min_speedup: 2}}", "min_speedup makes no sense for accuracy"),
         ("stages.quantize.gates={parity_label_agreement: {min: 1}}", "move the gate to export"),
+        ("stages.quantize.gates={parity_quantized_label_agreement: {min: 1}}", "add torchscript or ort to targets"),
+        (
+            "stages.export={stage: export, targets: [onnx], gates: {parity_quantized_label_agreement: {min: 1}}}",
+            "compares formats of a quantized graph, and there is one at most",
+        ),
+        ("stages.quantize.calibration={method: min_max, percentile: 99.9}", "percentile is for method: percentile"),
         ("stages.quantize.name=export", "two stages are called 'export'"),
         ("measure.runtime=torchscript", "quantize writes ONNX, which torchscript does not run"),
     ],

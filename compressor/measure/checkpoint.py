@@ -137,21 +137,21 @@ def _parity(subject: Subject, rows: Path, output: Path, progress: Progress) -> d
     """Holds every format against its reference, and records some answers for `compress verify`."""
     comparisons, checkpoint = parity.present(subject.folder), Checkpoint(subject.folder)
     tokens = TokenRows.load(rows)
-    answers = {}
+    said = {}
     with tempfile.TemporaryDirectory(prefix="compress-") as work:
         chosen = max(subject.recorded_rows, _PARITY_ALONE)
         material = parity.Material.of(checkpoint, rows, chosen, Path(work))
         for side in parity.sides(subject.folder, comparisons):
             with progress.step(f"{subject.name}: parity, {side}", len(tokens)) as step:
-                answers[side] = parity.ask(subject.folder, subject.task, side, comparisons, material, step)
+                said[side] = parity.ask(subject.folder, subject.task, side, comparisons, material, step)
     if subject.recorded_rows:
-        given = {str(side): found[parity.ALONE] for side, found in answers.items()}
+        given = {str(side): found[parity.ALONE] for side, found in said.items()}
         recorded.write(output / recorded.FILE, subject.task, tokens.take(material.chosen), given)
     return {
         "rows": len(tokens),
         "edges": len(EDGES),
         "no_token_types": parity.no_token_types(checkpoint),
-        "formats": {entry.name: parity.compare(entry, answers, material) for entry in comparisons},
+        "formats": {entry.name: parity.compare(entry, said, material) for entry in comparisons},
     }
 
 

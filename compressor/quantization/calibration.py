@@ -14,13 +14,13 @@ from compressor.progress import Step
 from compressor.quantization import Ranges
 from compressor.recipe import MASKED_LM
 from compressor.recipe_deployment import CalibrationSpec, QuantizeSpec
+from compressor.runtimes import Inputs
 
 if TYPE_CHECKING:
     import onnxruntime
 
     from compressor.training.batches import MaskedBatches, RowBatches
 
-Inputs = dict[str, NDArray[np.int64]]
 Floats = NDArray[np.float64]
 
 _BINS = 2048
@@ -50,7 +50,7 @@ def rows(checkpoint: Path, spec: QuantizeSpec, context: Context) -> list[Inputs]
     count = min(spec.calibration.samples, len(batches))
     names = input_names(Checkpoint(checkpoint).family)
     chosen = [index * len(batches) // count for index in range(count)]
-    found = []
+    found: list[Inputs] = []
     for batch in map(batches.batch, ([row] for row in chosen)):
         none = batch["input_ids"].new_zeros(batch["input_ids"].shape)  # texts that are no pairs come without types
         found.append({name: batch.get(name, none).numpy() for name in names})
@@ -66,14 +66,10 @@ def ranges(graph: Path, sample: list[Inputs], spec: CalibrationSpec, step: Step 
         spec: How ranges are chosen.
         step: Progress, in rows.
     """
-    import onnx
-
     from compressor.quantization import matrices
-    from compressor.runtimes import onnx_sharing
 
-    model = onnx.load(str(graph))
-    onnx_sharing.merge(model)
-    found = [matrix for matrix in matrices.find(model) if not matrix.table]
+    model, every = matrices.read(graph)
+    found = [matrix for matrix in every if not matrix.table]
     tensors = list(dict.fromkeys(name for matrix in found for name in matrix.activations))
     session = _session_with(model, tensors)
     passes = 1 if spec.method == "min_max" else 2

@@ -27,9 +27,8 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     from compressor.runtimes.onnx import strip
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    model = onnx.load(str(source))
-    onnx_sharing.merge(model)
-    chosen = [matrix for matrix in matrices.find(model) if not settings.keeps(matrix.name)]
+    model, every = matrices.read(source)
+    chosen = [matrix for matrix in every if not settings.keeps(matrix.name)]
     weights = {matrix.weight for matrix in chosen}
     tables = onnx_sharing.ties(model.graph) if settings.embeddings else {}
     tables = {matrix: table for matrix, table in tables.items() if weights.issuperset((matrix, table))}

@@ -22,9 +22,6 @@ PART = "fake_quantization"
 """Name of the part of a model in training that rounds; it is not part of what is saved."""
 
 
-_INT32 = (1 << 31) - 1  # what biases are stored as
-
-
 class _Rounding(torch.autograd.Function):
     """Rounds to whole steps. Gradients pass as if it did not, but none where a value was clipped.
 
@@ -211,7 +208,10 @@ class _Product:
             given = given - self.values.bias
             bias = functional.linear(self.values.bias, weight, bias)
         if bias is not None and self.rounds_bias:
-            bias = _round(bias.float(), (self.rounds.scale * scale).flatten(), 0, -_INT32, _INT32)
+            steps = (self.rounds.scale * scale).flatten()
+            largest = (bias.detach().abs() / steps).max()
+            if magnitudes.amax(dim=1).all() and largest <= rounding.LARGEST_BIAS:  # else graphs add it as it is
+                bias = _round(bias.float(), steps, 0, -rounding.LARGEST_BIAS, rounding.LARGEST_BIAS)
         return functional.linear(self.rounds(given), rounded_weight(weight, scale, self.limit), bias)
 
 

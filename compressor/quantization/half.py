@@ -29,8 +29,7 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
         ranges: Not needed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    model = onnx.load(str(source))
-    onnx_sharing.merge(model)
+    model, _ = matrices.read(source)
     graph = model.graph
     chosen = {matrix.weight: matrix for matrix in matrices.shrinkable(model, settings)}
     first, nodes = [], []

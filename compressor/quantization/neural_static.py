@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compressor.quantization import Settings
 from compressor.quantization.neural import SHARES, Rung, with_exceptions, worst
 from compressor.quantization.static import Bounds, Rounded
+from compressor.runtimes import Inputs
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-Inputs = Mapping[str, NDArray[np.int64]]
 
 OBSERVERS = {"min_max": "minmax", "entropy": "kl"}
 """neural-compressor's names of its ways to find ranges, by ours."""
@@ -93,15 +91,13 @@ class Static:
         import onnx
 
         from compressor.quantization import matrices, static
-        from compressor.runtimes import onnx_sharing
 
-        graph = onnx.load(str(self._exported))
-        onnx_sharing.merge(graph)
+        graph, every = matrices.read(self._exported)
         products = _products(model)
         bounds: Bounds = {}
         rounded: dict[str, Rounded] = {}
         chosen, kept, calls = [], [], Counter[str]()
-        for matrix in matrices.find(graph):
+        for matrix in every:
             modules = [_called(matrices.module(node), products) for node in matrix.nodes]
             if self._settings.keeps(matrix.name) or not (matrix.table or set(modules) <= set(products)):
                 kept.append(matrix.name)

@@ -37,15 +37,13 @@ class WeightOnly:
     example_inputs: tuple[torch.Tensor, ...] | None = None
 
     def __init__(self, exported: Path, settings: Settings) -> None:
-        import onnx
         import torch
 
         from compressor.quantization import matrices, weight_only
-        from compressor.runtimes import onnx_sharing
 
-        self._settings, self._graph = settings, onnx.load(str(exported))
-        onnx_sharing.merge(self._graph)
-        self._names = {matrix.weight: matrix.name for matrix in matrices.find(self._graph)}
+        self._settings = settings
+        self._graph, every = matrices.read(exported)
+        self._names = {matrix.weight: matrix.name for matrix in every}
         self._rows, self._tied = weight_only.rows(self._graph, settings)
         self.model: torch.nn.Module = torch.nn.ModuleDict()
         for index, values in enumerate(self._rows.values()):

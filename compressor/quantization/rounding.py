@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
+LARGEST_BIAS = 1 << 30
+"""Of a bias in int32, so that the sum that it is added to has room."""
+
+
 def weight_limit(reduce_range: bool) -> int:
     """The largest integer of a weight: 127, or 63 where the products of 8 bits could saturate."""
     return 63 if reduce_range else 127

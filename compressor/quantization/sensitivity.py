@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,15 +21,13 @@ from compressor.context import Context
 from compressor.fingerprint import code_digest, host, processor
 from compressor.quantization import Ranges, Settings
 from compressor.recipe_deployment import CalibrationSpec, QuantizeSpec
-from compressor.runtimes import RUNTIMES, Session
+from compressor.runtimes import RUNTIMES, Inputs, Session
 
 if TYPE_CHECKING:
     import onnx
 
     from compressor.quantization.matrices import Matrix
 
-Inputs = dict[str, NDArray[np.int64]]
-"""A row, `(1, sequence)` each."""
 Answers = dict[str, NDArray[np.float32]]
 """Logits of a row by output, `(answers, choices)`."""
 
@@ -221,7 +219,7 @@ class _Skeleton:
             source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
             onnx.save(model, str(source))
             settings, spec = self._subject.settings, self._subject.spec
-            only = Settings(**{**asdict(settings), "keep_float": ()})
+            only = replace(settings, keep_float=())
             quantization.way(spec.backend, spec.scheme).write(source, target, only, self._subject.ranges)
             model = onnx.load(str(target))
             inputs = [value for value in model.graph.input if value.name not in others]

@@ -26,8 +26,6 @@ Bounds = dict[str, tuple[float, float]]
 Rounded = tuple[NDArray[np.int8], NDArray[np.float32]]
 """A matrix as integers `(inputs, outputs)`, and its scales: `(outputs,)`, or `()`."""
 
-_LARGEST = 1 << 30  # of a bias: the sum that it is added to has room in the other half of 32 bits
-
 
 def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None) -> None:
     """Quantizes weights to int8, and what they are multiplied with to uint8.
@@ -44,12 +42,10 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None)
     import onnx
 
     from compressor.quantization import matrices
-    from compressor.runtimes import onnx_sharing
 
     assert ranges is not None, "static schemes are calibrated first"
-    model = onnx.load(str(source))
-    onnx_sharing.merge(model)
-    found = [matrix for matrix in matrices.find(model) if not settings.keeps(matrix.name)]
+    model, every = matrices.read(source)
+    found = [matrix for matrix in every if not settings.keeps(matrix.name)]
     place(model, settings, found, _bounds(found, ranges))
     target.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(target))
@@ -170,17 +166,14 @@ class _Writer:
 
     def _activation(self, tensor: str) -> list[onnx.NodeProto]:
         """Nodes that round a tensor to uint8 and back; the same for all its readers."""
+        from onnx import helper
+
         if f"{tensor}.rounded" in self._made:
             return []
         self._made.add(f"{tensor}.rounded")
         scale, zero_point = rounding.activation(*self._bounds[tensor])
         how = [f"{tensor}.scale", f"{tensor}.zero_point"]
         self._constants |= dict(zip(how, (np.array(scale), np.array(zero_point)), strict=True))
-        return self._pair(tensor, how)
-
-    def _pair(self, tensor: str, how: list[str]) -> list[onnx.NodeProto]:
-        from onnx import helper
-
         integers = f"{tensor}.integers"
         return [
             helper.make_node("QuantizeLinear", [tensor, *how], [integers], name=f"{tensor}/QuantizeLinear"),
@@ -213,8 +206,8 @@ class _Writer:
         """A bias in steps of its product's scales; None where a channel has no weights, or too small ones for it."""
         tensor, weight, bias = node.input
         values = np.rint(self._array(self._floats[bias]) / self._steps(tensor, weight))
-        empty = not self._constants[f"{weight}_quantized"].any(axis=0).all()
-        return None if empty or np.abs(values).max() > _LARGEST else values.astype(np.int32)
+        some = bool(self._array(self._floats[weight]).any(axis=0).all())
+        return values.astype(np.int32) if some and np.abs(values).max() <= rounding.LARGEST_BIAS else None
 
     def _steps(self, tensor: str, weight: str) -> NDArray[np.float32]:
         """What 1 is worth in the integers of a product, of each channel."""

@@ -39,8 +39,7 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
             size is filled up, in smaller blocks where that takes less. What half precision cannot hold stays in float.
         ranges: Not needed.
     """
-    model = onnx.load(str(source))
-    onnx_sharing.merge(model)
+    model, _ = matrices.read(source)
     values, tied = rows(model, settings)
     rounded = {name: round_rows(value, settings.bits, settings.block_size) for name, value in values.items()}
     place(model, rounded, tied)

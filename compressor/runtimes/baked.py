@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.errors import StageError
 from compressor.runtimes import wordpiece
-from compressor.runtimes.wordpiece import Graph, Pieces, Tokenizer
+from compressor.runtimes.onnx_builder import Graph
+from compressor.runtimes.wordpiece import Pieces, Tokenizer
 
 if TYPE_CHECKING:
     import onnx

@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.runtimes.characters import Characters, character_class, characters
+from compressor.runtimes.onnx_builder import Graph
+
 if TYPE_CHECKING:
-    import onnx
     from transformers import PreTrainedTokenizerBase
 
 DOMAIN = "ai.onnx.contrib"
 """Operators of onnxruntime-extensions."""
 
-_SEPARATOR = "|"
-"""A character that every BERT tokenizer keeps as it is and takes for a word of its own."""
 _INT64 = 7  # TensorProto.INT64
-_PLANES = (range(1, 0xD800), range(0xE000, 0x34000), range(0xE0000, 0xE1000), range(0xF0000, 0x110000))
-"""Characters of Unicode: all but surrogates, which no text has, and planes that are empty."""
 
 
 def unsupported(parts: dict[str, Any]) -> str | None:
@@ -54,140 +50,6 @@ def unsupported_file(path: Path) -> str | None:
         return unsupported(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError):
         return None
-
-
-@dataclass(frozen=True)
-class Characters:
-    """What becomes of each character before words are split into tokens.
-
-    Attributes:
-        removed: Those that vanish.
-        spaces: Those that end a word.
-        alone: Those that stay as they are and are words of their own: punctuation, Chinese characters.
-        changed: What becomes of any other that does not stay as it is, spaces around words of their own included.
-    """
-
-    removed: tuple[str, ...]
-    spaces: tuple[str, ...]
-    alone: tuple[str, ...]
-    changed: dict[str, str]
-
-
-@cache
-def characters(normalizer: str, pre_tokenizer: str) -> Characters:
-    """Asks a normalizer and a pre-tokenizer about every character of Unicode, one by one.
-
-    That is all there is to know of them, with one exception: two marks that stand on the same letter, take up space
-    and are given in an order that is not canonical would change places. There are a dozen such marks.
-
-    Args:
-        normalizer: A BertNormalizer's JSON.
-        pre_tokenizer: A BertPreTokenizer's JSON.
-    """
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordPiece
-
-    asked = {"model": json.loads(Tokenizer(WordPiece({}, unk_token="")).to_str())["model"], "version": "1.0"}
-    parts = {"normalizer": json.loads(normalizer), "pre_tokenizer": json.loads(pre_tokenizer), "added_tokens": []}
-    tokenizer = Tokenizer.from_str(json.dumps({**asked, **parts}))
-    every = [chr(code) for part in _PLANES for code in part if chr(code) != _SEPARATOR]
-    normalized = [
-        result
-        for some in _chunks(every)
-        for result in tokenizer.normalizer.normalize_str(_SEPARATOR.join(some)).split(_SEPARATOR)
-    ]
-    results = sorted(set("".join(normalized)))
-    # Between two letters: a space splits them, a word of its own stands between them, anything else joins them.
-    words = [
-        word
-        for some in _chunks(results)
-        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str("".join(f"a{result}a{_SEPARATOR}" for result in some))
-    ]
-    shown: dict[str, str] = {}
-    inside: list[str] = []
-    for word in words:
-        if word == _SEPARATOR:
-            result = results[len(shown)]
-            shown[result] = {1: result, 2: " ", 3: f" {result} "}[len(inside)]
-            inside = []
-        else:
-            inside.append(word)
-    assert len(shown) == len(results), "each was shown between two letters"
-    table = {
-        before: re.sub(" +", " ", "".join(shown[result] for result in after))
-        for before, after in zip(every, normalized, strict=True)
-    } | {_SEPARATOR: f" {_SEPARATOR} "}
-    alone = tuple(char for char, result in table.items() if result == f" {char} ")
-    told = {char for char, result in table.items() if result == char}.union(alone)
-    gone = {char: result for char, result in table.items() if result in ("", " ") and char != " "}
-    told.update(gone)
-    return Characters(
-        removed=tuple(char for char, result in gone.items() if not result),
-        spaces=tuple(char for char, result in gone.items() if result),
-        alone=alone,
-        changed={char: result for char, result in table.items() if char not in told},
-    )
-
-
-def _chunks(chars: list[str], size: int = 256) -> Iterator[list[str]]:
-    """Tokenizers take time that grows with the square of a text."""
-    return (chars[start : start + size] for start in range(0, len(chars), size))
-
-
-def character_class(chars: Iterable[str]) -> str:
-    """An RE2 class of characters, such as `[\\x{41}-\\x{5a}]`; of none, one that nothing matches."""
-    ranges: list[list[int]] = []
-    for code in sorted(map(ord, chars)):
-        if ranges and ranges[-1][1] == code - 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return "[" + "".join(f"\\x{{{low:x}}}-\\x{{{high:x}}}" for low, high in ranges) + "]" if ranges else r"[^\s\S]"
-
-
-class Graph:
-    """Nodes and constants under construction.
-
-    Args:
-        name: What all names in it begin with.
-
-    Attributes:
-        nodes: In the order in which they run.
-        constants: By name.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
-
-    def add(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """Adds a node; the name of its output, or a tuple of several names."""
-        from onnx import helper
-
-        name = f"{self._name}/{len(self.nodes)}.{operator}"
-        names = [name if outputs == 1 else f"{name}.{index}" for index in range(outputs)]
-        self.nodes.append(helper.make_node(operator, inputs, names, name=name, **attributes))
-        return name if outputs == 1 else tuple(names)
-
-    def strings(self, *values: str) -> str:
-        """A vector of strings."""
-        from onnx import TensorProto, helper
-
-        encoded = [value.encode() for value in values]
-        return self._constant(lambda name: helper.make_tensor(name, TensorProto.STRING, [len(values)], encoded))
-
-    def integers(self, value: int | list[int]) -> str:
-        """A scalar or a vector of int64."""
-        import numpy as np
-        from onnx import numpy_helper
-
-        return self._constant(lambda name: numpy_helper.from_array(np.array(value, dtype=np.int64), name))
-
-    def _constant(self, make: Any) -> str:
-        name = f"{self._name}/constant.{len(self.constants)}"
-        self.constants[name] = make(name)
-        return name
 
 
 @dataclass(frozen=True)

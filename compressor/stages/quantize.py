@@ -28,6 +28,7 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
     Raises:
         StageError: `keep_float` names what is not there, `accuracy` cannot be held, or a library is not installed.
     """
+    from compressor.quantization import matrices
     from compressor.quantization.sensitivity import Subject
     from compressor.runtimes import onnx
 
@@ -49,6 +50,8 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
         exported = Path(folder) / "model.onnx"
         with context.progress.step("quantize: exporting"):
             onnx.export(output, exported)
+        if spec.keep_float:
+            matrices.check_patterns(spec.keep_float, matrices.read(exported)[1])
         facts |= write(Subject(exported, output, spec, settings, ranges), target, context)
         before = exported.stat().st_size
     return {"float_bytes": before, "quantized_bytes": target.stat().st_size, **facts}
@@ -74,14 +77,13 @@ def _by_ourselves(subject: Subject, target: Path, context: Context) -> Facts:
     spec = subject.spec
     facts: Facts = {}
     kept: tuple[str, ...] = ()
-    found = matrices.read(subject.graph)[1] if spec.keep_float or spec.accuracy else []
-    matrices.check_patterns(spec.keep_float, found)
     if spec.scheme in ("static_int8", "qat_int8") and subject.ranges is None:
         with context.progress.step("quantize: calibrating") as step:
             sample = calibration.rows(subject.checkpoint, spec, context)
             subject = replace(subject, ranges=calibration.ranges(subject.graph, sample, spec.calibration, step))
         facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
     if spec.accuracy is not None:
+        found = matrices.read(subject.graph)[1]
         kept, told = selection.select(subject, found, spec.accuracy.max_drop, context)
         facts |= told
     with context.progress.step(f"quantize: {spec.scheme}"):
@@ -91,15 +93,13 @@ def _by_ourselves(subject: Subject, target: Path, context: Context) -> Facts:
 
 def _by_neural_compressor(subject: Subject, target: Path, context: Context) -> Facts:
     """The same with neural-compressor's algorithms; it finds what stays in float with its own tuning."""
-    from compressor.quantization import calibration, matrices, neural
+    from compressor.quantization import calibration, neural
     from compressor.quantization.neural_static import Static
     from compressor.quantization.neural_weights import WeightOnly
 
     neural.check_installed()
     spec = subject.spec
     facts: Facts = {}
-    if spec.keep_float:
-        matrices.check_patterns(spec.keep_float, matrices.read(subject.graph)[1])
     algorithm: neural.Algorithm
     if spec.scheme == "static_int8":
         sample = calibration.rows(subject.checkpoint, spec, context)

@@ -59,7 +59,7 @@ def stored(path: Path) -> dict[str, np.ndarray]:
 KINDS = [*((family, HEAD) for family in FAMILIES), ("albert", "MaskedLM")]
 
 
-def float_bias(_: Any, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+def float_bias(_: Any, node: onnx.NodeProto, __: Any) -> list[onnx.NodeProto]:
     return [helper.make_node("Identity", [node.input[2]], [f"{node.output[0]}.bias"])]
 
 

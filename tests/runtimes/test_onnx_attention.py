@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,11 +9,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from kinds import KINDS, LAYERS, export, make_model, rows
 
 from compressor.runtimes import RUNTIMES, onnx_attention, onnx_flat
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "quantization"))
-from kinds import KINDS, LAYERS, export, make_model, rows
 
 
 def sums(path: Path) -> int:

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 from conftest import MAX_POSITIONS, make_config
+from kinds import loaded
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.measure.rows import edge_cases
@@ -53,13 +54,7 @@ def make_model(family: str, head: str, **overrides: Any) -> Any:
 
 def export(model: Any, folder: Path, quantize: bool = True, **options: bool) -> Path:
     """Folder with the model in every format."""
-
-    def load(source: Path, attention: str) -> tracing.Traceable:
-        model.set_attn_implementation(attention)
-        return tracing.Traceable(model).eval()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracing, "load", load)
+    with loaded(model):
         onnx_runtime.export(folder, folder / "model.onnx")
         torchscript.export(folder, folder / "model.pt")
     if quantize:

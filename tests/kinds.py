@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +58,9 @@ def make_model(family: str, head: str = "SequenceClassification") -> Any:
     return model.eval()
 
 
-def export(model: Any, folder: Path) -> Path:
-    """The model's float graph, as our export writes it."""
+@contextmanager
+def loaded(model: Any) -> Iterator[None]:
+    """Exporters find this model, whatever checkpoint they are given."""
 
     def load(source: Path, attention: str) -> tracing.Traceable:
         model.set_attn_implementation(attention)
@@ -65,6 +68,12 @@ def export(model: Any, folder: Path) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracing, "load", load)
+        yield
+
+
+def export(model: Any, folder: Path) -> Path:
+    """The model's float graph, as our export writes it."""
+    with loaded(model):
         onnx_runtime.export(folder, folder / "model.onnx")
     return folder / "model.onnx"
 
