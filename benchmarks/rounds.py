@@ -149,13 +149,14 @@ class TaskRounds:
         """The ways to train."""
         layers = {**TASK_WEIGHTS, "cosine": 1.0, "attention": 1.0}
         logits_only, with_layers = (
-            TaskDistillation(weights, _SPEC.temperature, self._map) for weights in (TASK_WEIGHTS, layers)
+            TaskDistillation("text-classification", weights, _SPEC.temperature, self._map)
+            for weights in (TASK_WEIGHTS, layers)
         )
         return {
             PLAIN: self._plain,
             CACHED: partial(self._ours, logits_only, self._answers([]), CACHED),
             CACHED_LAYERS: partial(self._ours, with_layers, self._answers(self._map), CACHED_LAYERS),
-            ALONE: partial(self._ours, Labels(), None, ALONE),
+            ALONE: partial(self._ours, Labels("text-classification"), None, ALONE),
         }
 
     def _answers(self, layers: Sequence[int]) -> Path:

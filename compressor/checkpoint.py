@@ -27,6 +27,9 @@ QUANTIZED_ONNX = Path("onnx") / "model_quantized.onnx"
 
 _HEADS = {
     "text-classification": (("ForSequenceClassification",), ("classifier.weight",)),
+    "text-regression": (("ForSequenceClassification",), ("classifier.weight",)),
+    "token-classification": (("ForTokenClassification",), ("classifier.weight",)),
+    "question-answering": (("ForQuestionAnswering",), ("qa_outputs.weight",)),
     "masked-lm": (
         ("ForMaskedLM", "ForPreTraining"),
         ("cls.predictions.transform.dense.weight", "vocab_transform.weight", "predictions.dense.weight"),
@@ -34,11 +37,17 @@ _HEADS = {
 }
 """For each task, the ends of the architectures that have its head, and a tensor of it, by family."""
 
+_OUTPUTS: dict[str, dict[str, Any]] = {
+    "text-regression": {"num_labels": 1, "problem_type": "regression"},
+    "question-answering": {"num_labels": 2},
+}
+"""What the config says of a head whose outputs have no names of their own: a number; a start and an end."""
+
 _ORDER_TENSORS = ("cls.seq_relationship.weight", "sop_classifier.classifier.weight")
 """A tensor of a pretrained model's second head, which tells the order of two segments, by family."""
 
 _HEAD_TENSORS = (
-    *("classifier.", "pre_classifier.", "bert.pooler.", "albert.pooler."),
+    *("classifier.", "pre_classifier.", "bert.pooler.", "albert.pooler.", "qa_outputs."),
     *("cls.", "vocab_", "predictions.", "sop_classifier."),
 )
 """Beginnings of the names of tensors that a new head may bring."""
@@ -97,9 +106,11 @@ class Checkpoint:
         """Whether the checkpoint carries a trained head for the task."""
         architectures = self.config.get("architectures") or []
         endings, tensors = _HEADS[task]
-        return any(str(name).endswith(endings) for name in architectures) and any(
-            name in self.shapes for name in tensors
-        )
+        there = [self.shapes[name] for name in tensors if name in self.shapes]
+        if not there or not any(str(name).endswith(endings) for name in architectures):
+            return False
+        # One class does both: a single output is a number.
+        return not task.startswith("text-") or (there[0][0] == 1) == (task == "text-regression")
 
     @property
     def tells_order(self) -> bool:
@@ -257,11 +268,14 @@ def load_model(
 
     classes = {
         "text-classification": transformers.AutoModelForSequenceClassification,
+        "text-regression": transformers.AutoModelForSequenceClassification,
+        "token-classification": transformers.AutoModelForTokenClassification,
+        "question-answering": transformers.AutoModelForQuestionAnswering,
         "masked-lm": transformers.AutoModelForMaskedLM,
     }
     there = Checkpoint(path)
     task = task or there.task
-    kind = classes[task]
+    kind, config = classes[task], {**_OUTPUTS.get(task, {}), **config}
     if task == "masked-lm" and (there.tells_order if sentence_order is None else sentence_order):
         kind, config = transformers.AutoModelForPreTraining, {**config, "num_labels": 2}  # ALBERT's head has as many
     model, info = kind.from_pretrained(

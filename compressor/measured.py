@@ -91,7 +91,7 @@ class Measurer:
         entry, from_cache = self._store.build(inputs, build)
 
         def evidence(against: str) -> dict[str, Evidence]:
-            return measuring.evidence(entry.path, entry.facts, prepared.task, answers, against)
+            return measuring.evidence(entry.path, entry.facts, prepared.task, answers, prepared.labels, against)
 
         self._evidence[subject.key] = evidence("self")
         references = {name: {**self._evidence.get(key, {}), **evidence(name)} for name, key in others.items()}

@@ -61,12 +61,23 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(
-            "accuracy", "", "quality", "share of rows with the right label; of masked tokens that are guessed at once"
+            "accuracy",
+            "",
+            "quality",
+            "share of rows with the right label; of words with the right tag; of masked tokens guessed at once",
         ),
         Metric("sentence_order_accuracy", "", "quality", "share of pairs of segments whose order is told right"),
         Metric("loss", "nats", "loss", "mean cross-entropy of a masked token"),
         Metric("perplexity", "", "loss", "exponential of the loss: as if choosing among so many tokens"),
-        Metric("f1", "", "quality", "F1 of label 1 for two labels, unweighted mean over the labels for more"),
+        Metric(
+            "f1",
+            "",
+            "quality",
+            "F1 of label 1 for two labels, unweighted mean over the labels for more; of entities, as seqeval counts; "
+            "of the words of an answer, as SQuAD's script does",
+        ),
+        Metric("exact_match", "", "quality", "share of answers that are right to the word, as SQuAD's script counts"),
+        Metric("spearman", "", "quality", "Spearman's rank correlation"),
         Metric("matthews_correlation", "", "quality", "Matthews correlation coefficient"),
         Metric("latency_p50_ms", "ms", "latency", "median latency of one call"),
         Metric("latency_p95_ms", "ms", "latency", "95th percentile of the latency of one call"),

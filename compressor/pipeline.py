@@ -151,7 +151,7 @@ class _Runner:
                 tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,
                 packed=prepared.packed if isinstance(prepared, PreparedCorpus) else _no_data,
                 texts=None if step.texts is None else partial(corpus.counted, *step.texts),
-                trial=Trial(self.recipe.measure, step.task, prepared.validation),
+                trial=Trial(self.recipe.measure, step.task, prepared.validation, prepared.labels),
                 memo=partial(self._memo, prepared),
                 work=work,
                 progress=self.progress,

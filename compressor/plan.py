@@ -10,6 +10,7 @@ from typing import Any
 from compressor import __version__, stages, tasks
 from compressor.checkpoint import Checkpoint, check
 from compressor.data import hub
+from compressor.data.rows import form_module
 from compressor.errors import Problem, RecipeError
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, host, processor, versions
 from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM, Recipe
@@ -260,7 +261,7 @@ def _data(resolved: Resolved, online: bool) -> dict[str, Data]:
             "validation": None if validation is None else _rows_digest(validation, online),
             "spec": recipe.data.model_dump(mode="json", exclude={"train", "validation", "corpus"}),
             "seed": recipe.seed,
-            "code": code_digest("compressor.data.rows"),
+            "code": code_digest("compressor.data.rows", form_module(recipe.task)),
             "versions": versions(("datasets",)),
         }
         pinned = None if validation is None else _pinned(validation, inputs["validation"])

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compressor import tasks
 from compressor.checkpoint import Checkpoint, load_tokenizer, splitting_digest
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _VALIDATION_MASK = 0.15
+_REFERENCES = "references.npz"
 
 
 class Prepared(Protocol):
@@ -48,8 +48,13 @@ class Prepared(Protocol):
     def data(self) -> Data:
         """Where the data is."""
 
-    def validation(self, folder: Path) -> tuple[Path, NDArray[np.int64]]:
-        """The validation rows as a checkpoint's tokenizer reads them (`TokenRows`), and the right label of each."""
+    def validation(self, folder: Path) -> tuple[Path, tasks.References]:
+        """The validation rows as a checkpoint's tokenizer reads them (`TokenRows`), and what answers are scored by."""
+
+
+def _references(folder: Path) -> tasks.References:
+    with np.load(folder / _REFERENCES, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def prepare(plan: Plan, task: str, store: Store, progress: Progress) -> PreparedRows | PreparedCorpus:
@@ -93,6 +98,7 @@ class PreparedRows:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             with self._progress.step("reading the data"):
                 return data_rows.prepare(
+                    recipe.task,
                     recipe.data,
                     self.data.train,
                     self.data.validation,
@@ -116,18 +122,18 @@ class PreparedRows:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             rows = data_rows.load(self._splits.path / data_rows.TRAIN)
             with self._progress.step(f"tokenizing {len(rows)} rows"):
-                encoded = self.task.encode(rows, tokenizer, length, self._label_ids)
+                encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
                 encoded.save_to_disk(str(output / "rows"))
             return {}
 
         entry, _ = self._store.build(self._inputs(Checkpoint(folder), data_rows.TRAIN, length), build)
         return data_rows.load(entry.path / "rows")
 
-    def validation(self, folder: Path) -> tuple[Path, NDArray[np.int64]]:
+    def validation(self, folder: Path) -> tuple[Path, tasks.References]:
         """The validation rows as a checkpoint's own tokenizer, which ships with it, reads them.
 
         Returns:
-            The file of `TokenRows`, and the right label of each row.
+            The file of `TokenRows`, and what answers are scored by.
         """
         checkpoint = Checkpoint(folder)
         length = checkpoint.max_sequence_length()
@@ -136,16 +142,19 @@ class PreparedRows:
             tokenizer = load_tokenizer(folder)
             rows = data_rows.load(self._splits.path / data_rows.VALIDATION)
             with self._progress.step(f"tokenizing {len(rows)} rows"):
-                encoded = self.task.encode(rows, tokenizer, length, self._label_ids)
-                names = [name for name in INPUTS if name in encoded.column_names]
-                columns = zip(*(encoded[name] for name in names), strict=True)
+                encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
+                names = {name: name for name in INPUTS if name in encoded.column_names}
+                if self.task.TOKEN_LABELS is not None:
+                    names[LABELS] = self.task.TOKEN_LABELS
+                columns = zip(*(encoded[column] for column in names.values()), strict=True)
                 lists = [dict(zip(names, row, strict=True)) for row in columns]
                 TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
-                np.save(output / "references.npy", np.asarray(encoded["labels"], dtype=np.int64))
+                references: dict[str, Any] = dict(self.task.references(rows, encoded, self._label_ids))
+                np.savez(output / _REFERENCES, **references)
             return {}
 
         entry, _ = self._store.build(self._inputs(checkpoint, data_rows.VALIDATION, length), build)
-        return entry.path / "rows.npz", np.load(entry.path / "references.npy", allow_pickle=False)
+        return entry.path / "rows.npz", _references(entry.path)
 
     def _inputs(self, checkpoint: Checkpoint, split: str, length: int) -> dict[str, Any]:
         return {
@@ -202,7 +211,7 @@ class PreparedCorpus:
 
         return self._store.build(self._inputs(tokenizer, length), build)[0].path
 
-    def validation(self, folder: Path) -> tuple[Path, NDArray[np.int64]]:
+    def validation(self, folder: Path) -> tuple[Path, tasks.References]:
         """Held-out sequences, masked once and for all: every checkpoint of the run guesses the same tokens.
 
         Returns:
@@ -237,12 +246,12 @@ class PreparedCorpus:
                 for row, length in enumerate(lengths)
             ]
             TokenRows.of(lists, padding).save(output / "rows.npz")
-            np.save(output / "references.npy", order)
+            np.savez(output / _REFERENCES, order=order)
             return {"sequences": len(tokens)}
 
         inputs = {"kind": "masked", "sequences": self._inputs(tokenizer, length), "seed": seed, "wanted": wanted}
         entry, _ = self._store.build({**inputs, "code": self.task_code}, build)
-        return entry.path / "rows.npz", np.load(entry.path / "references.npy", allow_pickle=False)
+        return entry.path / "rows.npz", _references(entry.path)
 
     def _inputs(self, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, Any]:
         return {

@@ -17,6 +17,9 @@ from compressor.runtimes import RUNTIMES, baked, ort
 
 _KINDS = {
     "text-classification": ("ForSequenceClassification", "text-classification"),
+    "text-regression": ("ForSequenceClassification", "text-classification"),
+    "token-classification": ("ForTokenClassification", "token-classification"),
+    "question-answering": ("ForQuestionAnswering", "question-answering"),
     "masked-lm": ("ForMaskedLM", "fill-mask"),
 }
 """For each task, the end of the Auto class and the hub's name for what it does."""

@@ -39,7 +39,8 @@ class DataSpec(Spec):
     """Where the rows come from, and which columns hold what."""
 
     train: Source | None = None
-    """csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or `{hub: id, name:, split:}`.
+    """csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or `{hub: id, name:, split:}`. Of
+    token-classification, jsonl, parquet, or CoNLL; of question-answering, jsonl, parquet, or SQuAD's json.
 
     Needed by every task but masked-lm, which reads `corpus`."""
     validation: Source | None = None
@@ -51,7 +52,19 @@ class DataSpec(Spec):
     text_pair: str | None = None
     """Column with the second sentence of a pair."""
     label: str = "label"
-    """Column with the label, a string or an integer."""
+    """Column with the label, a string or an integer; of text-regression, a number."""
+    tokens: str = "tokens"
+    """Column with a row's words, a list, in token-classification; of CoNLL files, the first."""
+    tags: str = "tags"
+    """Column with a tag for each word, a list; of CoNLL files, the last. `O`, or `B-`, `I-` and a type."""
+    question: str = "question"
+    """Column with the question, in question-answering."""
+    context: str = "context"
+    """Column with the text that holds the answer."""
+    answers: str = "answers"
+    """Column with the answers, `{text: [...], answer_start: [...]}`; empty lists where there is none."""
+    stride: Annotated[int, Field(ge=0)] = 128
+    """Tokens that neighbouring windows of a long context share."""
     where: dict[str, Scalar] = Field(default_factory=dict)
     """Keep only rows whose columns have these values."""
     max_train_samples: Annotated[int, Field(ge=1)] | None = None
@@ -95,8 +108,9 @@ class Recipe(Spec):
     """Version of this format."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Names the run's folder under `artifacts/`."""
-    task: Literal["text-classification", "masked-lm"]
-    """What the model does."""
+    task: Literal["text-classification", "text-regression", "token-classification", "question-answering", "masked-lm"]
+    """What the model does: a label or a number for a text or a pair of texts, a tag for each word, the span that
+    answers a question, or the tokens that are hidden."""
     model: str
     """BERT, DistilBERT or ALBERT checkpoint: a folder (relative to the recipe), `package:PKG/path`, or a hub
     id[@revision]."""
@@ -130,9 +144,22 @@ def stage_names(stages: list[tuple[str | None, str]]) -> list[str]:
 
 QUALITY_METRICS: dict[str, tuple[str, ...]] = {
     "text-classification": ("accuracy", "f1", "matthews_correlation"),
+    "text-regression": ("spearman",),
+    "token-classification": ("f1", "accuracy"),
+    "question-answering": ("f1", "exact_match"),
     MASKED_LM: ("accuracy", "loss", "perplexity", "sentence_order_accuracy"),
 }
 """Metrics of each task, the main one first."""
+
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "text-classification": ("text", "text_pair", "label"),
+    "text-regression": ("text", "text_pair", "label"),
+    "token-classification": ("tokens", "tags"),
+    "question-answering": ("question", "context", "answers", "stride"),
+    MASKED_LM: (),
+}
+"""Keys of `data` that say what the rows of a task look like."""
 
 
 def gate_metrics(task: str) -> list[str]:

@@ -54,7 +54,8 @@ def _register() -> None:
     from compressor.models import compact_bert as ours
 
     transformers.AutoConfig.register(MODEL_TYPE, ours.CompactBertConfig, exist_ok=True)
-    for kind in ("", "ForSequenceClassification", "ForMaskedLM", "ForPreTraining"):
+    tasks = ("ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering")
+    for kind in ("", *tasks, "ForMaskedLM", "ForPreTraining"):
         model = getattr(ours, f"CompactBert{kind or 'Model'}")
         getattr(transformers, f"AutoModel{kind}").register(ours.CompactBertConfig, model, exist_ok=True)
 

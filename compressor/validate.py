@@ -151,7 +151,8 @@ def _at(problem: Problem, line: int) -> Problem:
 def _find_rows(collector: _Collector, split: str, source: Source | None, folder: Path) -> Path | HubDataset | None:
     if source is None:
         return None
-    return collector.find(("data", split), lambda: sources.rows(source, folder, f"data.{split}"))
+    formats = sources.formats(collector.recipe.task)
+    return collector.find(("data", split), lambda: sources.rows(source, folder, f"data.{split}", formats))
 
 
 def _find_text(collector: _Collector, place: Location, spec: TextSpec | None, folder: Path) -> Path | HubDataset | None:
@@ -195,7 +196,7 @@ def _check_columns(
         return
     wanted = tasks.get(collector.recipe.task).columns(data)
     for split, source in (("train", train), ("validation", validation)):
-        if not isinstance(source, Path):
+        if not isinstance(source, Path) or not sources.has_columns(source, collector.recipe.task):
             continue
         there = collector.find(("data", split), partial(sources.columns, source, f"data.{split}"))
         if there is None:

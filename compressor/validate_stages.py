@@ -10,7 +10,7 @@ from compressor.errors import StageError
 from compressor.fingerprint import installed
 from compressor.metrics import METRICS, QUANTIZED_PARITY, RELATIVE_RULES
 from compressor.quantization.neural import INSTALL
-from compressor.recipe import MASKED_LM, Recipe, gate_metrics
+from compressor.recipe import COLUMNS, MASKED_LM, Recipe, gate_metrics
 from compressor.recipe_deployment import ExportSpec, QuantizeSpec
 from compressor.recipe_errors import suggest
 from compressor.recipe_stages import FinetuneSpec, PruneSpec
@@ -49,6 +49,12 @@ def check_data(recipe: Recipe, add: Add) -> None:
             if getattr(data, key) is not None:
                 hint = "give the text as data.corpus; some of it is held out (data.corpus.validation_fraction)"
                 add(("data", key), "masked-lm learns from raw text", hint)
+    for key in {key for keys in COLUMNS.values() for key in keys} - set(COLUMNS[recipe.task]):
+        if key in data.model_fields_set:
+            fitting = ", ".join(task for task, keys in COLUMNS.items() if key in keys)
+            allowed = ", ".join(COLUMNS[recipe.task])
+            hint = f"of these keys {recipe.task} has {allowed}" if allowed else "drop it"
+            add(("data", key), f"is for {fitting}, not for {recipe.task}", hint)
     if data.corpus is None and (found := first_stage(recipe, MASKED_LM)):
         hint = "name raw text: a txt, csv, tsv, jsonl or parquet file, package:PKG/path or {hub: id}"
         add(("data", "corpus"), f"is missing, and stages[{found[0]}] pretrains on it", hint)

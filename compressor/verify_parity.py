@@ -108,7 +108,7 @@ class Parity:
     def _repeated(self, side: Side, answer: Answer, comparisons: list[Comparison]) -> Check:
         """One format against what it said when it was published."""
         given = self._answers[side][parity.ALONE]
-        if not 0 <= int(answer.choices.min()) <= int(answer.choices.max()) < given.shape[-1]:
+        if not answer.fits(given):
             return Check("parity", str(side), "fail", "the recorded answers are not of this model")
         agreement, difference = answer.label_agreement(given), answer.max_abs_diff(given)
         if any(side in (entry.candidate, entry.reference) for entry in comparisons if entry.kind == "float"):
@@ -136,7 +136,7 @@ def _agreed(comparison: Comparison, answers: Recorded) -> float:
     """Share of the recorded rows where two formats gave the same label."""
     both = [answers.answers.get(str(side)) for side in (comparison.candidate, comparison.reference)]
     first, second = both
-    return 1.0 if first is None or second is None else parity.agreement(first.choices[:, 0], second.choices[:, 0])
+    return 1.0 if first is None or second is None else first.agreement(second.choices[..., 0])
 
 
 def _environment(values: Mapping[str, str | int]) -> str:

@@ -21,7 +21,9 @@ def prepare(tmp_path: Path):
         output, work = tmp_path / f"out{len(list(tmp_path.glob('out*')))}", tmp_path / "work"
         output.mkdir()
         work.mkdir(exist_ok=True)
-        facts = rows.prepare(DataSpec(train="x", **spec), source, validation, columns or COLUMNS, seed, output, work)
+        data = DataSpec(train="x", **spec)
+        task = "text-classification"
+        facts = rows.prepare(task, data, source, validation, columns or COLUMNS, seed, output, work)
         return {**facts, "rows": {name: rows.load(output / name) for name in ("train", "validation")}}
 
     return run

@@ -104,7 +104,8 @@ def test_f1_and_matthews_agree_with_scikit_learn(labels: int, rows: int, seed: i
     logits = random.normal(size=(rows, labels)).astype(np.float32)
     logits[np.arange(rows), references] += 1
     predictions = logits.argmax(axis=1)
-    scored = text_classification.score(logits, references)
+    names = [str(index) for index in range(labels)]
+    scored = text_classification.score(logits, {"labels": references}, names)
     expected_f1 = f1_score(references, predictions, average="binary" if labels == 2 else "macro", zero_division=0)
     value = {name: float(rows.formula(rows.statistics.sum(axis=0))) for name, rows in scored.items()}
     assert value["accuracy"] == pytest.approx(np.mean(predictions == references))

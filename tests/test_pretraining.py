@@ -161,13 +161,15 @@ def test_scores_by_hand():
     outputs[1, 0] = [0, math.log(7), 0, 0]  # p = 0.1, wrong
     outputs[1, 2] = [0, 0, math.log(2), 0]  # p = 0.4, right
     given = {"logits": outputs}
-    sums = masked_lm.answers(given, labels)
+    sums = masked_lm.answers(given, {"labels": labels})
     assert np.allclose(sums, [[-math.log(0.7), 1, 1], [-math.log(0.1) - math.log(0.4), 1, 2], [0, 0, 0]], atol=1e-6)
-    scored = masked_lm.score(sums, np.zeros(0, dtype=np.int64))
+    scored = masked_lm.score(sums, {"order": np.zeros(0, dtype=np.int64)}, [])
     loss = -(math.log(0.7) + math.log(0.1) + math.log(0.4)) / 3
     values = {name: rows.estimate(0.95).value for name, rows in scored.items()}
     assert values == pytest.approx({"accuracy": 2 / 3, "loss": loss, "perplexity": math.exp(loss)}, rel=1e-5)
-    assert np.array_equal(masked_lm.compared(given, labels), [outputs[0, 1], outputs[1, 0], outputs[2, 0]])
+    assert np.array_equal(
+        masked_lm.compared(given, {"labels": labels})[:, 0], [outputs[0, 1], outputs[1, 0], outputs[2, 0]]
+    )
 
 
 def test_an_array_is_written_whole_or_fails(tmp_path: Path):

@@ -17,6 +17,7 @@ from compressor.checkpoint import Checkpoint
 from compressor.context import Context
 from compressor.errors import StageError
 from compressor.progress import Progress
+from compressor.recipe import DataSpec
 from compressor.recipe_stages import PruneSpec
 from compressor.stages import prune
 from compressor.store import key_of
@@ -48,7 +49,7 @@ def context_of(teacher: Path, work: Path, progress: Progress) -> Context:
         labels=("negative", "positive"),
         seed=0,
         tokenized=lambda _, __, length: text_classification.encode(
-            rows, make_tokenizer(), length, {"negative": 0, "positive": 1}
+            rows, make_tokenizer(), length, {"negative": 0, "positive": 1}, DataSpec()
         ),
         packed=pytest.fail,
         texts=None,

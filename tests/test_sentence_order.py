@@ -147,16 +147,20 @@ def test_scores_by_hand():
     labels = np.array([[-100, 1], [0, -100], [-100, 1], [0, -100]])
     logits = np.zeros((4, 2, 3), dtype=np.float32)
     order = np.array([[2, 1], [0, 3], [1, 4], [0, -1]], dtype=np.float32)  # 0, 1, 1, 0
-    kept = masked_lm.answers({"logits": logits, "sentence_order_logits": order}, labels)
+    kept = masked_lm.answers({"logits": logits, "sentence_order_logits": order}, {"labels": labels})
     assert kept.shape == (4, 4) and kept[:, 3].tolist() == [0, 1, 1, 0]
-    scored = masked_lm.score(kept, np.array([0, 1, 0, 0]))
+    scored = masked_lm.score(kept, {"order": np.array([0, 1, 0, 0])}, [])
     assert scored["sentence_order_accuracy"].estimate(0.95).value == 0.75
-    plain = masked_lm.score(masked_lm.answers({"logits": logits}, labels), np.array([0, 1, 0, 0]))
+    plain = masked_lm.score(
+        masked_lm.answers({"logits": logits}, {"labels": labels}), {"order": np.array([0, 1, 0, 0])}, []
+    )
     assert sorted(plain) == ["accuracy", "loss", "perplexity"], "no head, no such metric"
     assert {name: rows.estimate(0.95) for name, rows in plain.items()} == {
         name: scored[name].estimate(0.95) for name in plain
     }
-    assert sorted(masked_lm.score(kept, np.zeros(0, dtype=np.int64))) == sorted(plain), "no pairs, no such metric"
+    assert sorted(masked_lm.score(kept, {"order": np.zeros(0, dtype=np.int64)}, [])) == sorted(plain), (
+        "no pairs, no such metric"
+    )
 
 
 @pytest.mark.parametrize("family", ["bert", "albert"])

@@ -66,7 +66,7 @@ class Watch(transformers.TrainerCallback):
 def train(model: Any, work: Path, *callbacks: Any, objective: Any = None) -> dict[str, Any]:
     torch.manual_seed(0)
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
-        arguments = (model, batches(), objective or Labels(), schedule(epochs=3))
+        arguments = (model, batches(), objective or Labels("text-classification"), schedule(epochs=3))
         return trainer.train(*arguments, seed=0, work=work, step=step, callbacks=callbacks)
 
 
@@ -106,7 +106,12 @@ def test_training_that_was_stopped_goes_on_with_its_zeros(classifier: Path, tmp_
             return super().terms(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        train(checkpoint.load_model(classifier), tmp_path / "stopped", KeepZeros(zeros), objective=Killed())
+        train(
+            checkpoint.load_model(classifier),
+            tmp_path / "stopped",
+            KeepZeros(zeros),
+            objective=Killed("text-classification"),
+        )
     resumed = checkpoint.load_model(classifier)
     assert train(resumed, tmp_path / "stopped", KeepZeros(zeros))["resumed_from_step"] == 8
     for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):

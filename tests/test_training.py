@@ -16,6 +16,7 @@ from rich.console import Console
 from compressor import checkpoint
 from compressor.errors import StageError
 from compressor.progress import Progress
+from compressor.recipe import DataSpec
 from compressor.tasks import text_classification
 from compressor.training import trainer
 from compressor.training.batches import RowBatches
@@ -26,7 +27,7 @@ from compressor.training.teacher import write_answers
 def rows(count: int) -> Dataset:
     texts, labels = zip(*sentences(count, seed=7), strict=True)
     data = Dataset.from_dict({"text": list(texts), "label": list(labels)})
-    return text_classification.encode(data, make_tokenizer(), 24, {"negative": 0, "positive": 1})
+    return text_classification.encode(data, make_tokenizer(), 24, {"negative": 0, "positive": 1}, DataSpec())
 
 
 def schedule(**overrides: Any) -> trainer.Schedule:
@@ -45,7 +46,7 @@ def run(model: Any, work: Path, objective: Any = None, data: Any = None, **keywo
         return trainer.train(
             model,
             data or batches(),
-            objective or Labels(),
+            objective or Labels("text-classification"),
             keywords.pop("schedule", schedule()),
             seed=0,
             work=work,
@@ -72,7 +73,7 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(classif
             return super().terms(*arguments)
 
     try:
-        run(checkpoint.load_model(classifier), tmp_path / "stopped", Killed())
+        run(checkpoint.load_model(classifier), tmp_path / "stopped", Killed("text-classification"))
     except KeyboardInterrupt:
         pass
     resumed = checkpoint.load_model(classifier)
@@ -98,7 +99,7 @@ def test_terms_are_reported_without_their_weights(classifier: Path, tmp_path: Pa
         def terms(self, *arguments: Any) -> trainer.Terms:
             return {**super().terms(*arguments), "constant": torch.tensor(2.0)}
 
-    facts = run(checkpoint.load_model(classifier), tmp_path, Two())
+    facts = run(checkpoint.load_model(classifier), tmp_path, Two("text-classification"))
     assert [value for _, value in facts["terms"]["constant"]] == [2.0] * len(facts["loss"])
     for (_, total), (_, hard) in zip(facts["loss"], facts["terms"]["hard"], strict=True):
         assert total == pytest.approx(hard + 6.0, abs=2e-4)
@@ -183,7 +184,9 @@ def test_a_teacher_as_its_own_student_costs_nothing(classifier: Path, tmp_path: 
     model = checkpoint.load_model(classifier, attn_implementation="eager").eval()
     everything = [0, 1, 2, 3]
     data = batches(50, answers_of(model, tmp_path, hidden=everything, attention=everything))
-    objective = TaskDistillation({"soft": 1.0, "hard": 0.0, "cosine": 1.0, "attention": 1.0}, 2.0, everything)
+    objective = TaskDistillation(
+        "text-classification", {"soft": 1.0, "hard": 0.0, "cosine": 1.0, "attention": 1.0}, 2.0, everything
+    )
     batch = data.batch(list(range(20)))
     with torch.no_grad():
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
@@ -209,7 +212,7 @@ def test_the_layer_map_says_which_layer_is_learned_from(classifier: Path, tmp_pa
             return outputs
 
     for layer_map, zero in (([3, 1], True), ([1, 3], False)):
-        objective = TaskDistillation({"cosine": 1.0, "attention": 1.0}, 2.0, layer_map)
+        objective = TaskDistillation("text-classification", {"cosine": 1.0, "attention": 1.0}, 2.0, layer_map)
         with torch.no_grad():
             terms = objective.terms(FirstTwo(), inputs, batch)
         assert all((value.item() < 1e-5) == zero for value in terms.values())

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from compressor.data import hub
-from compressor.data.rows import as_text
+from compressor.data.lines import lines, unreadable
+from compressor.data.tables import as_text
 from compressor.errors import Problem, RecipeError
 from compressor.recipe_parts import HubDataset, TextSpec
 
@@ -168,20 +169,6 @@ def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
         raise _unreadable(path, f"after row {number}", str(error)) from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of each line, its end included, without the byte order mark."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise _unreadable(path, f"line {number}", f"is not UTF-8: {error.reason}") from None
-                yield number, text
-    except OSError as error:
-        raise RecipeError([Problem(PLACE, f"{path} cannot be read: {error}")]) from error
-
-
 def _checked(value: Any, place: str, column: str) -> str:
     """A cell as text, without the spaces around it; nothing for None."""
     if value is None:
@@ -197,9 +184,12 @@ def _checked(value: Any, place: str, column: str) -> str:
     return text
 
 
-def _unreadable(path: Path, place: str, what: str) -> RecipeError:
-    hint = f"mend the file, or check that it is {path.suffix[1:]} in UTF-8"
-    return RecipeError([Problem(PLACE, f"{path.name}, {place}: {what}", hint)])
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    return lines(path, PLACE, path.suffix[1:])
+
+
+def _unreadable(path: Path, where: str, what: str) -> RecipeError:
+    return unreadable(path, where, what, PLACE, path.suffix[1:])
 
 
 def _hash_share(salt: str, text: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from compressor.measure.rows import EDGES, TokenRows, in_order
 from compressor.progress import Progress, Step
 from compressor.recipe import MeasureSpec
 from compressor.runtimes import RUNTIMES
-from compressor.tasks import Scoring
+from compressor.tasks import References, Scoring
 
 REPEATABLE = ("size_bytes", "num_parameters", "quantized_coverage")
 """Metrics that a folder has anywhere, whatever the data and the machine."""
@@ -184,7 +184,12 @@ def _cores() -> int:
 
 
 def evidence(
-    folder: Path, facts: Mapping[str, Any], task: Scoring, references: NDArray[np.int64], against: str = "self"
+    folder: Path,
+    facts: Mapping[str, Any],
+    task: Scoring,
+    references: References,
+    labels: Sequence[str],
+    against: str = "self",
 ) -> dict[str, Evidence]:
     """The evidence of a measurement, metric by metric.
 
@@ -192,12 +197,13 @@ def evidence(
         folder: What `measure` wrote.
         facts: What `measure` returned.
         task: Scores the answers.
-        references: Right answers of the rows.
+        references: What answers are scored by.
+        labels: Names of the head's outputs.
         against: `self`, or the name of a reference for its timings from the same process.
     """
     found: dict[str, Evidence] = {}
     if against == "self":
-        found.update(task.score(np.load(folder / "answers.npy"), references))
+        found.update(task.score(np.load(folder / "answers.npy"), references, labels))
     with np.load(folder / "latency.npz", allow_pickle=False) as samples:
         for metric, quantile in _LATENCY_QUANTILES.items():
             found[metric] = Timings(samples[against].astype(np.float64), quantile)

@@ -16,14 +16,16 @@ from compressor.measure import process
 from compressor.measure.rows import EDGES, TokenRows, by_length, edge_cases, in_order
 from compressor.progress import Step
 from compressor.runtimes import RUNTIMES
+from compressor.tasks import NOTHING
 
 Answers = dict[str, NDArray[np.float32]]
-"""Compared logits of each set of rows, `(rows, choices)`, by the set's name."""
+"""Compared logits of each set of rows, `(rows, items, choices)`, by the set's name; see `compressor.tasks`."""
 
 ROWS, SINGLE, ALONE = "rows", "single", "alone"
 """Sets of real rows: all in batches, all one at a time, some one at a time."""
 
 _BATCH_TOKENS = 2048
+_SAME_NUMBER = 0.01
 _EDGE_SETS = {"edges_alone": "batch 1", "edges_together": "one batch", "untyped": "no token types"}
 
 
@@ -192,36 +194,56 @@ def compare(comparison: Comparison, answers: dict[Side, Answers], material: Mate
     """Holds a format against its reference.
 
     Returns:
-        `label_agreement` (share of the real rows, or of the edges where there are none), `max_abs_diff` of a logit and
-        `min_cosine` of a row's logits over all rows and edges, `worst` (where the difference is), `kind`, `against`.
+        `label_agreement` (share of the answers to real rows, or to the edges where there are none), `max_abs_diff` of a
+        logit and `min_cosine` of an answer's logits over all rows and edges, `worst` (where the difference is), `kind`,
+        `against`.
     """
     given, expected = answers[comparison.candidate], answers[comparison.reference]
     shared = [name for name in expected if name in given]
     real = ROWS if comparison.kind == "float" else SINGLE
     labelled = real if real in shared else "edges_alone"
-    # What is not a number differs from everything, and must not be lost in a comparison.
-    differences = {
-        name: np.nan_to_num(np.abs(given[name] - expected[name]).max(axis=-1), nan=np.inf, posinf=np.inf)
-        for name in shared
-    }
+    differences = {name: _differences(given[name], expected[name]) for name in shared}
     worst = max(shared, key=lambda name: float(differences[name].max()))
     return {
         "kind": comparison.kind,
         "against": str(comparison.reference),
-        "label_agreement": agreement(given[labelled].argmax(axis=-1), expected[labelled].argmax(axis=-1)),
+        "label_agreement": agreement(given[labelled], expected[labelled]),
         "max_abs_diff": float(differences[worst].max()),
         "min_cosine": min(float(_cosine(given[name], expected[name]).min()) for name in shared),
         "worst": _place(worst, int(differences[worst].argmax()), material),
     }
 
 
-def agreement(given: NDArray[np.int64], expected: NDArray[np.int64]) -> float:
-    """Share of equal labels."""
-    return float((given == expected).mean())
+def agreement(given: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    """Share of equal choices, of logits `(rows, items, choices)`, where there is something to choose.
+
+    A single number is no choice: two are equal when they are nearer than a hundredth of the numbers' spread.
+    """
+    if expected.shape[-1] == 1:
+        return float((np.abs(given - expected) <= _SAME_NUMBER * expected.std()).mean())
+    same = given.argmax(axis=-1) == expected.argmax(axis=-1)
+    return float(same[~_nothing(expected).all(axis=-1)].mean())
+
+
+def _nothing(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(logits == np.float32(NOTHING))
+
+
+def _differences(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest difference of each row. `(rows,)`.
+
+    What is not a number differs from everything, and must not be lost in a comparison.
+    """
+    with np.errstate(invalid="ignore"):
+        differences = np.abs(given - expected)
+    differences[_nothing(given) & _nothing(expected)] = 0
+    return np.asarray(np.nan_to_num(differences, nan=np.inf, posinf=np.inf).max(axis=(-2, -1)))
 
 
 def _cosine(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
-    a, b = given.astype(np.float64), expected.astype(np.float64)
+    """Of the logits of each item; 1 where there are none."""
+    nothing = _nothing(given) & _nothing(expected)
+    a, b = (np.where(nothing, 0, side).astype(np.float64) for side in (given, expected))
     lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     products = (a * b).sum(axis=-1)
     same = (a == b).all(axis=-1).astype(np.float64)  # of what has no direction

@@ -12,12 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import CompressError
+from compressor.tasks import NOTHING
 
 FILE = "verification.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_TOP = 5
-"""Choices of a row whose logits are recorded, the highest ones: a language model has a whole vocabulary of them."""
+_TOP, _TOP_OF_MANY = 5, 2
+"""Choices of an answer whose logits are recorded, the highest ones: a language model has a whole vocabulary of them.
+Of rows with an answer for every token, fewer."""
+_MANY = 8
+_NONE = -1
 
 
 @dataclass(frozen=True)
@@ -25,20 +29,34 @@ class Answer:
     """What one format said.
 
     Attributes:
-        choices: The choices with the highest logits of each row, the highest first. `(rows, at most 5)`.
+        choices: The choices with the highest logits of each answer, the highest first; -1 where a row has no such
+            answer or choice. `(rows, items, at most 5)`.
         logits: Theirs.
     """
 
     choices: NDArray[np.int64]
     logits: NDArray[np.float64]
 
+    def fits(self, given: NDArray[np.float32]) -> bool:
+        """Whether logits `(rows, items, all choices)` have all that was recorded."""
+        rows, items, _ = self.choices.shape
+        within = _NONE <= int(self.choices.min()) and int(self.choices.max()) < given.shape[2]
+        return within and rows == given.shape[0] and items <= given.shape[1]
+
     def label_agreement(self, given: NDArray[np.float32]) -> float:
-        """Share of the rows that have the recorded label among other logits `(rows, all choices)`."""
-        return float((given.argmax(axis=-1) == self.choices[:, 0]).mean())
+        """Share of the answers that have the recorded label among other logits."""
+        return self.agreement(given[:, : self.choices.shape[1]].argmax(axis=-1))
+
+    def agreement(self, choices: NDArray[np.int64]) -> float:
+        """Share of the answers that others chose alike. `(rows, items)`."""
+        first = self.choices[..., 0]
+        return float((choices == first)[first != _NONE].mean())
 
     def max_abs_diff(self, given: NDArray[np.float32]) -> float:
         """Largest difference of a recorded logit; infinite where one is not a number."""
-        difference = np.abs(np.take_along_axis(given, self.choices, axis=-1) - self.logits)
+        there = self.choices != _NONE
+        found = np.take_along_axis(given[:, : self.choices.shape[1]], np.where(there, self.choices, 0), axis=-1)
+        difference = np.where(there, np.abs(np.where(there, found, 0) - self.logits), 0)
         return float(np.nan_to_num(difference, nan=np.inf).max())
 
 
@@ -66,7 +84,7 @@ def write(
         path: The file.
         task: What the formats do.
         rows: As `TokenRows.take` gives them.
-        answers: All logits of each format, `(rows, choices)`.
+        answers: All logits of each format, `(rows, items, choices)`; see `compressor.tasks`.
     """
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -78,9 +96,30 @@ def write(
 
 
 def _highest(logits: NDArray[np.float32]) -> dict[str, Any]:
-    choices = np.argsort(-logits, axis=-1, kind="stable")[:, :_TOP]
-    values = np.take_along_axis(logits, choices, axis=-1).astype(np.float64).round(6)
-    return {"choices": choices.tolist(), "logits": values.tolist()}
+    """Lists of lists, without what is not there: `{choices, logits}`, each of rows of answers of choices."""
+    top = _TOP if logits.shape[1] < _MANY else _TOP_OF_MANY
+    order = np.argsort(-logits, axis=-1, kind="stable")[..., :top]
+    values = np.take_along_axis(logits, order, axis=-1).astype(np.float64).round(6)
+    choices: list[list[list[int]]] = []
+    kept: list[list[list[float]]] = []
+    for row, numbers in zip(order.tolist(), values.tolist(), strict=True):
+        there = [index for index, item in enumerate(numbers) if item[0] != NOTHING]
+        sizes = [sum(value != NOTHING for value in numbers[index]) for index in there]
+        choices.append([row[index][:size] for index, size in zip(there, sizes, strict=True)])
+        kept.append([numbers[index][:size] for index, size in zip(there, sizes, strict=True)])
+    return {"choices": choices, "logits": kept}
+
+
+def _filled(lists: Any, fill: float, dtype: type) -> NDArray[Any]:
+    """Lists of lists of lists as one array."""
+    rows = [[list(item) for item in row] for row in lists]
+    items = max((len(row) for row in rows), default=0)
+    width = max((len(item) for row in rows for item in row), default=0)
+    filled: NDArray[Any] = np.full((len(rows), items, width), fill, dtype=dtype)
+    for index, row in enumerate(rows):
+        for place, item in enumerate(row):
+            filled[index, place, : len(item)] = item
+    return filled
 
 
 def read(path: Path) -> Recorded:
@@ -95,7 +134,7 @@ def read(path: Path) -> Recorded:
             raise ValueError(f"schema_version is {document['schema_version']}, can read {SCHEMA_VERSION}")
         rows: list[dict[str, list[int]]] = [dict(row) for row in document["rows"]]
         answers = {
-            str(name): Answer(np.array(entry["choices"], np.int64), np.array(entry["logits"], np.float64))
+            str(name): Answer(_filled(entry["choices"], _NONE, np.int64), _filled(entry["logits"], 0.0, np.float64))
             for name, entry in document["answers"].items()
         }
         if not rows or any(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from compressor import tasks
 from compressor.checkpoint import Checkpoint
@@ -17,8 +16,8 @@ from compressor.metrics import METRICS
 from compressor.recipe import QUALITY_METRICS, MeasureSpec
 from compressor.runtimes import RUNTIMES
 
-Validation = Callable[[Path], tuple[Path, NDArray[np.int64]]]
-"""Gives the held-out rows as a checkpoint's tokenizer reads them, and the right answers."""
+Validation = Callable[[Path], tuple[Path, tasks.References]]
+"""Gives the held-out rows as a checkpoint's tokenizer reads them, and what answers are scored by."""
 
 
 class Trial:
@@ -28,10 +27,11 @@ class Trial:
         spec: Conditions.
         task: What the checkpoints do.
         validation: Gives the held-out rows.
+        labels: Names of the head's outputs.
     """
 
-    def __init__(self, spec: MeasureSpec, task: str, validation: Validation) -> None:
-        self._spec, self._task, self._validation = spec, task, validation
+    def __init__(self, spec: MeasureSpec, task: str, validation: Validation, labels: Sequence[str]) -> None:
+        self._spec, self._task, self._validation, self._labels = spec, task, validation, labels
 
     def size_bytes(self, folders: Sequence[Path]) -> list[float]:
         """Bytes of the file that ships of each checkpoint, which is written into its folder."""
@@ -61,7 +61,8 @@ class Trial:
         assert METRICS[metric].kind == "quality", "of a main metric, more is better"
         rows, references = self._validation(checkpoint)
         given = [measuring.answers(file, self._task, rows, self._spec) for file in files]
-        return [tasks.scoring(self._task).score(answers, references)[metric].value for answers in given]
+        score = tasks.scoring(self._task).score
+        return [score(answers, references, self._labels)[metric].value for answers in given]
 
     def _exported(self, folder: Path) -> Path:
         runtime = RUNTIMES[self._spec.runtime]

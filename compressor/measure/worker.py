@@ -19,10 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.measure.rows import LABELS, TokenRows
+from compressor.measure.rows import INPUTS, TokenRows
 from compressor.runtimes import RUNTIMES, Session
+from compressor.tasks import NOTHING
 
-Keep = Callable[[Mapping[str, NDArray[np.float32]], NDArray[np.int64]], NDArray[np.float32]]
+Keep = Callable[[Mapping[str, NDArray[np.float32]], Mapping[str, NDArray[np.int64]]], NDArray[np.float32]]
+
+_FILL = {"answers": -1.0, "compared": NOTHING}
+"""What stands behind the last of a shorter row, by what is kept."""
 
 _WARM_UP_CALLS = 10
 _WARM_UP_S = 1.0
@@ -51,7 +55,7 @@ def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
                     answers[index] = row
                 done += len(batch)
                 _tell(done, total)
-            results[entry["name"]] = np.stack([answers[index] for index in sorted(answers)])
+            results[entry["name"]] = _stacked([answers[index] for index in sorted(answers)], _FILL[job["keep"]])
     return results
 
 
@@ -61,7 +65,17 @@ def _answer(session: Session, rows: TokenRows, keep: Keep, token_types: str, bat
         del inputs["token_type_ids"]
     elif token_types == "zeros":
         inputs["token_type_ids"][:] = 0
-    return keep(session.predict(inputs), inputs.pop(LABELS))
+    return keep(session.predict({name: inputs[name] for name in INPUTS if name in inputs}), inputs)
+
+
+def _stacked(rows: list[NDArray[np.float32]], fill: float) -> NDArray[np.float32]:
+    """Arrays of one number of axes in one array, as long as the longest of each axis."""
+    shape = np.max([row.shape for row in rows], axis=0) if rows[0].ndim else ()
+    stacked = np.full((len(rows), *shape), fill, dtype=np.float32)
+    for index, row in enumerate(rows):
+        place: tuple[Any, ...] = (index, *(slice(size) for size in row.shape))
+        stacked[place] = row
+    return stacked
 
 
 def latency(job: dict[str, Any]) -> dict[str, NDArray[Any]]:

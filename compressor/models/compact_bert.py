@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AlbertConfig, AlbertForMaskedLM, AlbertForPreTraining, AlbertForSequenceClassification
+from transformers import (
+    AlbertConfig,
+    AlbertForMaskedLM,
+    AlbertForPreTraining,
+    AlbertForQuestionAnswering,
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
+)
 from transformers.activations import ACT2FN
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.albert.modeling_albert import (
@@ -172,6 +179,41 @@ class CompactBertForSequenceClassification(AlbertForSequenceClassification):  # 
         self.albert = CompactBertModel(config)
         self.dropout = nn.Dropout(config.classifier_dropout_prob)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+
+class CompactBertForTokenClassification(AlbertForTokenClassification):  # type: ignore[misc]  # as above
+    """With a classifier of every token.
+
+    Args:
+        config: Its config.
+    """
+
+    config: CompactBertConfig
+
+    def __init__(self, config: CompactBertConfig) -> None:
+        AlbertPreTrainedModel.__init__(self, config)
+        self.num_labels = config.num_labels
+        self.albert = CompactBertModel(config, add_pooling_layer=False)
+        self.dropout = nn.Dropout(config.classifier_dropout_prob)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+
+class CompactBertForQuestionAnswering(AlbertForQuestionAnswering):  # type: ignore[misc]  # as above
+    """With a head for where an answer starts and ends.
+
+    Args:
+        config: Its config.
+    """
+
+    config: CompactBertConfig
+
+    def __init__(self, config: CompactBertConfig) -> None:
+        AlbertPreTrainedModel.__init__(self, config)
+        self.num_labels = config.num_labels
+        self.albert = CompactBertModel(config, add_pooling_layer=False)
+        self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
 

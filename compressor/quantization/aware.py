@@ -58,7 +58,7 @@ def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizeSpec, contex
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             graph = Path(temporary) / "model.onnx"
             with context.progress.step(f"{spec.name or spec.kind}: exporting"):
-                save(model, source, graph.parent, spec)
+                save(model, source, graph.parent, spec, context.task)
                 onnx.export(graph.parent, graph)
             with context.progress.step(f"{spec.name or spec.kind}: calibrating") as step:
                 sample = calibration.rows(source, spec, context)

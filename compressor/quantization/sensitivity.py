@@ -19,7 +19,9 @@ from compressor import quantization
 from compressor.checkpoint import Checkpoint, load_tokenizer
 from compressor.context import Context
 from compressor.fingerprint import code_digest, host, processor
+from compressor.outputs import LOGITS
 from compressor.quantization import Ranges, Settings
+from compressor.recipe import MASKED_LM
 from compressor.recipe_deployment import CalibrationSpec, QuantizeSpec
 from compressor.runtimes import RUNTIMES, Inputs, Session
 
@@ -83,7 +85,7 @@ def divergences(subject: Subject, matrices: Sequence[Matrix], context: Context) 
     settings = {name: value for name, value in asdict(subject.settings).items() if name != "keep_float"}
     known = {
         "checkpoint": Checkpoint(subject.checkpoint).digest(),
-        "length": max_sequence_length(subject.checkpoint, subject.spec),
+        "length": max_sequence_length(subject.checkpoint, subject.spec, context.task),
         "masked": [subject.spec.masking, subject.spec.mlm_probability, context.seed],
         "backend": subject.spec.backend,
         "scheme": subject.spec.scheme,
@@ -150,24 +152,26 @@ class _Sample:
             return list(pool.map(partial(self._answer, session), self._rows))
 
     def _answer(self, session: Session, row: Inputs) -> Answers:
-        return {
+        answers = dict(session.predict(row))
+        if self._context.task == MASKED_LM:
             # Of each token there are logits `(1, sequence, choices)`: those of hidden ones count.
-            name: values[row["input_ids"] == self._hidden] if values.ndim == 3 else values
-            for name, values in session.predict(row).items()
-        }
+            answers[LOGITS] = answers[LOGITS][row["input_ids"] == self._hidden]
+        return {name: values.reshape(-1, values.shape[-1]) for name, values in answers.items()}
 
     def divergence(self, session: Session) -> float:
         """Of a graph's answers from the float graph's, in nats."""
         parts: dict[str, list[NDArray[np.float64]]] = {}
         for before, after in zip(self._reference, self._answers(session), strict=True):
             for name in before:
-                parts.setdefault(name, []).append(_kl(before[name], after[name]))
+                parts.setdefault(name, []).append(_distance(before[name], after[name]))
         total = sum(float(np.concatenate(values).mean()) for values in parts.values())
         return total if np.isfinite(total) else _BROKEN
 
 
-def _kl(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float64]:
-    """KL(before || after) of softmaxed logits `(answers, choices)`. `(answers,)`."""
+def _distance(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float64]:
+    """KL(before || after) of softmaxed logits `(answers, choices)`, of numbers the squared difference. `(answers,)`."""
+    if before.shape[-1] == 1:
+        return np.asarray((before.astype(np.float64) - after)[:, 0] ** 2)
     p, q = _log_softmax(before), _log_softmax(after)
     return np.asarray((np.exp(p) * (p - q)).sum(axis=-1))
 

@@ -267,6 +267,8 @@ _ON_TENSORS: dict[str, Callable[..., Value | tuple[Value, ...]]] = {
     "Shape": lambda node, x: torch._shape_as_tensor(x)[node.attributes.get("start", 0) : node.attributes.get("end")],
     "Slice": _slice,
     "Softmax": lambda node, x: torch.softmax(x, node.attributes.get("axis", -1)),
+    "Split": lambda node, x, _: torch.split(x, node.ints(1), node.attributes.get("axis", 0)),
+    "Squeeze": lambda node, x, _: torch.squeeze(x, node.ints(1)),
     "Unsqueeze": _unsqueeze,
 }
 _ON_INTEGERS: dict[str, Callable[..., Value]] = {
@@ -279,7 +281,15 @@ _ON_INTEGERS: dict[str, Callable[..., Value]] = {
 }
 """Operators that take what is not expanded to floats yet."""
 
-NUMBERS = {"Gather": (1,), "Pow": (1,), "Reshape": (1,), "Slice": (1, 2, 3, 4), "Unsqueeze": (1,)}
+NUMBERS = {
+    "Gather": (1,),
+    "Pow": (1,),
+    "Reshape": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Unsqueeze": (1,),
+}
 """Inputs that say how, where they are constants; of a Gather if it is one index."""
 
 SUPPORTED = frozenset({*_ON_TENSORS, *_ON_INTEGERS})

@@ -49,7 +49,8 @@ def _student(
     facts: Facts = {}
     if spec.layers == "importance":
         with context.progress.step(f"{spec.name or spec.kind}: which layers matter") as step:
-            harm = initial.harm(incoming, initial.samples(batches), Checkpoint(start).has_head(context.task), step)
+            task = context.task if Checkpoint(start).has_head(context.task) else None
+            harm = initial.harm(incoming, initial.samples(batches), task, step)
             layers, facts["importance"] = least_harmful(incoming, count, harm)
     else:
         layers = chosen_layers(total, count if spec.layers == "every_other" else None, spec.layers)

@@ -43,7 +43,7 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
 def _graph(output: Path, spec: ExportSpec, context: Context) -> Path:
     """The ONNX file that ships, which others are made of: the quantized one, or the float one, written here."""
     folder = Checkpoint(output)
-    labels = [] if context.task == "masked-lm" else folder.labels
+    labels = list(context.labels) and folder.labels
     quantized = folder.quantized
     made_of_it = spec.tokenizer == "baked" or "ort" in spec.targets
     if "onnx" in spec.targets or (made_of_it and quantized is None):

@@ -39,4 +39,4 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
         objective = MaskedLanguageModel(model, mlm, order if data.pairs else 0.0)
         return train_stage(model, source, output, spec, context, batches, objective)
     model = checkpoint.load_model(source, context.task, **context.head)
-    return train_stage(model, source, output, spec, context, row_batches(source, spec, context), Labels())
+    return train_stage(model, source, output, spec, context, row_batches(source, spec, context), Labels(context.task))

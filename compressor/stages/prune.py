@@ -155,9 +155,9 @@ class _Sample:
         """How far a model is from the incoming one."""
         from compressor.training import initial
 
-        has_head = Checkpoint(self.start).has_head(self.context.task)
+        task = self.context.task if Checkpoint(self.start).has_head(self.context.task) else None
         with self._step(what) as step:
-            yield initial.harm(self.incoming, initial.samples(self.batches), has_head, step)
+            yield initial.harm(self.incoming, initial.samples(self.batches), task, step)
 
     def scores(self, whole: Anatomy) -> Scores:
         """What each head and neuron of a model is worth."""
@@ -177,7 +177,11 @@ class _Sample:
             raise StageError(f"{what}; use scoring: magnitude, or train one first")
         model, batches = put_together(whole), initial.samples(self.batches)
         pairs = "order" in batches[0]
-        objective = MaskedLanguageModel(model, order=float(pairs)) if self.context.task == MASKED_LM else Labels()
+        objective = (
+            MaskedLanguageModel(model, order=float(pairs))
+            if self.context.task == MASKED_LM
+            else Labels(self.context.task)
+        )
         with self._step("which heads and neurons matter") as step:
             return taylor(model, batches, objective, step)
 

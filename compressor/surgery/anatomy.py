@@ -33,6 +33,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "feed_forward_norm": (HIDDEN,),
     "pooler": (HIDDEN, HIDDEN),
     "classifier": (ALL, HIDDEN),
+    "span": (ALL, HIDDEN),
     "order": (ALL, HIDDEN),
     "transform": (EMBEDDING, HIDDEN),
     "transform_norm": (EMBEDDING,),

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 CLASSES = {"bert": "Bert", "distilbert": "DistilBert", "albert": "Albert", "compact_bert": "CompactBert"}
 """For each family, the beginning of its classes' names."""
 
-_HEADS = ("ForMaskedLM", "ForPreTraining", "ForSequenceClassification")
+_HEADS = (
+    "ForMaskedLM",
+    "ForPreTraining",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+)
 
 _ALBERT_OUTSIDE = {
     "word": "albert.embeddings.word_embeddings",
@@ -28,6 +34,7 @@ _ALBERT_OUTSIDE = {
     "mapping": "albert.encoder.embedding_hidden_mapping_in",
     "pooler": "albert.pooler",
     "classifier": "classifier",
+    "span": "qa_outputs",
     "order": "sop_classifier.classifier",
     "transform": "predictions.dense",
     "transform_norm": "predictions.LayerNorm",
@@ -41,6 +48,7 @@ _OUTSIDE = {
         "embedding_norm": "bert.embeddings.LayerNorm",
         "pooler": "bert.pooler.dense",
         "classifier": "classifier",
+        "span": "qa_outputs",
         "order": "cls.seq_relationship",
         "transform": "cls.predictions.transform.dense",
         "transform_norm": "cls.predictions.transform.LayerNorm",
@@ -52,6 +60,7 @@ _OUTSIDE = {
         "embedding_norm": "distilbert.embeddings.LayerNorm",
         "pooler": "pre_classifier",
         "classifier": "classifier",
+        "span": "qa_outputs",
         "transform": "vocab_transform",
         "transform_norm": "vocab_layer_norm",
         "decoder": "vocab_projector",

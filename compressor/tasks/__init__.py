@@ -1,15 +1,15 @@
 """Tasks: what the rows look like, how they become tensors, and how answers are scored. One module each.
 
 A task is a module, found by its name in the recipe with `-` as `_`. Every one has `answers`, `compared` and `score`;
-those that learn from rows have `columns`, `label_ids` and `encode` too. Only `encode` may import anything heavy, when
-it is called.
+those that learn from rows have `TOKEN_LABELS`, `columns`, `label_ids`, `encode` and `references` too. Only `encode` may
+import anything heavy, when it is called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +25,41 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Outputs = Mapping[str, Floats]
 """What a model gives, by name; see `compressor.outputs`."""
+Batch = Mapping[str, Ints]
+"""What it was given, `attention_mask` among them, and the tokens' `labels`. `(batch, sequence)` each."""
+References = Mapping[str, NDArray[Any]]
+"""What answers are scored against: arrays by name, each task has its own."""
+
+NOTHING = -np.inf
+"""Logit of a choice that there is not: rows of tokens are filled up with it."""
 
 
 class Scoring(Protocol):
     """How a task's answers are judged."""
 
-    def answers(self, outputs: Outputs, labels: Ints) -> Floats:
-        """What is kept of a model's outputs `(batch, …)` for scoring, given the tokens' labels `(batch, sequence)`."""
+    def answers(self, outputs: Outputs, batch: Batch) -> Floats:
+        """What is kept of a model's outputs for scoring, `(batch, …)`; shorter rows are filled up with -1."""
 
-    def compared(self, outputs: Outputs, labels: Ints) -> Floats:
-        """What is kept of a model's outputs for holding formats against each other: logits `(batch, choices)`."""
+    def compared(self, outputs: Outputs, batch: Batch) -> Floats:
+        """What is kept of a model's outputs for holding formats against each other: logits `(batch, items, choices)`.
 
-    def score(self, answers: Floats, references: Ints) -> dict[str, Rows]:
-        """The task's metrics over rows."""
+        `NOTHING` stands where a row has no such item or choice.
+        """
+
+    def score(self, answers: Floats, references: References, labels: Sequence[str]) -> dict[str, Rows]:
+        """The task's metrics over rows, given the names of the head's outputs."""
 
 
 class Task(Scoring, Protocol):
-    """A task that is learned from rows."""
+    """A task that is learned from rows.
+
+    Attributes:
+        TOKEN_LABELS: Column with a label for each token that `answers` needs; None where there is none.
+        MAX_SEQUENCE_LENGTH: Tokens that a row is cut to where the recipe does not say.
+    """
+
+    TOKEN_LABELS: str | None
+    MAX_SEQUENCE_LENGTH: int
 
     def columns(self, data: DataSpec) -> dict[str, str]:
         """From the task's column names to the source's."""
@@ -50,9 +68,17 @@ class Task(Scoring, Protocol):
         """Index of each label in the head; raises RecipeError when the head does not fit."""
 
     def encode(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label_ids: Mapping[str, int]
+        self,
+        rows: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        max_length: int,
+        label_ids: Mapping[str, int],
+        data: DataSpec,
     ) -> Dataset:
-        """Token ids and `labels`, unpadded."""
+        """Token ids, `length` and `labels`, unpadded; a long row may become several."""
+
+    def references(self, rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> References:
+        """What answers to encoded rows are scored against."""
 
 
 def module_name(name: str) -> str:

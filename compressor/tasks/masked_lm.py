@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +14,22 @@ from compressor.outputs import LOGITS, SENTENCE_ORDER
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Outputs = Mapping[str, Floats]
+Batch = Mapping[str, Ints]
 
 
-def answers(outputs: Outputs, labels: Ints) -> Floats:
+def answers(outputs: Outputs, batch: Batch) -> Floats:
     """Sums over a row's masked tokens; the logits themselves would take megabytes a row.
 
     Args:
         outputs: `logits` `(batch, sequence, vocabulary)` and, of a model that tells it, `sentence_order_logits`
             `(batch, 2)`.
-        labels: The hidden tokens, -100 where nothing is hidden. `(batch, sequence)`.
+        batch: With `labels`: the hidden tokens, -100 where nothing is hidden. `(batch, sequence)`.
 
     Returns:
         Cross-entropy in nats, right guesses, and masked tokens. `(batch, 3)`; or with the order that the model takes
         the segments to be in, `(batch, 4)`.
     """
+    labels = batch["labels"]
     sums = np.zeros((len(labels), 3), dtype=np.float32)
     for row, position in zip(*np.nonzero(labels >= 0), strict=True):
         logits, token = outputs[LOGITS][row, position].astype(np.float64), labels[row, position]
@@ -38,18 +41,20 @@ def answers(outputs: Outputs, labels: Ints) -> Floats:
     return np.column_stack([sums, outputs[SENTENCE_ORDER].argmax(axis=1)]).astype(np.float32)
 
 
-def compared(outputs: Outputs, labels: Ints) -> Floats:
-    """Logits of the first masked token of each row, or of its first token. `(batch, vocabulary)`."""
-    first = (labels >= 0).argmax(axis=1)
-    return np.asarray(outputs[LOGITS][np.arange(len(first)), first])
+def compared(outputs: Outputs, batch: Batch) -> Floats:
+    """Logits of the first masked token of each row, or of its first token. `(batch, 1, vocabulary)`."""
+    first = (batch["labels"] >= 0).argmax(axis=1)
+    return np.asarray(outputs[LOGITS][np.arange(len(first)), first][:, None])
 
 
-def score(answers: Floats, references: Ints) -> dict[str, Rows]:
+def score(answers: Floats, references: Mapping[str, NDArray[Any]], labels: Sequence[str]) -> dict[str, Rows]:
     """Top-1 accuracy, cross-entropy and perplexity of a masked token, and the accuracy of the order of segments.
 
     Args:
         answers: What `answers` kept. `(rows, 3)` or, of a model that tells the order, `(rows, 4)`.
-        references: The right order of each row's segments; nothing where there are no pairs. `(rows,)` or `(0,)`.
+        references: `order`: the right order of each row's segments; nothing where there are no pairs. `(rows,)` or
+            `(0,)`.
+        labels: None.
     """
     sums = answers[:, :3].astype(np.float64)
     metrics = {
@@ -57,7 +62,8 @@ def score(answers: Floats, references: Ints) -> dict[str, Rows]:
         "loss": Rows(sums[:, ::2], lambda total: total[..., 0] / total[..., 1]),
         "perplexity": Rows(sums[:, ::2], lambda total: np.asarray(np.exp(total[..., 0] / total[..., 1]))),
     }
-    if answers.shape[1] > 3 and len(references):
-        hits = (answers[:, 3] == references).astype(np.float64)[:, None]
+    order = references["order"]
+    if answers.shape[1] > 3 and len(order):
+        hits = (answers[:, 3] == order).astype(np.float64)[:, None]
         metrics["sentence_order_accuracy"] = Rows(hits, lambda total: total[..., 0] / len(hits), binomial=True)
     return metrics

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from compressor.errors import Problem, RecipeError
 from compressor.evidence import Floats, Rows
 from compressor.outputs import LOGITS
-from compressor.recipe import DataSpec
+from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
+
+TOKEN_LABELS = None
+MAX_SEQUENCE_LENGTH = DEFAULT_MAX_SEQUENCE_LENGTH
 
 
 def columns(data: DataSpec) -> dict[str, str]:
@@ -47,7 +50,9 @@ def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, in
     )
 
 
-def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label_ids: Mapping[str, int]) -> Dataset:
+def encode(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label_ids: Mapping[str, int], data: DataSpec
+) -> Dataset:
     """Tokenizes rows.
 
     Args:
@@ -55,9 +60,24 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, l
         tokenizer: The checkpoint's.
         max_length: Tokens a row is cut to, special tokens included; of a pair, the longer text is cut first.
         label_ids: Index of each label.
+        data: The recipe's.
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` if the tokenizer has them, `length` and `labels`.
+    """
+    return encode_texts(rows, tokenizer, max_length, label_ids.__getitem__)
+
+
+def encode_texts(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label: Callable[[str], int | float]
+) -> Dataset:
+    """Tokenizes rows of texts or pairs of texts; see `encode`.
+
+    Args:
+        rows: With `text`, maybe `text_pair`, and `label`.
+        tokenizer: The checkpoint's.
+        max_length: Tokens a row is cut to.
+        label: From a label's text to what is learned.
     """
     paired = "text_pair" in rows.column_names
 
@@ -66,34 +86,44 @@ def encode(rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, l
             batch["text"], batch["text_pair"] if paired else None, truncation="longest_first", max_length=max_length
         )
         lengths = [len(ids) for ids in encoded["input_ids"]]
-        return {**encoded, "length": lengths, "labels": [label_ids[label] for label in batch["label"]]}
+        return {**encoded, "length": lengths, "labels": list(map(label, batch["label"]))}
 
     return rows.map(convert, batched=True, remove_columns=rows.column_names)
 
 
-def answers(outputs: Mapping[str, NDArray[np.float32]], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+    """`labels`: index of the right label of each row. `(rows,)`."""
+    return {"labels": np.asarray(encoded["labels"], dtype=np.int64)}
+
+
+def answers(outputs: Mapping[str, NDArray[np.float32]], batch: Mapping[str, Any]) -> NDArray[np.float32]:
     """The logits as they are. `(batch, labels)`."""
     return outputs[LOGITS]
 
 
-compared = answers
+def compared(outputs: Mapping[str, NDArray[np.float32]], batch: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The logits. `(batch, 1, labels)`."""
+    return outputs[LOGITS][:, None]
 
 
-def score(answers: NDArray[np.float32], references: NDArray[np.int64]) -> dict[str, Rows]:
+def score(
+    answers: NDArray[np.float32], references: Mapping[str, NDArray[Any]], labels: Sequence[str]
+) -> dict[str, Rows]:
     """Accuracy, F1 and Matthews correlation.
 
     Args:
         answers: Logits `(rows, labels)`.
-        references: Index of the right label. `(rows,)`.
+        references: `labels`: index of the right label. `(rows,)`.
+        labels: Names of the labels.
     """
-    n, labels = answers.shape
-    predictions = answers.argmax(axis=1)
-    hits = (predictions == references).astype(np.float64)[:, None]
-    confusion = np.zeros((n, labels * labels))
-    confusion[np.arange(n), references * labels + predictions] = 1.0
+    n, count = answers.shape
+    predictions, right = answers.argmax(axis=1), references["labels"]
+    hits = (predictions == right).astype(np.float64)[:, None]
+    confusion = np.zeros((n, count * count))
+    confusion[np.arange(n), right * count + predictions] = 1.0
 
     def square(sums: Floats) -> Floats:
-        return sums.reshape(*sums.shape[:-1], labels, labels)
+        return sums.reshape(*sums.shape[:-1], count, count)
 
     return {
         "accuracy": Rows(hits, lambda sums: sums[..., 0] / n, binomial=True),

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _ROWS_AT_ONCE = 4096
+_NO_LABEL = -100
+
+LOGITS, TOKEN_LOGITS = "logits.npy", "token_logits.npy"
+"""What a teacher's logits are kept in: one line for each row, or for each token of all rows."""
 
 Batch = dict[str, Any]
 Ints = NDArray[np.int64]
@@ -33,6 +37,7 @@ class RowBatches:
         tokenizer: Pads the batches.
         names: The model's inputs.
         answers: Folder with a teacher's answers, see `compressor.training.teacher.write_answers`.
+        token_labels: Whether each token has a label, and not the row.
 
     Attributes:
         lengths: Tokens of each row.
@@ -43,13 +48,18 @@ class RowBatches:
     maskings = 1
 
     def __init__(
-        self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, names: Sequence[str], answers: Path | None = None
+        self,
+        rows: Dataset,
+        tokenizer: PreTrainedTokenizerBase,
+        names: Sequence[str],
+        answers: Path | None = None,
+        token_labels: bool = False,
     ) -> None:
         self.lengths: Ints = np.asarray(rows["length"], dtype=np.int64)
         self.mean_length = float(self.lengths.mean())
         self._rows, self._tokenizer = rows, tokenizer
         self._names = [name for name in names if name in rows.column_names]
-        self._answers = None if answers is None else Answers(answers)
+        self._answers, self._token_labels = None if answers is None else Answers(answers), token_labels
         self._tokens = self._padded = 0
 
     def __len__(self) -> int:
@@ -61,10 +71,18 @@ class RowBatches:
         return self._padded / max(1, self._tokens)
 
     def batch(self, rows: list[int]) -> Batch:
-        """The model's inputs `(batch, sequence)`, `labels` `(batch,)` and the teacher's answers."""
+        """The model's inputs `(batch, sequence)`, the rows' `labels`, and the teacher's answers.
+
+        There is one label for a row `(batch,)`, two for a question `(batch, 2)`, or one for each token
+        `(batch, sequence)`, -100 where there is none.
+        """
         chunk = self._rows[rows]
         batch: Batch = dict(self._tokenizer.pad({name: chunk[name] for name in self._names}, return_tensors="pt"))
-        batch["labels"] = torch.tensor(chunk["labels"])
+        labels = chunk["labels"]
+        if self._token_labels:
+            width = batch["input_ids"].shape[1]
+            labels = [row + [_NO_LABEL] * (width - len(row)) for row in labels]
+        batch["labels"] = torch.tensor(labels)
         size = batch["input_ids"].numel()
         self._tokens += size
         self._padded += size - int(self.lengths[rows].sum())
@@ -101,11 +119,11 @@ class Answers:
         }
 
     def of(self, rows: Ints, width: int) -> Batch:
-        """`teacher_logits` `(batch, …)`, `teacher_hidden` `(layers, batch, width, hidden)` and `teacher_attention`.
+        """`teacher_logits`, `teacher_hidden` `(layers, batch, width, hidden)` and `teacher_attention`.
 
-        Padding is zero.
+        Logits are `(batch, labels)` or `(batch, width, channels)`. Padding is zero.
         """
-        found: Batch = {"teacher_logits": torch.from_numpy(gather(self._folder / "logits.npy", rows))}
+        found: Batch = {"teacher_logits": torch.from_numpy(self._logits(rows, width))}
         if self._layers["hidden"]:
             layers = [self._padded("hidden", layer, rows, width) for layer in self._layers["hidden"]]
             found["teacher_hidden"] = torch.from_numpy(np.stack(layers))
@@ -114,16 +132,18 @@ class Answers:
             found["teacher_attention"] = torch.from_numpy(np.stack(layers))
         return found
 
+    def _logits(self, rows: Ints, width: int) -> NDArray[np.float32]:
+        if (self._folder / LOGITS).is_file():
+            return np.asarray(gather(self._folder / LOGITS, rows), dtype=np.float32)
+        starts, lengths = self._spans["hidden"][rows].T
+        return _in_rows(gather_spans(self._folder / TOKEN_LOGITS, starts, lengths), width)
+
     def _read(self, name: str, layer: int, rows: Ints) -> list[NDArray[Any]]:
         starts, lengths = self._spans[name][rows].T
         return gather_spans(self._folder / f"{name}_layer{layer}.npy", starts, lengths)
 
     def _padded(self, name: str, layer: int, rows: Ints, width: int) -> NDArray[np.float32]:
-        spans = self._read(name, layer, rows)
-        padded = np.zeros((len(rows), width, *spans[0].shape[1:]), dtype=np.float32)
-        for index, span in enumerate(spans):
-            padded[index, : len(span)] = span
-        return padded
+        return _in_rows(self._read(name, layer, rows), width)
 
     def _attention(self, layer: int, rows: Ints, width: int) -> NDArray[np.float32]:
         """`(batch, heads, width, width)` of spans that hold `(heads, n, n)` end to end."""
@@ -134,6 +154,14 @@ class Answers:
         for index, (span, n) in enumerate(zip(spans, lengths, strict=True)):
             padded[index, :, :n, :n] = span.reshape(heads, n, n)
         return padded
+
+
+def _in_rows(spans: list[NDArray[Any]], width: int) -> NDArray[np.float32]:
+    """Values of tokens as `(rows, width, …)`, zero behind the last."""
+    padded = np.zeros((len(spans), width, *spans[0].shape[1:]), dtype=np.float32)
+    for index, span in enumerate(spans):
+        padded[index, : len(span)] = span
+    return padded
 
 
 @dataclass(frozen=True)

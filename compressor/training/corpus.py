@@ -35,7 +35,7 @@ def sequences(source: Path, spec: ObjectiveSpec, context: Context) -> Sequences:
         context: The corpus, the seed.
     """
     tokenizer = checkpoint.load_tokenizer(source)
-    length = max_sequence_length(source, spec)
+    length = max_sequence_length(source, spec, context.task)
     path = context.packed(tokenizer, length) / TRAIN
     rows = len(np.load(path, mmap_mode="r"))
     wanted = rows

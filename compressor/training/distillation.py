@@ -13,6 +13,7 @@ from compressor.recipe import MASKED_LM
 from compressor.recipe_training import DistillationSpec
 from compressor.training import corpus, objectives, task_answers, token_targets
 from compressor.training.batches import MaskedBatches, RowBatches
+from compressor.training.choices import PER_TOKEN
 from compressor.training.stage import row_batches, save, train_stage
 
 if TYPE_CHECKING:
@@ -27,7 +28,11 @@ ORDER_WEIGHT = {"order": 1.0}
 
 UNLIKE = (
     "Teacher and student split some training rows into different tokens: hidden states could not be compared token by "
-    "token, and the student learned from the teacher's answers alone."
+    "token, and the student learned from answers alone."
+)
+UNLIKE_ANSWERS = (
+    "Teacher and student split some training rows into different tokens: their answers could not be compared token by "
+    "token, and the student learned from the labels."
 )
 """Said in the report where a default weight is not kept."""
 
@@ -81,12 +86,14 @@ def _on_rows(
     batches = row_batches(start, spec, context)
     student, facts = make(checkpoint.load_model(start, context.task, **context.head), batches)
     if not spec.trains:
-        return {**facts, **save(student, start, output, spec)}
+        return {**facts, **save(student, start, output, spec, context.task)}
     teacher = Checkpoint(context.teacher)
     layer_map = task_answers.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
-    if weights["cosine"] and spec.alpha_cosine is None and not task_answers.comparable(batches, start, spec, context):
-        weights["cosine"] = 0.0
-        facts.setdefault("notes", []).append(UNLIKE)
+    by_token = {"cosine": UNLIKE} | ({"soft": UNLIKE_ANSWERS} if context.task in PER_TOKEN else {})
+    asked = [name for name in by_token if weights[name] and getattr(spec, f"alpha_{name}") is None]
+    if asked and not task_answers.comparable(batches, start, spec, context):
+        weights |= dict.fromkeys(asked, 0.0)
+        facts.setdefault("notes", []).extend(by_token[name] for name in asked)
     if weights["cosine"] or weights["attention"]:
         facts["layer_map"] = layer_map
     if weights["attention"]:
@@ -99,7 +106,7 @@ def _on_rows(
         batches = row_batches(start, spec, context, answers)
     if weights["cosine"]:
         objectives.add_projection(student, teacher.hidden_size)
-    objective = objectives.TaskDistillation(weights, spec.temperature, layer_map)
+    objective = objectives.TaskDistillation(context.task, weights, spec.temperature, layer_map)
     trained = train_stage(student, start, output, spec, context, batches, objective, callbacks)
     return {**facts, "weights": weights, **trained}
 
@@ -123,7 +130,7 @@ def _on_text(
     incoming = checkpoint.load_model(start, context.task, sentence_order=data.pairs)
     student, facts = make(incoming, MaskedBatches(data, maskings[:1]))
     if not spec.trains:
-        return {**facts, **save(student, start, output, spec)}
+        return {**facts, **save(student, start, output, spec, context.task)}
     targets = [
         token_targets.targets(
             start, data, masking, index, spec, context, soft=bool(weights["soft"]), hidden=bool(weights["cosine"])

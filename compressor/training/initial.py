@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,8 +10,9 @@ import torch
 from compressor.checkpoint import input_names
 from compressor.outputs import LOGITS, named
 from compressor.progress import Step
+from compressor.training import choices
 from compressor.training.batches import MaskedBatches, RowBatches
-from compressor.training.losses import cosine_loss, soft_target_loss
+from compressor.training.losses import cosine_loss
 from compressor.training.objectives import head_at
 from compressor.training.trainer import Batch
 
@@ -31,28 +31,28 @@ def samples(batches: RowBatches | MaskedBatches) -> list[Batch]:
 
 
 def harm(
-    model: PreTrainedModel, sample: Sequence[Batch], has_head: bool, step: Step
+    model: PreTrainedModel, sample: Sequence[Batch], task: str | None, step: Step
 ) -> Callable[[PreTrainedModel], float]:
     """How far a model with fewer layers is from the whole one.
 
     Args:
         model: The whole model.
         sample: Batches of training rows.
-        has_head: Whether its head is trained: then its answers are compared (KL divergence), else its last hidden
-            states (1 - cosine).
+        task: What its head is trained for: then its answers are compared (KL divergence); None where it is not, and
+            its last hidden states are (1 - cosine).
         step: Progress, in models.
     """
     names = input_names(model.config.model_type)
 
     def outputs(of: PreTrainedModel, batch: Batch) -> torch.Tensor:
         inputs = {name: batch[name] for name in names if name in batch}
-        if not has_head:
+        if task is None:
             hidden: torch.Tensor = of.base_model(**inputs).last_hidden_state[batch["attention_mask"].bool()]
             return hidden
-        at = head_at(of, batch["row"], batch["column"]) if "column" in batch else nullcontext()
-        with at:
-            logits = named(of, of(**inputs))[LOGITS]
-        return logits.flatten(0, -2)
+        if "column" not in batch:
+            return choices.logits(task, choices.given(of(**inputs)), batch)
+        with head_at(of, batch["row"], batch["column"]):
+            return named(of, of(**inputs))[LOGITS][0]
 
     model.eval()
     with torch.no_grad():
@@ -61,7 +61,7 @@ def harm(
     def distance(changed: PreTrainedModel) -> float:
         step.update(step.done + 1)
         pairs = [(outputs(changed, batch), before) for batch, before in zip(sample, whole, strict=True)]
-        found = [soft_target_loss(*pair, 1.0) if has_head else cosine_loss(*pair) for pair in pairs]
+        found = [cosine_loss(*pair) if task is None else choices.distance(task, *pair) for pair in pairs]
         return float(torch.stack(found).mean())
 
     return distance

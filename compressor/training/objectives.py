@@ -10,7 +10,7 @@ import torch
 
 from compressor.errors import StageError
 from compressor.outputs import LOGITS, SENTENCE_ORDER, named
-from compressor.training import losses
+from compressor.training import choices, losses
 from compressor.training.trainer import Batch, Terms, processes
 
 if TYPE_CHECKING:
@@ -21,27 +21,35 @@ PROJECTION = "distillation_projection"
 
 
 class Labels:
-    """Cross-entropy with the labels."""
+    """How far the answers are from the labels.
+
+    Args:
+        task: What the model does.
+    """
 
     weights: Mapping[str, float] = {"hard": 1.0}
 
+    def __init__(self, task: str) -> None:
+        self._task = task
+
     def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
         """`hard`."""
-        return {"hard": losses.hard_label_loss(model(**inputs).logits, batch["labels"])}
+        return {"hard": choices.hard_loss(self._task, choices.given(model(**inputs)), batch)}
 
 
 class TaskDistillation:
     """A teacher's logits, labels, and the hidden states and attention of its layers.
 
     Args:
+        task: What both do.
         weights: Of `soft`, `hard`, `cosine` and `attention`; terms that weigh 0 are not computed.
         temperature: Of the soft loss.
         layer_map: For each layer of the student, the teacher's layer.
     """
 
-    def __init__(self, weights: Mapping[str, float], temperature: float, layer_map: Sequence[int]) -> None:
+    def __init__(self, task: str, weights: Mapping[str, float], temperature: float, layer_map: Sequence[int]) -> None:
         self.weights = {name: weight for name, weight in weights.items() if weight}
-        self._temperature = temperature
+        self._task, self._temperature = task, temperature
         # The batch holds each of the teacher's layers once, in order.
         self._places = [sorted(set(layer_map)).index(layer) for layer in layer_map]
 
@@ -51,9 +59,9 @@ class TaskDistillation:
         outputs = model(**inputs, **{name: True for name, asked in wanted.items() if asked})
         terms: Terms = {}
         if "soft" in self.weights:
-            terms["soft"] = losses.soft_target_loss(outputs.logits, batch["teacher_logits"], self._temperature)
+            terms["soft"] = choices.soft_loss(self._task, choices.given(outputs), batch, self._temperature)
         if "hard" in self.weights:
-            terms["hard"] = losses.hard_label_loss(outputs.logits, batch["labels"])
+            terms["hard"] = choices.hard_loss(self._task, choices.given(outputs), batch)
         if "cosine" in self.weights:
             terms["cosine"] = self._cosine(model, outputs.hidden_states[1:], batch)
         if "attention" in self.weights:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import checkpoint
+from compressor import checkpoint, tasks
 from compressor.context import Context, Facts
-from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH
+from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM
 from compressor.recipe_training import TrainingSpec
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.objectives import remove_projection
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 
 
-def max_sequence_length(source: Path, spec: TrainingSpec) -> int:
-    """Tokens a training row is cut to: the stage's key, or 128 if the checkpoint's tokenizer and table allow it."""
+def max_sequence_length(source: Path, spec: TrainingSpec, task: str) -> int:
+    """Tokens a training row is cut to: the stage's key, or the task's default if tokenizer and table allow it."""
     incoming = checkpoint.Checkpoint(source)
     if spec.max_sequence_length is not None:
         return spec.max_sequence_length
-    return min(DEFAULT_MAX_SEQUENCE_LENGTH, incoming.max_sequence_length())
+    usual = DEFAULT_MAX_SEQUENCE_LENGTH if task == MASKED_LM else tasks.get(task).MAX_SEQUENCE_LENGTH
+    return min(usual, incoming.max_sequence_length())
 
 
 def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Path | None = None) -> RowBatches:
@@ -42,8 +43,9 @@ def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Pat
         answers: Folder with a teacher's answers.
     """
     tokenizer = checkpoint.load_tokenizer(source)
-    rows = context.tokenized(tokenizer, source, max_sequence_length(source, spec))
-    return RowBatches(rows, tokenizer, checkpoint.input_names(checkpoint.Checkpoint(source).family), answers)
+    rows = context.tokenized(tokenizer, source, max_sequence_length(source, spec, context.task))
+    names = checkpoint.input_names(checkpoint.Checkpoint(source).family)
+    return RowBatches(rows, tokenizer, names, answers, token_labels=context.task == "token-classification")
 
 
 def train_stage(
@@ -84,11 +86,11 @@ def train_stage(
         seed, work = context.seed, context.work
         facts = train(model, batches, objective, schedule, seed=seed, work=work, step=step, callbacks=callbacks)
     remove_projection(model)
-    saved = save(model.float().cpu(), source, output, spec)
+    saved = save(model.float().cpu(), source, output, spec, context.task)
     return {"rows": rows, **saved, "padding": round(batches.padding, 4), **facts}
 
 
-def save(model: PreTrainedModel, source: Path, output: Path, spec: TrainingSpec) -> Facts:
+def save(model: PreTrainedModel, source: Path, output: Path, spec: TrainingSpec, task: str) -> Facts:
     """Saves a model with the tokenizer that it learns with, which cuts texts where training does.
 
     Args:
@@ -96,9 +98,10 @@ def save(model: PreTrainedModel, source: Path, output: Path, spec: TrainingSpec)
         source: Checkpoint whose tokenizer is used.
         output: Where the checkpoint goes.
         spec: The stage's keys.
+        task: What the model does.
     """
     tokenizer = checkpoint.load_tokenizer(source)
-    tokenizer.model_max_length = max_sequence_length(source, spec)
+    tokenizer.model_max_length = max_sequence_length(source, spec, task)
     checkpoint.save(output, model, tokenizer)
     return {"max_sequence_length": tokenizer.model_max_length}
 

@@ -14,6 +14,7 @@ from compressor.context import Context
 from compressor.errors import StageError
 from compressor.recipe_training import DistillationSpec
 from compressor.training.batches import RowBatches
+from compressor.training.choices import PER_TOKEN
 from compressor.training.stage import max_sequence_length
 from compressor.training.teacher import write_answers
 
@@ -62,7 +63,7 @@ def check_heads(student: PreTrainedModel, teacher: Checkpoint) -> None:
 
 def _length(start: Path, spec: DistillationSpec, context: Context) -> int:
     """Tokens that the teacher reads of a row: as many as the student, as far as its position table goes."""
-    return min(max_sequence_length(start, spec), Checkpoint(context.teacher).max_position_embeddings)
+    return min(max_sequence_length(start, spec, context.task), Checkpoint(context.teacher).max_position_embeddings)
 
 
 def comparable(batches: RowBatches, start: Path, spec: DistillationSpec, context: Context) -> bool:
@@ -109,15 +110,18 @@ def answers(
         attention: The teacher's layers whose attention is wanted.
 
     Raises:
-        StageError: Hidden states or attention are wanted, but teacher and student split texts into other tokens.
+        StageError: Hidden states, attention or logits of tokens are wanted, but teacher and student split texts into
+            other tokens.
     """
     teacher = Checkpoint(context.teacher)
     length, tokenizer = _length(start, spec, context), checkpoint.load_tokenizer(context.teacher)
     rows = context.tokenized(tokenizer, context.teacher, length)
-    if (hidden or attention) and not comparable(batches, start, spec, context):
+    by_token = context.task in PER_TOKEN
+    if (hidden or attention or by_token) and not comparable(batches, start, spec, context):
+        which = "alpha_soft, alpha_cosine and alpha_attention" if by_token else "alpha_cosine and alpha_attention"
         raise StageError(
-            "teacher and student split texts into different tokens, so their hidden states and attention cannot be "
-            "compared; set alpha_cosine and alpha_attention to 0, or start from a student with the teacher's tokenizer"
+            "teacher and student split texts into different tokens, so what they say of each token cannot be compared; "
+            f"set {which} to 0, or start from a student with the teacher's tokenizer"
         )
     layers = {"hidden": sorted(set(hidden)), "attention": sorted(set(attention))}
 

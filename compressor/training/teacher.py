@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from compressor.checkpoint import input_names
 from compressor.progress import Step
+from compressor.training import choices
 from compressor.training.arrays import Writer
-from compressor.training.batches import MaskedBatches
+from compressor.training.batches import LOGITS, TOKEN_LOGITS, MaskedBatches
 from compressor.training.losses import top_k_targets
 from compressor.training.objectives import head_at
 
@@ -42,9 +43,11 @@ def write_answers(
         model: The teacher; for attention, with eager attention.
         tokenizer: Pads the batches.
         rows: Token ids and `length`.
-        folder: Gets `logits.npy` `(rows, …)` in the rows' order, and for each layer asked for `hidden_layer*.npy`
-            `(tokens, hidden)` and `attention_layer*.npy` (heads x n x n for each row, end to end), in half precision,
-            with start and length of each row in `hidden_spans.npy` and `attention_spans.npy` `(rows, 2)`.
+        folder: Gets `logits.npy` `(rows, labels)` in the rows' order, or of a head for tokens `token_logits.npy`
+            `(tokens, channels)`; and for each layer asked for `hidden_layer*.npy` `(tokens, hidden)` and
+            `attention_layer*.npy` (heads x n x n for each row, end to end), in half precision. Start and length of each
+            row are in `hidden_spans.npy`, which goes for `token_logits.npy` too, and in `attention_spans.npy`
+            `(rows, 2)`.
         hidden: Layers whose outputs are kept, first layer 0.
         attention: Layers whose attention is kept.
         step: Progress, in rows.
@@ -57,27 +60,36 @@ def write_answers(
     _write_spans(folder / "hidden_spans.npy", order, lengths)
     _write_spans(folder / "attention_spans.npy", order, squares)
     wanted = {"output_hidden_states": bool(hidden), "output_attentions": bool(attention)}
-    logits: NDArray[np.float32] | None = None
+    by_row: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     with ExitStack() as files, torch.inference_mode():
-        width = (int(lengths.sum()), model.config.hidden_size)
+        tokens = int(lengths.sum())
+        width = (tokens, model.config.hidden_size)
         states = [files.enter_context(Writer(folder / f"hidden_layer{n}.npy", np.float16, width)) for n in hidden]
         size = (int(squares.sum()),)
         maps = [files.enter_context(Writer(folder / f"attention_layer{n}.npy", np.float16, size)) for n in attention]
+        by_token: Writer | None = None
         for indices in _by_tokens(order, lengths):
             chunk = rows[indices]
             batch = tokenizer.pad({name: chunk[name] for name in names}, return_tensors="pt").to(device)
             outputs = model(**batch, **{name: True for name, asked in wanted.items() if asked})
-            given = outputs.logits.float().cpu().numpy()
-            logits = np.empty((len(order), *given.shape[1:]), dtype=np.float32) if logits is None else logits
-            logits[indices] = given
+            real = batch["attention_mask"].bool()
+            given = choices.given(outputs).float()
+            if given.ndim == 2:
+                by_row.append((indices, given.cpu().numpy()))
+            else:
+                if by_token is None:
+                    shape = (tokens, given.shape[-1])
+                    by_token = files.enter_context(Writer(folder / TOKEN_LOGITS, np.float32, shape))
+                by_token.append(given[real].cpu().numpy())
             for writer, layer in zip(states, hidden, strict=True):
-                writer.append(outputs.hidden_states[layer + 1][batch["attention_mask"].bool()].float().cpu().numpy())
+                writer.append(outputs.hidden_states[layer + 1][real].float().cpu().numpy())
             for writer, layer in zip(maps, attention, strict=True):
                 for probabilities, n in zip(outputs.attentions[layer].float().cpu(), lengths[indices], strict=True):
                     writer.append(probabilities[:, :n, :n].reshape(-1).numpy())
             step.update(step.done + len(indices), len(order))
-    assert logits is not None, "there is at least one row"
-    np.save(folder / "logits.npy", logits)
+    if by_row:
+        logits = np.concatenate([values for _, values in by_row])
+        np.save(folder / LOGITS, logits[np.argsort(np.concatenate([indices for indices, _ in by_row]))])
 
 
 def _write_spans(path: Path, order: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:

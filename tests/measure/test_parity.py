@@ -59,11 +59,11 @@ def test_every_target_is_held_against_something():
 
 def test_the_numbers_by_hand(tmp_path: Path, classifier: Path):
     asked = material(classifier, tmp_path)
-    edges = np.ones((len(EDGES), 2), np.float32)
+    edges = np.ones((len(EDGES), 1, 2), np.float32)
     off = edges.copy()
-    off[EDGES.index("left")] = (1.0, 1.5)
-    expected = {"rows": np.array([[1, 0], [0, 1], [3, 4], [0, 2]], np.float32), "edges_alone": edges}
-    given = {"rows": np.array([[1, 0], [0, 1], [4, 3], [0, 2]], np.float32), "edges_alone": off}
+    off[EDGES.index("left"), 0] = (1.0, 1.5)
+    expected = {"rows": np.array([[[1, 0]], [[0, 1]], [[3, 4]], [[0, 2]]], np.float32), "edges_alone": edges}
+    given = {"rows": np.array([[[1, 0]], [[0, 1]], [[4, 3]], [[0, 2]]], np.float32), "edges_alone": off}
     comparison = Comparison("it", ONNX, TORCH)
     found = parity.compare(comparison, {ONNX: given, TORCH: expected}, asked)
     assert found == {
@@ -74,7 +74,7 @@ def test_the_numbers_by_hand(tmp_path: Path, classifier: Path):
         "min_cosine": pytest.approx(24 / 25),
         "worst": "row 2",
     }
-    off[EDGES.index("left")] = (1.0, np.nan)
+    off[EDGES.index("left"), 0] = (1.0, np.nan)
     found = parity.compare(comparison, {ONNX: given, TORCH: expected}, asked)
     assert found["max_abs_diff"] == np.inf and found["min_cosine"] == -1
     assert found["worst"] == "left, batch 1"
@@ -177,15 +177,43 @@ def test_rows_and_answers_are_recorded_and_read_again(tmp_path: Path):
     taken = rows.take([0, 1, 2])
     assert taken == lists, "what every row has anyway is not told"
     assert all(np.array_equal(rows.tokens[name], TokenRows.of(taken, 0).tokens[name]) for name in rows.tokens)
-    logits = np.array([[0, 3, 1, 2, 9, 8, 7], [1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 5]], np.float32)
+    logits = np.array([[[0, 3, 1, 2, 9, 8, 7]], [[1, 0, 0, 0, 0, 0, 0]], [[0, 0, 0, 0, 0, 0, 5]]], np.float32)
     recorded.write(tmp_path / "it.json", "masked-lm", taken, {"torch": logits})
     found = recorded.read(tmp_path / "it.json")
     answer = found.answers["torch"]
     assert (found.task, found.rows) == ("masked-lm", lists)
-    assert answer.choices[0].tolist() == [4, 5, 6, 1, 3] and answer.logits[0].tolist() == [9, 8, 7, 3, 2]
+    assert answer.choices[0].tolist() == [[4, 5, 6, 1, 3]] and answer.logits[0].tolist() == [[9, 8, 7, 3, 2]]
     assert answer.label_agreement(logits) == 1 and answer.max_abs_diff(logits) == 0
     other = logits.copy()
-    other[2, 0] = 5.5
+    other[2, 0, 0] = 5.5
     assert answer.label_agreement(other) == pytest.approx(2 / 3) and answer.max_abs_diff(other) == 5.5
-    other[2, 0] = np.nan
+    other[2, 0, 0] = np.nan
     assert answer.max_abs_diff(other) == np.inf
+
+
+def test_rows_of_several_answers_are_compared_answer_by_answer(tmp_path: Path):
+    nothing = -np.inf
+    logits = np.array([[[2, 1, 0], [0, 1, 4]], [[5, 3, nothing], [nothing] * 3]], np.float32)
+    other = logits.copy()
+    other[0, 1] = (4, 1, 0)
+    assert parity.agreement(logits, logits) == 1
+    assert parity.agreement(other, logits) == pytest.approx(2 / 3), "of three answers; the fourth is none"
+    assert parity._differences(logits, logits).tolist() == [0, 0]
+    assert parity._differences(other, logits).tolist() == [4, 0]
+    broken = logits.copy()
+    broken[1, 0, 2] = 1.0
+    assert parity._differences(broken, logits)[1] == np.inf, "something where there is nothing"
+    assert parity._cosine(logits, logits) == pytest.approx(np.ones((2, 2)))
+
+    recorded.write(tmp_path / "it.json", "token-classification", [{"input_ids": [1]}] * 2, {"torch": logits})
+    answer = recorded.read(tmp_path / "it.json").answers["torch"]
+    assert answer.choices.tolist() == [[[0, 1, 2], [2, 1, 0]], [[0, 1, -1], [-1, -1, -1]]]
+    assert answer.fits(logits) and answer.label_agreement(logits) == 1 and answer.max_abs_diff(logits) == 0
+    assert answer.label_agreement(other) == pytest.approx(2 / 3) and answer.max_abs_diff(other) == 4
+    assert not answer.fits(logits[:, :1]) and not answer.fits(logits[..., :2])
+
+
+def test_numbers_are_equal_when_they_are_near():
+    expected = np.array([[[0.0]], [[1.0]], [[2.0]], [[3.0]]], np.float32)
+    given = expected + np.array([[[0.005]], [[-0.005]], [[0.0]], [[0.1]]], np.float32)
+    assert parity.agreement(given, expected) == 0.75

@@ -107,7 +107,7 @@ def train(model: Any, work: Path, objective: Any = None, **callbacks: Any) -> tu
     torch.manual_seed(0)
     plain = fake.TakeOff()
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
-        arguments = (model, batches(), objective or Labels(), schedule())
+        arguments = (model, batches(), objective or Labels("text-classification"), schedule())
         return trainer.train(*arguments, seed=0, work=work, step=step, callbacks=[plain]), plain
 
 
@@ -138,7 +138,7 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(
             return super().terms(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        train(ready(classifier, ranges), tmp_path / "stopped", Killed())
+        train(ready(classifier, ranges), tmp_path / "stopped", Killed("text-classification"))
     resumed = ready(classifier, others)
     facts, again = train(resumed, tmp_path / "stopped")
     assert facts["resumed_from_step"] == 11

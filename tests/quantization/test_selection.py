@@ -28,7 +28,7 @@ from compressor.quantization import Settings, calibration, matrices
 from compressor.quantization.matrices import Matrix
 from compressor.quantization.selection import candidates, fewest
 from compressor.quantization.sensitivity import Subject, _Sample, divergences
-from compressor.recipe import QUALITY_METRICS, MeasureSpec
+from compressor.recipe import QUALITY_METRICS, DataSpec, MeasureSpec
 from compressor.recipe_deployment import QuantizeSpec
 from compressor.runtimes import onnx as onnx_runtime
 from compressor.runtimes import onnx_coverage
@@ -101,13 +101,15 @@ class Bench:
         self._rows = Dataset.from_dict({"text": list(texts), "label": list(labels)})
 
     def _encoded(self, length: int) -> Dataset:
-        return text_classification.encode(self._rows, make_tokenizer(), length, dict(zip(LABELS, (0, 1), strict=True)))
+        return text_classification.encode(
+            self._rows, make_tokenizer(), length, dict(zip(LABELS, (0, 1), strict=True)), DataSpec()
+        )
 
-    def _validation(self, _: Path) -> tuple[Path, np.ndarray]:
+    def _validation(self, _: Path) -> tuple[Path, dict[str, np.ndarray]]:
         self.tried += 1
         path, encoded = self.folder / "rows.npz", self._encoded(48)
         TokenRows.of([{"input_ids": ids} for ids in encoded["input_ids"]], 0).save(path)
-        return path, np.asarray(encoded["labels"])
+        return path, {"labels": np.asarray(encoded["labels"])}
 
     def _memo(self, maker: str, inputs: Mapping[str, Any], build: Callable[[Path], Any]) -> Path:
         folder = self.folder / key_of({**inputs, "maker": maker})
@@ -131,7 +133,7 @@ class Bench:
             tokenized=lambda _, __, length: self._encoded(length),
             packed=pytest.fail,
             texts=None,
-            trial=Trial(MeasureSpec(), "text-classification", self._validation),
+            trial=Trial(MeasureSpec(), "text-classification", self._validation, LABELS),
             memo=self._memo,
             work=self.folder / work,
             progress=progress,

@@ -27,7 +27,7 @@ def batch_of(model: Any) -> Batch:
 
 
 def scores_of(model: Any, sample: list[Batch]) -> Scores:
-    objective = MaskedLanguageModel(model) if "row" in sample[0] else Labels()
+    objective = MaskedLanguageModel(model) if "row" in sample[0] else Labels("text-classification")
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
         return taylor(model, sample, objective, step)
 
@@ -49,7 +49,7 @@ def loss_with(model: Any, module: torch.nn.Linear, channels: slice, gate: float,
     """The loss with some of a module's inputs multiplied, by changing its weights."""
     weight = module.weight.data.clone()
     module.weight.data[:, channels] *= gate
-    objective = MaskedLanguageModel(model) if "row" in batch else Labels()
+    objective = MaskedLanguageModel(model) if "row" in batch else Labels("text-classification")
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
         (loss,) = objective.terms(model, inputs, batch).values()

@@ -88,10 +88,10 @@ def test_saved_it_is_what_transformers_expects(kind, architecture, tmp_path):
 
 
 def test_a_model_of_another_kind_is_refused():
-    from transformers import AutoModelForTokenClassification
+    from transformers import AutoModelForNextSentencePrediction
 
-    model = AutoModelForTokenClassification.from_config(make_config())
-    expected = "cannot cut a BertForTokenClassification; load the checkpoint as one of BertForMaskedLM, "
+    model = AutoModelForNextSentencePrediction.from_config(make_config())
+    expected = "cannot cut a BertForNextSentencePrediction; load the checkpoint as one of BertForMaskedLM, "
     with pytest.raises(StageError, match=expected):
         shallower(model, [0], "distilbert")
 

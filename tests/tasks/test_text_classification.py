@@ -5,6 +5,7 @@ from conftest import make_tokenizer
 from datasets import Dataset
 
 from compressor.errors import RecipeError
+from compressor.recipe import DataSpec
 from compressor.tasks import text_classification as task
 
 
@@ -24,11 +25,11 @@ def test_a_head_that_does_not_fit():
 def test_rows_are_cut_and_pairs_lose_from_the_longer():
     tokenizer = make_tokenizer()
     rows = Dataset.from_dict({"text": ["good " * 20, "bad"], "label": ["p", "n"]})
-    encoded = task.encode(rows, tokenizer, 8, {"n": 0, "p": 1})
+    encoded = task.encode(rows, tokenizer, 8, {"n": 0, "p": 1}, DataSpec())
     assert encoded["length"][:] == [8, 3]
     assert encoded["labels"][:] == [1, 0]
     assert tokenizer.decode(encoded["input_ids"][0]) == "[CLS] " + "good " * 6 + "[SEP]"
     pairs = Dataset.from_dict({"text": ["good " * 20], "text_pair": ["bad bad"], "label": ["p"]})
-    encoded = task.encode(pairs, tokenizer, 10, {"n": 0, "p": 1})
+    encoded = task.encode(pairs, tokenizer, 10, {"n": 0, "p": 1}, DataSpec())
     assert tokenizer.decode(encoded["input_ids"][0]) == "[CLS] " + "good " * 5 + "[SEP] bad bad [SEP]"
     assert encoded["token_type_ids"][0] == [0] * 7 + [1] * 3

@@ -1,0 +1,55 @@
+"""Lines of a text file with their numbers, and how what is wrong with a file is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from compressor.errors import Problem, RecipeError
+
+MOST_PROBLEMS = 10
+"""Mistakes of one file that are told at once."""
+
+_LONGEST_QUOTE = 60
+
+
+def lines(path: Path, place: str, kind: str) -> Iterator[tuple[int, str]]:
+    r"""Number, from 1, and text of each line, its end included, without the byte order mark.
+
+    Args:
+        path: A file in UTF-8. Only `\n` ends a line: tokens and texts may hold Unicode's other line ends.
+        place: The key of the recipe that names it.
+        kind: What the file is, such as `csv`.
+
+    Raises:
+        RecipeError: The file cannot be read, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise unreadable(path, f"line {number}", f"is not UTF-8: {error.reason}", place, kind) from None
+                yield number, text
+    except OSError as error:
+        raise RecipeError([Problem(place, f"{path} cannot be read: {error}")]) from error
+
+
+def unreadable(path: Path, where: str, what: str, place: str, kind: str) -> RecipeError:
+    """The error of a file that is not what it is read as.
+
+    Args:
+        path: The file.
+        where: The place in it, such as `line 3`.
+        what: What is wrong there.
+        place: The key of the recipe that names the file.
+        kind: What it is read as, such as `csv`.
+    """
+    hint = f"mend the file, or check that it is {kind} in UTF-8"
+    return RecipeError([Problem(place, f"{path.name}, {where}: {what}", hint)])
+
+
+def quoted(text: str) -> str:
+    """A piece of a file for a message: in quotes, what cannot be seen escaped, and cut if it is long."""
+    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 1]}…")

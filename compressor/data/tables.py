@@ -1,0 +1,109 @@
+"""Tables of rows: csv, tsv, jsonl and parquet files, and data sets on the hub, read by the columns that are wanted."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import Problem, RecipeError
+from compressor.recipe_parts import HubDataset, Scalar
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def read(
+    source: Path | HubDataset, columns: Mapping[str, str], where: Mapping[str, Scalar], work: Path, place: str
+) -> Dataset:
+    """One source's rows that match `where`, with the task's column names and the source's types.
+
+    Args:
+        source: Where they are.
+        columns: From the task's column names to the source's.
+        where: Values that columns must have.
+        work: Folder for intermediate files.
+        place: The recipe's key, for errors.
+
+    Raises:
+        RecipeError: It cannot be read, a column is missing, or no rows are left.
+    """
+    wanted = [*columns.values(), *(name for name in where if name not in columns.values())]
+    rows = _open(source, wanted, work, place)
+    if missing := [name for name in wanted if name not in rows.column_names]:
+        what = f"there is no column {', '.join(map(repr, missing))}"
+        raise RecipeError([Problem(place, what, f"the columns are {', '.join(rows.column_names)}")])
+    before = len(rows)
+    if where:
+        limits = {name: as_text(value) for name, value in where.items()}
+        asked = as_texts(rows.select_columns(list(limits)), work / f"{place}.where.arrow")
+        tests = zip(*(asked[name] for name in limits), strict=True)
+        rows = rows.select([i for i, values in enumerate(tests) if values == tuple(limits.values())])
+        if before and not len(rows):
+            raise RecipeError([Problem("data.where", f"none of the {before} rows of {place} matches {limits}")])
+    rows = rows.select_columns(list(columns.values()))
+    return rows.rename_columns({column: name for name, column in columns.items() if column != name})
+
+
+def _open(source: Path | HubDataset, wanted: list[str], work: Path, place: str) -> Dataset:
+    from datasets import Dataset, Features, Value, load_dataset
+
+    cache = str(work / "read")
+    try:
+        if isinstance(source, HubDataset):
+            return load_dataset(source.hub, source.name, split=source.split, revision=source.revision)
+        if source.suffix == ".parquet":
+            return Dataset.from_parquet(str(source), cache_dir=cache)
+        if source.suffix == ".jsonl":
+            return Dataset.from_json(str(source), cache_dir=cache)
+        # Text stays text: no guessing of numbers, and "null" or "NA" are words. A tsv has no quoting (GLUE's have
+        # lone quotes), as IANA's text/tab-separated-values says.
+        return Dataset.from_csv(
+            str(source),
+            cache_dir=cache,
+            sep="\t" if source.suffix == ".tsv" else ",",
+            quoting=csv.QUOTE_NONE if source.suffix == ".tsv" else csv.QUOTE_MINIMAL,
+            usecols=wanted,
+            features=Features({name: Value("string") for name in wanted}),
+            keep_default_na=False,
+        )
+    except RecipeError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        name = source.hub if isinstance(source, HubDataset) else source.name
+        what = f"{name} cannot be read: {type(cause).__name__}: {cause}".strip()
+        raise RecipeError([Problem(place, what, "check the file's format and its first lines")]) from error
+
+
+def as_texts(rows: Dataset, cache: Path) -> Dataset:
+    """Every column as text: class labels by name, numbers and booleans as YAML writes them."""
+    from datasets import ClassLabel, Features, Value
+
+    names = {name: feature for name, feature in rows.features.items() if isinstance(feature, ClassLabel)}
+    if all(feature == Value("string") for feature in rows.features.values()):
+        return rows
+
+    def convert(batch: dict[str, list[Any]]) -> dict[str, list[str | None]]:
+        return {
+            name: [
+                None if value is None or (name in names and value < 0)
+                else names[name].int2str(value) if name in names
+                else as_text(value)
+                for value in values
+            ]
+            for name, values in batch.items()
+        }  # fmt: skip
+
+    features = Features({name: Value("string") for name in rows.column_names})
+    return rows.map(convert, batched=True, features=features, cache_file_name=str(cache))
+
+
+def as_text(value: Scalar) -> str:
+    """A value as text: booleans and whole numbers as YAML writes them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,83 @@
+"""Text regression: one number for a text or for a pair of texts, such as how alike they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.evidence import Floats, Rows
+from compressor.recipe import DataSpec
+from compressor.tasks.text_classification import (
+    MAX_SEQUENCE_LENGTH,
+    TOKEN_LABELS,
+    answers,
+    columns,
+    compared,
+    encode_texts,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = [
+    "MAX_SEQUENCE_LENGTH",
+    "TOKEN_LABELS",
+    "answers",
+    "columns",
+    "compared",
+    "encode",
+    "label_ids",
+    "references",
+    "score",
+]
+
+
+def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, int]:
+    """None: a number is no choice."""
+    return {}
+
+
+def encode(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label_ids: Mapping[str, int], data: DataSpec
+) -> Dataset:
+    """Tokenizes rows, as text-classification does; `labels` are numbers."""
+    return encode_texts(rows, tokenizer, max_length, float)
+
+
+def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> dict[str, NDArray[np.float64]]:
+    """`values`: the right number of each row. `(rows,)`."""
+    return {"values": np.asarray(encoded["labels"], dtype=np.float64)}
+
+
+def score(
+    answers: NDArray[np.float32], references: Mapping[str, NDArray[Any]], labels: Sequence[str]
+) -> dict[str, Rows]:
+    """Spearman's rank correlation: Pearson's of ranks, where equal numbers share the mean of theirs.
+
+    Its bounds come from rows drawn with the ranks that they have among all.
+
+    Args:
+        answers: Numbers `(rows, 1)`.
+        references: `values`: the right ones. `(rows,)`.
+        labels: None.
+
+    Source: Spearman 1904; Fieller, Hartley & Pearson 1957 for ties.
+    """
+    from scipy.stats import rankdata
+
+    n = len(answers)
+    # Around 0 and below 1, so that sums of squares keep their digits.
+    x, y = ((rankdata(values) - (n + 1) / 2) / n for values in (answers[:, 0], references["values"]))
+
+    def correlation(sums: Floats) -> Floats:
+        count = sums[..., 0]
+        mean_x, mean_y = sums[..., 1] / count, sums[..., 2] / count
+        covariance = sums[..., 5] / count - mean_x * mean_y
+        spread = np.sqrt((sums[..., 3] / count - mean_x**2) * (sums[..., 4] / count - mean_y**2))
+        return np.asarray(np.divide(covariance, spread, out=np.zeros_like(covariance), where=spread > 0))
+
+    return {"spearman": Rows(np.column_stack([np.ones(n), x, y, x * x, y * y, x * y]), correlation)}

@@ -1,0 +1,155 @@
+"""Token classification: a tag for each word, such as the names in a text; scored by whole entities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.errors import Problem, RecipeError
+from compressor.evidence import Rows
+from compressor.outputs import LOGITS
+from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
+from compressor.tasks import NOTHING, entities
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+Floats32 = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+TOKEN_LABELS = "labels"
+MAX_SEQUENCE_LENGTH = DEFAULT_MAX_SEQUENCE_LENGTH
+
+_NO_LABEL = -100
+"""Of tokens that are not the first of a word."""
+_NO_WORD = -1
+_OUTSIDE = "O"
+
+
+def columns(data: DataSpec) -> dict[str, str]:
+    """From `tokens` and `tags` to a table's columns."""
+    return {"tokens": data.tokens, "tags": data.tags}
+
+
+def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, int]:
+    """Index of each tag in the head's output.
+
+    Args:
+        labels: The data's tags, in order.
+        head: Names of a trained head's outputs, in order; None for a head that is made for these tags.
+
+    Raises:
+        RecipeError: A trained head has no output for a tag.
+    """
+    if head is None:
+        return {label: index for index, label in enumerate(labels)}
+    if unknown := [label for label in labels if label not in head]:
+        what = f"the checkpoint's head has the tags {', '.join(head)}; the data also has {', '.join(unknown)}"
+        raise RecipeError(
+            [Problem("data.tags", what, "map the data's tags, or make a new head with `- stage: finetune`")]
+        )
+    return {label: list(head).index(label) for label in labels}
+
+
+def encode(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label_ids: Mapping[str, int], data: DataSpec
+) -> Dataset:
+    """Tokenizes words; the first token of each has its tag, all others none.
+
+    A word of which the tokenizer leaves nothing, such as a lone control character, is read as unknown, so that there is
+    a token to every word.
+
+    Args:
+        rows: With `tokens` and `tags`.
+        tokenizer: The checkpoint's, a fast one.
+        max_length: Tokens a row is cut to, special tokens included; words behind it get no tag.
+        label_ids: Index of each tag.
+        data: The recipe's.
+
+    Returns:
+        `input_ids`, `attention_mask`, `token_type_ids` if the tokenizer has them, `length`, and `labels`, -100 where a
+        token has none.
+
+    Source: Devlin et al. 2019, section 5.3: the first sub-token of a word is what is classified.
+    """
+
+    def convert(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        words = _readable(batch["tokens"], tokenizer)
+        encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=max_length)
+        labels = [
+            _first_tokens(encoded.word_ids(row), [label_ids[tag] for tag in tags])
+            for row, tags in enumerate(batch["tags"])
+        ]
+        return {**encoded, "length": [len(row) for row in labels], "labels": labels}
+
+    return rows.map(convert, batched=True, remove_columns=rows.column_names)
+
+
+def _readable(rows: list[list[str]], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
+    """The words, with the unknown token for those that have none."""
+    whole = tokenizer(rows, is_split_into_words=True, add_special_tokens=False)
+    found = []
+    for index, words in enumerate(rows):
+        there = set(whole.word_ids(index))
+        found.append([word if place in there else tokenizer.unk_token for place, word in enumerate(words)])
+    return found
+
+
+def _first_tokens(words: Sequence[int | None], tags: Sequence[int]) -> list[int]:
+    before: int | None = None
+    labels = []
+    for word in words:
+        labels.append(_NO_LABEL if word is None or word == before else tags[word])
+        before = word
+    return labels
+
+
+def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> dict[str, Ints]:
+    """`tags`: index of each word's tag, words that were cut off included; -1 behind the last. `(rows, words)`."""
+    tags = [[label_ids[tag] for tag in row] for row in rows["tags"]]
+    filled = np.full((len(tags), max(map(len, tags))), _NO_WORD, dtype=np.int64)
+    for index, row in enumerate(tags):
+        filled[index, : len(row)] = row
+    return {"tags": filled}
+
+
+def answers(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floats32:
+    """The tag of each word, in order; -1 behind the last. `(batch, words)`."""
+    labelled = batch["labels"] != _NO_LABEL
+    tags = outputs[LOGITS].argmax(axis=-1)
+    filled = np.full((len(tags), max(1, int(labelled.sum(axis=1).max()))), _NO_WORD, dtype=np.float32)
+    for index, where in enumerate(labelled):
+        filled[index, : where.sum()] = tags[index, where]
+    return filled
+
+
+def compared(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floats32:
+    """Logits of each token that is no padding. `(batch, sequence, tags)`."""
+    return np.where(batch["attention_mask"][..., None] == 1, outputs[LOGITS], np.float32(NOTHING))
+
+
+def score(answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Sequence[str]) -> dict[str, Rows]:
+    """F1 of entities, and the share of words with the right tag. A word that was cut off is outside of any entity.
+
+    Args:
+        answers: What `answers` kept. `(rows, words)`
+        references: `tags`. `(rows, words)`
+        labels: Names of the tags.
+    """
+    outside = labels.index(_OUTSIDE) if _OUTSIDE in labels else _NO_WORD
+    counts, hits = [], []
+    for given, right in zip(answers.astype(np.int64), references["tags"], strict=True):
+        right = right[right != _NO_WORD]
+        said = np.full(len(right), outside)
+        said[: min(len(given), len(right))] = given[: len(right)]
+        said[said == _NO_WORD] = outside
+        hits.append((float((said == right).sum()), float(len(right))))
+        counts.append(entities.counts([labels[tag] for tag in said], [labels[tag] for tag in right]))
+    return {
+        "f1": Rows(np.array(counts, dtype=np.float64), entities.f1),
+        "accuracy": Rows(np.array(hits), lambda sums: np.asarray(sums[..., 0] / sums[..., 1])),
+    }
