@@ -11,6 +11,10 @@ from compressor.report.markup import Child, element
 from compressor.report.page import page, section, table
 from compressor.report.trade_off import Drawn
 
+_LEGEND = (
+    "Small markers are what a run began with, its baseline; a name that has no room is in the table, by its marker."
+)
+
 
 def document(groups: Sequence[Group]) -> str:
     """The page.
@@ -46,7 +50,7 @@ def _group(group: Group, index: int) -> Element:
         f"task-{index}",
         comparison.title(group),
         element("div", *plots, class_="plots") if plots else None,
-        element("p", f"Small markers are what a run began with, its baseline. {trade_off.LEGEND}", class_="quiet"),
+        element("p", f"{_LEGEND} {trade_off.LEGEND}", class_="quiet"),
         table(comparison.table(group), f"Runs of {group.task}", icons),
         *(element("p", caveat, class_="quiet") for caveat in group.caveats),
     )

@@ -122,19 +122,13 @@ def _kept_in_float(report: Report) -> Element | None:
 
 
 def _curves(report: Report) -> Element | None:
-    children: list[Child] = []
+    drawn = []
     for index, stage in enumerate(report.stages):
-        drawn = [
-            element(
-                "figure",
-                element("figcaption", name),
-                svg.curve(curve, f"curve-{index}-{term}", f"{stage.name}: {name}"),
-            )
-            for term, (name, curve) in enumerate(tables.loss_curves(stage).items())
-        ]
-        if drawn:
-            children += [element("h3", stage.name), element("div", *drawn, class_="curves")]
-    return section("curves", "Loss", *children) if children else None
+        for term, (name, curve) in enumerate(tables.loss_curves(stage).items()):
+            title = f"{stage.name}: {name}"
+            drawing = svg.curve(curve, f"curve-{index}-{term}", title)
+            drawn.append(element("figure", element("figcaption", title), drawing))
+    return section("curves", "Loss", element("div", *drawn, class_="curves")) if drawn else None
 
 
 def _notes(report: Report) -> Element | None:

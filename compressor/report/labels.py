@@ -58,7 +58,8 @@ class Label:
 def place(points: Sequence[tuple[float, float, str]], area: Box, lines: Sequence[Box] = ()) -> list[Label]:
     """Places a name beside each point; points that lie together share one.
 
-    Names are placed one after the other, each at the first free place; where there is none, at the least bad.
+    Names are placed one after the other, each at the first free place, or the least bad; one that would be cut at the
+    edge or cover another name is left out.
 
     Args:
         points: x, y and name; one without a name is only kept clear.
@@ -69,18 +70,19 @@ def place(points: Sequence[tuple[float, float, str]], area: Box, lines: Sequence
     taken: list[Box] = []
     labels = []
     for x, y, text in _together(points):
-        harms = []
+        free = []
         for label in _places(x, y, text):
             box = _box(label)
-            # Outside of the drawing a name would be cut; on top of another it would be unreadable.
-            harm = 4 * box.outside(area) + 2 * sum(map(box.overlap, taken)) + sum(map(box.overlap, markers))
-            harm += sum(map(box.overlap, lines)) + (_FAR if label.point is not None else 0)
-            harms.append((harm, label, box))
-            if harm == 0:
+            if box.outside(area) or any(map(box.overlap, taken)):
+                continue
+            covered = sum(map(box.overlap, markers)) + sum(map(box.overlap, lines))
+            free.append((covered + (_FAR if label.point is not None else 0), label, box))
+            if free[-1][0] == 0:
                 break
-        _, label, box = min(harms, key=lambda entry: entry[0])
-        taken.append(box)
-        labels.append(label)
+        if free:
+            _, label, box = min(free, key=lambda entry: entry[0])
+            taken.append(box)
+            labels.append(label)
     return labels
 
 

@@ -165,11 +165,12 @@ def test_names_stand_beside_their_points():
     assert len(cut.text) <= 35 and cut.text.endswith("…")
 
 
-@given(st.lists(st.tuples(st.integers(80, 450), st.integers(60, 270)), min_size=1, max_size=6, unique=True))
+@given(st.lists(st.tuples(st.integers(80, 450), st.integers(60, 270)), min_size=1, max_size=60, unique=True))
 def test_names_cover_neither_each_other_nor_the_edge(places: list[tuple[int, int]]):
     placed = labels.place([(float(x), float(y), f"stage {index}") for index, (x, y) in enumerate(places)], AREA)
     boxes = [labels._box(label) for label in placed]
-    assert sum(label.text.count("stage") for label in placed) == len(places)
+    if len(places) <= 6:
+        assert sum(label.text.count("stage") for label in placed) == len(places), "there is room for a few"
     for index, box in enumerate(boxes):
         assert box.outside(AREA) == 0
         assert all(box.overlap(other) == 0 for other in boxes[:index])
