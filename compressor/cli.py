@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import click
 
 from compressor import __version__
-from compressor.errors import CompressError, ExitCode
+from compressor.errors import CompressError, ExitCode, Problem, RecipeError
 
 EXIT_CODES = """\b
 Exit codes:
@@ -60,6 +62,15 @@ def _told(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Tells in one line that a file or folder cannot be written to."""
+    try:
+        yield
+    except OSError as error:
+        raise RecipeError([Problem(str(path), f"cannot be written to: {error.strerror or error}")]) from None
+
+
 @click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="compress")
 def main() -> None:
@@ -89,7 +100,10 @@ def run(
     locked: bool,
     allow_inconclusive: bool,
 ) -> None:
-    """Run a recipe: build, measure and gate every stage; write artifacts and report.
+    """Run a recipe: build, measure and gate every stage; write artifacts and reports.
+
+    Leaves report.json, report.html, report.md and junit.xml in the run's folder. Where GITHUB_STEP_SUMMARY is set, as
+    it is in GitHub's jobs, report.md is added to the file it names.
 
     \b
     Example:
@@ -101,7 +115,8 @@ def run(
     names = resolved.recipe.stage_names()
     if until is not None and until not in names:
         raise click.BadParameter(f"{until!r} is no stage of this recipe: {', '.join(names)}", param_hint="--until")
-    sys.exit(session.run(resolved, session.Options(artifacts, until, fresh, locked, allow_inconclusive)))
+    command = shlex.join(["compress", *sys.argv[1:]])
+    sys.exit(session.run(resolved, session.Options(artifacts, until, fresh, locked, allow_inconclusive, command)))
 
 
 @main.command()
@@ -256,21 +271,55 @@ def inspect(path: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 @_told
 def report(path: Path) -> None:
-    """Write report.md again from a run's report.json.
+    """Write report.html, report.md and junit.xml again from a run's report.json.
+
+    RUN is a run's folder or its report.json.
 
     \b
     Example:
       compress report artifacts/mobile_int8
     """
-    from compressor.report import model, text
+    from compressor import lock
+    from compressor.report import files, model
 
     found = model.read(path)
-    target = (path if path.is_dir() else path.parent) / "report.md"
-    text.write_markdown(found, target)
-    click.echo(f"{target}: {found.verdict}")
+    folder = path if path.is_dir() else path.parent
+    with _writing(folder):
+        files.write(found, folder, lock.text(folder))
+    click.echo(f"{folder}: {', '.join(files.NAMES)}: {found.verdict}")
+
+
+@main.command()
+@click.argument("paths", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Draw the runs on a page.")
+@_told
+def compare(paths: tuple[Path, ...], as_json: bool, page: Path | None) -> None:
+    """Show runs side by side: quality, latency, memory, size, parameters, and who is on the Pareto front.
+
+    A RUN is a run's folder or its report.json; shown are its baseline and the last stage that was measured. Runs of
+    one task are compared with each other. To time their models in one process there is `compress bench`.
+
+    \b
+    Example:
+      compress compare artifacts/mobile_int8 artifacts/albert_int8 --html compare.html
+    """
+    from rich.console import Console
+
+    from compressor.report import comparison, comparison_page
+    from compressor.store import write_atomic
+
+    groups = comparison.compare(paths)
+    if page is not None:
+        with _writing(page):
+            write_atomic(page, comparison_page.document(groups))
+    if as_json:
+        click.echo(json.dumps(comparison.to_json(groups), indent=2))
+    else:
+        comparison.print_groups(groups, Console(width=None if sys.stdout.isatty() else 160))
 
 
 @main.command()

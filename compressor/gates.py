@@ -16,7 +16,8 @@ from compressor.recipe_parts import Gate
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
-_AT_LEAST = ("min", "min_retention", "min_speedup")
+AT_LEAST = ("min", "min_retention", "min_speedup")
+"""Rules whose limit is a lower one; that of the others is an upper one."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def judge(metric: str, gate: Gate, evidence: Evidence, references: Mapping[str, 
                 observed=estimate.value,
                 low=estimate.low,
                 high=estimate.high,
-                verdict=_verdict(estimate, limit, rule in _AT_LEAST),
+                verdict=_verdict(estimate, limit, rule in AT_LEAST),
             )
         )
     return results
@@ -79,7 +80,7 @@ def judge(metric: str, gate: Gate, evidence: Evidence, references: Mapping[str, 
 def recall(result: GateResult) -> Verdict:
     """The verdict that follows from what a result recorded."""
     estimate = Estimate(result.observed, result.low, result.high)
-    return _verdict(estimate, result.limit, result.rule in _AT_LEAST)
+    return _verdict(estimate, result.limit, result.rule in AT_LEAST)
 
 
 def _observe(rule: str, evidence: Evidence, reference: Evidence | None, confidence: float) -> Estimate:

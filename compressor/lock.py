@@ -14,11 +14,19 @@ from compressor.store import write_atomic
 LOCK_FILE = "recipe.lock.yaml"
 
 
+def text(folder: Path) -> str | None:
+    """The lock of a run's folder as it is written; None when there is none that can be read."""
+    try:
+        return (folder / LOCK_FILE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+
+
 def read(folder: Path) -> dict[str, Any] | None:
     """The lock of a run's folder; None when there is none that can be read."""
     try:
-        lock = yaml.safe_load((folder / LOCK_FILE).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        lock = yaml.safe_load(text(folder) or "")
+    except yaml.YAMLError:
         return None
     return lock if isinstance(lock, dict) else None
 

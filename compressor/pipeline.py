@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from compressor.plan import Plan, Step
 from compressor.prepared import Prepared, PreparedCorpus, PreparedRows, prepare
 from compressor.progress import Progress
 from compressor.recipe_training import StageSpec, TrainingSpec
-from compressor.report import text
+from compressor.report import files
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.store import Entry, Store, key_of
 
@@ -35,7 +36,16 @@ _SPACE_FACTOR = 15
 """Disk that a run takes, in sizes of its checkpoint: two training states of three, the stages, their exports."""
 
 
-def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str | None = None) -> Report:
+def run(
+    plan: Plan,
+    store: Store,
+    folder: Path,
+    progress: Progress,
+    until: str | None = None,
+    *,
+    command: str | None = None,
+    allow_inconclusive: bool = False,
+) -> Report:
     """Runs a plan.
 
     Stops at the first stage with a failed gate: what follows would be built on what was refused.
@@ -43,14 +53,16 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
     Args:
         plan: What to do.
         store: Where artifacts are kept.
-        folder: Gets report.json, report.md, the lock and, unless a gate failed, `model/`.
+        folder: Gets report.json and what is made of it, the lock and, unless a gate failed, `model/`.
         progress: Tells the user.
         until: Name of the last stage to run; None for all.
+        command: What the user typed, for the report.
+        allow_inconclusive: Whether inconclusive is to be taken for passed, for the report.
 
     Returns:
         The report, also written to `folder`.
     """
-    start = time.monotonic()
+    start, started = time.monotonic(), datetime.now(UTC)
     _check_space(plan, store)
     runner = _Runner(plan, store, progress)
     steps = plan.steps
@@ -70,7 +82,16 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
     recipe = plan.resolved.recipe
     first = sorted(baselines.values(), key=lambda entry: entry.task != recipe.task)
     report = Report(
-        recipe.name, recipe.task, round(time.monotonic() - start, 2), environment(), [*first, *reports], not_run
+        recipe.name,
+        recipe.task,
+        round(time.monotonic() - start, 2),
+        environment(),
+        [*first, *reports],
+        not_run,
+        measure=recipe.measure.model_dump(mode="json"),
+        command=command,
+        started=started.isoformat(timespec="seconds"),
+        allow_inconclusive=allow_inconclusive,
     )
     assert last is not None, "a recipe has at least one stage"
     if store.follower:
@@ -80,7 +101,7 @@ def run(plan: Plan, store: Store, folder: Path, progress: Progress, until: str |
     report = replace(report, manifest_sha256=digest)
     lock.write(plan, folder)
     report.write(folder / "report.json")
-    text.write_markdown(report, folder / "report.md")
+    files.write(report, folder, lock.text(folder))
     return report
 
 

@@ -12,6 +12,7 @@ from compressor.measure import recorded
 from compressor.measure.checkpoint import REPEATABLE, deployed_file
 from compressor.registration import MODEL_TYPE
 from compressor.report import text
+from compressor.report.markdown import markdown
 from compressor.report.model import Report
 from compressor.runtimes import RUNTIMES, baked, ort
 
@@ -86,7 +87,7 @@ def _card(report: Report, checkpoint: Checkpoint) -> str:
         "```\n"
     )
     front = f"---\nlibrary_name: transformers\npipeline_tag: {tag}\n---\n\n"
-    return f"{front}{text.markdown(report)}\nMade by: {stages}.\n\n{usage}\n{_files(checkpoint.path)}"
+    return f"{front}{markdown(report)}\nMade by: {stages}.\n\n{usage}\n{_files(checkpoint.path)}"
 
 
 def _files(folder: Path) -> str:

@@ -9,11 +9,17 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compressor.errors import CompressError, ExitCode, StageError
 from compressor.progress import Progress, quiet, stream
 from compressor.recipe_parts import HubDataset
 from compressor.validate import Resolved
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compressor.report.model import Report
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -28,6 +34,7 @@ class Options:
         fresh: Forget what is cached of this recipe's stages.
         locked: Refuse to run if anything differs from the lock.
         allow_inconclusive: Take inconclusive for passed.
+        command: What the user typed, for the report.
     """
 
     artifacts: Path
@@ -35,6 +42,7 @@ class Options:
     fresh: bool = False
     locked: bool = False
     allow_inconclusive: bool = False
+    command: str | None = None
 
 
 def run(resolved: Resolved, options: Options) -> ExitCode:
@@ -73,7 +81,15 @@ def run(resolved: Resolved, options: Options) -> ExitCode:
             store = Store(options.artifacts / ".store", follower=rank > 0)
             if options.fresh and not store.follower:
                 pipeline.forget(made, store)
-            report = pipeline.run(made, store, folder, progress, options.until)
+            report = pipeline.run(
+                made,
+                store,
+                folder,
+                progress,
+                options.until,
+                command=options.command,
+                allow_inconclusive=options.allow_inconclusive,
+            )
     except CompressError:
         raise
     except Exception as error:
@@ -81,13 +97,28 @@ def run(resolved: Resolved, options: Options) -> ExitCode:
     from compressor.report import text
 
     text.print_table(report, out)
+    page = folder / "report.html"
     words = {
-        "pass": f"All gates pass. Ship {folder / 'model'}; the report is {folder / 'report.md'}.",
-        "fail": f"A gate failed; nothing to ship. The report is {folder / 'report.md'}.",
-        "inconclusive": f"A gate is inconclusive: more validation rows or runs would tell. See {folder / 'report.md'}.",
+        "pass": f"All gates pass. Ship {folder / 'model'}; the report is {page}.",
+        "fail": f"A gate failed; nothing to ship. The report is {page}.",
+        "inconclusive": f"A gate is inconclusive: more validation rows or runs would tell. The report is {page}.",
     }
-    out.print(words[report.verdict], soft_wrap=True, highlight=False)
-    return report.exit_code(options.allow_inconclusive)
+    out.print(words[report.verdict], soft_wrap=True, highlight=False, markup=False)
+    if rank == 0:
+        _add_summary(report, console)
+    return report.exit_code
+
+
+def _add_summary(report: Report, console: Console) -> None:
+    """Adds the report to the summary of a step of a GitHub job; a job that cannot have one is told so, and no more."""
+    from compressor.report import files
+
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            files.append_summary(report, Path(path))
+        except OSError as error:
+            told = f"GITHUB_STEP_SUMMARY: {path} cannot be written to ({error.strerror or error}); see report.md"
+            console.print(told, soft_wrap=True, highlight=False, markup=False)
 
 
 def set_environment(resolved: Resolved) -> bool:

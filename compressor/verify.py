@@ -75,7 +75,7 @@ def verify(path: Path, progress: Progress) -> Verification:
                 told = "the run failed, and left nothing to ship"
                 return Verification(path, [*_judged(gates), Check("files", "model", "fail", told)], gates)
         except CompressError as error:
-            checks.append(Check("gates", "report.json", "fail", str(error)))
+            checks.append(Check("gates", "report.json", "fail", str(error).strip()))
     try:
         manifest = manifests.read(folder)
     except CompressError as error:

@@ -1,4 +1,4 @@
-"""`compress bench`, `report` and `doctor` on real files."""
+"""`compress bench` and `doctor` on real files."""
 
 from __future__ import annotations
 
@@ -66,9 +66,3 @@ def test_doctor_names_versions_and_extras():
     assert result.exit_code == 0
     for word in ("torch", "onnxruntime", "cpu_features", "cores", "extra 'demo'", "extra 'test'"):
         assert word in result.output
-
-
-def test_report_of_something_else(tmp_path: Path):
-    (tmp_path / "report.json").write_text('{"schema_version": 7}')
-    result = CliRunner().invoke(cli.main, ["report", str(tmp_path)])
-    assert result.exit_code == 3 and "schema_version is 7" in result.output

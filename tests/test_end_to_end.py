@@ -139,12 +139,32 @@ def test_manifest_lists_every_file_with_its_digest(finished):
     assert all(file_digest(model_folder / name) == entry["sha256"] for name, entry in files.items())
 
 
-def test_report_is_written_again_from_its_json(finished):
+def test_reports_are_written_again_from_report_json(finished):
     run_folder = finished[0] / "artifacts" / "tiny"
-    before = (run_folder / "report.md").read_text()
-    (run_folder / "report.md").unlink()
+    names = ("report.html", "report.md", "junit.xml")
+    before = {name: (run_folder / name).read_text() for name in names}
+    gates = sum(len(entry["gates"]) for entry in report_of(finished[0])["stages"])
+    told = f"All {gates} gates pass."
+    assert told in before["report.html"] and told in before["report.md"]
+    assert before["junit.xml"].count("<testcase ") == gates
+    for name in names:
+        (run_folder / name).unlink()
     assert compress("report", run_folder, cwd=finished[0]).returncode == 0
-    assert (run_folder / "report.md").read_text() == before
+    assert {name: (run_folder / name).read_text() for name in names} == before
+    assert report_of(finished[0])["command"] == "compress run recipe.yaml"
+    assert "compress run recipe.yaml --locked" in before["report.html"]
+
+
+def test_a_jobs_step_shows_the_report(finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    result = compress("run", "recipe.yaml", cwd=finished[0])
+    assert result.returncode == 0, result.stderr
+    assert summary.read_text() == f"\n{(finished[0] / 'artifacts/tiny/report.md').read_text()}\n"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    result = compress("run", "recipe.yaml", cwd=finished[0])
+    assert result.returncode == 0, "a summary that cannot be written is no failure"
+    assert "GITHUB_STEP_SUMMARY" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_second_run_is_all_cache_and_gates_are_judged_anew(finished):
@@ -173,7 +193,10 @@ def test_too_few_runs_are_inconclusive(finished):
     command = ["run", "recipe.yaml", "--until", "finetune", *few]
     assert compress(*command, cwd=folder).returncode == 4
     assert report_of(folder)["verdict"] == "inconclusive"
+    junit = folder / "artifacts/tiny/junit.xml"
+    assert '<failure type="inconclusive"' in junit.read_text()
     assert compress(*command, "--allow-inconclusive", cwd=folder).returncode == 0
+    assert "<skipped" in junit.read_text() and "<failure" not in junit.read_text()
 
 
 def test_a_changed_stage_reruns_it_and_those_after_it(finished):

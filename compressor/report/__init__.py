@@ -1,1 +1,1 @@
-"""The report: one typed object, and its forms as JSON, Markdown and a terminal table."""
+"""The report: one typed object, and its forms as JSON, HTML, Markdown, JUnit XML and a terminal table."""

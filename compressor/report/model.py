@@ -9,12 +9,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from compressor.errors import CompressError, ExitCode
+from compressor.errors import ExitCode, Problem, RecipeError
 from compressor.gates import GateResult, Verdict, overall
 from compressor.manifest import StageGate
+from compressor.metrics import METRICS, RULES
+from compressor.recipe import QUALITY_METRICS
 from compressor.store import write_atomic
 
 SCHEMA_VERSION = 1
+_LATER = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive")
+"""What reports of old do not tell."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,10 @@ class Report:
         stages: Baseline first.
         not_run: Names of stages after a failed gate.
         manifest_sha256: Digest of `model/manifest.json`; None where there is none.
+        measure: The recipe's conditions of measuring, such as `sequence_length`; empty in reports of old.
+        command: The command that ran it; None in reports of old.
+        started: When, in UTC as ISO 8601; None in reports of old.
+        allow_inconclusive: Whether it was told to take inconclusive for passed.
     """
 
     recipe: str
@@ -84,6 +92,10 @@ class Report:
     stages: list[StageReport]
     not_run: list[str]
     manifest_sha256: str | None = None
+    measure: Mapping[str, str | int] = field(default_factory=dict)
+    command: str | None = None
+    started: str | None = None
+    allow_inconclusive: bool = False
 
     @property
     def gates(self) -> list[StageGate]:
@@ -95,16 +107,17 @@ class Report:
         """Worst of the stages' verdicts."""
         return overall([stage.verdict for stage in self.stages])
 
-    def exit_code(self, allow_inconclusive: bool = False) -> ExitCode:
+    @property
+    def exit_code(self) -> ExitCode:
         """The command's exit code for this verdict."""
         if self.verdict == "fail":
             return ExitCode.GATE_FAILED
-        return ExitCode.PASS if self.verdict == "pass" or allow_inconclusive else ExitCode.INCONCLUSIVE
+        return ExitCode.PASS if self.verdict == "pass" or self.allow_inconclusive else ExitCode.INCONCLUSIVE
 
     def write(self, path: Path) -> None:
         """Writes report.json."""
         document = {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, **asdict(self)}
-        write_atomic(path, json.dumps(_finite(document), indent=2) + "\n")
+        write_atomic(path, json.dumps(finite(document), indent=2) + "\n")
 
 
 def read(path: Path) -> Report:
@@ -114,44 +127,54 @@ def read(path: Path) -> Report:
         path: The file, or the run's folder.
 
     Raises:
-        CompressError: It is not a report of this version.
+        RecipeError: It is not a report of this version.
     """
     path = path / "report.json" if path.is_dir() else path
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(document, ensure_ascii=False).encode()  # half a character, that no file could hold, is an error
         if document["schema_version"] != SCHEMA_VERSION:
-            raise CompressError(f"{path}: schema_version is {document['schema_version']}, can read {SCHEMA_VERSION}")
-        stages = [
-            StageReport(
-                **{
-                    **stage,
-                    "measurements": {name: Measurement(**entry) for name, entry in stage["measurements"].items()},
-                    "gates": [GateResult(**{**gate, "observed": _number(gate["observed"])}) for gate in stage["gates"]],
-                }
-            )
-            for stage in document["stages"]
-        ]
+            raise ValueError(f"schema_version is {document['schema_version']}, can read {SCHEMA_VERSION}")
+        if document["task"] not in QUALITY_METRICS:
+            raise ValueError(f"no such task: {document['task']}")
         return Report(
             document["recipe"],
             document["task"],
             document["seconds"],
             document["environment"],
-            stages,
+            [_stage(entry) for entry in document["stages"]],
             document["not_run"],
-            document.get("manifest_sha256"),
+            **{name: document[name] for name in _LATER if name in document},
         )
+    except FileNotFoundError:
+        what = "there is no such file"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CompressError(f"{path}: not a report ({type(error).__name__}: {error})") from None
+        what = f"not a report ({type(error).__name__}: {error})"
+    raise RecipeError([Problem(str(path), what, "give a run's folder, artifacts/<recipe>, or its report.json")])
+
+
+def _stage(entry: Mapping[str, Any]) -> StageReport:
+    measurements = {
+        name: Measurement(**{**found, "value": _number(found["value"])})
+        for name, found in entry["measurements"].items()
+    }
+    return StageReport(**{**entry, "measurements": measurements, "gates": [_gate(gate) for gate in entry["gates"]]})
+
+
+def _gate(entry: Mapping[str, Any]) -> GateResult:
+    if entry["metric"] not in METRICS or entry["rule"] not in RULES:
+        raise ValueError(f"no such gate: {entry['metric']}: {entry['rule']}")
+    return GateResult(**{**entry, "observed": _number(entry["observed"])})
 
 
 def _number(value: float | None) -> float:
-    return math.nan if value is None else value
+    return math.nan if value is None else float(value)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN: an undefined number is null."""
     if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
+        return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(entry) for entry in value]
+        return [finite(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

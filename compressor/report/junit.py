@@ -1,0 +1,94 @@
+"""junit.xml: gates as test cases, for CI servers.
+
+A stage is a test suite, a gate a test case; the baseline has no gates, and is none. The file says what the exit code
+says:
+
+- A gate that failed is a `failure` of type `fail`: exit code 1.
+- One that is inconclusive is a `failure` of type `inconclusive`: exit code 4. Nobody has shown that its limit is met,
+  so the build is red, and the type tells why. If the run was told --allow-inconclusive it is `skipped`: exit code 0, a
+  build that is green and shows what was left open.
+- A stage after a failed gate was not run: one test case, `skipped`.
+
+Written so that both schemas in use take it: that of Jenkins' xunit plugin (junit-10.xsd), and the stricter one of Ant's
+JUnit task, which wants every attribute, the elements of a suite in one order, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from compressor.gates import GateResult
+from compressor.manifest import StageGate
+from compressor.report import words
+from compressor.report.markup import element
+from compressor.report.model import Report, StageReport
+from compressor.report.text import gate_text
+
+
+def document(report: Report) -> str:
+    """The file's text."""
+    root = element("testsuites")
+    for stage in report.stages:
+        if stage.stage != "baseline":
+            root.append(_suite(report, stage, len(root)))
+    for name in report.not_run:
+        case = _case(report, name, "gates", element("skipped", message="not run after the failed gate"))
+        root.append(_filled(report, name, 0.0, len(root), [case], ""))
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _suite(report: Report, stage: StageReport, number: int) -> Element:
+    cases = [_case(report, stage.name, _name(gate), _outcome(report, stage, gate)) for gate in stage.gates]
+    told = "\n".join(f"{gate.verdict}: {gate_text(gate)}" for gate in stage.gates)
+    return _filled(report, stage.name, stage.seconds, number, cases, told)
+
+
+def _outcome(report: Report, stage: StageReport, gate: GateResult) -> Element | None:
+    """What stands in a case that did not pass."""
+    if gate.verdict == "pass":
+        return None
+    told = words.told(StageGate(stage.name, gate))
+    if gate.verdict == "inconclusive" and report.allow_inconclusive:
+        return element("skipped", message=f"inconclusive, and allowed to be: {told}")
+    return element("failure", _numbers(gate), type=gate.verdict, message=told)
+
+
+def _filled(report: Report, name: str, seconds: float, number: int, cases: Sequence[Element], told: str) -> Element:
+    known = {"task": report.task, "command": report.command, **report.measure, **report.environment}
+    properties = [element("property", name=key, value=str(value)) for key, value in known.items() if value is not None]
+    return element(
+        "testsuite",
+        element("properties", *properties),
+        *cases,
+        element("system-out", told),
+        element("system-err"),
+        name=name,
+        package=report.recipe,
+        id=number,
+        hostname="localhost",  # what Ant's schema says of a host that is not known
+        timestamp=report.started and report.started[: len("2000-01-01T00:00:00")],  # without its zone, says that schema
+        time=f"{seconds:.2f}",
+        tests=len(cases),
+        failures=sum(case.find("failure") is not None for case in cases),
+        errors=0,
+        skipped=sum(case.find("skipped") is not None for case in cases),
+    )
+
+
+def _case(report: Report, stage: str, name: str, outcome: Element | None) -> Element:
+    return element("testcase", outcome, name=name, classname=f"{report.recipe}.{stage}", time=0)
+
+
+def _name(gate: GateResult) -> str:
+    """A name that stays the same when limits and values change: servers follow a test by its name."""
+    against = f" relative to {gate.relative_to}" if gate.relative_to else ""
+    return f"{gate.metric} {gate.rule}{against}"
+
+
+def _numbers(gate: GateResult) -> str:
+    values = {"observed": gate.observed, "low": gate.low, "high": gate.high, "limit": gate.limit}
+    lines = [f"{name}: {'unknown' if value is None else value}" for name, value in values.items()]
+    return "\n".join([gate_text(gate), *lines, f"confidence of each bound: {gate.confidence}"])

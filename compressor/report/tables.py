@@ -1,0 +1,134 @@
+"""The tables of a report, as cells: Markdown and HTML show the same ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from compressor.recipe import QUALITY_METRICS
+from compressor.report.model import Report, StageReport
+from compressor.report.text import HEADER, SIGNS, cells, gate_text, number, quality_metric, score
+
+_MOST_ROWS = 16
+"""Of a table that can be long: a comment on a pull request is to be read."""
+
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+BOUNDS = (
+    "Brackets hold one-sided 95 % bounds: order statistics for latency, Wilson's interval for accuracy, paired"
+    " bootstrap for differences. Speed-up is a ratio of calls timed in turn in one process."
+)
+"""What is to be known about the numbers."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        header: Names of the columns.
+        rows: Cells.
+        words: How many columns from the left hold words; the others hold numbers.
+    """
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    words: int = 1
+
+
+def stages(report: Report) -> Table:
+    """Every stage, with what was measured of it."""
+    return Table([name.format(quality=quality_metric(report)) for name in HEADER], cells(report), 2)
+
+
+def gates(report: Report) -> Table | None:
+    """Every gate, with what it saw."""
+    rows = [[entry.stage, gate_text(entry.result), SIGNS[entry.result.verdict]] for entry in report.gates]
+    return Table(["stage", "gate", "verdict"], rows, 3) if rows else None
+
+
+def other_scores(report: Report) -> Table | None:
+    """What else the task was scored by, beside its main metric."""
+    others = QUALITY_METRICS[report.task][1:]
+    found = [name for name in others if any(name in stage.measurements for stage in report.stages)]
+    rows = [
+        [stage.name, *(score(stage.measurements.get(name)) for name in found)]
+        for stage in report.stages
+        if stage.task == report.task
+    ]
+    return Table(["stage", *found], rows) if found else None
+
+
+def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
+    """What quantization left in float, and why; None where it was not asked to choose."""
+    found = stage.details.get("selection")
+    if found is None:
+        return None
+    metric, kept, everything = QUALITY_METRICS[stage.task][0], found["kept"], len(found["matrices"])
+    told = (
+        f"{stage.name}: {kept or 'none'} of {everything} matrices had to stay in float for {metric} to drop by at most "
+        f"{number(found['max_drop'])}: it is {number(found['float'])} in float, {number(found['quantized'])} with none "
+        f"of them and {number(found['chosen'])} as chosen."
+    )
+    rows = [
+        [matrix["name"], f"{matrix['divergence']:.2e}", f"{matrix['multiply_adds']:.1%}", f"{matrix['size']:.1%}"]
+        for matrix in found["matrices"][:kept]
+    ]
+    if kept > _MOST_ROWS:
+        rows = [*rows[: _MOST_ROWS - 1], [f"and {kept - _MOST_ROWS + 1} more, in report.json", "", "", ""]]
+    header = ["stays in float", "divergence of the answers if quantized alone, nats", "multiply-adds", "bytes"]
+    return told, Table(header, rows) if rows else None
+
+
+def parity(report: Report) -> tuple[Table, str] | None:
+    """How far each exported format is from what it is held against, and what the formats were asked."""
+    found = [(stage.name, stage.details["parity"]) for stage in report.stages if "parity" in stage.details]
+    if not found:
+        return None
+    rows = []
+    for name, compared in found:
+        for form, entry in compared["formats"].items():
+            numbers = [number(entry["label_agreement"]), number(entry["max_abs_diff"])]
+            rows.append([name, form, entry["against"], *numbers, entry["worst"], f"{entry['min_cosine']:.6f}"])
+    _, last = found[-1]
+    asked = f"{last['rows']} validation rows in batches and alone; rows of 1, 2 and the most tokens, of two segments,"
+    end = f"padded left, right and inside; no token types ({last['no_token_types']})."
+    header = ["stage", "format", "against", "same label", "largest difference", "where", "least cosine"]
+    return Table(header, rows, 3), f"Formats were asked: {asked} {end}"
+
+
+def curves(report: Report) -> Table | None:
+    """What each loss term of each training stage did, from the first to the last point of its curve."""
+    rows = [
+        [stage.name, name, f"{curve[0][1]:.4f}", f"{curve[-1][1]:.4f}", sparkline([loss for _, loss in curve])]
+        for stage in report.stages
+        for name, curve in loss_curves(stage).items()
+    ]
+    return Table(["stage", "loss term", "first", "last", "curve"], rows, 2) if rows else None
+
+
+def loss_curves(stage: StageReport) -> dict[str, list[tuple[float, float]]]:
+    """(step, loss) of the loss, and of its terms where there are several; without what was no number."""
+    terms = stage.details.get("terms", {})
+    found = {"loss": stage.details.get("loss", []), **(terms if len(terms) > 1 else {})}
+    finite = {
+        name: [(step, loss) for step, loss in curve if loss is not None and math.isfinite(loss)]
+        for name, curve in found.items()
+    }
+    return {name: curve for name, curve in finite.items() if curve}
+
+
+def sparkline(values: Sequence[float], width: int = 20) -> str:
+    """A curve in one line of text, from its lowest to its highest value."""
+    bins = [values[len(values) * i // width : max(len(values) * (i + 1) // width, len(values) * i // width + 1)]
+            for i in range(width)] if len(values) > width else [[value] for value in values]  # fmt: skip
+    means = [sum(part) / len(part) for part in bins]
+    low, high = min(means), max(means)
+    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0
+    return "".join(_BLOCKS[round((mean - low) * scale)] for mean in means)
+
+
+def notes(report: Report) -> list[str]:
+    """What stages have to say."""
+    return [f"{stage.name}: {note}" for stage in report.stages for note in stage.details.get("notes", [])]
