@@ -12,9 +12,13 @@ from typing import Any
 from compressor.errors import CompressError, ExitCode
 from compressor.gates import GateResult, Verdict, overall
 from compressor.manifest import StageGate
+from compressor.recipe import REGRESSION
 from compressor.store import write_atomic
 
 SCHEMA_VERSION = 1
+
+COMPARED = ("baseline", REGRESSION)
+"""Kinds of entries that are no stage of the recipe: the teacher, and the model of another run."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage of a run; the first is the baseline.
+    """One stage of a run. The first is the baseline; after the last may come the comparison with another run.
 
     Attributes:
         name: The stage's name.
-        stage: Its kind, or `baseline`.
+        stage: Its kind, or `baseline`, or `regression`: measurements of another run's model, gates of the last stage.
         task: What its checkpoint does: the recipe's task, or masked-lm while it is pretrained.
         verdict: Worst of its gates.
         seconds: Time it took in this run, measuring included.
@@ -84,6 +88,11 @@ class Report:
     stages: list[StageReport]
     not_run: list[str]
     manifest_sha256: str | None = None
+
+    @property
+    def built(self) -> list[StageReport]:
+        """The recipe's own stages: all entries but what they are compared with."""
+        return [stage for stage in self.stages if stage.stage not in COMPARED]
 
     @property
     def gates(self) -> list[StageGate]:
