@@ -91,7 +91,8 @@ def check(run: Run, plan: Plan, last: Step, labels: tuple[str, ...]) -> None:
     Raises:
         RecipeError: It cannot.
     """
-    recipe, checkpoint, found = plan.resolved.recipe, Checkpoint(run.folder), list[tuple[str, str]]()
+    recipe, checkpoint = plan.resolved.recipe, Checkpoint(run.folder)
+    found: list[tuple[str, str]] = []
     length = max(recipe.measure.sequence_length, score_length(recipe) if recipe.task == MASKED_LM else 0)
     if last.task != recipe.task:
         found.append((f"the last stage, {last.name}, is {last.task}", f"run until one that is {recipe.task}"))
