@@ -144,6 +144,7 @@ def compare(
     name = f"run {run.manifest.recipe} (manifest {run.digest[:12]})"
     notes = [f"the row of this name is the model of {name}, measured again; the gates compare {step.name} with it."]
     theirs: Mapping[str, Evidence]
+    ours: Mapping[str, Evidence]
     if measurer.same(run.key, step.key):
         # The same bytes give the same answers at the same speed: a sample of either would only add noise.
         notes = [f"{step.name} has the same file and tokenizer as the model of {name}; nothing had to be measured."]

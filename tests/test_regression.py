@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import WriteRecipe, compress
+from conftest import MAX_POSITIONS, WriteRecipe, compress, recipe_writer, save_encoder
 
 from compressor import manifest as manifests
 from compressor import plan as planning
@@ -21,14 +21,25 @@ from compressor.report.model import Report, StageReport
 from compressor.validate import resolve
 
 LABELS = ("negative", "positive")
-LOOSE = "regression={accuracy: {max_drop: 0.5}, latency_p50_ms: {max_ratio: 50}, size_bytes: {max_ratio: 1.01}}"
-ANOTHER_SEED = ("--set", "seed=3", "--set", LOOSE)
+STAGES: list[dict[str, Any]] = [{"stage": "quantize"}, {"stage": "export", "targets": ["onnx"]}]
+LOOSE = "regression={accuracy: {max_drop: 0.5}, latency_p50_ms: {max_ratio: 50}, size_bytes: {max_ratio: 1.5}}"
+CHANGED = ("--set", "stages.quantize.scheme=weight_only_int8", "--set", "stages.quantize.block_size=16")
 
 
 @pytest.fixture(scope="module")
-def branch(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def main(tmp_path_factory: pytest.TempPathFactory, classifier: Path) -> Path:
+    """The folder of a run that has shipped, its recipe, data and store two folders up."""
+    folder = tmp_path_factory.mktemp("main")
+    path = recipe_writer(folder, classifier)(stages=STAGES)
+    result = compress("run", path.name, cwd=folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder / "artifacts" / "tiny"
+
+
+@pytest.fixture(scope="module")
+def branch(main: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of a run with its recipe, data and store, as a branch has it whose cache was restored."""
-    return Path(shutil.copytree(published.parents[1], tmp_path_factory.mktemp("branch") / "copy"))
+    return Path(shutil.copytree(main.parents[1], tmp_path_factory.mktemp("branch") / "copy"))
 
 
 def run(branch: Path, baseline: Path, *arguments: str) -> tuple[int, Report]:
@@ -54,8 +65,8 @@ def refused(path: Path, own: Path) -> str:
     return str(error.value)
 
 
-def test_the_same_model_passes_without_being_measured(branch: Path, published: Path):
-    code, report = run(branch, published)
+def test_the_same_model_passes_without_being_measured(branch: Path, main: Path):
+    code, report = run(branch, main)
     assert code == ExitCode.PASS
     same = {"accuracy": ("max_drop", "pass"), "latency_p50_ms": ("max_ratio", "pass")}
     assert gates(report) == {**same, "size_bytes": ("max_ratio", "pass")}
@@ -65,12 +76,12 @@ def test_the_same_model_passes_without_being_measured(branch: Path, published: P
     assert "same file and tokenizer as the model of run tiny" in text.markdown(report)
 
 
-def test_another_model_is_measured_beside_it(branch: Path, published: Path):
-    code, report = run(branch, published, *ANOTHER_SEED)
+def test_another_model_is_measured_beside_it(branch: Path, main: Path):
+    code, report = run(branch, main, *CHANGED, "--set", LOOSE)
     assert code == ExitCode.PASS
     compared = entry(report)
     theirs = {name: found.value for name, found in compared.measurements.items()}
-    before = reports.read(published).built[-1].measurements
+    before = reports.read(main).built[-1].measurements
     for metric in ("accuracy", "f1", "size_bytes", "num_parameters", "quantized_coverage"):
         assert theirs[metric] == before[metric].value, "the same rows, the same file"
     assert not set(theirs) & {"parity_label_agreement"}, "its formats were compared when it was made"
@@ -81,7 +92,7 @@ def test_another_model_is_measured_beside_it(branch: Path, published: Path):
     assert size.observed == ours["size_bytes"].value / theirs["size_bytes"]
     assert ratio.low < ratio.observed < ratio.high, "timed in turn, in one process"
     assert "speedup" not in compared.details
-    assert compared.details["manifest_sha256"] == json.loads((published / "report.json").read_text())["manifest_sha256"]
+    assert compared.details["manifest_sha256"] == json.loads((main / "report.json").read_text())["manifest_sha256"]
     assert "| regression | pass |" in text.markdown(report)
 
     manifest = manifests.read(branch / "artifacts" / "tiny" / "model")
@@ -90,125 +101,116 @@ def test_another_model_is_measured_beside_it(branch: Path, published: Path):
     assert compress("verify", "artifacts/tiny", cwd=branch).returncode == ExitCode.PASS
 
 
-def test_its_measurement_is_kept_and_its_gates_are_judged_anew(branch: Path, published: Path):
-    _, first = run(branch, published, *ANOTHER_SEED)
-    code, again = run(branch, published, *ANOTHER_SEED)
+def test_its_measurement_is_kept_and_its_gates_are_judged_anew(branch: Path, main: Path):
+    _, first = run(branch, main, *CHANGED, "--set", LOOSE)
+    code, again = run(branch, main, *CHANGED, "--set", LOOSE)
     assert code == ExitCode.PASS and entry(again).from_cache
     assert entry(again).gates == entry(first).gates
 
-    few = ("--set", "regression={accuracy: {max_drop: 0.001}}", "--set", "seed=3")
-    code, report = run(branch, published, *few)
+    few = (*CHANGED, "--set", "regression={accuracy: {max_drop: 0.001}}")
+    code, report = run(branch, main, *few)
     assert code == ExitCode.INCONCLUSIVE, "200 rows cannot exclude a drop of one in a thousand"
     assert gates(report) == {"accuracy": ("max_drop", "inconclusive")} and entry(report).from_cache
-    assert run(branch, published, *few, "--allow-inconclusive")[0] == ExitCode.PASS
+    assert run(branch, main, *few, "--allow-inconclusive")[0] == ExitCode.PASS
 
-    code, report = run(branch, published, "--set", "regression.latency_p50_ms.min_speedup=100", "--set", "seed=3")
+    code, report = run(branch, main, *CHANGED, "--set", "regression.latency_p50_ms.min_speedup=100")
     assert code == ExitCode.GATE_FAILED
     assert gates(report) == {"latency_p50_ms": ("min_speedup", "fail")}
     assert report.not_run == [] and report.verdict == "fail"
     assert not (branch / "artifacts" / "tiny" / "model").exists(), "what failed is not left to be shipped"
 
-    code, report = run(branch, published, "--set", "regression={}", "--set", "seed=3")
+    code, report = run(branch, main, *CHANGED, "--set", "regression={}")
     assert code == ExitCode.PASS and entry(report).gates == []
 
 
-def test_fresh_forgets_the_comparison_too(branch: Path, published: Path):
-    assert not entry(run(branch, published, *ANOTHER_SEED, "--fresh")[1]).from_cache
+def test_fresh_forgets_the_comparison_too(branch: Path, main: Path):
+    assert not entry(run(branch, main, *CHANGED, "--set", LOOSE, "--fresh")[1]).from_cache
 
 
-def test_until_compares_the_last_stage_that_runs(branch: Path, published: Path):
-    code, report = run(branch, published, "--until", "finetune")
-    assert code == ExitCode.GATE_FAILED, "a float file is four times as large as an int8 one"
-    assert gates(report)["size_bytes"] == ("max_ratio", "fail")
-    assert [stage.name for stage in report.built] == ["finetune"]
-
-
-def test_after_a_failed_gate_nothing_is_compared(branch: Path, published: Path):
-    code, report = run(branch, published, "--set", "stages.quantize.gates.accuracy.min=1.1")
+def test_after_a_failed_gate_nothing_is_compared(branch: Path, main: Path):
+    code, report = run(branch, main, "--set", "stages.quantize.gates.accuracy.min=1.1")
     assert code == ExitCode.GATE_FAILED
     assert report.not_run == ["export", "regression"]
 
 
-def test_each_model_reads_the_rows_with_its_own_tokenizer(branch: Path, published: Path, write_recipe: WriteRecipe):
+def test_each_model_reads_the_rows_with_its_own_tokenizer(branch: Path, main: Path):
     recipe = yaml.safe_load((branch / "recipe.yaml").read_text())
-    trimmed = {"stage": "prune", "vocabulary": {"min_count": 1}, "epochs": 0}
-    stages = [recipe["stages"][0], trimmed, *recipe["stages"][1:]]
-    (branch / "trimmed.yaml").write_text(yaml.safe_dump({**recipe, "name": "trimmed", "stages": stages}))
-    result = compress("run", "trimmed.yaml", "--baseline", published, "--set", LOOSE, cwd=branch)
+    trimmed = {"stage": "prune", "vocabulary": {"min_count": 60}, "epochs": 0}
+    document = {**recipe, "name": "trimmed", "stages": [trimmed, *STAGES]}
+    (branch / "trimmed.yaml").write_text(yaml.safe_dump(document))
+    result = compress("run", "trimmed.yaml", "--baseline", main, "--set", LOOSE, cwd=branch)
     assert result.returncode == ExitCode.PASS, result.stdout + result.stderr
     report = reports.read(branch / "artifacts" / "trimmed")
     parameters = [stage.measurements["num_parameters"].value for stage in (report.built[-1], entry(report))]
     assert parameters[0] < parameters[1]
-    accuracy = reports.read(published).built[-1].measurements["accuracy"].value
+    accuracy = reports.read(main).built[-1].measurements["accuracy"].value
     assert entry(report).measurements["accuracy"].value == accuracy, "it was asked in its own tokens"
+
+    result = compress("run", "trimmed.yaml", "--baseline", main, "--until", "prune", cwd=branch)
+    assert result.returncode == ExitCode.GATE_FAILED, "a float file is several times as large as an int8 one"
+    report = reports.read(branch / "artifacts" / "trimmed")
+    assert [stage.name for stage in report.built] == ["prune"], "the last stage that runs is compared"
+    assert gates(report)["size_bytes"] == ("max_ratio", "fail")
 
 
 # What cannot be compared is refused before anything runs.
 
 
 @pytest.mark.parametrize("name", ["config.json", "onnx/model_quantized.onnx", "manifest.json"])
-def test_a_damaged_run_is_refused(published: Path, tmp_path: Path, name: str):
-    damaged = Path(shutil.copytree(published, tmp_path / "damaged"))
+def test_a_damaged_run_is_refused(main: Path, tmp_path: Path, name: str):
+    damaged = Path(shutil.copytree(main, tmp_path / "damaged"))
     content = bytearray((damaged / "model" / name).read_bytes())
     content[len(content) // 2] ^= 1
     (damaged / "model" / name).write_bytes(content)
     said = refused(damaged, tmp_path)
     assert "--baseline" in said and name in said and "make" in said
-    result = compress("run", published.parents[1] / "recipe.yaml", "--baseline", damaged, cwd=tmp_path)
+    result = compress("run", main.parents[1] / "recipe.yaml", "--baseline", damaged, cwd=tmp_path)
     assert result.returncode == ExitCode.USAGE and name in result.stderr and "Traceback" not in result.stderr
 
 
-def test_a_run_is_named_by_its_folder_its_report_or_its_model(published: Path, tmp_path: Path):
-    found = {regression.find(published / name, tmp_path).key for name in ("", "report.json", "model")}
+def test_a_run_is_named_by_its_folder_its_report_or_its_model(main: Path, tmp_path: Path):
+    found = {regression.find(main / name, tmp_path).key for name in ("", "report.json", "model")}
     assert len(found) == 1
 
 
-def test_what_is_no_run_is_refused(published: Path, tmp_path: Path):
+def test_what_is_no_run_is_refused(main: Path, tmp_path: Path):
     assert "is no folder" in refused(tmp_path / "none", tmp_path)
     assert "neither manifest.json nor report.json" in refused(tmp_path, tmp_path)
     failed = tmp_path / "failed"
     failed.mkdir()
-    shutil.copy(published / "report.json", failed)
+    shutil.copy(main / "report.json", failed)
     assert "a run whose gate fails leaves none; give one that passed" in refused(failed, tmp_path)
-    assert "copy it first" in refused(published, published), "a run would write over what it is compared with"
+    assert "copy it first" in refused(main, main), "a run would write over what it is compared with"
 
 
-def comparable(recipe: Path, published: Path, *overrides: str, labels: tuple[str, ...] = LABELS, last: int = -1) -> str:
+def comparable(recipe: Path, main: Path, *overrides: str, labels: tuple[str, ...] = LABELS, last: int = -1) -> str:
     """What a plan is told of another run; nothing if they can be compared."""
     plan = planning.make(resolve(recipe, overrides), download=False)
     try:
-        regression.check(regression.find(published, recipe), plan, plan.steps[last], labels)
+        regression.check(regression.find(main, recipe), plan, plan.steps[last], labels)
     except RecipeError as error:
         return str(error)
     return ""
 
 
-def test_models_of_other_tasks_labels_lengths_and_runtimes_are_refused(
-    published: Path, write_recipe: WriteRecipe, tmp_path: Path
-):
+def test_models_with_other_labels_and_for_other_runtimes_are_refused(main: Path, write_recipe: WriteRecipe):
     recipe = write_recipe()
-    assert comparable(recipe, published) == ""
-    said = comparable(recipe, published, labels=("negative", "neutral", "positive"))
+    assert comparable(recipe, main) == ""
+    said = comparable(recipe, main, labels=("negative", "neutral", "positive"))
     assert "its labels are negative, positive; here they are negative, neutral, positive" in said
-    assert "its labels are" in comparable(recipe, published, labels=LABELS[::-1])
+    assert "its labels are" in comparable(recipe, main, labels=LABELS[::-1])
     torchscript = write_recipe(
         measure={"runtime": "torchscript", "sequence_length": 16, "runs": 60},
         stages=[{"stage": "finetune"}, {"stage": "export", "targets": ["torchscript"]}],
     )
-    assert comparable(torchscript, published) == "", "it has that format"
-    shutil.copytree(published, tmp_path / "less")
-    shutil.rmtree(tmp_path / "less" / "model" / "torchscript")
-    manifest = manifests.read(tmp_path / "less" / "model")
-    files = {name: found for name, found in manifest.files.items() if not name.startswith("torchscript")}
-    manifests.Manifest(**{**vars(manifest), "files": files}).write(tmp_path / "less" / "model")
-    said = comparable(torchscript, tmp_path / "less")
+    said = comparable(torchscript, main)
     assert "it ships onnx/model_quantized.onnx, which torchscript does not run" in said
 
 
-def test_language_models_are_compared_with_language_models(published: Path, write_recipe: WriteRecipe, tmp_path: Path):
+def test_language_models_are_compared_with_language_models(main: Path, write_recipe: WriteRecipe, tmp_path: Path):
     (tmp_path / "corpus.txt").write_text("the film was good\n" * 50)
     recipe = write_recipe(task="masked-lm", data={"corpus": "corpus.txt"}, stages=[{"stage": "finetune"}])
-    assert "its task is text-classification, the recipe's masked-lm" in comparable(recipe, published, labels=())
+    assert "its task is text-classification, the recipe's masked-lm" in comparable(recipe, main, labels=())
     both: list[dict[str, Any]] = [
         {"stage": "finetune"},
         {"stage": "finetune", "name": "lm", "objective": "pretraining"},
@@ -217,18 +219,16 @@ def test_language_models_are_compared_with_language_models(published: Path, writ
     recipe = write_recipe(stages=both)
     data = yaml.safe_load(recipe.read_text())["data"]
     recipe = write_recipe(stages=both, data={**data, "corpus": "corpus.txt"})
-    assert "the last stage, lm, is masked-lm" in comparable(recipe, published, last=1, labels=())
-    assert comparable(recipe, published, last=2) == ""
+    assert "the last stage, lm, is masked-lm" in comparable(recipe, main, last=1, labels=())
+    assert comparable(recipe, main, last=2) == ""
 
 
 def test_a_run_in_a_longer_sequence_than_its_model_takes_is_refused(
-    published: Path, write_recipe: WriteRecipe, tmp_path: Path
+    main: Path, write_recipe: WriteRecipe, tmp_path: Path
 ):
-    from conftest import MAX_POSITIONS, save_encoder
-
     long = save_encoder(tmp_path / "long", max_position_embeddings=4 * MAX_POSITIONS)
     recipe = write_recipe(model=str(long), measure={"sequence_length": 2 * MAX_POSITIONS, "runs": 60})
-    said = comparable(recipe, published)
+    said = comparable(recipe, main)
     assert f"its model takes {MAX_POSITIONS} tokens, and {2 * MAX_POSITIONS} are measured" in said
 
 
