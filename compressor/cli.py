@@ -89,6 +89,18 @@ def main() -> None:
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
 @click.option("--fresh", is_flag=True, help="Forget what is cached of this recipe's stages.")
 @click.option("--locked", is_flag=True, help="Refuse to run if anything differs from the lock of the last run.")
+@click.option(
+    "--lock",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Refuse to run if anything differs from this lock, such as one kept beside the recipe.",
+)
+@click.option(
+    "--baseline",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Compare the result with the model of another run, such as main's; see `regression` in the recipe.",
+)
 @click.option("--allow-inconclusive", is_flag=True, help="Exit 0 when gates are inconclusive and none failed.")
 @_told
 def run(
@@ -98,6 +110,8 @@ def run(
     until: str | None,
     fresh: bool,
     locked: bool,
+    lock: Path | None,
+    baseline: Path | None,
     allow_inconclusive: bool,
 ) -> None:
     """Run a recipe: build, measure and gate every stage; write artifacts and reports.
@@ -108,6 +122,7 @@ def run(
     \b
     Example:
       compress run recipes/mobile_int8.yaml --set stages.distill.epochs=3
+      compress run recipes/mobile_int8.yaml --lock recipes/mobile_int8.lock.yaml --baseline main/mobile_int8
     """
     from compressor import session, validate
 
@@ -116,7 +131,8 @@ def run(
     if until is not None and until not in names:
         raise click.BadParameter(f"{until!r} is no stage of this recipe: {', '.join(names)}", param_hint="--until")
     command = shlex.join(["compress", *sys.argv[1:]])
-    sys.exit(session.run(resolved, session.Options(artifacts, until, fresh, locked, allow_inconclusive, command)))
+    options = session.Options(artifacts, until, fresh, locked, allow_inconclusive, command, lock, baseline)
+    sys.exit(session.run(resolved, options))
 
 
 @main.command()
@@ -157,7 +173,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
     resolved = validation.resolve(recipe, overrides)
     session.set_environment(resolved)
     made = planning.make(resolved, download=False)
-    lock = locks.read(artifacts / resolved.recipe.name)
+    lock = locks.read(artifacts / resolved.recipe.name / locks.LOCK_FILE)
     store = Store(artifacts / ".store")
     if made.model is None:
         click.echo(f"model {resolved.recipe.model}: not downloaded yet; keys are known when it is")
@@ -288,7 +304,7 @@ def report(path: Path) -> None:
     found = model.read(path)
     folder = path if path.is_dir() else path.parent
     with _writing(folder):
-        files.write(found, folder, lock.text(folder))
+        files.write(found, folder, lock.text(folder / lock.LOCK_FILE))
     click.echo(f"{folder}: {', '.join(files.NAMES)}: {found.verdict}")
 
 
@@ -332,10 +348,11 @@ def doctor() -> None:
       compress doctor
     """
     from compressor import doctor as diagnosis
+    from compressor.fingerprint import DISTRIBUTION
 
     for name, value in diagnosis.rows():
         click.echo(f"{name:<16} {value}")
     for extra, absent in sorted(diagnosis.missing().items()):
         what = f"extra {extra!r}" if extra else "installation"
-        hint = f"missing {', '.join(absent)}: pip install '{diagnosis.DISTRIBUTION}[{extra}]'" if absent else "complete"
+        hint = f"missing {', '.join(absent)}: pip install '{DISTRIBUTION}[{extra}]'" if absent else "complete"
         click.echo(f"{what:<16} {hint}")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from importlib import metadata
 
-from compressor.fingerprint import environment
-
-DISTRIBUTION = "bert-compressor"
+from compressor.fingerprint import DISTRIBUTION, environment
 
 
 def rows() -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+DISTRIBUTION = "bert-compressor"
 PACKAGE = "compressor"
 _ROOT = Path(__file__).parent
 
@@ -124,9 +125,9 @@ def processor() -> dict[str, str | int]:
 
 def environment() -> dict[str, str | int]:
     """Everything that identifies this installation and machine, for reports."""
-    package = metadata.version("bert-compressor") if installed("bert-compressor") else "not installed"
+    package = metadata.version(DISTRIBUTION) if installed(DISTRIBUTION) else "not installed"
     python = ".".join(str(part) for part in sys.version_info[:3])
-    return {"bert-compressor": package, "python": python, **versions(), **host()}
+    return {DISTRIBUTION: package, "python": python, **versions(), **host()}
 
 
 def installed(distribution: str) -> bool:

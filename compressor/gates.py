@@ -12,7 +12,7 @@ from typing import Literal
 
 from compressor.evidence import Estimate, Evidence
 from compressor.metrics import RELATIVE_RULES
-from compressor.recipe_parts import Gate
+from compressor.recipe_parts import Gate, RegressionGate
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
@@ -28,7 +28,7 @@ class GateResult:
         metric: The metric.
         rule: The rule, such as `min_retention`.
         limit: The recipe's limit.
-        relative_to: `baseline` or `previous` for relative rules, else None.
+        relative_to: For relative rules `baseline`, `previous` or `run` (the one that `--baseline` names), else None.
         confidence: Confidence of each bound.
         observed: The compared quantity: the value, or its drop, retention, speed-up or ratio.
         low: Lower bound of `observed`; None when there is none.
@@ -47,14 +47,16 @@ class GateResult:
     verdict: Verdict
 
 
-def judge(metric: str, gate: Gate, evidence: Evidence, references: Mapping[str, Evidence]) -> list[GateResult]:
+def judge(
+    metric: str, gate: Gate | RegressionGate, evidence: Evidence, references: Mapping[str, Evidence]
+) -> list[GateResult]:
     """Judges every rule of a gate.
 
     Args:
         metric: The gated metric.
         gate: Its rules.
         evidence: What was measured of the stage.
-        references: What was measured of `baseline` and `previous`.
+        references: What was measured of what the gate may be relative to, by name.
     """
     results = []
     for rule, limit in gate.limits.items():

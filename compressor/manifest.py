@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.errors import CompressError
+from compressor.errors import CompressError, Problem, RecipeError
 from compressor.gates import GateResult, Verdict
 from compressor.store import file_digest
 
@@ -85,6 +85,26 @@ class Manifest:
         text = _text({**document, "sha256": _digest(document)})
         (folder / NAME).write_text(text, encoding="utf-8")
         return file_digest(folder / NAME)
+
+
+def locate(path: Path, where: str = "") -> tuple[Path | None, Path]:
+    """The run's folder, if that is what is given, and the one that ships.
+
+    Args:
+        path: A run's folder, its report.json, or its `model/`.
+        where: What named it, for the error.
+
+    Raises:
+        RecipeError: It is neither.
+    """
+    path = path.parent if path.name == "report.json" and path.is_file() else path
+    if (path / NAME).is_file():
+        return None, path
+    if (path / "report.json").is_file() or (path / "model" / NAME).is_file():
+        return path, path / "model"
+    what = f"is no folder that a run left: it has neither {NAME} nor report.json" if path.is_dir() else "is no folder"
+    what = f"{path} {what}" if where else what
+    raise RecipeError([Problem(where or str(path), what, "give artifacts/<recipe> or its model/")])
 
 
 def digests(folder: Path) -> dict[str, dict[str, str | int]]:

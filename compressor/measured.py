@@ -12,11 +12,16 @@ from compressor.evidence import Evidence
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, versions
 from compressor.measure import checkpoint as measuring
 from compressor.measure import recorded
+from compressor.metrics import METRICS
 from compressor.prepared import Prepared
 from compressor.progress import Progress
-from compressor.recipe import MeasureSpec
+from compressor.recipe import REGRESSION, MeasureSpec
+from compressor.report.model import Measurement
 from compressor.runtimes import RUNTIMES
-from compressor.store import Store
+from compressor.store import Store, file_digest
+
+CONFIDENCE = 0.95
+"""Of each bound in a report."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +33,14 @@ class Subject:
         task: What the checkpoint does.
         key: The checkpoint's key.
         recorded_rows: How many validation rows' answers are recorded, to ship with it.
+        parity: Whether its formats are held against each other.
     """
 
     name: str
     task: str
     key: str
     recorded_rows: int = 0
+    parity: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Measured:
 
     Attributes:
         evidence: By metric.
-        references: Evidence of `baseline` and `previous`, their timings from the process that timed the subject.
+        references: Evidence of what it was measured beside, by name; their timings are from the same process.
         from_cache: Whether it was in the store.
         parity: What was found of each format; None where there are none.
         recorded: Answers recorded to ship; None where none are.
@@ -55,6 +62,15 @@ class Measured:
     recorded: Path | None
 
 
+def measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
+    """Evidence as reports tell it."""
+    told = {}
+    for name, evidence in found.items():
+        estimate = evidence.estimate(CONFIDENCE)
+        told[name] = Measurement(estimate.value, METRICS[name].unit, evidence.n, estimate.low, estimate.high)
+    return told
+
+
 class Measurer:
     """Measures checkpoints of one run.
 
@@ -62,10 +78,11 @@ class Measurer:
         spec: Conditions.
         store: Keeps measurements and what is exported for them.
         progress: Tells the user.
+        outside: Folders of checkpoints that are not in the store, by key.
     """
 
-    def __init__(self, spec: MeasureSpec, store: Store, progress: Progress) -> None:
-        self._spec, self._store, self._progress = spec, store, progress
+    def __init__(self, spec: MeasureSpec, store: Store, progress: Progress, outside: Mapping[str, Path]) -> None:
+        self._spec, self._store, self._progress, self._outside = spec, store, progress, outside
         self._evidence: dict[str, Mapping[str, Evidence]] = {}
 
     def measure(self, subject: Subject, inputs: Mapping[str, Any], prepared: Prepared) -> Measured:
@@ -73,18 +90,20 @@ class Measurer:
 
         Args:
             subject: The checkpoint.
-            inputs: What the measurement depends on; names the `baseline` and the `previous` checkpoint.
+            inputs: What the measurement depends on; its `references` are keys of the checkpoints it is measured beside.
             prepared: The rows it is scored on.
         """
-        folder = self._store.folder(subject.key)
+        folder = self._folder(subject.key)
         rows, answers = prepared.validation(folder)
-        others = {name: str(inputs[name]) for name in ("baseline", "previous")}
+        others: Mapping[str, str] = inputs["references"]
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             files = {name: self._deployed(name, key) for name, key in others.items()}
             deployed = self._deployed(subject.name, subject.key)
-            measured = measuring.Subject(subject.name, subject.task, folder, deployed, subject.recorded_rows)
-            folders = [self._store.folder(key) for key in (subject.key, *others.values())]
+            measured = measuring.Subject(
+                subject.name, subject.task, folder, deployed, subject.recorded_rows, subject.parity
+            )
+            folders = [self._folder(key) for key in (subject.key, *others.values())]
             known = min(int(Checkpoint(path).config["vocab_size"]) for path in folders)
             return measuring.measure(measured, files, known, rows, self._spec, output, self._progress)
 
@@ -104,10 +123,19 @@ class Measurer:
             recorded=file if file.is_file() else None,
         )
 
+    def same(self, key: str, other: str) -> bool:
+        """Whether two checkpoints ship the same bytes: the file that runs, and the tokenizer."""
+        files = [file_digest(self._deployed(REGRESSION, each)) for each in (key, other)]
+        tokenizers = [Checkpoint(self._folder(each)).tokenizer_digest() for each in (key, other)]
+        return files[0] == files[1] and tokenizers[0] == tokenizers[1]
+
+    def _folder(self, key: str) -> Path:
+        return self._outside.get(key) or self._store.folder(key)
+
     def _deployed(self, name: str, key: str) -> Path:
         """The file of a checkpoint that ships for the measured runtime; exported for measuring if no stage did."""
         runtime = self._spec.runtime
-        folder = self._store.folder(key)
+        folder = self._folder(key)
         if (path := measuring.deployed_file(folder, runtime)) is not None:
             return path
         file = RUNTIMES[runtime].file.name

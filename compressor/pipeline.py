@@ -11,27 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from compressor import lock, publish, stages
+from compressor import lock, publish, regression, stages
 from compressor import plan as planning
 from compressor.checkpoint import WEIGHTS, Checkpoint
 from compressor.context import Context
 from compressor.data import corpus
 from compressor.errors import StageError
-from compressor.evidence import Evidence
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, versions
 from compressor.gates import GateResult, judge, overall
 from compressor.measure.trial import Trial
-from compressor.measured import Measured, Measurer, Subject
-from compressor.metrics import METRICS, QUANTIZED_PARITY
+from compressor.measured import CONFIDENCE, Measured, Measurer, Subject, measurements
+from compressor.metrics import QUANTIZED_PARITY
 from compressor.plan import Plan, Step
 from compressor.prepared import Prepared, PreparedCorpus, PreparedRows, prepare
 from compressor.progress import Progress
+from compressor.recipe import REGRESSION
 from compressor.recipe_training import StageSpec, TrainingSpec
+from compressor.regression import Run
 from compressor.report import files
-from compressor.report.model import Measurement, Report, StageReport
+from compressor.report.model import Report, StageReport
 from compressor.store import Entry, Store, key_of
 
-_CONFIDENCE = 0.95
 _SPACE_FACTOR = 15
 """Disk that a run takes, in sizes of its checkpoint: two training states of three, the stages, their exports."""
 
@@ -42,6 +42,7 @@ def run(
     folder: Path,
     progress: Progress,
     until: str | None = None,
+    against: Run | None = None,
     *,
     command: str | None = None,
     allow_inconclusive: bool = False,
@@ -56,6 +57,7 @@ def run(
         folder: Gets report.json and what is made of it, the lock and, unless a gate failed, `model/`.
         progress: Tells the user.
         until: Name of the last stage to run; None for all.
+        against: Another run, whose model the last stage is compared with.
         command: What the user typed, for the report.
         allow_inconclusive: Whether inconclusive is to be taken for passed, for the report.
 
@@ -64,10 +66,12 @@ def run(
     """
     start, started = time.monotonic(), datetime.now(UTC)
     _check_space(plan, store)
-    runner = _Runner(plan, store, progress)
+    runner = _Runner(plan, store, progress, against)
     steps = plan.steps
     if until is not None:
         steps = steps[: [step.name for step in steps].index(until) + 1]
+    if against is not None:
+        regression.check(against, plan, steps[-1], runner.labels(steps[-1].task))
     reports: list[StageReport] = []
     baselines: dict[str, StageReport] = {}
     last: _Result | None = None
@@ -79,6 +83,12 @@ def run(
         if last.report.verdict == "fail":
             break
     not_run = [step.name for step in steps[len(reports) :]]
+    assert last is not None, "a recipe has at least one stage"
+    if against is not None:
+        if last.report.verdict == "fail":
+            not_run.append(REGRESSION)
+        else:
+            reports.append(runner.compare(against, steps[-1], last.measured))
     recipe = plan.resolved.recipe
     first = sorted(baselines.values(), key=lambda entry: entry.task != recipe.task)
     report = Report(
@@ -93,15 +103,14 @@ def run(
         started=started.isoformat(timespec="seconds"),
         allow_inconclusive=allow_inconclusive,
     )
-    assert last is not None, "a recipe has at least one stage"
     if store.follower:
         return report
     folder.mkdir(parents=True, exist_ok=True)
-    digest = publish.model(report, last.entry.path, folder, recipe.measure.runtime, last.recorded)
+    digest = publish.model(report, last.entry.path, folder, recipe.measure.runtime, last.measured.recorded)
     report = replace(report, manifest_sha256=digest)
     lock.write(plan, folder)
     report.write(folder / "report.json")
-    files.write(report, folder, lock.text(folder))
+    files.write(report, folder, lock.text(folder / lock.LOCK_FILE))
     return report
 
 
@@ -123,19 +132,20 @@ def _check_space(plan: Plan, store: Store) -> None:
 class _Result:
     entry: Entry
     report: StageReport
-    recorded: Path | None
+    measured: Measured
 
 
 class _Runner:
     """One run: the plan, the store, and what was found so far."""
 
-    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
+    def __init__(self, plan: Plan, store: Store, progress: Progress, against: Run | None) -> None:
         self.plan = plan
         self.store = store
         self.progress = progress
         self.recipe = plan.resolved.recipe
         self.prepared: dict[str, PreparedRows | PreparedCorpus] = {}
-        self.measurer = Measurer(self.recipe.measure, store, progress)
+        outside = {against.key: against.folder} if against else {}
+        self.measurer = Measurer(self.recipe.measure, store, progress, outside)
         self.store.build(plan.source_inputs, self._take_source)
         self.seconds: dict[str, float] = {}
         self.built: dict[str, tuple[Entry, bool]] = {}
@@ -151,6 +161,10 @@ class _Runner:
         if task not in self.prepared:
             self.prepared[task] = prepare(self.plan, task, self.store, self.progress)
         return self.prepared[task]
+
+    def labels(self, task: str) -> tuple[str, ...]:
+        """Names of the outputs of a task's head, in order."""
+        return self._prepared(task).labels
 
     def build(self, step: Step) -> Entry:
         """The stage's checkpoint, built if it is not in the store."""
@@ -201,7 +215,7 @@ class _Runner:
             verdict="pass",
             seconds=round(time.monotonic() - start, 2),
             from_cache=measured.from_cache and all(cached for _, cached in self.built.values()),
-            measurements=_measurements(measured.evidence),
+            measurements=measurements(measured.evidence),
             gates=[],
         )
 
@@ -223,11 +237,16 @@ class _Runner:
             verdict=overall([gate.verdict for gate in gates]),
             seconds=round(self.seconds[step.name] + time.monotonic() - start, 2),
             from_cache=built_from_cache and measured.from_cache,
-            measurements=_measurements(measured.evidence),
+            measurements=measurements(measured.evidence),
             gates=gates,
-            details={**entry.facts, **parity, "speedup": round(baseline.ratio(latency, _CONFIDENCE).value, 3)},
+            details={**entry.facts, **parity, "speedup": round(baseline.ratio(latency, CONFIDENCE).value, 3)},
         )
-        return _Result(entry, report, measured.recorded)
+        return _Result(entry, report, measured)
+
+    def compare(self, against: Run, step: Step, measured: Measured) -> StageReport:
+        """Holds a stage against another run's model."""
+        prepared = self._prepared(step.task)
+        return regression.compare(against, step, measured, self.recipe.regression_gates, self.measurer, prepared)
 
     def _judge(self, step: Step, measured: Measured) -> list[GateResult]:
         results = []
@@ -256,18 +275,11 @@ def _no_data(*_: Any) -> Any:
     raise AssertionError("a stage asked for rows of a corpus, or for sequences of rows")
 
 
-def _measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
-    measurements = {}
-    for name, evidence in found.items():
-        estimate = evidence.estimate(_CONFIDENCE)
-        unit = METRICS[name].unit
-        measurements[name] = Measurement(estimate.value, unit, evidence.n, estimate.low, estimate.high)
-    return measurements
-
-
-def forget(plan: Plan, store: Store) -> None:
+def forget(plan: Plan, store: Store, against: Run | None = None) -> None:
     """Drops a recipe's stages and measurements from the store, for `--fresh`."""
     for step in plan.steps:
         store.discard(step.key)
         store.discard(key_of(step.measure_inputs))
         store.discard(key_of(planning.baseline_measure(step)))
+        if against is not None:
+            store.discard(key_of(planning.run_measure(step, against.key)))

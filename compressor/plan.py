@@ -24,6 +24,9 @@ from compressor.validate_stages import check_checkpoint
 
 UNKNOWN = "unknown until it is downloaded"
 
+CURRENT = "current"
+"""What a stage is called beside the model of another run."""
+
 _TRIAL_CODE = ("compressor.measure.trial", "compressor.measure.worker")
 _MEASURE_CODE = ("compressor.measure.checkpoint", "compressor.measure.worker")
 
@@ -226,14 +229,24 @@ def _measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: st
         "versions": versions(BUILD_LIBRARIES),
         "host": host(),
         "checkpoint": key,
-        "baseline": baseline,
-        "previous": previous,
+        "references": {"baseline": baseline, "previous": previous},
     }
 
 
 def baseline_measure(step: Step) -> dict[str, Any]:
     """What the measurement of a stage's baseline depends on."""
-    return {**step.measure_inputs, **dict.fromkeys(("checkpoint", "baseline", "previous"), step.baseline)}
+    references = dict.fromkeys(step.measure_inputs["references"], step.baseline)
+    return {**step.measure_inputs, "checkpoint": step.baseline, "references": references}
+
+
+def run_measure(step: Step, run: str) -> dict[str, Any]:
+    """What the measurement of another run's model depends on, if a stage is compared with it.
+
+    Args:
+        step: The stage.
+        run: The model's key.
+    """
+    return {**step.measure_inputs, "checkpoint": run, "references": {CURRENT: step.key}}
 
 
 def _check_downloaded(resolved: Resolved, model: Path) -> None:

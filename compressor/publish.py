@@ -59,10 +59,10 @@ def model(report: Report, checkpoint: Path, folder: Path, runtime: str, answers:
 
 def _manifest(report: Report, folder: Path, runtime: str) -> Manifest:
     file = deployed_file(folder, runtime)
-    measured = report.stages[-1].measurements
+    measured = report.built[-1].measurements
     return Manifest(
         recipe=report.recipe,
-        task=report.stages[-1].task,
+        task=report.built[-1].task,
         verdict=report.verdict,
         environment=report.environment,
         gates=report.gates,
@@ -74,8 +74,8 @@ def _manifest(report: Report, folder: Path, runtime: str) -> Manifest:
 
 def _card(report: Report, checkpoint: Checkpoint) -> str:
     """A model card written from what was measured."""
-    stages = " → ".join(stage.name for stage in report.stages if stage.stage != "baseline")
-    head, tag = _KINDS[report.stages[-1].task]
+    stages = " → ".join(stage.name for stage in report.built)
+    head, tag = _KINDS[report.built[-1].task]
     if checkpoint.tells_order:
         head = "ForPreTraining"  # the masked-LM class would leave the head for the order out
     ours = "import compressor  # its model classes, for AutoModel\n" if checkpoint.family == MODEL_TYPE else ""

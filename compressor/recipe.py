@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from compressor.metrics import METRICS, QUALITY_KINDS
-from compressor.recipe_parts import Scalar, Source, Spec, TextSpec
+from compressor.recipe_parts import RegressionGate, Scalar, Source, Spec, TextSpec
 from compressor.recipe_stages import AnyStage
 from compressor.recipe_training import StageSpec
 
@@ -19,6 +19,9 @@ DEFAULT_MAX_SEQUENCE_LENGTH = 128
 
 MASKED_LM = "masked-lm"
 """The task of stages that pretrain, whatever the recipe's own is."""
+
+REGRESSION = "regression"
+"""What the comparison with another run is called, in recipes and in reports."""
 
 
 class CorpusSpec(TextSpec):
@@ -122,10 +125,26 @@ class Recipe(Spec):
     """How stages are measured."""
     stages: Annotated[tuple[AnyStage, ...], Field(min_length=1)]
     """What is done to the checkpoint, in this order."""
+    regression: dict[str, RegressionGate] | None = None
+    """What `compress run --baseline RUN` demands of the last stage, compared with that run's model: `metric: {rule:
+    limit}`. Left out: the task's main metric has a `max_drop` of 0.01, `latency_p50_ms` a `max_ratio` of 1.1 and
+    `size_bytes` one of 1.01. `{}` demands nothing, and the comparison is only shown."""
 
     def stage_names(self) -> list[str]:
         """Unique names of the stages, in order: given, or the kind with `_2`, `_3`… when it occurs again."""
         return stage_names([(stage.name, stage.kind) for stage in self.stages])
+
+    @property
+    def regression_gates(self) -> dict[str, RegressionGate]:
+        """The recipe's gates relative to another run, or the defaults."""
+        if self.regression is not None:
+            return self.regression
+        return {
+            QUALITY_METRICS[self.task][0]: RegressionGate(max_drop=0.01),
+            "latency_p50_ms": RegressionGate(max_ratio=1.1),
+            # Not 1: files hold names and versions.
+            "size_bytes": RegressionGate(max_ratio=1.01),
+        }
 
     def task_of(self, stage: StageSpec) -> str:
         """What a stage's checkpoint does: the recipe's task, or masked-lm while it is pretrained."""

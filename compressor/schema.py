@@ -19,6 +19,7 @@ _LINKS = {
     "HubDataset": "[mapping](#a-data-set-on-the-hub)",
     "MeasureSpec": "[mapping](#measure)",
     "Gate": "[gate](#a-gate)",
+    "RegressionGate": "[gate](#a-regression-gate)",
 }
 """Where the reference explains a type."""
 
@@ -52,6 +53,7 @@ def markdown() -> str:
     lines += _section("Accuracy", definitions["AccuracySpec"])
     lines += _section("Raw text", definitions["TextSpec"])
     lines += _section("A gate", definitions["Gate"])
+    lines += _section("A regression gate", definitions["RegressionGate"])
     lines += ["## Metrics", "", "| metric | unit | rules | meaning |", "|---|---|---|---|"]
     for metric in METRICS.values():
         lines.append(f"| `{metric.name}` | {metric.unit or 'share'} | {', '.join(metric.rules)} | {metric.help} |")

@@ -32,9 +32,11 @@ class Options:
         artifacts: Folder of the run's folder and of the store.
         until: Last stage to run; None for all.
         fresh: Forget what is cached of this recipe's stages.
-        locked: Refuse to run if anything differs from the lock.
+        locked: Refuse to run if anything differs from the lock of the last run.
         allow_inconclusive: Take inconclusive for passed.
         command: What the user typed, for the report.
+        lock: Refuse to run if anything differs from this lock.
+        baseline: Another run, whose model the last stage is compared with.
     """
 
     artifacts: Path
@@ -43,6 +45,8 @@ class Options:
     locked: bool = False
     allow_inconclusive: bool = False
     command: str | None = None
+    lock: Path | None = None
+    baseline: Path | None = None
 
 
 def run(resolved: Resolved, options: Options) -> ExitCode:
@@ -72,21 +76,26 @@ def run(resolved: Resolved, options: Options) -> ExitCode:
     try:
         with quiet(log), Progress(console) as progress:
             _handle_signals(progress)
-            from compressor import lock, pipeline, plan
+            from compressor import lock, pipeline, plan, regression
             from compressor.store import Store
 
+            against = None
+            if options.baseline is not None:
+                with progress.step(f"checking the files of {options.baseline}"):
+                    against = regression.find(options.baseline, folder)
             made = plan.make(resolved, download=uses_hub)
-            if options.locked:
-                lock.check(made, folder)
+            if options.locked or options.lock is not None:
+                lock.check(made, options.lock or folder / lock.LOCK_FILE)
             store = Store(options.artifacts / ".store", follower=rank > 0)
             if options.fresh and not store.follower:
-                pipeline.forget(made, store)
+                pipeline.forget(made, store, against)
             report = pipeline.run(
                 made,
                 store,
                 folder,
                 progress,
                 options.until,
+                against,
                 command=options.command,
                 allow_inconclusive=options.allow_inconclusive,
             )

@@ -10,15 +10,16 @@ from compressor.errors import StageError
 from compressor.fingerprint import installed
 from compressor.metrics import METRICS, QUANTIZED_PARITY, RELATIVE_RULES
 from compressor.quantization.neural import INSTALL
-from compressor.recipe import COLUMNS, MASKED_LM, Recipe, gate_metrics
+from compressor.recipe import COLUMNS, MASKED_LM, REGRESSION, Recipe, gate_metrics
 from compressor.recipe_deployment import ExportSpec, QuantizeSpec
-from compressor.recipe_errors import suggest
+from compressor.recipe_errors import Location, suggest
 from compressor.recipe_stages import FinetuneSpec, PruneSpec
 from compressor.recipe_training import DistillationSpec, ObjectiveSpec, StageSpec, TrainingSpec
 from compressor.runtimes import baked, executorch, wordpiece
 from compressor.validate_pairs import check_family, check_order_head
 from compressor.validate_shapes import Add, Shape, check_shape
 
+_NAMES_IN_REPORTS = {"baseline": "the teacher", REGRESSION: "the comparison with another run"}
 _ONLY_TASK = ("alpha_hard", "alpha_attention", "layer_map")
 _ONLY_PRETRAINING = ("alpha_mlm", "alpha_order", "top_k", "mlm_probability", "masking", "maskings")
 
@@ -66,8 +67,8 @@ def check_order(recipe: Recipe, add: Add) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
             add(("stages", index, "name"), f"two stages are called {name!r}", "give each its own `name`")
-        if name == "baseline":
-            add(("stages", index, "name"), "'baseline' names the teacher in the report", "choose another")
+        if name in _NAMES_IN_REPORTS:
+            add(("stages", index, "name"), f"{name!r} names {_NAMES_IN_REPORTS[name]} in the report", "choose another")
     quantized = exported = pretrained = False
     for index, stage in enumerate(recipe.stages):
         if exported:
@@ -171,23 +172,34 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
 def check_gates(recipe: Recipe, add: Add) -> None:
     """Whether each gate's metric is measured there and its rules make sense for it."""
     for index, stage in enumerate(recipe.stages):
-        task = recipe.task_of(stage)
-        allowed = gate_metrics(task)
         for name, gate in stage.gates.items():
             place = ("stages", index, "gates", name)
-            if name not in allowed:
-                what = f"unknown metric {name!r}" if name not in METRICS else f"{name!r} is not measured in {task}"
-                add(place, what, suggest(name, allowed))
+            if not _check_rules(name, gate.limits, recipe.task_of(stage), place, add):
                 continue
-            metric = METRICS[name]
             if name == QUANTIZED_PARITY and not _compares_quantized(recipe, index):
                 what = "compares formats of a quantized graph, and there is one at most"
                 add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate")
-            elif metric.kind == "parity" and not isinstance(stage, ExportSpec):
+            elif METRICS[name].kind == "parity" and not isinstance(stage, ExportSpec):
                 add(place, f"{name} is measured where formats are exported", "move the gate to export")
-            for rule in gate.limits:
-                if rule not in metric.rules:
-                    add((*place, rule), f"{rule} makes no sense for {name}", f"allowed: {', '.join(metric.rules)}")
+    for name, regression_gate in (recipe.regression or {}).items():
+        _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
+
+
+def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Location, add: Add) -> bool:
+    """Whether a gate's metric is measured in a task; notes that, and rules that make no sense for it."""
+    allowed = gate_metrics(task)
+    if name not in allowed:
+        what = f"unknown metric {name!r}" if name not in METRICS else f"{name!r} is not measured in {task}"
+        add(place, what, suggest(name, allowed))
+        return False
+    rules = METRICS[name].rules
+    if place[0] == REGRESSION:
+        rules = tuple(rule for rule in rules if rule in RELATIVE_RULES)
+    for rule in limits:
+        if rule not in rules:
+            hint = f"allowed: {', '.join(rules)}" if rules else "drop the gate"
+            add((*place, rule), f"{rule} makes no sense for {name}", hint)
+    return True
 
 
 def _compares_quantized(recipe: Recipe, index: int) -> bool:

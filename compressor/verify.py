@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from compressor import manifest as manifests
-from compressor.errors import CompressError, ExitCode, Problem, RecipeError
+from compressor.errors import CompressError, ExitCode
 from compressor.gates import Verdict, overall, recall
 from compressor.manifest import Check, Manifest, StageGate
 from compressor.measure.checkpoint import repeatable
@@ -63,7 +63,7 @@ def verify(path: Path, progress: Progress) -> Verification:
     Raises:
         RecipeError: It is neither.
     """
-    run, folder = _locate(path)
+    run, folder = manifests.locate(path)
     checks: list[Check] = []
     gates: list[StageGate] = []
     report: reports.Report | None = None
@@ -93,18 +93,6 @@ def verify(path: Path, progress: Progress) -> Verification:
         checks += _measurements(folder, manifest)
         checks += Parity(folder, manifest, progress).checks()
     return Verification(path, checks, manifest.gates)
-
-
-def _locate(path: Path) -> tuple[Path | None, Path]:
-    """The run's folder, if that is what is given, and the one that ships."""
-    if (path / manifests.NAME).is_file():
-        return None, path
-    if (path / "report.json").is_file() or (path / "model" / manifests.NAME).is_file():
-        return path, path / "model"
-    what = f"is no folder that a run left: it has neither {manifests.NAME} nor report.json"
-    if not path.is_dir():
-        what = "is no folder"
-    raise RecipeError([Problem(str(path), what, "give artifacts/<recipe> or its model/")])
 
 
 def _held_by(report: reports.Report, manifest: Manifest, folder: Path) -> list[Check]:

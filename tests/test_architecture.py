@@ -19,6 +19,7 @@ LAYERS = [
     ["cli"],
     ["session"],
     ["pipeline"],
+    ["regression"],
     ["publish", "measured", "verify"],
     ["prepared"],
     ["lock"],

@@ -223,7 +223,7 @@ def test_locked_refuses_what_differs(finished):
     assert compress("run", "recipe.yaml", "--locked", cwd=folder).returncode == 0
     refused = compress("run", "recipe.yaml", "--locked", "--set", "seed=3", cwd=folder)
     assert refused.returncode == 2
-    assert "recipe.seed: is 3, locked is 0" in refused.stderr
+    assert "seed: is 3, locked is 0" in refused.stderr
 
 
 def test_several_processes_train_together(write_recipe: WriteRecipe, tmp_path: Path):

@@ -45,6 +45,7 @@ class Subject:
         folder: The checkpoint.
         file: Its deployed file.
         recorded_rows: How many rows' answers are recorded, for them to be verified where it ships to.
+        parity: Whether its formats are held against each other.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Subject:
     folder: Path
     file: Path
     recorded_rows: int = 0
+    parity: bool = True
 
 
 def measure(
@@ -67,7 +69,7 @@ def measure(
 
     Args:
         subject: What is measured.
-        references: Deployed files that are timed in turn with it, by name (`baseline`, `previous`).
+        references: Deployed files that are timed in turn with it, by name.
         vocab_size: Tokens that all of them know.
         rows: The validation rows, tokenized (`TokenRows`).
         spec: Conditions.
@@ -104,7 +106,7 @@ def measure(
             memory.append(float(process.run({**job, **call, "kind": "memory"})["peak_rss_bytes"]))
             step.update(done + 1)
     facts: dict[str, Any] = {**repeatable(subject.folder, subject.file), "peak_rss_bytes": memory}
-    if parity.present(subject.folder):
+    if subject.parity and parity.present(subject.folder):
         facts["parity"] = _parity(subject, rows, output, progress)
     return facts
 

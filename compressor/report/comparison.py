@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.errors import Problem, RecipeError
 from compressor.gates import Verdict
-from compressor.recipe import QUALITY_METRICS
+from compressor.recipe import QUALITY_METRICS, REGRESSION
 from compressor.report import model, trade_off
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.report.tables import Table
@@ -119,7 +119,7 @@ def _folder(path: Path) -> Path:
 
 def _entries(run: str, path: Path, report: Report) -> tuple[str, list[Entry]]:
     """What a run came to, the task it does, and what it began with."""
-    measured = [stage for stage in report.stages if stage.measurements]
+    measured = [stage for stage in report.stages if stage.measurements and stage.stage != REGRESSION]
     last = measured[-1]
     first = [stage for stage in measured if stage.stage == "baseline" and stage.task == last.task][:1]
 

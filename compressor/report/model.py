@@ -13,12 +13,15 @@ from compressor.errors import ExitCode, Problem, RecipeError
 from compressor.gates import GateResult, Verdict, overall
 from compressor.manifest import StageGate
 from compressor.metrics import METRICS, RULES
-from compressor.recipe import QUALITY_METRICS
+from compressor.recipe import QUALITY_METRICS, REGRESSION
 from compressor.store import write_atomic
 
 SCHEMA_VERSION = 1
 _LATER = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive")
 """What reports of old do not tell."""
+
+COMPARED = ("baseline", REGRESSION)
+"""Kinds of entries that are no stage of the recipe: the teacher, and the model of another run."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,11 @@ class Measurement:
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage of a run; the first is the baseline.
+    """One stage of a run. The first is the baseline; after the last may come the comparison with another run.
 
     Attributes:
         name: The stage's name.
-        stage: Its kind, or `baseline`.
+        stage: Its kind, or `baseline`, or `regression`: measurements of another run's model, gates of the last stage.
         task: What its checkpoint does: the recipe's task, or masked-lm while it is pretrained.
         verdict: Worst of its gates.
         seconds: Time it took in this run, measuring included.
@@ -96,6 +99,11 @@ class Report:
     command: str | None = None
     started: str | None = None
     allow_inconclusive: bool = False
+
+    @property
+    def built(self) -> list[StageReport]:
+        """The recipe's own stages: all entries but what they are compared with."""
+        return [stage for stage in self.stages if stage.stage not in COMPARED]
 
     @property
     def gates(self) -> list[StageGate]:

@@ -63,9 +63,7 @@ def _row(stage: StageReport, task: str) -> list[str]:
 
     quality = score(measured.get(QUALITY_METRICS[stage.task][0]))
     other = "" if stage.task == task else f"{stage.task} "
-    speedup = next((gate.observed for gate in stage.gates if gate.rule == "min_speedup"), None)
-    if speedup is None and "speedup" in stage.details:
-        speedup = stage.details["speedup"]
+    speedup = stage.details.get("speedup")
     return [
         stage.name,
         SIGNS[stage.verdict],

@@ -11,7 +11,7 @@ from compressor.metrics import METRICS, QUALITY_KINDS
 from compressor.report.model import Measurement, Report
 from compressor.report.text import SIGNS, gate_unit, number, quality_metric
 
-_REFERENCES = {"baseline": "the baseline", "previous": "the stage before"}
+_REFERENCES = {"baseline": "the baseline", "previous": "the stage before", "run": "the other run"}
 
 
 def headline(report: Report) -> str:
@@ -41,7 +41,8 @@ def headline(report: Report) -> str:
 def result(report: Report) -> str:
     """What the last stage made of the baseline, in a sentence; nothing if there is no such stage."""
     metric = quality_metric(report)
-    measured = [stage for stage in report.stages if stage.task == report.task and metric in stage.measurements]
+    first = [stage for stage in report.stages if stage.stage == "baseline"]
+    measured = [s for s in (*first, *report.built) if s.task == report.task and metric in s.measurements]
     if not measured or measured[0].stage != "baseline" or len(measured) == 1:
         return ""
     before, after = measured[0].measurements, measured[-1].measurements

@@ -1,0 +1,264 @@
+"""How far the verdicts of gates can be trusted: how often one passes, fails and abstains where the truth is known.
+
+Latency: a file against a copy of itself, and against one whose graph holds extra work that makes it 10 % slower, which
+is calibrated by timing. A repetition is what `compress run --baseline` does: a fresh measuring process that times both
+in turn, the ratio with its bounds, the gate. Quality: what the file answers to some rows, against the same with some
+answers exchanged for wrong ones so that 2 points are lost, on other rows drawn from these each time; alone, and with
+further answers that change to and fro, as they do between two trainings of one recipe.
+
+CHECKPOINT is a folder that ships, such as `artifacts/mobile_int8/model`; by default a BERT-mini with random weights in
+int8, since neither speed nor statistics depend on what the weights are. Nothing is downloaded.
+
+    python benchmarks/gate_fidelity.py
+
+Brackets hold Wilson's 95 % intervals of the rates. Exits 1 unless a file fails against itself in at most 1 % of the
+repetitions with a tolerance of 10 %, and the slower one fails in at least 95 % with one of 5 %, and never passes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import slower
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy.stats import binomtest
+
+from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.evidence import Evidence, Timings
+from compressor.gates import judge
+from compressor.measure import checkpoint as measuring
+from compressor.measure import process
+from compressor.measure.rows import TokenRows
+from compressor.progress import Progress
+from compressor.recipe import MeasureSpec
+from compressor.recipe_parts import RegressionGate
+from compressor.tasks import text_classification
+
+Floats = NDArray[np.float64]
+
+RUNTIME, TASK = "onnxruntime", "text-classification"
+SLOWDOWN, TOLERANCES = 0.10, (0.10, 0.05)
+LOSS, MAX_DROP, ACCURACY = 0.02, 0.01, 0.8
+CHURN = 0.04
+"""Share of the rows that two trainings of one recipe answer differently although both are as good."""
+CALIBRATION = 5
+"""Processes that time each candidate for the slower file."""
+MOST_FALSE_FAILURES, LEAST_CAUGHT = 0.01, 0.95
+SAME, SLOWER = "the same file", f"{SLOWDOWN:.0%} slower"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A line of the table.
+
+    Attributes:
+        compared: What is held against the file.
+        rule: The gate's rule and limit.
+        truth: The compared quantity, over all repetitions.
+        verdicts: How often each was given.
+    """
+
+    compared: str
+    rule: str
+    truth: float
+    verdicts: Counter[str]
+
+    def rate(self, verdict: str) -> float:
+        """How often a verdict was given."""
+        return self.verdicts[verdict] / self.verdicts.total()
+
+    def line(self) -> str:
+        """The case in Markdown."""
+        cells = [self.compared, self.rule, f"{self.truth:.3f}", str(self.verdicts.total())]
+        for verdict in ("pass", "fail", "inconclusive"):
+            interval = binomtest(self.verdicts[verdict], self.verdicts.total()).proportion_ci(method="wilson")
+            cells.append(f"{self.rate(verdict):.1%} [{interval.low:.1%}, {interval.high:.1%}]")
+        return "| " + " | ".join(cells) + " |"
+
+
+def bert_mini(folder: Path) -> Path:
+    """A classifier of BERT-mini's shape with random weights, in dynamic int8."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+    from transformers.utils import logging
+
+    from compressor.quantization import Settings, dynamic
+    from compressor.runtimes import onnx
+
+    logging.disable_progress_bar()
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+    BertForSequenceClassification(BertConfig(**sizes, num_labels=2)).save_pretrained(folder)
+    exported = folder / "float.onnx"
+    onnx.export(folder, exported)
+    (folder / QUANTIZED_ONNX).parent.mkdir()
+    dynamic.write(exported, folder / QUANTIZED_ONNX, Settings())
+    return folder
+
+
+@dataclass(frozen=True)
+class Timer:
+    """Times files as `compress run --baseline` does.
+
+    Attributes:
+        file: The file that others are compared with.
+        vocab_size: Tokens that it knows.
+        spec: Conditions.
+        progress: Tells the user.
+    """
+
+    file: Path
+    vocab_size: int
+    spec: MeasureSpec
+    progress: Progress
+
+    def __call__(self, other: Path, repeats: int, what: str) -> Floats:
+        """Milliseconds of another file and of the file, in turn, in fresh processes. `(repeats, 2, runs)`."""
+        conditions = self.spec.model_dump(include={"threads", "batch_size", "sequence_length", "runs"})
+        files = [{"name": str(path), "runtime": RUNTIME, "path": str(path)} for path in (other, self.file)]
+        job = {"kind": "latency", "vocab_size": self.vocab_size, "files": files, **conditions}
+        found = []
+        with self.progress.step(what, repeats) as step:
+            for done in range(repeats):
+                samples = process.run(job)
+                found.append(np.stack([samples[str(path)] for path in (other, self.file)]).astype(np.float64))
+                step.update(done + 1)
+        return np.stack(found)
+
+
+def ratio(samples: Floats) -> float:
+    """How many times as long the first takes as the second: the median over the repetitions."""
+    medians = np.median(samples, axis=-1)
+    return float(np.median(medians[:, 0] / medians[:, 1]))
+
+
+def timings(timer: Timer, repeats: int, work: Path) -> dict[str, Floats]:
+    """Timings of the file against itself and against a slower one."""
+    copy = Path(shutil.copyfile(timer.file, work / "copy.onnx"))  # a file under one path is timed once
+    made = work / "slower.onnx"
+
+    def compared(candidate: Path) -> float:
+        return ratio(timer(candidate, CALIBRATION, "calibrating the slower file"))
+
+    slower.calibrate(timer.file, made, 1 + SLOWDOWN, compared)
+    return {name: timer(path, repeats, f"timing {name}") for name, path in ((SAME, copy), (SLOWER, made))}
+
+
+def verdict(metric: str, gate: RegressionGate, ours: Evidence, theirs: Evidence) -> str:
+    """What a gate says."""
+    (result,) = judge(metric, gate, ours, {gate.relative_to: theirs})
+    return result.verdict
+
+
+def latency_cases(timed: Mapping[str, Floats]) -> Iterator[Case]:
+    """What gates with each tolerance say."""
+    for compared, samples in timed.items():
+        evidence = [[Timings(entry, 0.5) for entry in repetition] for repetition in samples]
+        for limit in (1 + tolerance for tolerance in TOLERANCES):
+            gate = RegressionGate(max_ratio=limit)
+            verdicts = Counter(verdict("latency_p50_ms", gate, ours, theirs) for ours, theirs in evidence)
+            yield Case(compared, f"max_ratio {limit:g}", ratio(samples), verdicts)
+
+
+def quality_cases(answers: NDArray[np.float32], repeats: int) -> Iterator[Case]:
+    """What a gate says of answers `(rows, labels)` and of those with some of them exchanged."""
+    random, rows = np.random.default_rng(0), len(answers)
+    right, labels = random.random(rows) < ACCURACY, answers.argmax(axis=1)
+    references = np.where(right, labels, (labels + 1) % answers.shape[1])
+    gate, to_and_fro = RegressionGate(max_drop=MAX_DROP), CHURN / 2
+    changes = {
+        "the same answers": (0.0, 0.0),
+        f"{CHURN:.0%} of the answers differ": (to_and_fro, to_and_fro),
+        f"{LOSS:.0%} fewer right": (LOSS, 0.0),
+        f"{LOSS:.0%} fewer right, {CHURN:.0%} more differ": (LOSS + to_and_fro, to_and_fro),
+    }
+    for compared, (lost, won) in changes.items():
+        exchanged = [random.permutation(np.flatnonzero(which)) for which in (right, ~right)]
+        changed = np.concatenate([exchanged[0][: round(lost * rows)], exchanged[1][: round(won * rows)]])
+        other = answers.copy()
+        other[changed] = np.roll(answers[changed], 1, axis=1)
+        verdicts: Counter[str] = Counter()
+        for _ in range(repeats):
+            drawn = random.integers(0, rows, rows)
+            ours, theirs = (text_classification.score(said[drawn], references[drawn]) for said in (other, answers))
+            verdicts[verdict("accuracy", gate, ours["accuracy"], theirs["accuracy"])] += 1
+        yield Case(compared, f"max_drop {MAX_DROP:g}", lost - won, verdicts)
+
+
+def answered(timer: Timer, rows: int, work: Path) -> NDArray[np.float32]:
+    """What the file says of rows of random tokens. `(rows, labels)`."""
+    random, longest = np.random.default_rng(0), timer.spec.sequence_length
+    lengths = random.integers(3, max(4, longest), rows)
+    asked = [{"input_ids": random.integers(1, timer.vocab_size, length).tolist()} for length in lengths]
+    TokenRows.of(asked, 0).save(work / "rows.npz")
+    with timer.progress.step(f"answering {rows} rows", rows) as step:
+        return measuring.answers(timer.file, TASK, work / "rows.npz", timer.spec, step)
+
+
+def missed(cases: Mapping[str, list[Case]]) -> list[str]:
+    """What is not as it is to be."""
+    same, slow = cases[SAME][0], cases[SLOWER][-1]
+    found = []
+    if same.rate("fail") > MOST_FALSE_FAILURES:
+        found.append(f"a file fails against itself in {same.rate('fail'):.1%}")
+    if slow.rate("fail") < LEAST_CAUGHT:
+        found.append(f"the slower file fails in {slow.rate('fail'):.1%} only")
+    if slow.verdicts["pass"]:
+        found.append(f"the slower file passes in {slow.rate('pass'):.1%}")
+    return found
+
+
+def _kept(path: Path | None) -> dict[str, Floats] | None:
+    if path is None or not path.is_file():
+        return None
+    with np.load(path, allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept.files}
+
+
+@click.command()
+@click.argument("folder", metavar="[CHECKPOINT]", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--runs", default=200, show_default=True, help="Timed calls of each file in a repetition.")
+@click.option("--repeats", default=200, show_default=True, help="Repetitions of each case.")
+@click.option("--sequence-length", default=64, show_default=True, help="Tokens of a timed row.")
+@click.option("--threads", default=1, show_default=True, help="Of the runtime.")
+@click.option("--rows", default=2000, show_default=True, help="Validation rows.")
+@click.option("--samples", type=click.Path(path_type=Path), help="Keep the timings in this .npz, or judge those there.")
+def main(
+    folder: Path | None, runs: int, repeats: int, sequence_length: int, threads: int, rows: int, samples: Path | None
+) -> None:
+    """Count how often gates pass, fail and abstain where the truth is known."""
+    spec = MeasureSpec(runtime=RUNTIME, threads=threads, sequence_length=sequence_length, runs=runs)
+    with tempfile.TemporaryDirectory(prefix="compress-") as temporary, Progress(Console(stderr=True)) as progress:
+        work = Path(temporary)
+        folder = folder or bert_mini(work / "mini")
+        file = measuring.deployed_file(folder, RUNTIME)
+        if file is None:
+            raise click.BadParameter(f"{folder} has no ONNX file", param_hint="CHECKPOINT")
+        config: dict[str, Any] = Checkpoint(folder).config
+        timer = Timer(file, int(config["vocab_size"]), spec, progress)
+        answers = answered(timer, rows, work)
+        timed = _kept(samples) or timings(timer, repeats, work)
+    if samples is not None:
+        np.savez(samples, allow_pickle=False, **timed)
+    latency = list(latency_cases(timed))
+    print("| compared | gate | in truth | n | pass | fail | inconclusive |\n|---|---|---|---|---|---|---|")
+    for case in (*latency, *quality_cases(answers, repeats)):
+        print(case.line(), flush=True)
+    shape = timed[SAME]
+    print(f"\n({shape.shape[-1]} calls of {np.median(shape):.2f} ms in a repetition; {rows} validation rows)")
+    if problems := missed({name: [case for case in latency if case.compared == name] for name in timed}):
+        sys.exit("missed: " + "; ".join(problems))
+
+
+if __name__ == "__main__":
+    main()
