@@ -75,6 +75,7 @@ class PreparedRows:
         task_code: Digest of the code that makes tokens of rows.
         labels: Names of the head's outputs, in order.
         data: Where the rows are.
+        counts: Numbers of training and validation rows, by split.
 
     Raises:
         RecipeError: The rows cannot be learned from or scored, or the checkpoint's head does not fit them.
@@ -91,6 +92,8 @@ class PreparedRows:
         head = None if plan.resolved.makes_teacher else Checkpoint(plan.model).labels
         self._label_ids = self.task.label_ids(self._splits.facts["labels"], head)
         self.labels = tuple(head or self._splits.facts["labels"])
+        splits = (data_rows.TRAIN, data_rows.VALIDATION)
+        self.counts: dict[str, int] = {name: self._splits.facts[name] for name in splits}
 
     def _prepare(self) -> Entry:
         recipe = self._plan.resolved.recipe

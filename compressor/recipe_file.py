@@ -145,6 +145,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
         last = depth == len(keys) - 1
         if isinstance(target, list):
             index = _index(target, key, override, is_stages=keys[:depth] == ["stages"])
+            if last and value is None and keys[:depth] == ["stages"]:
+                del target[index]  # a stage that is nothing is none
+                return
             if last:
                 target[index] = value
             target = target[index]

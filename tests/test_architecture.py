@@ -17,7 +17,8 @@ PACKAGE = Path(fingerprint.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["session"],
+    ["study"],
+    ["session", "estimate"],
     ["pipeline"],
     ["regression"],
     ["publish", "measured", "verify"],

@@ -32,6 +32,7 @@ class Entry:
         baseline: Whether it is what the run began with, and not what it came to.
         verdict: The run's.
         measurements: By metric.
+        training_seconds: What training took out of what the run began with, or of that; 0 where nothing tells.
         front: Costs in which it is on the Pareto front with the task's quality.
     """
 
@@ -41,6 +42,7 @@ class Entry:
     baseline: bool
     verdict: Verdict
     measurements: Mapping[str, Measurement]
+    training_seconds: float = 0.0
     front: tuple[str, ...] = ()
 
 
@@ -61,11 +63,12 @@ class Group:
     caveats: list[str]
 
 
-def compare(paths: Sequence[Path]) -> list[Group]:
+def compare(paths: Sequence[Path], every_stage: bool = False) -> list[Group]:
     """Compares what runs came to.
 
     Args:
         paths: Folders of runs, or their report.json.
+        every_stage: Compare what each stage came to, not only the last; what runs have in common once.
 
     Raises:
         RecipeError: Paths that are no runs, all of them.
@@ -84,8 +87,10 @@ def compare(paths: Sequence[Path]) -> list[Group]:
         raise RecipeError(problems)
     pairs: dict[str, list[tuple[Report, list[Entry]]]] = {}
     for name, (path, report) in zip(_names(reports), reports, strict=True):
-        task, entries = _entries(name, path, report)
+        task, entries = _entries(name, path, report, every_stage)
         pairs.setdefault(task, []).append((report, entries))
+    if every_stage:
+        pairs = {task: _each_once(found) for task, found in pairs.items()}
     return [_group(task, found) for task, found in pairs.items()]
 
 
@@ -117,17 +122,49 @@ def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
-def _entries(run: str, path: Path, report: Report) -> tuple[str, list[Entry]]:
+def _entries(run: str, path: Path, report: Report, every_stage: bool) -> tuple[str, list[Entry]]:
     """What a run came to, the task it does, and what it began with."""
     measured = [stage for stage in report.stages if stage.measurements and stage.stage != REGRESSION]
     last = measured[-1]
+    seconds = _training_seconds(report)
+
+    def entry(stage: StageReport) -> Entry:
+        first = stage.stage == "baseline"
+        return Entry(
+            run, str(path), stage.name, first, report.verdict, stage.measurements, seconds.get(stage.name, 0.0)
+        )
+
     first = [stage for stage in measured if stage.stage == "baseline" and stage.task == last.task][:1]
+    if every_stage:
+        # What the teacher's own stage came to is the baseline.
+        stages = [s for s in report.built if s.measurements and s.task == last.task and s.stage != "finetune"]
+    else:
+        stages = [last] if last.stage != "baseline" else []
+    return last.task, [entry(stage) for stage in (*first, *stages)]
 
-    def entry(stage: StageReport, baseline: bool) -> Entry:
-        return Entry(run, str(path), stage.name, baseline, report.verdict, stage.measurements)
 
-    results = [entry(last, False)] if last.stage != "baseline" else []
-    return last.task, [*(entry(stage, True) for stage in first), *results]
+def _training_seconds(report: Report) -> dict[str, float]:
+    """By stage, what training took since the teacher was there; of the baseline, what the teacher took."""
+    found, total = {"baseline": 0.0}, 0.0
+    for stage in report.built:
+        seconds = float(stage.details.get("training_seconds", 0.0))
+        if stage.stage == "finetune" and found["baseline"] == 0.0:
+            found["baseline"] = seconds
+        else:
+            total += seconds
+        found[stage.name] = total
+    return found
+
+
+def _each_once(found: Sequence[tuple[Report, list[Entry]]]) -> list[tuple[Report, list[Entry]]]:
+    """Without entries that an earlier run has with the very same measurements: stages that came from the cache."""
+    seen: list[Mapping[str, Measurement]] = []
+    kept = []
+    for report, entries in found:
+        new = [entry for entry in entries if entry.measurements not in seen]
+        seen += [entry.measurements for entry in new]
+        kept.append((report, new))
+    return kept
 
 
 def _group(task: str, found: Sequence[tuple[Report, list[Entry]]]) -> Group:
@@ -190,7 +227,7 @@ def title(group: Group) -> str:
 def table(group: Group) -> Table:
     """A group as cells; brackets hold one-sided 95 % bounds."""
     header = ["run", "stage", "verdict", "Pareto front", group.quality, "p50 ms", "p95 ms", "MB", "peak MB"]
-    return Table([*header, "parameters"], [_row(entry, group.quality) for entry in group.entries], 4)
+    return Table([*header, "parameters", "trained"], [_row(entry, group.quality) for entry in group.entries], 4)
 
 
 def _row(entry: Entry, quality: str) -> list[str]:
@@ -209,7 +246,15 @@ def _row(entry: Entry, quality: str) -> list[str]:
         show("size_bytes", 1e6, ".1f"),
         show("peak_rss_bytes", 1e6, ".0f"),
         f"{show('num_parameters', 1e6, '.2f')} M",
+        duration(entry.training_seconds) if entry.training_seconds else "–",
     ]
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _bounded(found: Measurement | None) -> str:

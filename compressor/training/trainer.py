@@ -101,8 +101,9 @@ def train(
         callbacks: Do something to the model as it is trained.
 
     Returns:
-        `steps`, `resumed_from_step`, `precision`, and the curves as `[step, mean since the last point]` pairs: `loss`,
-        and `terms` with one for each term of the objective, without its weight.
+        `steps`, `resumed_from_step`, `training_seconds` from there on, `precision`, and the curves as
+        `[step, mean since the last point]` pairs: `loss`, and `terms` with one for each term of the objective, without
+        its weight.
 
     Raises:
         StageError: The loss is not finite.
@@ -145,7 +146,7 @@ def train(
     )
     trainer.prepare_for(objective, batches)
     trainer.remove_callback(PrinterCallback)
-    last = _last_whole_checkpoint(work)
+    last, start = _last_whole_checkpoint(work), time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
@@ -154,6 +155,7 @@ def train(
     return {
         "steps": trainer.state.global_step,
         "resumed_from_step": keeper.first_step,
+        "training_seconds": round(time.monotonic() - start, 1),
         "precision": precision,
         "loss": curves.pop("loss"),
         "terms": curves,
