@@ -183,7 +183,7 @@ def test_no_value_anywhere_ends_in_a_traceback(tmp_path_factory: pytest.TempPath
 
 def test_schema_accepts_the_recipes_that_ship_and_refuses_typos():
     validator = jsonschema.Draft202012Validator(json.loads(schema.json_schema()))
-    for path in sorted((ROOT / "recipes").glob("*.yaml")):
+    for path in sorted((ROOT / "recipes").rglob("*.yaml")):
         document = json.loads(json.dumps(yaml.safe_load(path.read_text())))
         validator.validate(document)
         document["stages"][0]["bogus"] = 1

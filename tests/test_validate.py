@@ -203,7 +203,7 @@ def test_a_name_that_is_no_folder_is_a_hub_id(write_recipe: WriteRecipe):
 
 
 def test_the_recipes_that_ship_have_good_form():
-    paths = sorted((ROOT / "recipes").glob("*.yaml"))
+    paths = sorted((ROOT / "recipes").rglob("*.yaml"))
     assert len(paths) >= 3
     for path in paths:
         recipe = yaml.safe_load(path.read_text())
