@@ -32,7 +32,8 @@ run: install
 test: install $(VENV)/.extras clients
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES)
 
-# Clients of what ships that run under Node; without npm, or without its registry, their tests are skipped, and say so.
+# Clients of what ships that run under Node, and what drives a browser if one is installed; without npm, or without its
+# registry, their tests are skipped, and say so.
 clients: tests/clients/node_modules
 tests/clients/node_modules: tests/clients/package-lock.json
 	-command -v npm >/dev/null && npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --silent

@@ -302,7 +302,7 @@ def report(path: Path) -> None:
     from compressor.report import files, model
 
     found = model.read(path)
-    folder = path if path.is_dir() else path.parent
+    folder = model.file(path).parent
     with _writing(folder):
         files.write(found, folder, lock.text(folder / lock.LOCK_FILE))
     click.echo(f"{folder}: {', '.join(files.NAMES)}: {found.verdict}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +75,7 @@ def compare(paths: Sequence[Path], every_stage: bool = False) -> list[Group]:
     """
     reports: list[tuple[Path, Report]] = []
     problems: list[Problem] = []
-    for path in {path.resolve(): path for path in paths}.values():
+    for path in {model.file(path).resolve(): path for path in paths}.values():
         try:
             report = model.read(path)
             if not any(stage.measurements for stage in report.stages):
@@ -119,7 +119,8 @@ def _common(paths: Sequence[Sequence[str]]) -> int:
 
 
 def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
+    """A run's folder."""
+    return model.file(path).parent
 
 
 def _entries(run: str, path: Path, report: Report, every_stage: bool) -> tuple[str, list[Entry]]:
@@ -174,7 +175,7 @@ def _group(task: str, found: Sequence[tuple[Report, list[Entry]]]) -> Group:
         cost: trade_off.on_front([entry.measurements for entry in entries], quality, cost) for cost in trade_off.COSTS
     }
     placed = [
-        Entry(**{**vars(entry), "front": tuple(cost for cost, best in fronts.items() if best[index])})
+        replace(entry, front=tuple(cost for cost, best in fronts.items() if best[index]))
         for index, entry in enumerate(entries)
     ]
     return Group(task, quality, placed, _caveats(quality, [report for report, _ in found], placed))
@@ -187,7 +188,7 @@ def _caveats(quality: str, reports: Sequence[Report], entries: Sequence[Entry]) 
     shown = shlex.join(str(folder) for folder in models if folder.is_dir()) or "RUN/model…"
     told = [
         "Latencies of different runs were timed in different processes, at different times: a few percent between two "
-        f"of them may be the machine's mood. To time models in turn, in one process: compress bench {shown}"
+        f"of them may be chance. To time models in turn, in one process: compress bench {shown}"
     ]
     rows = _rows(quality, entries)
     if len(rows) > 1:
@@ -198,14 +199,14 @@ def _caveats(quality: str, reports: Sequence[Report], entries: Sequence[Entry]) 
     return told
 
 
-def _settings(reports: Sequence[Report]) -> dict[str, set[str | int]]:
+def _settings(reports: Sequence[Report]) -> dict[str, set[str]]:
     """What decides a latency, with the values that runs had of it."""
     machine = ("system", "machine", "cpu", "cpu_features", "cores", "onnxruntime", "torch")
-    values: dict[str, set[str | int]] = {}
+    values: dict[str, set[str]] = {}
     for report in reports:
         told = {**report.measure, **{name: report.environment[name] for name in machine if name in report.environment}}
         for name, value in told.items():
-            values.setdefault(name, set()).add(value)
+            values.setdefault(name, set()).add(str(value))
     return values
 
 

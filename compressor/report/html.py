@@ -24,9 +24,10 @@ def document(report: Report, lock: str | None) -> str:
     """
     parts = [
         _head(report),
-        section("stages", "Stages", *_stages(report)),
+        _stages(report),
         _trade_off(report),
         _gates(report),
+        _other_scores(report),
         _parity(report),
         _kept_in_float(report),
         _curves(report),
@@ -54,13 +55,15 @@ def _head(report: Report) -> Element:
     return element("header", element("p", kicker, class_="kicker"), element("h1", report.recipe), banner)
 
 
-def _stages(report: Report) -> list[Child]:
-    others = tables.other_scores(report)
-    return [
-        table(tables.stages(report), "What was measured of each stage"),
-        element("p", f"{words.conditions(report)} {tables.BOUNDS}".strip(), class_="quiet"),
-        table(others, "Other scores of each stage") if others else None,
-    ]
+def _stages(report: Report) -> Element:
+    shown = table(tables.stages(report), "What was measured of each stage")
+    told = f"{words.conditions(report)} {tables.BOUNDS}".strip()
+    return section("stages", "Stages", shown, element("p", told, class_="quiet"))
+
+
+def _other_scores(report: Report) -> Element | None:
+    found = tables.other_scores(report)
+    return section("scores", "Other scores", table(found, "Other scores of each stage")) if found else None
 
 
 def _trade_off(report: Report) -> Element | None:

@@ -128,6 +128,11 @@ class Report:
         write_atomic(path, json.dumps(finite(document), indent=2) + "\n")
 
 
+def file(path: Path) -> Path:
+    """The report of what may be named by its folder or its file."""
+    return path / "report.json" if path.is_dir() else path
+
+
 def read(path: Path) -> Report:
     """Reads report.json.
 
@@ -137,17 +142,15 @@ def read(path: Path) -> Report:
     Raises:
         RecipeError: It is not a report of this version.
     """
-    path = path / "report.json" if path.is_dir() else path
+    path = file(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         json.dumps(document, ensure_ascii=False).encode()  # half a character, that no file could hold, is an error
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {document['schema_version']}, can read {SCHEMA_VERSION}")
-        if document["task"] not in QUALITY_METRICS:
-            raise ValueError(f"no such task: {document['task']}")
         return Report(
             document["recipe"],
-            document["task"],
+            _task(document["task"]),
             document["seconds"],
             document["environment"],
             [_stage(entry) for entry in document["stages"]],
@@ -166,7 +169,14 @@ def _stage(entry: Mapping[str, Any]) -> StageReport:
         name: Measurement(**{**found, "value": _number(found["value"])})
         for name, found in entry["measurements"].items()
     }
-    return StageReport(**{**entry, "measurements": measurements, "gates": [_gate(gate) for gate in entry["gates"]]})
+    gates = [_gate(gate) for gate in entry["gates"]]
+    return StageReport(**{**entry, "task": _task(entry["task"]), "measurements": measurements, "gates": gates})
+
+
+def _task(name: str) -> str:
+    if name not in QUALITY_METRICS:
+        raise ValueError(f"no such task: {name}")
+    return name
 
 
 def _gate(entry: Mapping[str, Any]) -> GateResult:

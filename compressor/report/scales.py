@@ -57,8 +57,17 @@ class Scale:
             share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
-    def ticks(self, most: int = 6) -> list[float]:
-        """Round values within the scale: 1, 2 or 5 times a power of ten, or evenly spaced ones."""
+    def ticks(self, most: int = 6) -> list[tuple[float, str]]:
+        """Round values within the scale, and how they are written: all with as many digits, unless they are ratios."""
+        values = self._round(most)
+        written = [f"{value:.6g}" for value in values]
+        if self.log:
+            return list(zip(values, written, strict=True))
+        digits = max((len(text.partition(".")[2]) for text in written if "e" not in text), default=0)
+        return [(value, f"{value:.{digits}f}") for value in values]
+
+    def _round(self, most: int) -> list[float]:
+        """1, 2 or 5 times powers of ten, or evenly spaced values."""
         if self.log:
             exponents = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             for steps in (_STEPS, (1.0,)):
@@ -66,9 +75,9 @@ class Scale:
                 found = [value for value in found if self.low <= value <= self.high]
                 if 3 <= len(found) <= most:
                     return found
-        return self._even_ticks(most)
+        return self._even(most)
 
-    def _even_ticks(self, most: int) -> list[float]:
+    def _even(self, most: int) -> list[float]:
         rough = (self.high - self.low) / most
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(step * power for step in (*_STEPS, 10.0) if step * power >= rough)

@@ -43,9 +43,9 @@ a { color: var(--series-0); }
 .scroll { overflow-x: auto; border: 1px solid var(--rule); border-radius: 6px; }
 .scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--series-0); outline-offset: 2px; }
 .scroll + *, .plots + .scroll { margin-top: .75rem; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .88rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .86rem; }
 caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
-th, td { padding: .4rem .6rem; text-align: left; vertical-align: top; border-top: 1px solid var(--rule); }
+th, td { padding: .4rem .5rem; text-align: left; vertical-align: top; border-top: 1px solid var(--rule); }
 thead th { background: var(--raised); border-top: 0; white-space: nowrap; color: var(--quiet); font-weight: 600; }
 tbody th { font-weight: 600; }
 .number { text-align: right; white-space: nowrap; }

@@ -79,12 +79,12 @@ def scatter(points: Sequence[Point], ident: str, title: str, x_label: str, y_lab
 
 def _axes(x: Scale, y: Scale, x_label: str, y_label: str) -> Element:
     group = element("g", class_="axes")
-    for tick in y.ticks():
+    for tick, written in y.ticks():
         append(group, _line(_LEFT, y.at(tick), _RIGHT, y.at(tick), "grid"))
-        append(group, _text(f"{tick:.6g}", _LEFT - 7, y.at(tick) + 4, "end"))
-    for tick in x.ticks():
+        append(group, _text(written, _LEFT - 7, y.at(tick) + 4, "end"))
+    for tick, written in x.ticks():
         append(group, _line(x.at(tick), _TOP, x.at(tick), _BOTTOM, "grid"))
-        append(group, _text(f"{tick:.6g}", x.at(tick), _BOTTOM + 17, "middle"))
+        append(group, _text(written, x.at(tick), _BOTTOM + 17, "middle"))
     append(group, _line(_LEFT, _BOTTOM, _RIGHT, _BOTTOM, "axis"))
     append(group, _text(f"↑ {y_label}", 4.0, 16.0, "start", "label"))
     append(group, _text(f"← {x_label}, log scale", (_LEFT + _RIGHT) / 2, HEIGHT - 8, "middle", "label"))
@@ -230,9 +230,9 @@ def curve(points: Sequence[Sequence[float]], ident: str, title: str) -> Element:
     told = f"From {losses[0]:.4g} at step {steps[0]:.6g} to {losses[-1]:.4g} at step {steps[-1]:.6g}; "
     told += f"lowest {min(losses):.4g}, highest {max(losses):.4g}."
     drawing = _drawing(_CURVE_WIDTH, _CURVE_HEIGHT, ident, title, told)
-    for tick in y.ticks(4):
+    for tick, written in y.ticks(4):
         append(drawing, _line(44.0, y.at(tick), _CURVE_WIDTH - 6, y.at(tick), "grid"))
-        append(drawing, _text(f"{tick:.4g}", 39.0, y.at(tick) + 4, "end"))
+        append(drawing, _text(written, 39.0, y.at(tick) + 4, "end"))
     for step, anchor in dict(zip((steps[0], steps[-1]), ("start", "end"), strict=True)).items():
         append(drawing, _text(f"{step:.6g}", x.at(step), _CURVE_HEIGHT - 5, anchor))
     path = " ".join(f"{x.at(step):.1f},{y.at(loss):.1f}" for step, loss in zip(steps, losses, strict=True))

@@ -133,7 +133,7 @@ def badge(verdict: str) -> str:
 def conditions(report: Report) -> str:
     """How stages were measured; nothing for reports that do not tell."""
     spec = report.measure
-    if not spec:
+    if not {"runtime", "threads", "batch_size", "sequence_length", "runs"} <= set(spec):
         return ""
     threads = _count(int(spec["threads"]), "thread")
     return (

@@ -84,8 +84,8 @@ def test_all_can_be_seen(seen):
     assert seen["failing", "light", 1280]["verdict"][0]["text"] == "✗ FAIL"
     headings = [found["text"] for found in seen["passing", "light", 1280]["headings"]]
     assert headings == [
-        *("small", "Stages", "accuracy against latency and size", "Gates", "Formats against each other"),
-        *("What stays in float", "Loss", "Notes", "Environment", "How to reproduce"),
+        *("small", "Stages", "accuracy against latency and size", "Gates", "Other scores"),
+        *("Formats against each other", "What stays in float", "Loss", "Notes", "Environment", "How to reproduce"),
     ]
 
 

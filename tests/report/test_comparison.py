@@ -84,7 +84,7 @@ def test_the_caveat_names_models_that_can_be_timed(folders: tuple[Path, Path]):
 
 def test_runs_of_one_recipe_are_told_apart_by_their_paths(tmp_path: Path):
     paths = [run_folder(tmp_path / name / "artifacts" / "small", passing()) for name in ("main", "branch/of/mine")]
-    (task,) = json.loads(compress("compare", *paths, paths[0], "--json").stdout)["tasks"]
+    (task,) = json.loads(compress("compare", *paths, paths[0] / "report.json", "--json").stdout)["tasks"]
     runs = [entry["run"] for entry in task["entries"]]
     assert runs == ["small (main)"] * 2 + ["small (branch/of/mine)"] * 2, "and one that is given twice is one"
 
@@ -138,7 +138,6 @@ def test_hostile_names_on_the_page_of_a_comparison(tmp_path: Path):
         ("7", "not a report"),
         ('{"schema_version": 7}', "schema_version is 7, can read 1"),
         ('{"schema_version": 1, "task": "text-classification"}', "not a report"),
-        ('{"schema_version": 1, "task": "juggling"}', "no such task: juggling"),
         ("[" * 100_000, "not a report"),
     ],
 )
@@ -161,6 +160,8 @@ def test_all_that_are_no_runs_are_named_at_once(folders: tuple[Path, Path], tmp_
     [
         lambda document: document["stages"][1]["gates"][0].update(metric="grace"),
         lambda document: document["stages"][1]["gates"][0].update(rule="hope"),
+        lambda document: document["stages"][1].update(task="juggling"),
+        lambda document: document.update(task="juggling"),
         lambda document: document["stages"][1]["measurements"]["accuracy"].update(value="much"),
         lambda document: document["stages"][1].update(name="\ud800"),
     ],

@@ -60,7 +60,7 @@ def test_everything_a_run_tells_is_on_the_page():
 def test_what_a_run_has_not_is_no_empty_section():
     bare = passing(stages=[stage("baseline", "baseline", (0.9, 1.0, 1e6))], manifest_sha256=None, command=None)
     root = reader.fromstring(html.document(replace(bare, measure={}, started=None), None))
-    assert root.xpath("//section/@id") == ["stages", "trade-off", "environment", "reproduce"]
+    assert root.xpath("//section/@id") == ["stages", "trade-off", "scores", "environment", "reproduce"]
     assert "There are no gates." in root.text_content()
     assert "compress run RECIPE --locked" in root.text_content()
 
