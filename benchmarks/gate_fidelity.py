@@ -1,7 +1,7 @@
 """How far the verdicts of gates can be trusted: how often one passes, fails and abstains where the truth is known.
 
 Latency: a file against a copy of itself, and against one whose graph holds extra work that makes it 10 % slower, which
-is calibrated by timing. A repetition is what `compress run --baseline` does: a fresh measuring process that times both
+is calibrated by timing. A repetition is what `compress run --baseline` does: fresh measuring processes that time both
 in turn, the ratio with its bounds, the gate. Quality: what the file answers to some rows, against the same with some
 answers exchanged for wrong ones so that 2 points are lost, on other rows drawn from these each time; alone, and with
 further answers that change to and fro, as they do between two trainings of one recipe.
@@ -51,8 +51,8 @@ SLOWDOWN, TOLERANCES = 0.10, (0.10, 0.05)
 LOSS, MAX_DROP, ACCURACY = 0.02, 0.01, 0.8
 CHURN = 0.04
 """Share of the rows that two trainings of one recipe answer differently although both are as good."""
-CALIBRATION = 5
-"""Processes that time each candidate for the slower file."""
+CALIBRATION = 4
+"""Repetitions that time each candidate for the slower file."""
 MOST_FALSE_FAILURES, LEAST_CAUGHT = 0.01, 0.95
 SAME, SLOWER = "the same file", f"{SLOWDOWN:.0%} slower"
 
@@ -126,11 +126,11 @@ class Timer:
         """Milliseconds of another file and of the file, in turn, in fresh processes. `(repeats, 2, runs)`."""
         conditions = self.spec.model_dump(include={"threads", "batch_size", "sequence_length", "runs"})
         files = [{"name": str(path), "runtime": RUNTIME, "path": str(path)} for path in (other, self.file)]
-        job = {"kind": "latency", "vocab_size": self.vocab_size, "files": files, **conditions}
+        job = {"vocab_size": self.vocab_size, "files": files, **conditions}
         found = []
         with self.progress.step(what, repeats) as step:
             for done in range(repeats):
-                samples = process.run(job)
+                samples = process.timings(job)
                 found.append(np.stack([samples[str(path)] for path in (other, self.file)]).astype(np.float64))
                 step.update(done + 1)
         return np.stack(found)
@@ -228,7 +228,7 @@ def _kept(path: Path | None) -> dict[str, Floats] | None:
 @click.command()
 @click.argument("folder", metavar="[CHECKPOINT]", required=False, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--runs", default=200, show_default=True, help="Timed calls of each file in a repetition.")
-@click.option("--repeats", default=200, show_default=True, help="Repetitions of each case.")
+@click.option("--repeats", default=100, show_default=True, help="Repetitions of each case.")
 @click.option("--sequence-length", default=64, show_default=True, help="Tokens of a timed row.")
 @click.option("--threads", default=1, show_default=True, help="Of the runtime.")
 @click.option("--rows", default=2000, show_default=True, help="Validation rows.")

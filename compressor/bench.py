@@ -44,7 +44,7 @@ class Timed:
 def bench(
     paths: Sequence[Path], *, threads: int, batch_size: int, sequence_length: int, runs: int, step: Step
 ) -> list[Timed]:
-    """Times every path in turn, in one fresh process.
+    """Times every path in turn, in fresh processes.
 
     Args:
         paths: Checkpoint folders with an exported format, .onnx, .ort, .pt and .pte files.
@@ -64,7 +64,6 @@ def bench(
             hint = f"at most {config.max_position_embeddings}"
             raise RecipeError([Problem("--sequence-length", f"is {sequence_length}, too long for {path}", hint)])
     job: dict[str, Any] = {
-        "kind": "latency",
         "threads": threads,
         "batch_size": batch_size,
         "sequence_length": sequence_length,
@@ -74,7 +73,7 @@ def bench(
             {"name": str(index), "path": str(file), "runtime": runtime} for index, (file, runtime) in enumerate(files)
         ],
     }
-    samples = process.run(job, step)
+    samples = process.timings(job, step)
     medians = [Timings(samples[str(index)], 0.5) for index in range(len(files))]
     return [
         Timed(

@@ -209,7 +209,7 @@ def schema(form: str) -> None:
 def bench(
     paths: tuple[Path, ...], threads: int, batch_size: int, sequence_length: int, runs: int, as_json: bool
 ) -> None:
-    """Time folders, ONNX and TorchScript files side by side, in turn, in one fresh process.
+    """Time folders, ONNX and TorchScript files side by side, in turn, in fresh processes.
 
     \b
     Example:

@@ -28,7 +28,7 @@ class Trial(Protocol):
         """Bytes of the file that ships of each checkpoint, which is written into its folder."""
 
     def latency_p50_ms(self, folders: Sequence[Path]) -> list[float]:
-        """Median milliseconds per call of each checkpoint, timed in turn in one fresh process."""
+        """Median milliseconds per call of each checkpoint, timed in turn in fresh processes."""
 
     def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
         """The task's main metric, of which more is better, of each exported file of a checkpoint on held-out rows."""

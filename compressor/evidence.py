@@ -144,14 +144,31 @@ class Timings:
         return self._paired(reference, confidence, lambda mine, theirs: theirs - mine)
 
     def ratio(self, reference: Evidence, confidence: float) -> Estimate:
-        """This quantile divided by the reference's, by bootstrap over the rounds."""
-        return self._paired(reference, confidence, lambda mine, theirs: mine / theirs)
+        """How many times as long this takes: of medians the median of neighbouring ratios, else a ratio of quantiles.
 
-    def _paired(self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats]) -> Estimate:
+        Calls next to each other share the machine's mood, which their ratio is rid of: the median of those ratios
+        varies half as much from process to process as the ratio of the medians (`benchmarks/gate_fidelity.py`), and
+        ratios that follow each other are independent, so that order statistics bound it. Two rounds count as one: in
+        one of them this came first, in the other the reference, so that what the order does cancels.
+        """
+        if self.quantile != 0.5:
+            return self._paired(reference, confidence, lambda mine, theirs: mine / theirs)
+        rounds = self._rounds(reference)
+        pairs = self.n // 2
+        if pairs == 0:
+            return Estimate(float(rounds[0, 0] / rounds[1, 0]), None, None)
+        mine, theirs = rounds[:, : 2 * pairs].reshape(2, pairs, 2).prod(axis=2)
+        return Timings(np.sqrt(mine / theirs), 0.5).estimate(confidence)
+
+    def _rounds(self, reference: Evidence) -> Floats:
+        """Both samples. `(2, runs)`."""
         assert isinstance(reference, Timings)
         assert reference.n == self.n, "timings of one round belong together"
-        mine, theirs = self.samples[None], reference.samples[None]
-        value = float(combine(_quantiles(mine, self.quantile), _quantiles(theirs, self.quantile))[0])
+        return np.stack([self.samples, reference.samples])
+
+    def _paired(self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats]) -> Estimate:
+        rounds = self._rounds(reference)
+        value = float(combine(*_quantiles(rounds, self.quantile)))
         own, other = self.estimate(confidence), reference.estimate(confidence)
         if None in (own.low, own.high, other.low, other.high):
             return Estimate(value, None, None)
@@ -159,9 +176,9 @@ class Timings:
         # Source: Politis & Romano 1992, circular block bootstrap; block length of the order n^(1/3).
         block = max(1, round(self.n ** (1 / 3)))
         starts = np.random.default_rng(_SEED).integers(0, self.n, (_RESAMPLES, -(-self.n // block)))
-        rows = (starts[:, :, None] + np.arange(block)).reshape(_RESAMPLES, -1)[:, : self.n] % self.n
-        mine, theirs = self.samples[rows], reference.samples[rows]
-        draws = combine(_quantiles(mine, self.quantile), _quantiles(theirs, self.quantile))
+        drawn = (starts[:, :, None] + np.arange(block)).reshape(_RESAMPLES, -1)[:, : self.n] % self.n
+        mine, theirs = (_quantiles(samples[drawn], self.quantile) for samples in rounds)
+        draws = combine(mine, theirs)
         low, high = np.quantile(draws, [1 - confidence, confidence])
         return Estimate(value, min(float(low), value), max(float(high), value))
 

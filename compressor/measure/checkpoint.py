@@ -95,9 +95,7 @@ def measure(
         for name, path in {**references, "self": subject.file}.items()
     ]
     with progress.step(f"{subject.name}: timing {spec.runs} runs", spec.runs) as step:
-        samples: dict[str, Any] = process.run(
-            {**job, **call, "kind": "latency", "files": files, "runs": spec.runs}, step
-        )
+        samples: dict[str, Any] = process.timings({**call, "files": files, "runs": spec.runs}, step)
     np.savez(output / "latency.npz", **samples)
 
     with progress.step(f"{subject.name}: memory", _MEMORY_PROCESSES) as step:

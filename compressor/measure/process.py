@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from compressor.errors import StageError
 from compressor.progress import Step
 
+_PROCESSES, _LEAST_ROUNDS = 4, 50
+"""Processes that calls are timed in, and rounds that one is worth starting for."""
+
 
 def run(job: dict[str, Any], step: Step | None = None) -> dict[str, NDArray[Any]]:
     """Does a job of `compressor.measure.worker` in a process of its own.
@@ -67,3 +70,33 @@ def run(job: dict[str, Any], step: Step | None = None) -> dict[str, NDArray[Any]
             raise StageError(f"the measuring process ({job['kind']}) ended with {process.returncode}: {last}")
         with np.load(output, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
+
+
+def timings(job: dict[str, Any], step: Step | None = None) -> dict[str, NDArray[Any]]:
+    """Does a `latency` job, its rounds spread over several processes.
+
+    The ratio of two equal files differs by up to a percent from one process to the next, for as long as they live: more
+    rounds in one process would only tell more precisely what is true of that one.
+
+    Args:
+        job: The job, without its `kind`.
+        step: Progress, in rounds.
+
+    Returns:
+        Milliseconds per call by the files' names, in the order measured.
+    """
+    found: list[dict[str, NDArray[Any]]] = []
+    done = 0
+    for rounds in _shares(job["runs"]):
+        found.append(run({**job, "kind": "latency", "runs": rounds}))
+        done += rounds
+        if step:
+            step.update(done, job["runs"])
+    return {name: np.concatenate([samples[name] for samples in found]) for name in found[0]}
+
+
+def _shares(rounds: int) -> list[int]:
+    """Rounds of each process: even numbers but for the last, since the files take turns in which comes first."""
+    count = max(1, min(_PROCESSES, rounds // _LEAST_ROUNDS))
+    share = rounds // count // 2 * 2
+    return [share] * (count - 1) + [rounds - share * (count - 1)]

@@ -38,10 +38,9 @@ class Trial:
         return [float(self._exported(folder).stat().st_size) for folder in folders]
 
     def latency_p50_ms(self, folders: Sequence[Path]) -> list[float]:
-        """Median milliseconds per call of each checkpoint, timed in turn in one fresh process."""
+        """Median milliseconds per call of each checkpoint, timed in turn in fresh processes."""
         spec = self._spec
         job: dict[str, Any] = {
-            "kind": "latency",
             "threads": spec.threads,
             "batch_size": spec.batch_size,
             "sequence_length": spec.sequence_length,
@@ -52,7 +51,7 @@ class Trial:
                 for index, folder in enumerate(folders)
             ],
         }
-        samples = process.run(job)
+        samples = process.timings(job)
         return [float(np.median(samples[str(index)])) for index in range(len(folders))]
 
     def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:

@@ -1,0 +1,86 @@
+"""How calls are timed: in turn, and again if they were interrupted."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from compressor import runtimes
+from compressor.measure import worker
+
+RUNS = 20
+
+
+class Busy:
+    """A session that computes for some milliseconds, and notes that it was called."""
+
+    concurrent = False
+    calls: ClassVar[list[str]] = []
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.path = str(path)
+
+    def predict(self, inputs: Any) -> dict[str, np.ndarray]:
+        Busy.calls.append(self.path)
+        end = time.process_time() + 0.006
+        while time.process_time() < end:
+            pass
+        return {}
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths whose sessions were called, in order, without the warm-up."""
+
+    class Module:
+        Session = Busy
+
+    monkeypatch.setitem(runtimes.RUNTIMES, "busy", runtimes.Runtime(Path(), lambda: Module()))
+    monkeypatch.setattr(worker, "_WARM_UP_CALLS", 0)
+    monkeypatch.setattr(Busy, "calls", [])
+    return Busy.calls
+
+
+@contextmanager
+def on_one_core(others: int) -> Iterator[None]:
+    """This process on one core, and others that want it too."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    rivals = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)]
+    try:
+        yield
+    finally:
+        for rival in rivals:
+            rival.kill()
+            rival.wait()
+        os.sched_setaffinity(0, before)
+
+
+def timed(*names: str) -> dict[str, np.ndarray]:
+    files = [{"name": name, "path": name.rstrip("'"), "runtime": "busy"} for name in names]
+    conditions = {"threads": 1, "batch_size": 1, "sequence_length": 4, "vocab_size": 10, "runs": RUNS}
+    return worker.latency({"files": files, **conditions})
+
+
+def test_files_take_turns_and_one_of_several_names_is_timed_once(called: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker, "_PATIENCE", 0)
+    samples = timed("a", "b", "a'")
+    assert called[:8] == ["a", "b", "b", "a", "a", "b", "b", "a"] and len(called) == 2 * RUNS
+    assert {name: len(found) for name, found in samples.items()} == {"a": RUNS, "b": RUNS, "a'": RUNS}
+    assert np.array_equal(samples["a"], samples["a'"])
+
+
+def test_calls_that_were_interrupted_are_timed_again_for_a_while(called: list[str]):
+    with on_one_core(others=2):
+        samples = timed("a", "b")
+    assert 2 * RUNS < len(called) <= (1 + worker._PATIENCE) * 2 * RUNS
+    assert [len(found) for found in samples.values()] == [RUNS, RUNS]
