@@ -138,8 +138,7 @@ class Timer:
 
 def ratio(samples: Floats) -> float:
     """How many times as long the first takes as the second: the median over the repetitions."""
-    medians = np.median(samples, axis=-1)
-    return float(np.median(medians[:, 0] / medians[:, 1]))
+    return float(np.median([Timings(ours, 0.5).ratio(Timings(theirs, 0.5), 0.95).value for ours, theirs in samples]))
 
 
 def timings(timer: Timer, repeats: int, work: Path) -> dict[str, Floats]:

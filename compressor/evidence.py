@@ -147,9 +147,9 @@ class Timings:
         """How many times as long this takes: of medians the median of neighbouring ratios, else a ratio of quantiles.
 
         Calls next to each other share the machine's mood, which their ratio is rid of: the median of those ratios
-        varies half as much from process to process as the ratio of the medians (`benchmarks/gate_fidelity.py`), and
-        ratios that follow each other are independent, so that order statistics bound it. Two rounds count as one: in
-        one of them this came first, in the other the reference, so that what the order does cancels.
+        varies about half as much as the ratio of the medians (`benchmarks/gate_fidelity.py`), and ratios that follow
+        each other are independent, so that order statistics bound it. Two rounds count as one: in one of them this
+        came first, in the other the reference, so that what the order does cancels.
         """
         if self.quantile != 0.5:
             return self._paired(reference, confidence, lambda mine, theirs: mine / theirs)

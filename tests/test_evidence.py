@@ -77,6 +77,49 @@ def test_ratio_of_timings_of_the_same_rounds_cancels_the_drift():
     assert absolute.high - absolute.low > 2
 
 
+def moods(random: np.random.Generator, runs: int) -> np.ndarray:
+    """What a shared machine multiplies times by: drifts, and for some while is half as fast. `(runs,)`."""
+    noise = random.normal(0, 0.05, runs)
+    for index in range(1, runs):
+        noise[index] += 0.8 * noise[index - 1]
+    slow = np.cumsum(random.random(runs) < 0.02) % 2
+    return np.exp(noise) * (1 + slow)
+
+
+def test_ratio_covers_the_truth_on_a_moody_machine_as_often_as_it_says():
+    random, truth, runs = np.random.default_rng(0), 1.1, 200
+    bounds, of_medians = [], []
+    for _ in range(400):
+        mood = moods(random, 2 * runs).reshape(runs, 2)
+        first = np.arange(runs) % 2  # who comes first in a round
+        mine, theirs = (
+            10 * mood[np.arange(runs), place] * random.lognormal(0, 0.03, runs) * (1 + (random.random(runs) < 0.05))
+            for place in (first, 1 - first)
+        )
+        bounds.append(Timings(truth * mine, 0.5).ratio(Timings(theirs, 0.5), 0.95))
+        of_medians.append(truth * np.median(mine) / np.median(theirs))
+    assert np.mean([bound.low <= truth for bound in bounds]) >= 0.93
+    assert np.mean([bound.high >= truth for bound in bounds]) >= 0.93
+    assert np.mean([bound.high - bound.low for bound in bounds]) < 0.04
+    values = [bound.value for bound in bounds]
+    assert np.std(values) < 0.7 * np.std(of_medians), "neighbours share a mood, and their ratio is rid of it"
+
+
+def test_what_the_order_within_a_round_does_cancels():
+    first = np.arange(100) % 2 == 0
+    mine, theirs = np.where(first, 12.0, 10.0), np.where(first, 10.0, 12.0)  # who comes first is 20 % slower
+    ratio = Timings(mine, 0.5).ratio(Timings(theirs, 0.5), 0.95)
+    assert (ratio.value, ratio.low, ratio.high) == (1, 1, 1)
+
+
+def test_ratio_of_medians_is_bounded_from_ten_rounds_on():
+    # Five pairs of rounds: all on one side of the median by chance in 0.5^5 = 0.031 of the cases, of four in 0.0625.
+    random = np.random.default_rng(0)
+    few, enough = (Timings(random.random(runs) + 1, 0.5) for runs in (9, 10))
+    assert few.ratio(few, 0.95).low is None and enough.ratio(enough, 0.95).low == 1
+    assert Timings(np.array([3.0]), 0.5).ratio(Timings(np.array([2.0]), 0.5), 0.95).value == 1.5
+
+
 def test_ratio_of_p95_needs_as_many_runs_as_p95():
     few = Timings(np.arange(1.0, 51.0), 0.95)
     assert few.ratio(few, 0.95).low is None

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from compressor import runtimes
-from compressor.measure import worker
+from compressor.measure import process, worker
 
 RUNS = 20
 
@@ -84,3 +84,37 @@ def test_calls_that_were_interrupted_are_timed_again_for_a_while(called: list[st
         samples = timed("a", "b")
     assert 2 * RUNS < len(called) <= (1 + worker._PATIENCE) * 2 * RUNS
     assert [len(found) for found in samples.values()] == [RUNS, RUNS]
+
+
+@pytest.mark.parametrize(
+    ("rounds", "shares"),
+    [
+        (1, [1]),
+        (60, [60]),
+        (99, [99]),
+        (100, [50, 50]),
+        (201, [50, 50, 50, 51]),
+        (1000, [250] * 4),
+        (250, [62, 62, 62, 64]),
+    ],
+)
+def test_rounds_are_spread_over_processes_that_are_worth_it(rounds: int, shares: list[int]):
+    assert process._shares(rounds) == shares
+
+
+def test_timings_of_several_processes_come_in_the_order_measured(classifier: Path, tmp_path: Path):
+    exported = tmp_path / "timed.onnx"
+    runtimes.RUNTIMES["onnxruntime"].export(classifier, exported)
+    file = {"path": str(exported), "runtime": "onnxruntime"}
+    conditions = {"threads": 1, "batch_size": 1, "sequence_length": 4, "vocab_size": 10, "runs": 101}
+    done: list[float] = []
+
+    class Step:
+        def update(self, completed: float, total: float) -> None:
+            assert total == 101
+            done.append(completed)
+
+    samples = process.timings({"files": [{"name": "a", **file}, {"name": "b", **file}], **conditions}, Step())
+    assert done == [50, 101]
+    assert samples["a"].shape == (101,) and (samples["a"] > 0).all()
+    assert np.array_equal(samples["a"], samples["b"])
