@@ -16,7 +16,7 @@ from compressor import plan as planning
 from compressor import regression
 from compressor.errors import ExitCode, RecipeError
 from compressor.report import model as reports
-from compressor.report import text
+from compressor.report.markdown import markdown
 from compressor.report.model import Report, StageReport
 from compressor.validate import resolve
 
@@ -73,7 +73,7 @@ def test_the_same_model_passes_without_being_measured(branch: Path, main: Path):
     assert [gate.observed for gate in entry(report).gates] == [0, 1, 1]
     assert all(gate.low == gate.high == gate.observed for gate in entry(report).gates), "no noise where nothing differs"
     assert entry(report).from_cache
-    assert "same file and tokenizer as the model of run tiny" in text.markdown(report)
+    assert "same file and tokenizer as the model of run tiny" in markdown(report)
 
 
 def test_another_model_is_measured_beside_it(branch: Path, main: Path):
@@ -93,7 +93,7 @@ def test_another_model_is_measured_beside_it(branch: Path, main: Path):
     assert ratio.low < ratio.observed < ratio.high, "timed in turn, in one process"
     assert "speedup" not in compared.details
     assert compared.details["manifest_sha256"] == json.loads((main / "report.json").read_text())["manifest_sha256"]
-    assert "| regression | pass |" in text.markdown(report)
+    assert "| regression | pass |" in markdown(report)
 
     manifest = manifests.read(branch / "artifacts" / "tiny" / "model")
     assert manifest.measured["size_bytes"] == ours["size_bytes"].value, "what ships is the last stage"
