@@ -248,7 +248,10 @@ def test_killed_in_training_goes_on_from_the_last_checkpoint(write_recipe: Write
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     store = tmp_path / "artifacts" / ".store"
     deadline = time.monotonic() + 120
-    while not list(store.glob(".work/*/checkpoint-*/trainer_state.json")):
+    # Its last file is written to the end when it is valid JSON: before, there is nothing to go on from.
+    while not any(
+        state.read_text().rstrip().endswith("}") for state in store.glob(".work/*/checkpoint-*/trainer_state.json")
+    ):
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.1)
