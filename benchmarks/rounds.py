@@ -112,7 +112,7 @@ def trained(
     model = copy.deepcopy(setting.student)
     if attention:
         model.set_attn_implementation(attention)
-    schedule = Schedule(1, None, setting.batch_size, 1, _LEARNING_RATE, 0.1, _WEIGHT_DECAY, precision)
+    schedule = Schedule(1, None, setting.batch_size, 1, _LEARNING_RATE, 0.1, _WEIGHT_DECAY, None, precision)
     with tempfile.TemporaryDirectory(dir=setting.folder) as work, setting.progress.step(what) as step:
         start = time.perf_counter()
         facts = train(model, batches, objective(model), schedule, seed=0, work=Path(work), step=step)

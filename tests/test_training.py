@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import make_tokenizer, sentences
 from datasets import Dataset
+from kinds import make_model
 from rich.console import Console
 
 from compressor import checkpoint
@@ -32,7 +33,7 @@ def rows(count: int) -> Dataset:
 
 def schedule(**overrides: Any) -> trainer.Schedule:
     values = dict(epochs=2, max_steps=None, batch_size=8, gradient_accumulation_steps=1, learning_rate=1e-3,
-                  warmup_ratio=0.1, weight_decay=0.01, precision="fp32")  # fmt: skip
+                  warmup_ratio=0.1, weight_decay=0.01, dropout=None, precision="fp32")  # fmt: skip
     return trainer.Schedule(**{**values, **overrides})
 
 
@@ -106,11 +107,11 @@ def test_terms_are_reported_without_their_weights(classifier: Path, tmp_path: Pa
 
 
 def test_accumulated_gradients_are_those_of_the_large_batch(classifier: Path, tmp_path: Path):
-    """One step over 16 rows at once, or over 4 batches of 4: the same weights, without dropout."""
+    """One step over 16 rows at once, or over 4 batches of 4: the same weights, where nothing is drawn."""
     states = []
     for name, size, accumulated in (("once", 16, 1), ("four", 4, 4)):
-        model = checkpoint.load_model(classifier, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-        plan = schedule(batch_size=size, gradient_accumulation_steps=accumulated, epochs=1, warmup_ratio=0.0)
+        model = checkpoint.load_model(classifier)
+        plan = schedule(batch_size=size, gradient_accumulation_steps=accumulated, epochs=1, warmup_ratio=0.0, dropout=0)
         run(model, tmp_path / name, data=batches(16), schedule=plan)
         states.append(model.state_dict())
     for name in states[0]:
@@ -127,6 +128,23 @@ def test_bf16_trains_and_fp16_asks_for_a_gpu(classifier: Path, tmp_path: Path):
     if not torch.accelerator.is_available():
         with pytest.raises(StageError, match="fp16 needs a GPU"):
             run(model, tmp_path / "fp16", schedule=schedule(precision="fp16"))
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "albert", "shared_attention", "pruned"])
+def test_without_dropout_training_draws_nothing(family: str, tmp_path: Path):
+    """In every family, attention's own dropout too: what a model in training says is what it says at rest."""
+    inputs = {name: batches(8).batch(list(range(8)))[name] for name in ("input_ids", "attention_mask")}
+
+    def drawn(model: Any) -> bool:
+        with torch.no_grad():
+            training, rest = model.train()(**inputs).logits, model.eval()(**inputs).logits
+        return not torch.allclose(training, rest, atol=1e-6)
+
+    model = make_model(family)
+    run(model, tmp_path / "own", data=batches(8), schedule=schedule(epochs=1))
+    assert drawn(model), "by default the checkpoint's own"
+    run(model, tmp_path / "none", data=batches(8), schedule=schedule(epochs=1, dropout=0))
+    assert not drawn(model)
 
 
 def test_padding_is_small_because_batches_hold_rows_of_like_length(classifier: Path, tmp_path: Path):

@@ -79,6 +79,7 @@ def train_stage(
         learning_rate=spec.learning_rate,
         warmup_ratio=spec.warmup_ratio,
         weight_decay=spec.weight_decay,
+        dropout=spec.dropout,
         precision=spec.precision,
     )
     rows = len(batches) // maskings

@@ -74,6 +74,7 @@ class Schedule:
     learning_rate: float
     warmup_ratio: float
     weight_decay: float
+    dropout: float | None
     precision: str
 
 
@@ -110,6 +111,11 @@ def train(
     """
     if schedule.precision == "fp16" and not torch.accelerator.is_available():
         raise StageError("precision: fp16 needs a GPU, and there is none; use fp32, or bf16 for long sequences")
+    if schedule.dropout is not None:
+        # Attention too: every family keeps the rate of its attention in a module of this class.
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = schedule.dropout
     per_epoch = math.ceil(len(batches) / (schedule.batch_size * schedule.gradient_accumulation_steps))
     total = schedule.max_steps or math.ceil(schedule.epochs * per_epoch)
     precision = resolved_precision(schedule.precision, batches.mean_length)
