@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +33,7 @@ class Entry:
         baseline: Whether it is what the run began with, and not what it came to.
         verdict: The run's.
         measurements: By metric.
+        kept: Its quality as a share of its run's baseline's; None for a baseline, and where the baseline's is 0.
         training_seconds: What training took out of what the run began with, or of that; 0 where nothing tells.
         front: Costs in which it is on the Pareto front with the task's quality.
     """
@@ -42,6 +44,7 @@ class Entry:
     baseline: bool
     verdict: Verdict
     measurements: Mapping[str, Measurement]
+    kept: float | None = None
     training_seconds: float = 0.0
     front: tuple[str, ...] = ()
 
@@ -129,19 +132,34 @@ def _entries(run: str, path: Path, report: Report, every_stage: bool) -> tuple[s
     last = measured[-1]
     seconds = _training_seconds(report)
 
+    first = [stage for stage in measured if stage.stage == "baseline" and stage.task == last.task][:1]
+    baseline = _quality(first[0]) if first else 0.0
+
     def entry(stage: StageReport) -> Entry:
-        first = stage.stage == "baseline"
+        begun = stage.stage == "baseline"
         return Entry(
-            run, str(path), stage.name, first, report.verdict, stage.measurements, seconds.get(stage.name, 0.0)
+            run,
+            str(path),
+            stage.name,
+            begun,
+            report.verdict,
+            stage.measurements,
+            None if begun or not baseline > 0 else _quality(stage) / baseline,
+            seconds.get(stage.name, 0.0),
         )
 
-    first = [stage for stage in measured if stage.stage == "baseline" and stage.task == last.task][:1]
     if every_stage:
         # What the teacher's own stage came to is the baseline.
         stages = [s for s in report.built if s.measurements and s.task == last.task and s.stage != "finetune"]
     else:
         stages = [last] if last.stage != "baseline" else []
     return last.task, [entry(stage) for stage in (*first, *stages)]
+
+
+def _quality(stage: StageReport) -> float:
+    """What a stage scores by its task's first metric; not a number where that was not measured."""
+    found = stage.measurements.get(QUALITY_METRICS[stage.task][0])
+    return math.nan if found is None else found.value
 
 
 def _training_seconds(report: Report) -> dict[str, float]:
@@ -227,7 +245,7 @@ def title(group: Group) -> str:
 
 def table(group: Group) -> Table:
     """A group as cells; brackets hold one-sided 95 % bounds."""
-    header = ["run", "stage", "verdict", "Pareto front", group.quality, "p50 ms", "p95 ms", "MB", "peak MB"]
+    header = ["run", "stage", "verdict", "Pareto front", group.quality, "kept", "p50 ms", "p95 ms", "MB", "peak MB"]
     return Table([*header, "parameters", "trained"], [_row(entry, group.quality) for entry in group.entries], 4)
 
 
@@ -242,6 +260,7 @@ def _row(entry: Entry, quality: str) -> list[str]:
         "–" if entry.baseline else SIGNS[entry.verdict],
         ", ".join(trade_off.COSTS[cost][0] for cost in entry.front) or "–",
         score(entry.measurements.get(quality)),
+        "–" if entry.kept is None or math.isnan(entry.kept) else f"{entry.kept:.1%}",
         _bounded(entry.measurements.get("latency_p50_ms")),
         show("latency_p95_ms", 1, ".2f"),
         show("size_bytes", 1e6, ".1f"),

@@ -50,6 +50,7 @@ def test_two_runs_side_by_side(folders: tuple[Path, Path]):
         ["latency_p50_ms", "size_bytes"],
         ["latency_p50_ms", "size_bytes"],
     ]
+    assert [entry["kept"] for entry in entries] == [None, pytest.approx(0.87 / 0.9), None, pytest.approx(0.89 / 0.9)]
     assert entries[3]["measurements"]["accuracy"] == {
         "value": 0.89,
         "unit": "",
@@ -67,7 +68,7 @@ def test_the_table_has_a_row_for_each_and_the_caveat(folders: tuple[Path, Path])
     result = compress("compare", *folders)
     assert result.exit_code == 0, result.output
     text = " ".join(result.stdout.split())
-    for told in ("0.8900 [0.8700, 0.9100]", "8.00 [7.20,", "latency, size", "2.50 M", "compress bench"):
+    for told in ("0.8900 [0.8700, 0.9100]", "98.9%", "8.00 [7.20,", "latency, size", "2.50 M", "compress bench"):
         assert told in text, told
 
 
