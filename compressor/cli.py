@@ -315,6 +315,7 @@ def report(path: Path) -> None:
 @click.option("--stages", "every_stage", is_flag=True, help="Show what every stage came to, not only the last.")
 @click.option("--without", multiple=True, metavar="STAGE", help="Run recipes a second time without this stage.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print tables in Markdown, to paste.")
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Draw the runs on a page.")
 @_told
 def compare(
@@ -324,6 +325,7 @@ def compare(
     every_stage: bool,
     without: tuple[str, ...],
     as_json: bool,
+    as_markdown: bool,
     page: Path | None,
 ) -> None:
     """Show runs side by side: quality, latency, memory, size, parameters, and who is on the Pareto front.
@@ -340,9 +342,11 @@ def compare(
     from rich.console import Console
 
     from compressor import study
-    from compressor.report import comparison, comparison_page
+    from compressor.report import comparison, comparison_page, markdown
     from compressor.store import write_atomic
 
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown are two ways to print; choose one")
     recipes = [path for path in paths if path.suffix in study.SUFFIXES]
     if not recipes and (overrides or without):
         raise click.UsageError("--set and --without are for recipes, and there is none among the paths")
@@ -354,6 +358,8 @@ def compare(
             write_atomic(page, comparison_page.document(groups))
     if as_json:
         click.echo(json.dumps(comparison.to_json(groups), indent=2))
+    elif as_markdown:
+        click.echo(markdown.comparison(groups), nl=False)
     else:
         comparison.print_groups(groups, Console(width=None if sys.stdout.isatty() else 160))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from compressor.report import tables, words
+from compressor.report.comparison import Group, table, title
 from compressor.report.model import Report
 from compressor.report.tables import Table
 from compressor.report.text import SIGNS
@@ -35,6 +36,20 @@ def markdown(report: Report) -> str:
         [_prose(words.conditions(report), f"{report.seconds:.0f} s.", f"{_environment(report)}.")],
     ]
     return _fitted([line for block in blocks if block for line in (*block, "")])
+
+
+def comparison(groups: Sequence[Group]) -> str:
+    """Runs side by side, a table for each task."""
+    blocks = [
+        block
+        for group in groups
+        for block in (
+            [f"### {_prose(title(group))}"],
+            _table(table(group)),
+            *([_prose(text)] for text in group.caveats),
+        )
+    ]
+    return "\n".join(line for block in blocks for line in (*block, ""))
 
 
 def _environment(report: Report) -> str:

@@ -72,6 +72,31 @@ def test_the_table_has_a_row_for_each_and_the_caveat(folders: tuple[Path, Path])
         assert told in text, told
 
 
+def test_markdown_has_the_same_table(folders: tuple[Path, Path], tmp_path: Path):
+    hostile = run_folder(tmp_path / "hostile", replace(passing(), recipe=HOSTILE))
+    result = compress("compare", *folders, hostile, "--markdown")
+    assert result.exit_code == 0, result.output
+    title, _, header, rule, *lines = result.stdout.splitlines()
+    rows = lines[: lines.index("")]
+    assert title == "### text-classification: accuracy on 500, 1,000 rows"
+    assert len(rows) == 6 and rows[3].startswith(
+        "| other | quantize | pass | latency, size | 0.8900 [0.8700, 0.9100] |"
+    )
+    assert {line.replace("\\|", "").count("|") for line in (header, rule, *rows)} == {header.count("|")}
+    assert "<script" not in result.stdout and "compress bench" in result.stdout
+    both = compress("compare", *folders, "--markdown", "--json")
+    assert both.exit_code == 2 and "choose one" in both.output
+
+
+def test_a_stage_that_left_training_to_the_next_is_not_shown(tmp_path: Path):
+    shared = stage("share", "share", (0.5, 16.0, 30e6))
+    split = stage("factorize", "factorize", (0.88, 16.0, 20e6), training_seconds=60.0)
+    for stages, shown in (([shared, split], ["factorize"]), ([shared], ["share"])):
+        folder = run_folder(tmp_path / shown[0], replace(passing(), stages=[passing().stages[0], *stages]))
+        (task,) = json.loads(compress("compare", folder, "--stages", "--json").stdout)["tasks"]
+        assert [entry["stage"] for entry in task["entries"]] == ["baseline", *shown], "but as the last it is the result"
+
+
 def test_one_run_alone_needs_no_caveat(folders: tuple[Path, Path]):
     result = compress("compare", folders[0], "--json")
     assert json.loads(result.stdout)["tasks"][0]["caveats"] == []
