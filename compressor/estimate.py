@@ -10,13 +10,13 @@ import numpy as np
 
 from compressor.checkpoint import Checkpoint, load_tokenizer
 from compressor.data import rows as data_rows
-from compressor.plan import Plan
+from compressor.plan import Plan, state
 from compressor.prepared import PreparedRows
 from compressor.progress import Progress
 from compressor.recipe import MASKED_LM
 from compressor.recipe_stages import FinetuneSpec
 from compressor.recipe_training import DistillationSpec, TrainingSpec
-from compressor.store import Store, key_of
+from compressor.store import Store
 from compressor.validate_shapes import Shape, check_shape
 
 _EFFICIENCY = 0.6
@@ -41,11 +41,7 @@ def seconds(plan: Plan, store: Store, progress: Progress, among: Collection[str]
     Returns:
         Seconds, right within a factor of two or so; None where a stage learns from raw text.
     """
-    todo = [
-        step.key
-        for step in plan.steps
-        if step.key in among and not (store.get(step.key) and store.get(key_of(step.measure_inputs)))
-    ]
+    todo = [step.key for step in plan.steps if step.key in among and state(step, store, None)[0] != "cached"]
     if not todo:
         return 0.0
     if plan.model is None or any(step.task == MASKED_LM for step in plan.steps):
@@ -58,7 +54,7 @@ def seconds(plan: Plan, store: Store, progress: Progress, among: Collection[str]
     for step, shape in zip(plan.steps, shapes, strict=True):
         if step.key not in todo:
             continue
-        work += _SCORINGS * _work(shape) * validation
+        work += _SCORINGS * _work(shape) * validation * (not step.half_way)
         if isinstance(step.spec, TrainingSpec) and step.spec.trains and not store.get(step.key):
             rows = prepared.counts[data_rows.TRAIN]
             tokens = _tokens(plan, prepared, step.spec)

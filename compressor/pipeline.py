@@ -78,12 +78,15 @@ def run(
     for step in steps:
         if step.task not in baselines:
             baselines[step.task] = runner.baseline(step)
+        if step.half_way and step is not steps[-1]:
+            reports.append(runner.half_way(step))
+            continue
         last = runner.stage(step)
         reports.append(last.report)
         if last.report.verdict == "fail":
             break
     not_run = [step.name for step in steps[len(reports) :]]
-    assert last is not None, "a recipe has at least one stage"
+    assert last is not None, "a recipe has at least one stage, and the last is measured"
     if against is not None:
         if last.report.verdict == "fail":
             not_run.append(REGRESSION)
@@ -242,6 +245,21 @@ class _Runner:
             details={**entry.facts, **parity, "speedup": round(baseline.ratio(latency, CONFIDENCE).value, 3)},
         )
         return _Result(entry, report, measured)
+
+    def half_way(self, step: Step) -> StageReport:
+        """Builds a stage that the next one trains."""
+        entry = self.build(step)
+        return StageReport(
+            name=step.name,
+            stage=step.spec.kind,
+            task=step.task,
+            verdict="pass",
+            seconds=round(self.seconds[step.name], 2),
+            from_cache=self.built[step.key][1],
+            measurements={},
+            gates=[],
+            details=entry.facts,
+        )
 
     def compare(self, against: Run, step: Step, measured: Measured) -> StageReport:
         """Holds a stage against another run's model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, MASKED_LM, Recipe
 from compressor.recipe_deployment import ExportSpec, QuantizeSpec
 from compressor.recipe_parts import HubDataset, TextSpec
 from compressor.recipe_stages import FinetuneSpec, PruneSpec
-from compressor.recipe_training import StageSpec, TrainingSpec
+from compressor.recipe_training import RecoverySpec, StageSpec, TrainingSpec
 from compressor.store import Store, file_digest, key_of
 from compressor.validate import Resolved
 from compressor.validate_stages import check_checkpoint
@@ -46,6 +46,8 @@ class Step:
         measure_inputs: What its measurement's key is made of.
         student: A ready checkpoint that it starts from; None for its parent.
         texts: Raw text that it counts tokens in, and which of it; None for the training rows.
+        half_way: Whether it leaves it to the next stage to train what it changes. Nobody ships that, so it is measured
+            only if a gate asks for it, or if the run ends there.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Step:
     measure_inputs: dict[str, Any]
     student: Path | None
     texts: tuple[Path | HubDataset, TextSpec] | None
+    half_way: bool
 
 
 @dataclass(frozen=True)
@@ -183,10 +186,20 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
         line.add(key, isinstance(spec, FinetuneSpec))
         assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"
         measured = _measure_inputs(recipe, task, data[task].key, key, line.baseline, line.previous)
-        steps.append(Step(name, spec, task, inputs, key, line.teacher, line.baseline, measured, student, texts))
-        line.previous = key
+        half_way = _half_way(recipe.stages[index : index + 2])
+        steps.append(
+            Step(name, spec, task, inputs, key, line.teacher, line.baseline, measured, student, texts, half_way)
+        )
+        if not half_way:
+            line.previous = key
         parents.update({other: key for other in parents if other in (task, recipe.task)})
     return steps
+
+
+def _half_way(stages: Sequence[StageSpec]) -> bool:
+    """Whether the first of two stages leaves training to the second, which does train."""
+    trains = [isinstance(stage, RecoverySpec) and stage.trains for stage in stages]
+    return isinstance(stages[0], RecoverySpec) and trains == [False, True] and not stages[0].all_gates
 
 
 def _texts(
@@ -326,7 +339,7 @@ def state(step: Step, store: Store, locked: Mapping[str, Any] | None) -> tuple[s
         `cached`, `measure` (the checkpoint is there, its measurement is not), `resume` or `run`; and the reasons.
     """
     if store.get(step.key):
-        if store.get(key_of(step.measure_inputs)):
+        if step.half_way or store.get(key_of(step.measure_inputs)):
             return "cached", []
         return "measure", ["not measured under these conditions, on this machine, with this code"]
     reasons = _differences(step, (locked or {}).get("stages", {}).get(step.name))

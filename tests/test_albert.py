@@ -11,6 +11,11 @@ import torch
 import transformers
 from conftest import WriteRecipe, compress, passing, recipe_writer
 
+from compressor import plan
+from compressor.recipe_deployment import QuantizeSpec
+from compressor.recipe_parts import Gate
+from compressor.recipe_stages import FactorizeSpec, ShareSpec
+
 TRAIN = {"batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
 TEACHER = {"stage": "finetune", "epochs": 4, **TRAIN}
 CUT = {"epochs": 0, "max_sequence_length": 24}
@@ -33,17 +38,31 @@ def finished(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[P
 
 def test_a_shared_and_factorized_student_recovers(finished):
     _, stages = finished
-    accuracy = {name: stage["measurements"]["accuracy"]["value"] for name, stage in stages.items()}
-    assert accuracy["factorize"] > 0.8 * accuracy["baseline"]
+    teacher, student = (stages[name]["measurements"]["accuracy"]["value"] for name in ("baseline", "factorize"))
+    assert student > 0.8 * teacher
     share, factorize = (stages[name]["details"] for name in ("share", "factorize"))
     assert set(share["tried"][0]) == {"0", "1", "2", "3", "mean"}
     assert share["tried"][0][str(share["start"][0])] == min(share["tried"][0].values())
     assert "steps" not in share, "nothing was trained"
+    assert not stages["share"]["measurements"], "and nobody ships what the next stage is to train"
     assert 0 < factorize["embedding_error"] < 1
     assert factorize["layer_map"] == [0, 1, 2, 3], "each use of the shared layer learns from a layer of the teacher"
     assert factorize["weights"] == {"soft": 0.9, "hard": 0.1, "cosine": 1.0, "attention": 0.0}
     cosine = factorize["terms"]["cosine"]
     assert cosine[-1][1] < cosine[0][1]
+
+
+def test_what_the_next_stage_trains_is_measured_only_if_asked_for():
+    share, gates = {"stage": "share", "num_hidden_groups": 1}, {"accuracy": Gate(min=0.5)}
+    untrained, gated, trained = (
+        ShareSpec(**share, epochs=0),
+        ShareSpec(**share, epochs=0, gates=gates),
+        ShareSpec(**share),
+    )
+    split = FactorizeSpec(stage="factorize", embedding_size=8)
+    assert plan._half_way([untrained, split])
+    for stages in ([gated, split], [trained, split], [untrained], [untrained, QuantizeSpec(stage="quantize")]):
+        assert not plan._half_way(stages)
 
 
 def test_shared_stays_shared_in_every_file_that_ships(finished):

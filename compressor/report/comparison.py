@@ -21,9 +21,6 @@ from compressor.report.text import SIGNS, score
 if TYPE_CHECKING:
     from rich.console import Console
 
-_CHANGES_AND_TRAINS = ("share", "factorize", "prune")
-"""Kinds of stages that train back what they changed, or leave that to a later one with `epochs: 0`."""
-
 
 @dataclass(frozen=True)
 class Entry:
@@ -154,15 +151,9 @@ def _entries(run: str, path: Path, report: Report, every_stage: bool) -> tuple[s
     if every_stage:
         # What the teacher's own stage came to is the baseline.
         stages = [s for s in report.built if s.measurements and s.task == last.task and s.stage != "finetune"]
-        stages = [s for s in stages if s is last or not _half_way(s)]
     else:
         stages = [last] if last.stage != "baseline" else []
     return last.task, [entry(stage) for stage in (*first, *stages)]
-
-
-def _half_way(stage: StageReport) -> bool:
-    """Whether a stage left it to a later one to train what it had changed."""
-    return stage.stage in _CHANGES_AND_TRAINS and "training_seconds" not in stage.details
 
 
 def _quality(stage: StageReport) -> float:

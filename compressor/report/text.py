@@ -57,9 +57,9 @@ def cells(report: Report) -> list[list[str]]:
 def _row(stage: StageReport, task: str) -> list[str]:
     measured = stage.measurements
 
-    def show(metric: str, scale: float, form: str) -> str:
+    def show(metric: str, scale: float, form: str, unit: str = "") -> str:
         value = measured[metric].value if metric in measured else math.nan
-        return "–" if math.isnan(value) else format(value / scale, form)
+        return "–" if math.isnan(value) else format(value / scale, form) + unit
 
     quality = score(measured.get(QUALITY_METRICS[stage.task][0]))
     other = "" if stage.task == task else f"{stage.task} "
@@ -72,9 +72,9 @@ def _row(stage: StageReport, task: str) -> list[str]:
         f"{speedup:.2f}x" if speedup is not None else "–",
         show("latency_p95_ms", 1, ".2f"),
         show("size_bytes", 1e6, ".1f"),
-        show("num_parameters", 1e6, ".2f") + " M",
+        show("num_parameters", 1e6, ".2f", " M"),
         show("peak_rss_bytes", 1e6, ".0f"),
-        show("quantized_coverage", 0.01, ".0f") + " %",
+        show("quantized_coverage", 0.01, ".0f", " %"),
         "cached" if stage.from_cache else f"{stage.seconds:.0f} s",
     ]
 

@@ -88,13 +88,14 @@ def test_markdown_has_the_same_table(folders: tuple[Path, Path], tmp_path: Path)
     assert both.exit_code == 2 and "choose one" in both.output
 
 
-def test_a_stage_that_left_training_to_the_next_is_not_shown(tmp_path: Path):
-    shared = stage("share", "share", (0.5, 16.0, 30e6))
+def test_a_stage_that_was_not_measured_is_not_shown(tmp_path: Path):
+    shared = replace(stage("share", "share", (0.5, 16.0, 30e6)), measurements={})
     split = stage("factorize", "factorize", (0.88, 16.0, 20e6), training_seconds=60.0)
-    for stages, shown in (([shared, split], ["factorize"]), ([shared], ["share"])):
-        folder = run_folder(tmp_path / shown[0], replace(passing(), stages=[passing().stages[0], *stages]))
-        (task,) = json.loads(compress("compare", folder, "--stages", "--json").stdout)["tasks"]
-        assert [entry["stage"] for entry in task["entries"]] == ["baseline", *shown], "but as the last it is the result"
+    folder = run_folder(tmp_path / "albert", replace(passing(), stages=[passing().stages[0], shared, split]))
+    (task,) = json.loads(compress("compare", folder, "--stages", "--json").stdout)["tasks"]
+    assert [entry["stage"] for entry in task["entries"]] == ["baseline", "factorize"]
+    assert compress("report", folder).exit_code == 0
+    assert "| share | pass | – | – | – | – | – | – | – | – |" in (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_one_run_alone_needs_no_caveat(folders: tuple[Path, Path]):
