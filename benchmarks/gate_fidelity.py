@@ -174,6 +174,7 @@ def quality_cases(answers: NDArray[np.float32], repeats: int) -> Iterator[Case]:
     random, rows = np.random.default_rng(0), len(answers)
     right, labels = random.random(rows) < ACCURACY, answers.argmax(axis=1)
     references = np.where(right, labels, (labels + 1) % answers.shape[1])
+    names = [str(label) for label in range(answers.shape[1])]
     gate, to_and_fro = RegressionGate(max_drop=MAX_DROP), CHURN / 2
     changes = {
         "the same answers": (0.0, 0.0),
@@ -189,7 +190,8 @@ def quality_cases(answers: NDArray[np.float32], repeats: int) -> Iterator[Case]:
         verdicts: Counter[str] = Counter()
         for _ in range(repeats):
             drawn = random.integers(0, rows, rows)
-            ours, theirs = (text_classification.score(said[drawn], references[drawn]) for said in (other, answers))
+            right_labels = {"labels": references[drawn]}
+            ours, theirs = (text_classification.score(said[drawn], right_labels, names) for said in (other, answers))
             verdicts[verdict("accuracy", gate, ours["accuracy"], theirs["accuracy"])] += 1
         yield Case(compared, f"max_drop {MAX_DROP:g}", lost - won, verdicts)
 
