@@ -198,7 +198,7 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
 
 def _half_way(stages: Sequence[StageSpec]) -> bool:
     """Whether the first of two stages leaves training to the second, which does train."""
-    trains = [isinstance(stage, RecoverySpec) and stage.trains for stage in stages]
+    trains = [isinstance(stage, TrainingSpec) and stage.trains for stage in stages]
     return isinstance(stages[0], RecoverySpec) and trains == [False, True] and not stages[0].all_gates
 
 

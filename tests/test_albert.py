@@ -14,7 +14,7 @@ from conftest import WriteRecipe, compress, passing, recipe_writer
 from compressor import plan
 from compressor.recipe_deployment import QuantizeSpec
 from compressor.recipe_parts import Gate
-from compressor.recipe_stages import FactorizeSpec, ShareSpec
+from compressor.recipe_stages import FactorizeSpec, FinetuneSpec, ShareSpec
 
 TRAIN = {"batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
 TEACHER = {"stage": "finetune", "epochs": 4, **TRAIN}
@@ -60,7 +60,8 @@ def test_what_the_next_stage_trains_is_measured_only_if_asked_for():
         ShareSpec(**share),
     )
     split = FactorizeSpec(stage="factorize", embedding_size=8)
-    assert plan._half_way([untrained, split])
+    for trains in (split, FinetuneSpec(stage="finetune")):
+        assert plan._half_way([untrained, trains])
     for stages in ([gated, split], [trained, split], [untrained], [untrained, QuantizeSpec(stage="quantize")]):
         assert not plan._half_way(stages)
 
