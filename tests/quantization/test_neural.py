@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import make_tokenizer, passing
+from conftest import make_tokenizer, needs_exact_products, passing
 from kinds import export, make_model, rows
 from onnx import helper, numpy_helper
 
@@ -63,6 +63,7 @@ def float_bias(_: Any, node: onnx.NodeProto, __: Any) -> list[onnx.NodeProto]:
     return [helper.make_node("Identity", [node.input[2]], [f"{node.output[0]}.bias"])]
 
 
+@needs_exact_products
 @pytest.mark.parametrize(("family", "head"), KINDS)
 def test_static_files_give_what_neural_compressors_module_gives(
     family: str, head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

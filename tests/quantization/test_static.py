@@ -57,10 +57,11 @@ def test_a_product_is_that_of_the_rounded_values(bias: np.ndarray | None, per_ch
     random = np.random.default_rng(0)
     weight = random.normal(size=(16, 3)).astype(np.float32)
     onnx.save(matmul(weight, bias), str(tmp_path / "float.onnx"))
-    static.write(tmp_path / "float.onnx", tmp_path / "q.onnx", Settings(per_channel=per_channel), {"dense": (-2, 3)})
+    settings = Settings(per_channel=per_channel)
+    static.write(tmp_path / "float.onnx", tmp_path / "q.onnx", settings, {"dense": (-2, 3)})
     x = random.normal(size=(5, 16)).astype(np.float32)
     x[0, 0], x[1, 1] = 9.0, -9.0  # outside of the range: clipped
-    integers, scales = rounding.weights(weight, 1 if per_channel else None)
+    integers, scales = rounding.weights(weight, 1 if per_channel else None, settings.reduce_range)
     scale, zero = rounding.activation(-2, 3)
     rounded = (np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale
     expected = rounded @ (integers * scales)

@@ -287,7 +287,7 @@ def save(
 
 
 def quantize(source: Path, path: Path) -> None:
-    dynamic.write(source, path, Settings())
+    dynamic.write(source, path, Settings(reduce_range=False))
 
 
 def test_layers_that_are_equal_by_chance_are_no_trouble(tmp_path: Path):
