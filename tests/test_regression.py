@@ -23,7 +23,7 @@ from compressor.validate import resolve
 LABELS = ("negative", "positive")
 STAGES: list[dict[str, Any]] = [{"stage": "quantize"}, {"stage": "export", "targets": ["onnx"]}]
 LOOSE = "regression={accuracy: {max_drop: 0.5}, latency_p50_ms: {max_ratio: 50}, size_bytes: {max_ratio: 1.5}}"
-CHANGED = ("--set", "stages.quantize.scheme=weight_only_int8", "--set", "stages.quantize.block_size=16")
+CHANGED = ("--set", "stages.quantize={stage: quantize, scheme: weight_only_int8, block_size: 16}")
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_recipes_are_run_and_compared_stage_by_stage(write_recipe: WriteRecipe, 
 def test_a_stage_that_is_set_to_nothing_is_left_out(write_recipe: WriteRecipe):
     path = write_recipe(stages=STAGES)
     assert load(path, ("stages.distill=null",)).stage_names() == ["finetune", "quantize"]
-    assert load(path, ("stages.1=null", "stages.1.scheme=fp16")).stages[1].scheme == "fp16"
+    assert load(path, ("stages.1=null", "stages.1.scheme=static_int8")).stages[1].scheme == "static_int8"
 
 
 @pytest.mark.parametrize(
