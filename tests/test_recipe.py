@@ -51,7 +51,10 @@ def test_every_mistake_at_once_with_line_and_way_out(tmp_path: Path):
         ("line 5: data.validation_fraction: is 1.5", "less than 1"),
         ("line 6: measure.runs: is '12', must be a whole number", ""),
         ("line 8: stages[0] (finetun).stage: unknown stage 'finetun'", "did you mean 'finetune'?"),
-        ("line 9: stages[1] (finetune): unknown key 'bogus'", "allowed: alpha_mlm, alpha_order, batch_size, epochs"),
+        (
+            "line 9: stages[1] (finetune): unknown key 'bogus'",
+            "allowed: alpha_mlm, alpha_order, batch_size, dropout, epochs",
+        ),
         ("line 9: stages[1] (finetune).gates.accuracy: unknown key 'mx'", "did you mean 'max'?"),
         ("line 9: stages[1] (finetune).gates.f1: no rule", "min_retention"),
         ("line 10: stages[2] (distill): unknown key 'temprature'", "did you mean 'temperature'?"),
