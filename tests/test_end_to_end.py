@@ -19,7 +19,7 @@ import onnxruntime
 import pytest
 import torch
 import yaml
-from conftest import SATURATES, WriteRecipe, compress, recipe_writer, sentences
+from conftest import WriteRecipe, compress, recipe_writer, sentences
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from compressor.store import file_digest
@@ -127,9 +127,8 @@ def test_model_folder_loads_with_plain_libraries(finished):
         assert np.abs(given - logits.numpy()).max() < tolerance
     scripted = torch.jit.load(str(model_folder / "torchscript" / "model.pt"))
     answers = scripted(batch["input_ids"], batch["attention_mask"]).numpy()
-    if not SATURATES:
-        assert np.abs(answers - given).max() < 0.1, "as the quantized graph answers"
-        assert np.median(np.abs(answers - given)) < 1e-5
+    assert np.abs(answers - given).max() < 0.1, "as the quantized graph answers"
+    assert np.median(np.abs(answers - given)) < 1e-5
 
 
 def test_manifest_lists_every_file_with_its_digest(finished):
