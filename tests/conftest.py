@@ -25,13 +25,12 @@ os.environ.pop("GITHUB_STEP_SUMMARY", None)  # of the job that runs these tests
 
 SATURATES = platform.machine() in ("x86_64", "AMD64") and "vnni" not in str(host()["cpu_features"])
 """Whether products of 8 bits saturate here, as they do on x86 processors without VNNI, and on no device: what runs in
-tests' own processes is then quantized to 7 bits unless a test says otherwise, and tests of 8 bits are skipped."""
+tests' own processes, and their recipes, are then quantized to 7 bits unless a test says otherwise."""
 if SATURATES:
     names = [field.name for field in fields(Settings)]
     defaults = list(Settings.__init__.__defaults__)
     defaults[names.index("reduce_range")] = True
     Settings.__init__.__defaults__ = tuple(defaults)
-needs_exact_products = pytest.mark.skipif(SATURATES, reason="products of 8 bits saturate on this processor")
 
 GOOD = "good great fine lovely superb".split()
 BAD = "bad awful poor dull dreadful".split()
