@@ -166,7 +166,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
     """
     from compressor import lock as locks
     from compressor import plan as planning
-    from compressor import session
+    from compressor import plan_state, session
     from compressor import validate as validation
     from compressor.store import Store
 
@@ -179,7 +179,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
         click.echo(f"model {resolved.recipe.model}: not downloaded yet; keys are known when it is")
     width = max(len(step.name) for step in made.steps)
     for step in made.steps:
-        state, reasons = planning.state(step, store, lock)
+        state, reasons = plan_state.state(step, store, lock)
         click.echo(f"{step.name:<{width}}  {state:<7}  {step.key}  {'; '.join(reasons)}".rstrip())
 
 

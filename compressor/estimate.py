@@ -10,7 +10,8 @@ import numpy as np
 
 from compressor.checkpoint import Checkpoint, load_tokenizer
 from compressor.data import rows as data_rows
-from compressor.plan import Plan, state
+from compressor.plan import Plan
+from compressor.plan_state import state
 from compressor.prepared import PreparedRows
 from compressor.progress import Progress
 from compressor.recipe import MASKED_LM

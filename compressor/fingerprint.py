@@ -123,6 +123,14 @@ def processor() -> dict[str, str | int]:
     return {name: value for name, value in host().items() if name != "cores"}
 
 
+def saturates() -> bool:
+    """Whether ONNX Runtime adds products of 8 bits in 16 here, where they can saturate: on x86 without VNNI.
+
+    Source: ONNX Runtime, "Quantize ONNX models", section "When and why do I need to try U8U8?".
+    """
+    return host()["machine"] in ("x86_64", "AMD64") and "vnni" not in str(host()["cpu_features"])
+
+
 def environment() -> dict[str, str | int]:
     """Everything that identifies this installation and machine, for reports."""
     package = metadata.version(DISTRIBUTION) if installed(DISTRIBUTION) else "not installed"

@@ -9,19 +9,27 @@ from typing import Any
 
 from compressor.checkpoint import Checkpoint
 from compressor.evidence import Evidence
-from compressor.fingerprint import BUILD_LIBRARIES, code_digest, versions
+from compressor.fingerprint import BUILD_LIBRARIES, code_digest, saturates, versions
 from compressor.measure import checkpoint as measuring
 from compressor.measure import recorded
 from compressor.metrics import METRICS
 from compressor.prepared import Prepared
 from compressor.progress import Progress
 from compressor.recipe import REGRESSION, MeasureSpec
+from compressor.recipe_deployment import INTEGER_SCHEMES, QuantizeSpec
+from compressor.recipe_training import StageSpec
 from compressor.report.model import Measurement
 from compressor.runtimes import RUNTIMES
 from compressor.store import Store, file_digest
 
 CONFIDENCE = 0.95
 """Of each bound in a report."""
+
+_SATURATES = (
+    "This processor has no VNNI: ONNX Runtime adds products of 8 bits in 16 here, where they can saturate. What it "
+    "answers can be worse than on ARM and on processors that have it, and differ from other formats; "
+    "reduce_range: true avoids it."
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,12 @@ def measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
         estimate = evidence.estimate(CONFIDENCE)
         told[name] = Measurement(estimate.value, METRICS[name].unit, evidence.n, estimate.low, estimate.high)
     return told
+
+
+def notes(spec: StageSpec) -> list[str]:
+    """What is to be known about a stage's measurements on this machine."""
+    eight_bits = isinstance(spec, QuantizeSpec) and spec.scheme in INTEGER_SCHEMES and not spec.reduce_range
+    return [_SATURATES] if eight_bits and saturates() else []
 
 
 class Measurer:

@@ -20,7 +20,7 @@ from compressor.errors import StageError
 from compressor.fingerprint import BUILD_LIBRARIES, code_digest, environment, versions
 from compressor.gates import GateResult, judge, overall
 from compressor.measure.trial import Trial
-from compressor.measured import CONFIDENCE, Measured, Measurer, Subject, measurements
+from compressor.measured import CONFIDENCE, Measured, Measurer, Subject, measurements, notes
 from compressor.metrics import QUANTIZED_PARITY
 from compressor.plan import Plan, Step
 from compressor.prepared import Prepared, PreparedCorpus, PreparedRows, prepare
@@ -233,6 +233,7 @@ class _Runner:
         latency = measured.evidence["latency_p50_ms"]
         baseline = measured.references["baseline"]["latency_p50_ms"]
         parity = {} if measured.parity is None else {"parity": measured.parity}
+        told = [*entry.facts.get("notes", []), *notes(step.spec)]
         report = StageReport(
             name=step.name,
             stage=step.spec.kind,
@@ -242,7 +243,12 @@ class _Runner:
             from_cache=built_from_cache and measured.from_cache,
             measurements=measurements(measured.evidence),
             gates=gates,
-            details={**entry.facts, **parity, "speedup": round(baseline.ratio(latency, CONFIDENCE).value, 3)},
+            details={
+                **entry.facts,
+                **parity,
+                **({"notes": told} if told else {}),
+                "speedup": round(baseline.ratio(latency, CONFIDENCE).value, 3),
+            },
         )
         return _Result(entry, report, measured)
 

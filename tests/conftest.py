@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,14 @@ import numpy as np
 import pytest
 import yaml
 
-from compressor.fingerprint import host
+from compressor.fingerprint import saturates
 from compressor.quantization import Settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.pop("GITHUB_STEP_SUMMARY", None)  # of the job that runs these tests
 
-SATURATES = platform.machine() in ("x86_64", "AMD64") and "vnni" not in str(host()["cpu_features"])
-"""Whether products of 8 bits saturate here, as they do on x86 processors without VNNI, and on no device: what runs in
-tests' own processes, and their recipes, are then quantized to 7 bits unless a test says otherwise."""
-if SATURATES:
-    names = [field.name for field in fields(Settings)]
-    defaults = list(Settings.__init__.__defaults__)
-    defaults[names.index("reduce_range")] = True
-    Settings.__init__.__defaults__ = tuple(defaults)
+SATURATES = saturates()
 
 GOOD = "good great fine lovely superb".split()
 BAD = "bad awful poor dull dreadful".split()
@@ -187,6 +178,11 @@ def recipe_writer(tmp_path: Path, encoder: Path) -> WriteRecipe:
         return path
 
     return write
+
+
+def exact_settings(**keys: Any) -> Settings:
+    """How weights become small: as by default, but to 7 bits where products of 8 saturate."""
+    return Settings(**{"reduce_range": SATURATES, **keys})
 
 
 def without_saturation(stages: Any) -> Any:

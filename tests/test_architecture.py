@@ -23,7 +23,7 @@ LAYERS = [
     ["regression"],
     ["publish", "measured", "verify"],
     ["prepared"],
-    ["lock"],
+    ["lock", "plan_state"],
     ["plan", "schema"],
     ["validate"],
     ["validate_stages"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,4 +17,3 @@ def test_gates_pass_what_is_the_same_and_never_what_is_worse(monkeypatch: pytest
     assert same == {"pass": 10}
     assert churned["fail"] == 0
     assert worse["pass"] == both["pass"] == 0 and worse["fail"] > both["fail"] > 0
-    del sys.modules["gate_fidelity"]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from conftest import exact_settings
 
 from compressor import checkpoint, cli
-from compressor.quantization import Settings, dynamic
+from compressor.quantization import dynamic
 from compressor.runtimes import RUNTIMES
 from compressor.surgery.factorizing import factorize
 from compressor.surgery.sharing import Sharing, share
@@ -30,7 +31,7 @@ def albert(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint.save(folder, small, checkpoint.load_tokenizer(classifier))
     for name in ("onnxruntime", "torchscript"):
         RUNTIMES[name].export(folder, folder / RUNTIMES[name].file)
-    dynamic.write(folder / "onnx/model.onnx", folder / checkpoint.QUANTIZED_ONNX, Settings())
+    dynamic.write(folder / "onnx/model.onnx", folder / checkpoint.QUANTIZED_ONNX, exact_settings())
     return folder
 
 

@@ -33,7 +33,7 @@ class Entry:
         baseline: Whether it is what the run began with, and not what it came to.
         verdict: The run's.
         measurements: By metric.
-        kept: Its quality as a share of its run's baseline's; None for a baseline, and where the baseline's is 0.
+        kept: Its quality as a share of its run's baseline's; None for a baseline, and where that has none to keep.
         training_seconds: What training took out of what the run began with, or of that; 0 where nothing tells.
         front: Costs in which it is on the Pareto front with the task's quality.
     """
@@ -132,19 +132,17 @@ def _entries(run: str, path: Path, report: Report, every_stage: bool) -> tuple[s
     last = measured[-1]
     seconds = _training_seconds(report)
 
-    first = [stage for stage in measured if stage.stage == "baseline" and stage.task == last.task][:1]
-    baseline = _quality(first[0]) if first else 0.0
+    baseline = next((stage for stage in measured if stage.stage == "baseline" and stage.task == last.task), None)
 
     def entry(stage: StageReport) -> Entry:
-        begun = stage.stage == "baseline"
         return Entry(
             run,
             str(path),
             stage.name,
-            begun,
+            stage is baseline,
             report.verdict,
             stage.measurements,
-            None if begun or not baseline > 0 else _quality(stage) / baseline,
+            None if baseline is None or stage is baseline else _kept(stage, baseline),
             seconds.get(stage.name, 0.0),
         )
 
@@ -153,13 +151,14 @@ def _entries(run: str, path: Path, report: Report, every_stage: bool) -> tuple[s
         stages = [s for s in report.built if s.measurements and s.task == last.task and s.stage != "finetune"]
     else:
         stages = [last] if last.stage != "baseline" else []
-    return last.task, [entry(stage) for stage in (*first, *stages)]
+    return last.task, [entry(stage) for stage in (baseline, *stages) if stage is not None]
 
 
-def _quality(stage: StageReport) -> float:
-    """What a stage scores by its task's first metric; not a number where that was not measured."""
-    found = stage.measurements.get(QUALITY_METRICS[stage.task][0])
-    return math.nan if found is None else found.value
+def _kept(stage: StageReport, baseline: StageReport) -> float | None:
+    """What share of its baseline's quality a stage has."""
+    metric = QUALITY_METRICS[stage.task][0]
+    scores = [each.measurements[metric].value for each in (stage, baseline) if metric in each.measurements]
+    return scores[0] / scores[1] if len(scores) == 2 and scores[1] > 0 and not math.isnan(scores[0]) else None
 
 
 def _training_seconds(report: Report) -> dict[str, float]:
@@ -260,7 +259,7 @@ def _row(entry: Entry, quality: str) -> list[str]:
         "–" if entry.baseline else SIGNS[entry.verdict],
         ", ".join(trade_off.COSTS[cost][0] for cost in entry.front) or "–",
         score(entry.measurements.get(quality)),
-        "–" if entry.kept is None or math.isnan(entry.kept) else f"{entry.kept:.1%}",
+        "–" if entry.kept is None else f"{entry.kept:.1%}",
         _bounded(entry.measurements.get("latency_p50_ms")),
         show("latency_p95_ms", 1, ".2f"),
         show("size_bytes", 1e6, ".1f"),

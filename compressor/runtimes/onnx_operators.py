@@ -92,8 +92,8 @@ def floats(*values: Any) -> tuple[Any, ...]:
 def _integer_product(a: Tensor, zero_point: Tensor | None, weight: Tensor, sums: Tensor) -> Tensor:
     """`(a - zero_point) @ weight` of integers, exactly; zero_point * sums is what the zero point adds to each output.
 
-    On x86 processors without VNNI the kernel adds pairs of products in 16 bits, which can saturate, as ONNX Runtime's
-    does: hence 7-bit weights (`reduce_range`) for those.
+    On x86 processors with AVX2 alone torch 2.13 has only a plain loop for it: exact, and slow. ONNX Runtime adds pairs
+    of products in 16 bits there, which can saturate: hence 7-bit weights (`reduce_range`) for those.
 
     Args:
         a: `(…, inputs)`, uint8 or int8.

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_tokenizer, save_classifier, sentences
+from conftest import exact_settings, make_tokenizer, save_classifier, sentences
 
 from compressor import checkpoint
 from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
-from compressor.quantization import Settings, dynamic
+from compressor.quantization import dynamic
 from compressor.registration import MODEL_TYPE
 from compressor.runtimes import RUNTIMES
 from compressor.surgery.sharing import Sharing, share
@@ -50,7 +50,7 @@ def make(folder: Path, family: str) -> Path:
     target = folder / "model"
     checkpoint.save(target, model, make_tokenizer())
     RUNTIMES["onnxruntime"].export(target, target / FILES[0])
-    dynamic.write(target / FILES[0], target / FILES[1], Settings())
+    dynamic.write(target / FILES[0], target / FILES[1], exact_settings())
     return target
 
 

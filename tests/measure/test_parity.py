@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import MAX_POSITIONS, save_classifier
+from conftest import MAX_POSITIONS, exact_settings, save_classifier
 
 from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.evidence import Exact
@@ -16,7 +16,7 @@ from compressor.measure import parity, recorded
 from compressor.measure.checkpoint import parity_evidence
 from compressor.measure.parity import QUANTIZED, TORCH, Comparison, Material, Side
 from compressor.measure.rows import EDGES, TokenRows, edge_cases
-from compressor.quantization import Settings, dynamic
+from compressor.quantization import dynamic
 from compressor.runtimes import RUNTIMES, TARGETS
 
 ONNX = Side("onnxruntime", Path("onnx/model.onnx"))
@@ -34,7 +34,7 @@ def write_rows(folder: Path, count: int = 20) -> Path:
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_classifier(tmp_path_factory.mktemp(request.param), request.param, num_hidden_layers=2)
     RUNTIMES["onnxruntime"].export(folder, folder / ONNX.file)
-    dynamic.write(folder / ONNX.file, folder / QUANTIZED_ONNX, Settings())
+    dynamic.write(folder / ONNX.file, folder / QUANTIZED_ONNX, exact_settings())
     return folder
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from conftest import exact_settings
 from kinds import KINDS, export, make_model, rows
 
 from compressor.quantization import Settings, calibration, fake, static
@@ -63,7 +64,7 @@ def test_half_precision_is_rounded_as_floats_are():
     rounds = fake.RoundedInput(-1.0, 4.1)
     assert torch.equal(rounds(values), rounds(values.float()))
     model = make_model("bert")
-    fake.put_on(model, Settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()})
+    fake.put_on(model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()})
     seen = []
     handle = model.classifier.register_forward_hook(lambda _, given, out: seen.append(out.dtype))
     with torch.autocast("cpu", torch.bfloat16):
@@ -99,17 +100,17 @@ def assert_same(ours: np.ndarray, floats: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("family", "head"), KINDS)
 def test_a_model_in_training_answers_as_its_file_will(family: str, head: str, tmp_path: Path):
-    assert_same(*differences(make_model(family, head), tmp_path, Settings()))
+    assert_same(*differences(make_model(family, head), tmp_path, exact_settings()))
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        Settings(per_channel=False),
-        Settings(per_channel=False, reduce_range=True),
-        Settings(embeddings=False),
-        Settings(keep_float=("*.layer.0.*", "*.decoder")),
-        Settings(keep_float=("*.word_embeddings",), reduce_range=True),
+        exact_settings(per_channel=False),
+        exact_settings(per_channel=False, reduce_range=True),
+        exact_settings(embeddings=False),
+        exact_settings(keep_float=("*.layer.0.*", "*.decoder")),
+        exact_settings(keep_float=("*.word_embeddings",), reduce_range=True),
     ],
 )
 def test_settings_mean_the_same_in_training_and_in_the_file(settings: Settings, tmp_path: Path):
@@ -118,7 +119,7 @@ def test_settings_mean_the_same_in_training_and_in_the_file(settings: Settings, 
 
 def test_a_tied_table_and_decoder_learn_together(tmp_path: Path):
     model = make_model("bert", "MaskedLM")
-    fake.put_on(model, Settings(), calibration.ranges(export(model, tmp_path), rows(model), CalibrationSpec()))
+    fake.put_on(model, exact_settings(), calibration.ranges(export(model, tmp_path), rows(model), CalibrationSpec()))
     inputs = {name: torch.from_numpy(array) for name, array in rows(model)[3].items()}
     model(**inputs).logits.square().sum().backward()
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
@@ -133,7 +134,7 @@ def test_there_is_no_dropout_while_a_model_rounds():
         return [model(inputs).logits for _ in range(2)]
 
     assert not torch.equal(*two())
-    fake.put_on(model, Settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()})
+    fake.put_on(model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()})
     assert torch.equal(*two())
     fake.take_off(model)
     assert not torch.equal(*two()), "it is back"

@@ -10,13 +10,13 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import SATURATES, make_tokenizer, passing
+from conftest import SATURATES, exact_settings, make_tokenizer, passing
 from kinds import export, make_model, rows
 from onnx import helper, numpy_helper
 
 from compressor import checkpoint, validate_stages
 from compressor.errors import StageError
-from compressor.quantization import Settings, matrices, neural
+from compressor.quantization import matrices, neural
 from compressor.quantization import static as writer
 from compressor.quantization.neural_static import Static
 from compressor.quantization.neural_weights import WeightOnly
@@ -40,7 +40,7 @@ def save(folder: Path, family: str, head: str = HEAD) -> Path:
 
 def static(folder: Path, family: str, head: str = HEAD, method: str = "min_max", **settings: Any) -> Static:
     sample = rows(make_model(family, head))
-    return Static(folder / "checkpoint", folder / "model.onnx", Settings(**settings), method, sample)
+    return Static(folder / "checkpoint", folder / "model.onnx", exact_settings(**settings), method, sample)
 
 
 def quantized(algorithm: neural.Algorithm, rung: neural.Rung | None = None) -> Any:
@@ -176,7 +176,7 @@ def test_weight_only_files_hold_neural_compressors_integers(family: str, head: s
 
     model = make_model(family, head)
     source = export(model, tmp_path)
-    algorithm = WeightOnly(source, Settings(bits=bits, block_size=16))
+    algorithm = WeightOnly(source, exact_settings(bits=bits, block_size=16))
     assert neural.write(algorithm, tmp_path / "q.onnx")["algorithm"] == f"RTN, {bits} bits"
     assert quantized_coverage(tmp_path / "q.onnx") == 1.0
 
@@ -208,7 +208,7 @@ def test_weight_only_tuning_stops_where_the_limit_holds_and_says_when_none_does(
         return 0.5 + 0.01 * len(tried)
 
     limit = neural.Limit(0.06, score, 0.60)  # absolute: a share of 0.6 would allow 0.036 only
-    facts = neural.tune(WeightOnly(source, Settings(bits=4)), tmp_path / "q.onnx", limit)
+    facts = neural.tune(WeightOnly(source, exact_settings(bits=4)), tmp_path / "q.onnx", limit)
     assert [entry["score"] for entry in facts["tried"]] == pytest.approx([0.51, 0.52, 0.53, 0.54])
     assert len(facts["exceptions"]) == 2
     bits = {dict((entry.name, entry.i) for entry in node.attribute)["bits"] for node in _blocks(tmp_path / "q.onnx")}
@@ -218,7 +218,7 @@ def test_weight_only_tuning_stops_where_the_limit_holds_and_says_when_none_does(
     with pytest.raises(
         StageError, match=r"none of neural-compressor's 7 configurations loses at most 0.0.*0\.57.*0\.6"
     ):
-        neural.tune(WeightOnly(source, Settings(bits=4)), tmp_path / "q.onnx", neural.Limit(0.0, score, 0.60))
+        neural.tune(WeightOnly(source, exact_settings(bits=4)), tmp_path / "q.onnx", neural.Limit(0.0, score, 0.60))
 
 
 def _blocks(path: Path) -> list[onnx.NodeProto]:

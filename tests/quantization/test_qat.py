@@ -16,7 +16,7 @@ import pytest
 import torch
 import transformers
 from click.testing import CliRunner
-from conftest import WriteRecipe, make_tokenizer, passing
+from conftest import WriteRecipe, exact_settings, make_tokenizer, passing
 from rich.console import Console
 from safetensors import safe_open
 from test_training import batches, schedule
@@ -24,7 +24,7 @@ from test_training import batches, schedule
 from compressor import checkpoint
 from compressor.cli import main
 from compressor.progress import Progress
-from compressor.quantization import Settings, fake
+from compressor.quantization import fake
 from compressor.training import trainer
 from compressor.training.objectives import Labels
 
@@ -113,7 +113,7 @@ def train(model: Any, work: Path, objective: Any = None, **callbacks: Any) -> tu
 
 def ready(classifier: Path, ranges: Any) -> Any:
     model = checkpoint.load_model(classifier)
-    fake.put_on(model, Settings(), ranges)
+    fake.put_on(model, exact_settings(), ranges)
     return model
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import WriteRecipe, make_tokenizer, passing, sentences
+from conftest import WriteRecipe, exact_settings, make_tokenizer, passing, sentences
 from datasets import Dataset
 from kinds import make_model
 from rich.console import Console
@@ -24,7 +24,7 @@ from compressor.measure.rows import TokenRows
 from compressor.measure.trial import Trial
 from compressor.metrics import METRICS
 from compressor.progress import Progress
-from compressor.quantization import Settings, calibration, matrices
+from compressor.quantization import calibration, matrices
 from compressor.quantization.matrices import Matrix
 from compressor.quantization.selection import candidates, fewest
 from compressor.quantization.sensitivity import Subject, _Sample, divergences
@@ -222,7 +222,7 @@ def test_one_quantized_alone_answers_as_the_file_in_which_all_others_are_kept(be
         context = bench.context(scheme, progress)
         rows = calibration.rows(outliers, spec, context)
         ranges = calibration.ranges(graph, rows, spec.calibration) if scheme == "static_int8" else None
-        subject = Subject(graph, outliers, spec, Settings(bits=4 if scheme.endswith("4") else 8), ranges)
+        subject = Subject(graph, outliers, spec, exact_settings(bits=4 if scheme.endswith("4") else 8), ranges)
         sample = _Sample(subject, context)
         for matrix in (every[0], every[6], every[-1]):
             subject.write(bench.folder / "whole.onnx", [other.name for other in every if other is not matrix])
@@ -251,7 +251,7 @@ def test_tied_embeddings_that_stay_in_float_are_stored_once(tmp_path: Path, sche
     checkpoint.save(tmp_path / "source", make_model("bert", "MaskedLM"), make_tokenizer())
     onnx_runtime.export(tmp_path / "source", graph)
     ranges = {matrix.name: (-1.0, 1.0) for matrix in matrices.read(graph)[1]}
-    settings = Settings(keep_float=("*.word_embeddings", "*.decoder"))
+    settings = exact_settings(keep_float=("*.word_embeddings", "*.decoder"))
     quantization.way("onnxruntime", scheme).write(graph, tmp_path / "small.onnx", settings, ranges)
     stored = [tensor for tensor in onnx.load(tmp_path / "small.onnx").graph.initializer if words in tensor.dims]
     assert [list(tensor.dims) for tensor in stored if len(tensor.dims) == 2] == [[words, 32]]

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from conftest import exact_settings
 from kinds import KINDS, export, make_model, rows
 from onnx import TensorProto, helper, numpy_helper
 
-from compressor.quantization import Settings, calibration, matrices, rounding, static
+from compressor.quantization import calibration, matrices, rounding, static
 from compressor.recipe_deployment import CalibrationSpec
 from compressor.runtimes import RUNTIMES, onnx_sharing
 from compressor.runtimes.onnx_coverage import quantized_coverage
@@ -57,7 +58,7 @@ def test_a_product_is_that_of_the_rounded_values(bias: np.ndarray | None, per_ch
     random = np.random.default_rng(0)
     weight = random.normal(size=(16, 3)).astype(np.float32)
     onnx.save(matmul(weight, bias), str(tmp_path / "float.onnx"))
-    settings = Settings(per_channel=per_channel)
+    settings = exact_settings(per_channel=per_channel)
     static.write(tmp_path / "float.onnx", tmp_path / "q.onnx", settings, {"dense": (-2, 3)})
     x = random.normal(size=(5, 16)).astype(np.float32)
     x[0, 0], x[1, 1] = 9.0, -9.0  # outside of the range: clipped
@@ -79,7 +80,7 @@ def test_a_bias_that_integers_cannot_hold_is_added_as_it_is(size: float, tmp_pat
     weight, bias = random.normal(size=(16, 3)).astype(np.float32), np.array([0.3, 0.0123, 0.1], dtype=np.float32)
     weight[:, 1] *= size
     onnx.save(matmul(weight, bias), str(tmp_path / "float.onnx"))
-    static.write(tmp_path / "float.onnx", tmp_path / "q.onnx", Settings(), {"dense": (-4, 4)})
+    static.write(tmp_path / "float.onnx", tmp_path / "q.onnx", exact_settings(), {"dense": (-4, 4)})
     x = random.normal(size=(5, 16)).astype(np.float32)
     given = RUNTIMES["onnxruntime"].session(tmp_path / "q.onnx", 1).predict({"x": x})["y"]
     assert np.abs(given[:, 1] - 0.0123).max() < 1e-6
@@ -91,7 +92,7 @@ def test_a_bias_that_integers_cannot_hold_is_added_as_it_is(size: float, tmp_pat
 def test_every_kind_of_model_runs_as_integers_and_answers_alike(family: str, head: str, tmp_path: Path):
     model = make_model(family, head)
     source, target = export(model, tmp_path), tmp_path / "q.onnx"
-    static.write(source, target, Settings(), calibration.ranges(source, rows(model), MIN_MAX))
+    static.write(source, target, exact_settings(), calibration.ranges(source, rows(model), MIN_MAX))
     assert quantized_coverage(target) == 1.0
     floats, integers = (RUNTIMES["onnxruntime"].session(path, 1) for path in (source, target))
     answers = [(floats.predict(inputs)["logits"], integers.predict(inputs)["logits"]) for inputs in rows(model)]
@@ -104,7 +105,7 @@ def test_every_kind_of_model_runs_as_integers_and_answers_alike(family: str, hea
 def test_what_is_shared_stays_shared(family: str, tmp_path: Path):
     model = make_model(family, "MaskedLM")
     source, target = export(model, tmp_path), tmp_path / "q.onnx"
-    static.write(source, target, Settings(), calibration.ranges(source, rows(model), MIN_MAX))
+    static.write(source, target, exact_settings(), calibration.ranges(source, rows(model), MIN_MAX))
     stored = sum(
         np.prod(tensor.dims)
         for tensor in onnx.load(str(target)).graph.initializer
@@ -118,7 +119,7 @@ def test_what_is_to_stay_float_does(tmp_path: Path):
     model = make_model("bert")
     source, target = export(model, tmp_path), tmp_path / "q.onnx"
     ranges = calibration.ranges(source, rows(model), MIN_MAX)
-    settings = Settings(keep_float=("*.layer.1.*", "bert.embeddings.word_embeddings"))
+    settings = exact_settings(keep_float=("*.layer.1.*", "bert.embeddings.word_embeddings"))
     static.write(source, target, settings, ranges)
     graph = onnx.load(str(target))
     kept = {matrix.name for matrix in matrices.find(graph)}
@@ -130,7 +131,7 @@ def test_what_is_to_stay_float_does(tmp_path: Path):
 def test_without_embeddings_the_tables_stay_float(tmp_path: Path):
     model = make_model("bert")
     source, target = export(model, tmp_path), tmp_path / "q.onnx"
-    static.write(source, target, Settings(embeddings=False), calibration.ranges(source, rows(model), MIN_MAX))
+    static.write(source, target, exact_settings(embeddings=False), calibration.ranges(source, rows(model), MIN_MAX))
     assert {matrix.table for matrix in matrices.find(onnx.load(str(target)))} == {True}
 
 
@@ -138,7 +139,7 @@ def test_writing_twice_gives_the_same_bytes(tmp_path: Path):
     model = make_model("distilbert")
     source = export(model, tmp_path)
     for name in ("a.onnx", "b.onnx"):
-        static.write(source, tmp_path / name, Settings(), calibration.ranges(source, rows(model), MIN_MAX))
+        static.write(source, tmp_path / name, exact_settings(), calibration.ranges(source, rows(model), MIN_MAX))
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import MAX_POSITIONS, save_classifier
+from conftest import MAX_POSITIONS, exact_settings, save_classifier
 from kinds import KINDS, export, make_model, rows
 from onnx import TensorProto, helper, numpy_helper
 
@@ -22,7 +22,7 @@ from compressor.checkpoint import QUANTIZED_ONNX
 from compressor.errors import StageError
 from compressor.inspection import inspect
 from compressor.measure.rows import edge_cases
-from compressor.quantization import Settings, calibration, dynamic
+from compressor.quantization import calibration, dynamic
 from compressor.recipe_deployment import CalibrationSpec
 from compressor.runtimes import RUNTIMES, onnx_operators, torchscript
 from compressor.runtimes.onnx_module import GraphModule
@@ -38,7 +38,7 @@ def quantized(folder: Path, source: Path, model: Any, scheme: str = "dynamic_int
     bits = 4 if scheme.endswith("int4") else 8
     target = folder / QUANTIZED_ONNX
     target.parent.mkdir(parents=True)
-    quantization.way("onnxruntime", scheme).write(source, target, Settings(bits=bits, **settings), ranges)
+    quantization.way("onnxruntime", scheme).write(source, target, exact_settings(bits=bits, **settings), ranges)
     torchscript.export(folder, folder / "model.pt")
     return folder
 
@@ -110,7 +110,7 @@ def test_it_is_a_quarter_of_the_float_file(tmp_path: Path):
     save_classifier(tmp_path, vocab_size=4000, num_hidden_layers=1)
     torchscript.export(tmp_path, tmp_path / "float.pt")
     RUNTIMES["onnxruntime"].export(tmp_path, tmp_path / "float.onnx")
-    dynamic.write(tmp_path / "float.onnx", tmp_path / QUANTIZED_ONNX, Settings())
+    dynamic.write(tmp_path / "float.onnx", tmp_path / QUANTIZED_ONNX, exact_settings())
     torchscript.export(tmp_path, tmp_path / "int8.pt")
     assert stored_bytes(tmp_path / "int8.pt") < 0.27 * stored_bytes(tmp_path / "float.pt")
     assert (tmp_path / "int8.pt").stat().st_size < 0.4 * (tmp_path / "float.pt").stat().st_size

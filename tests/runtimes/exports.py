@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import exact_settings
 from rich.console import Console
 
 from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.context import Context
 from compressor.progress import Progress
-from compressor.quantization import Settings, dynamic
+from compressor.quantization import dynamic
 from compressor.recipe_deployment import ExportSpec
 from compressor.runtimes import onnx as onnx_runtime
 from compressor.stages import export
@@ -24,7 +25,7 @@ KEY = "0123456789abcdef01234567"
 def quantize(checkpoint: Path, work: Path) -> Path:
     """Leaves a quantized graph in a checkpoint, as the quantize stage does."""
     onnx_runtime.export(checkpoint, work / "float.onnx")
-    dynamic.write(work / "float.onnx", checkpoint / QUANTIZED_ONNX, Settings())
+    dynamic.write(work / "float.onnx", checkpoint / QUANTIZED_ONNX, exact_settings())
     return checkpoint
 
 

@@ -10,10 +10,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import MAX_POSITIONS, make_config, save_classifier
+from conftest import MAX_POSITIONS, exact_settings, make_config, save_classifier
 
 from compressor.measure.rows import by_length, edge_cases
-from compressor.quantization import Settings, dynamic
+from compressor.quantization import dynamic
 from compressor.runtimes import RUNTIMES, torchscript, tracing
 from compressor.runtimes import onnx as onnx_runtime
 from compressor.store import file_digest
@@ -26,7 +26,7 @@ def exported(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_classifier(tmp_path_factory.mktemp(request.param), request.param, num_hidden_layers=2)
     for name in ("onnxruntime", "torchscript"):
         RUNTIMES[name].export(folder, folder / RUNTIMES[name].file)
-    dynamic.write(folder / "onnx/model.onnx", folder / "onnx/q.onnx", Settings())
+    dynamic.write(folder / "onnx/model.onnx", folder / "onnx/q.onnx", exact_settings())
     return folder
 
 

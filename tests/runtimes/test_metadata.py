@@ -93,7 +93,7 @@ def test_strip_takes_away_what_exporters_leave(exported: Path):
 def test_two_processes_write_the_same_bytes(checkpoint: Path, exported: Path, tmp_path: Path):
     """Sets and dicts of strings are ordered otherwise in each process; files must not show it."""
     script = (
-        "import conftest, sys; from pathlib import Path; from runtimes.exports import quantize, run_export; "
+        "import sys; from pathlib import Path; from runtimes.exports import quantize, run_export; "
         "source, output = map(Path, sys.argv[1:]); quantize(source, source.parent); "
         "run_export(source, output, targets=['onnx', 'ort'], tokenizer='baked')"
     )

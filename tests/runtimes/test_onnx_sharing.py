@@ -12,12 +12,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import MAX_POSITIONS, make_config
+from conftest import MAX_POSITIONS, exact_settings, make_config
 from kinds import loaded
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor.measure.rows import edge_cases
-from compressor.quantization import Settings, dynamic
+from compressor.quantization import dynamic
 from compressor.runtimes import RUNTIMES, onnx_coverage, onnx_sharing, torchscript, tracing
 from compressor.runtimes import onnx as onnx_runtime
 
@@ -58,7 +58,7 @@ def export(model: Any, folder: Path, quantize: bool = True, **options: bool) -> 
         onnx_runtime.export(folder, folder / "model.onnx")
         torchscript.export(folder, folder / "model.pt")
     if quantize:
-        dynamic.write(folder / "model.onnx", folder / "q.onnx", Settings(**options))
+        dynamic.write(folder / "model.onnx", folder / "q.onnx", exact_settings(**options))
     return folder
 
 
@@ -193,7 +193,7 @@ def test_copies_aliases_and_transposes_become_one_again(head: str, tmp_path: Pat
     onnx.save(whole, str(path))
     assert matrices(path)[False] > 3 * in_matrices(model), "spread out, it stores every use"
     check_parity(model, path, "onnxruntime", 1e-5)
-    dynamic.write(path, tmp_path / "q.onnx", Settings())
+    dynamic.write(path, tmp_path / "q.onnx", exact_settings())
     onnx_sharing.share(whole)
     onnx.save(whole, str(path))
     assert matrices(path) == {False: in_matrices(model), True: 0}
@@ -287,7 +287,7 @@ def save(
 
 
 def quantize(source: Path, path: Path) -> None:
-    dynamic.write(source, path, Settings(reduce_range=False))
+    dynamic.write(source, path, exact_settings(reduce_range=False))
 
 
 def test_layers_that_are_equal_by_chance_are_no_trouble(tmp_path: Path):

@@ -9,11 +9,11 @@ import onnx
 import pytest
 import torch
 import transformers
-from conftest import make_tokenizer
+from conftest import exact_settings, make_tokenizer
 from kinds import export, loaded, make_model, rows
 
 from compressor import checkpoint, outputs, quantization
-from compressor.quantization import Settings, calibration
+from compressor.quantization import calibration
 from compressor.recipe_deployment import CalibrationSpec
 from compressor.runtimes import RUNTIMES, onnx_coverage, torchscript
 from compressor.runtimes.onnx_module import GraphModule
@@ -76,7 +76,7 @@ def test_graphs_give_the_models_answers_in_every_scheme(family: str, head: str, 
     assert error("torchscript", tmp_path / "model.pt") < 2e-5
     for scheme in SCHEMES:
         path = tmp_path / f"{scheme}.onnx"
-        settings = Settings(bits=4 if scheme.endswith("int4") else 8, block_size=16)
+        settings = exact_settings(bits=4 if scheme.endswith("int4") else 8, block_size=16)
         quantization.way("onnxruntime", scheme).write(source, path, settings, ranges)
         assert error("onnxruntime", path) < (0.5 if scheme.endswith("int4") else 0.12), scheme
         if scheme != "fp16":
