@@ -266,7 +266,7 @@ def test_looked_up_rows_are_those_that_are_multiplied(tmp_path: Path):
     ]
     constants = [numpy_helper.from_array(table, "table"), numpy_helper.from_array(table.T, "decoder")]
     save(tmp_path / "float.onnx", nodes, [ids], [result, helper.make_tensor_value_info("rows", FLOAT, None)], constants)
-    quantize(tmp_path / "float.onnx", tmp_path / "q.onnx")
+    quantize(tmp_path / "float.onnx", tmp_path / "q.onnx", reduce_range=False)
     session = onnxruntime.InferenceSession(str(tmp_path / "q.onnx"))
     _, rows = session.run(None, {"ids": np.array([2, 0, 1])})
     expected = [[0, 127], [round(127 / 2) * 2 / 127, -2], [0.5, round(127 / 2) * 0.5 / 127]]
@@ -286,8 +286,8 @@ def save(
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
 
 
-def quantize(source: Path, path: Path) -> None:
-    dynamic.write(source, path, exact_settings(reduce_range=False))
+def quantize(source: Path, path: Path, **settings: bool) -> None:
+    dynamic.write(source, path, exact_settings(**settings))
 
 
 def test_layers_that_are_equal_by_chance_are_no_trouble(tmp_path: Path):
