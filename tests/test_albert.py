@@ -66,6 +66,17 @@ def test_what_the_next_stage_trains_is_measured_only_if_asked_for():
         assert not plan._half_way(stages)
 
 
+def test_stopping_at_it_measures_it(finished):
+    folder, _ = finished
+    recipe = next(folder.glob("*.yaml")).name
+    result = compress("run", recipe, "--until", "share", "--set", "name=half", cwd=folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads((folder / "artifacts/half/report.json").read_text())
+    share = next(stage for stage in report["stages"] if stage["name"] == "share")
+    assert 0 <= share["measurements"]["accuracy"]["value"] <= 1
+    assert share["measurements"]["latency_p50_ms"]["value"] > 0
+
+
 def test_shared_stays_shared_in_every_file_that_ships(finished):
     folder, stages = finished
     model = folder / "artifacts/tiny/model"
