@@ -21,8 +21,8 @@ import click
 import runs
 import torch
 
-from compressor import checkpoint
-from compressor.surgery.families import put_together, take_apart
+from compressor.models import loading
+from compressor.models.convert import put_together, take_apart
 
 FACTOR = 2.0**14
 """A power of two, which changes no digit of what is multiplied by it."""
@@ -31,13 +31,13 @@ VERSIONS = ("as given", "with outliers")
 
 def with_outliers(source: Path, folder: Path) -> Path:
     """The same model in float, with one large channel in the values of every layer."""
-    whole = take_apart(checkpoint.load_model(source))
+    whole = take_apart(loading.load_model(source))
     with torch.no_grad():
         for block in whole.attentions:
             block["value.weight"][0] *= FACTOR
             block["value.bias"][0] *= FACTOR
             block["attention_output.weight"][:, 0] /= FACTOR
-    checkpoint.save(folder, put_together(whole), checkpoint.load_tokenizer(source))
+    loading.save(folder, put_together(whole), loading.load_tokenizer(source))
     return folder
 
 

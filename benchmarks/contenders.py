@@ -16,11 +16,11 @@ import numpy as np
 import runs
 from numpy.typing import NDArray
 
-from compressor import checkpoint
-from compressor.measure.rows import INPUTS, TokenRows
-from compressor.progress import quiet
+from compressor.files import file_digest
+from compressor.measure.token_rows import INPUTS, TokenRows
+from compressor.models import checkpoint, loading
+from compressor.pipeline.log_capture import quiet
 from compressor.runtimes import RUNTIMES, Inputs, Outputs, Session
-from compressor.store import file_digest
 
 VALIDATION_ROWS, CALIBRATION_ROWS, REFERENCES = "validation.npz", "calibration.npz", "references.npy"
 OPSET, CALIBRATION, QAT_BATCH_SIZE = 17, 300, 32
@@ -83,7 +83,8 @@ class Contender(NamedTuple):
 
     def inputs(self) -> dict[str, str]:
         """What the file depends on besides the checkpoint, the rows and the source."""
-        from compressor.fingerprint import code_digest, versions
+        from compressor.host import versions
+        from compressor.pipeline.code_digest import code_digest
 
         make = self.make.func if isinstance(self.make, partial) else self.make
         assert make is not None, "the checkpoint itself is not made"
@@ -100,8 +101,8 @@ def prepare(given: Given, output: Path, work: Path) -> None:
         output: Gets the validation rows, their labels, and some training rows.
         work: For intermediate files.
     """
-    from compressor.data import rows as data_rows
-    from compressor.recipe import DataSpec
+    from compressor.data import splits as data_rows
+    from compressor.data.spec import DataSpec
     from compressor.tasks import text_classification as task
 
     model = checkpoint.Checkpoint(given.checkpoint)
@@ -110,7 +111,7 @@ def prepare(given: Given, output: Path, work: Path) -> None:
         "text-classification", spec, given.train, given.validation, task.columns(spec), 0, work, work
     )
     label_ids = task.label_ids(facts["labels"], model.labels)
-    tokenizer = checkpoint.load_tokenizer(given.checkpoint)
+    tokenizer = loading.load_tokenizer(given.checkpoint)
     for split, file in ((data_rows.VALIDATION, VALIDATION_ROWS), (data_rows.TRAIN, CALIBRATION_ROWS)):
         rows = data_rows.load(work / split)
         if split == data_rows.TRAIN:
@@ -154,7 +155,7 @@ def plain(given: Given, output: Path, source: Path | None) -> Path:
     """What `torch.onnx.export` traces of the model by itself, with the attention that ONNX Runtime can fuse."""
     import torch
 
-    model = checkpoint.load_model(given.checkpoint, attn_implementation="eager").eval()
+    model = loading.load_model(given.checkpoint, attn_implementation="eager").eval()
     model.config.return_dict = False
     names = checkpoint.input_names(model.config.model_type)
     ids = torch.randint(5, model.config.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
@@ -204,7 +205,7 @@ def transformers_int8(given: Given, output: Path, source: Path | None, *, fusion
     import torch
     from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
 
-    model = checkpoint.load_model(given.checkpoint, attn_implementation="eager").eval()
+    model = loading.load_model(given.checkpoint, attn_implementation="eager").eval()
     ids = torch.randint(5, model.config.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, 8:] = 0
@@ -284,7 +285,7 @@ def make(name: str, given: Given, output: Path, source: Path | None) -> Path:
 
 
 PLAIN, FUSED, ONNX = "plain_onnx", "fused", "onnx"
-_EXPORT = ("compressor.runtimes.onnx",)
+_EXPORT = ("compressor.runtimes.onnxruntime",)
 _OPENVINO = ("openvino", "nncf")
 CONTENDERS: Mapping[str, Contender] = {
     "torch": Contender("torch eager", None, runtime="torch", arithmetic=FUSED),

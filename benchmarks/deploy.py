@@ -35,10 +35,12 @@ from kernels import FEW_TOKENS
 from rich.console import Console
 from side_by_side import CLOCKS, LENGTHS
 
-from compressor import fingerprint
-from compressor.checkpoint import Checkpoint
-from compressor.progress import Progress, quiet, stream
-from compressor.store import Store, file_digest
+from compressor import host
+from compressor.files import file_digest
+from compressor.models.checkpoint import Checkpoint
+from compressor.pipeline.log_capture import quiet, stream
+from compressor.pipeline.store import Store
+from compressor.progress import Progress
 
 RUNS, PROFILED_CALLS = 200, 50
 
@@ -171,7 +173,7 @@ def main(
     print(f"\n({runs} rounds, batch 1, one thread, {clock} clock; int8 peak {peak / 1e9:.0f} GOP/s)")
     if output:
         conditions = {"runs": runs, "settle": settle, "clock": clock, "int8_peak_gops": peak / 1e9, "missing": missing}
-        document = {"environment": fingerprint.environment(), **conditions, "contenders": found}
+        document = {"environment": host.environment(), **conditions, "contenders": found}
         output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

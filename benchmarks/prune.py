@@ -24,15 +24,15 @@ import click
 import runs
 from rich.console import Console
 
-from compressor import plan as planning
-from compressor.evidence import Estimate, Evidence
-from compressor.measure import checkpoint as measuring
-from compressor.prepared import prepare
+from compressor.gates.estimate import Estimate, Evidence
+from compressor.measure import measurement as measuring
+from compressor.pipeline import plan as plan_module
+from compressor.pipeline.prepared import prepare
+from compressor.pipeline.store import Store, key_of
 from compressor.progress import Progress
+from compressor.recipe.resolve import resolve
 from compressor.report import model as reports
 from compressor.report.model import StageReport
-from compressor.store import Store, key_of
-from compressor.validate import resolve
 
 SCORINGS = {"taylor": "#1b6ca8", "magnitude": "#d1495b", "random": "#7a7a7a"}
 """Ways to choose, and their colours in the plot."""
@@ -91,7 +91,7 @@ def student(folder: Path, artifacts: Path, given: dict[str, Any]) -> Student:
 
 def row_by_row(path: Path, artifacts: Path) -> Evidence:
     """What the last stage of a recipe that has run got right, from the store."""
-    plan, store = planning.make(resolve(path), download=False), Store(artifacts / ".store")
+    plan, store = plan_module.make(resolve(path), download=False), Store(artifacts / ".store")
     step = plan.steps[-1]
     entry = store.get(key_of(step.measure_inputs))
     assert entry is not None, "it has just been measured"

@@ -17,16 +17,15 @@ import numpy as np
 import torch
 from throughput import Pass, Variant, forward_flops, training_flops
 
-from compressor import checkpoint
-from compressor.data import masking
-from compressor.recipe_stages import DistillSpec
-from compressor.stages.distill import PRETRAINING_WEIGHTS, TASK_WEIGHTS
-from compressor.surgery.student import chosen_layers, shallower
+from compressor.data.corpus import masking
+from compressor.models import checkpoint, loading
+from compressor.models.surgery.select_layers import chosen_layers, shallower
+from compressor.stages.distill import PRETRAINING_WEIGHTS, TASK_WEIGHTS, DistillSpec
 from compressor.training import losses
 from compressor.training.batches import MaskedBatches, RowBatches, Sequences
 from compressor.training.objectives import Labels, MaskedLanguageModel, PretrainingDistillation, TaskDistillation
-from compressor.training.task_answers import layer_map
-from compressor.training.teacher import write_answers, write_targets
+from compressor.training.teacher_cache import layer_map
+from compressor.training.teacher_outputs import write_answers, write_targets
 from compressor.training.trainer import Batch, Objective, Schedule, resolved_precision, train
 
 if TYPE_CHECKING:
@@ -73,10 +72,10 @@ class Setting:
     def of(cls, model: Path, task: str, batch_size: int, folder: Path, progress: Progress, **config: Any) -> Setting:
         """Loads a teacher and makes its student, of the same family, from every other layer."""
         torch.manual_seed(0)
-        teacher = checkpoint.load_model(model, task, **config).eval()
+        teacher = loading.load_model(model, task, **config).eval()
         layers = chosen_layers(teacher.config.num_hidden_layers, None, "every_other")
         student = shallower(teacher, layers, teacher.config.model_type)
-        return cls(teacher, student, checkpoint.load_tokenizer(model), batch_size, folder, progress)
+        return cls(teacher, student, loading.load_tokenizer(model), batch_size, folder, progress)
 
     def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The model's inputs among what is in a batch."""
@@ -230,7 +229,7 @@ class TextRounds:
         }
 
     def _masking(self, sequences: Sequences) -> Path:
-        """A masking as `compressor.training.corpus.masking` leaves it."""
+        """A masking as `compressor.training.masked_corpus.masking` leaves it."""
         folder = _emptied(self._setting.folder / f"masking_{len(sequences)}")
         vocabulary = masking.Vocabulary.of(self._setting.tokenizer)
         tokens = sequences.tokens(np.arange(len(sequences)))

@@ -22,10 +22,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from compressor import checkpoint
-from compressor.inspection import inspect
-from compressor.quantization import Settings, dynamic
-from compressor.runtimes import onnx, onnx_coverage, tracing
+from compressor.models import checkpoint, loading
+from compressor.package.inspection import inspect
+from compressor.quantization import Settings, dynamic_int8
+from compressor.runtimes import onnxruntime, tracing
+from compressor.runtimes.onnx import coverage as onnx_coverage
 
 MOST_FLOAT, MOST_INT8, MOST_DIFFERENCE = 48e6, 12.5e6, 1e-4
 ROWS, LENGTH = 8, 64
@@ -61,7 +62,7 @@ def plain(source: Path, path: Path) -> None:
         input_names=names,
         output_names=list(module.output_names),
         dynamic_axes=dict.fromkeys(names, free),
-        opset_version=onnx.OPSET,
+        opset_version=onnxruntime.OPSET,
         dynamo=False,
     )
 
@@ -88,7 +89,7 @@ def main() -> None:
         albert_base(folder)
         (weights,) = inspect(folder / checkpoint.WEIGHTS)
         print(f"parameters: {weights.stored / 1e6:.2f} M stored, {weights.called / 1e6:.2f} M as called\n")
-        model = checkpoint.load_model(folder).eval()
+        model = loading.load_model(folder).eval()
         ids = np.random.default_rng(0).integers(5, model.config.vocab_size, (ROWS, LENGTH))
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         with torch.inference_mode():
@@ -99,7 +100,7 @@ def main() -> None:
         for name, path in files.items():
             make, source = _MAKERS[name]
             make(files[source] if source else folder, path)
-            difference = float(np.abs(onnx.Session(path, 1).predict(inputs)["logits"] - logits).max())
+            difference = float(np.abs(onnxruntime.Session(path, 1).predict(inputs)["logits"] - logits).max())
             measured[name] = path.stat().st_size, onnx_coverage.quantized_coverage(path), difference
             size, coverage, difference = measured[name]
             print(f"| {name} | {size / 1e6:.2f} | {coverage:.0%} | {difference:.1e} |", flush=True)
@@ -112,8 +113,8 @@ def main() -> None:
 
 FLOAT, INT8, PLAIN, PLAIN_INT8 = "ONNX fp32", "ONNX int8", "torch.onnx.export", "… and quantize_dynamic"
 _MAKERS: dict[str, tuple[Callable[[Path, Path], None], str | None]] = {
-    FLOAT: (onnx.export, None),
-    INT8: (partial(dynamic.write, settings=Settings()), FLOAT),
+    FLOAT: (onnxruntime.export, None),
+    INT8: (partial(dynamic_int8.write, settings=Settings()), FLOAT),
     PLAIN: (plain, None),
     PLAIN_INT8: (plain_int8, PLAIN),
 }

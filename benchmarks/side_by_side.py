@@ -14,13 +14,14 @@ import numpy as np
 from contenders import CONTENDERS, FUSED, Given
 from numpy.typing import NDArray
 
-from compressor import fingerprint
-from compressor.checkpoint import Checkpoint
-from compressor.evidence import Timings
-from compressor.measure.rows import LABELS, TokenRows
+from compressor import host
+from compressor.files import file_digest
+from compressor.gates.timings import Timings
+from compressor.measure.token_rows import LABELS, TokenRows
+from compressor.models.checkpoint import Checkpoint
+from compressor.pipeline.store import Store
 from compressor.progress import Progress
 from compressor.runtimes import Session
-from compressor.store import Store, file_digest
 
 LENGTHS = (32, 64, 128)
 CLOCKS = {"wall": time.perf_counter_ns, "cpu": time.process_time_ns}
@@ -102,7 +103,7 @@ def accuracy(session: Session, given: Given) -> float:
 
 def facts(name: str, session: Session, files: Mapping[str, Path], given: Given, lengths: list[int]) -> dict[str, Any]:
     """What does not depend on the clock; kept, since scoring takes longer than timing."""
-    from compressor.runtimes.onnx_coverage import quantized_coverage
+    from compressor.runtimes.onnx.coverage import quantized_coverage
 
     path = files[name]
     graph = files[CONTENDERS[name].arithmetic or name]
@@ -122,8 +123,8 @@ def facts(name: str, session: Session, files: Mapping[str, Path], given: Given, 
         "rows": given.rows.parent.name,
         "runtime": CONTENDERS[name].runtime,
         "code": [file_digest(Path(module)) for module in (__file__, kernels.__file__)],
-        "host": fingerprint.host(),
-        "versions": fingerprint.versions(),
+        "host": host.host(),
+        "versions": host.versions(),
     }
     return Store(given.folder / "facts").build(inputs, build)[0].facts
 

@@ -18,7 +18,7 @@ import click
 
 from compressor.data import squad
 from compressor.errors import CompressError
-from compressor.tasks import spans
+from compressor.tasks.scoring import spans
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from compressor import bench
-from compressor.evidence import Estimate
+from compressor.gates.estimate import Estimate
+from compressor.measure import bench
 from compressor.progress import Progress
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def teacher_and_student() -> dict[str, PreTrainedModel]:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from compressor.surgery.student import chosen_layers, shallower
+    from compressor.models.surgery.select_layers import chosen_layers, shallower
 
     torch.manual_seed(0)
     teacher = BertForSequenceClassification(BertConfig(num_labels=2))
@@ -60,11 +60,11 @@ def parameters(model: PreTrainedModel) -> tuple[int, int]:
 
 def exported(model: PreTrainedModel, folder: Path) -> Path:
     """The model's ONNX file, in a checkpoint folder of its own."""
-    from compressor.runtimes import onnx
+    from compressor.runtimes import onnxruntime
 
     model.save_pretrained(folder)
     path = folder / "onnx" / "model.onnx"
-    onnx.export(folder, path)
+    onnxruntime.export(folder, path)
     return path
 
 

@@ -1,6 +1,6 @@
 """Compress BERT checkpoints for devices: recipes in, measured and gated ONNX and TorchScript artifacts out."""
 
-from compressor import registration
+from compressor.models import registration
 
 registration.install()
 

@@ -1,5 +1,5 @@
 """`python -m compressor` is the `compress` command."""
 
-from compressor.cli import main
+from compressor.commands.main import main
 
 main()

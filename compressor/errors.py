@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -71,3 +74,35 @@ class RecipeError(CompressError):
 
 class StageError(CompressError):
     """A stage could not do its work."""
+
+
+Location = tuple[str | int, ...]
+
+
+def path_text(location: Location, stages: Any = ()) -> str:
+    """A location as users write it: `stages[1] (distill).gates.accuracy`."""
+    text = ""
+    for position, key in enumerate(location):
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+        if position == 1 and location[0] == "stages" and isinstance(key, int) and key < len(stages):
+            stage = stages[key]
+            kind = stage.get("stage") if isinstance(stage, dict) else getattr(stage, "kind", None)
+            text += f" ({kind})" if kind else ""
+    return text
+
+
+def suggest(word: str, allowed: list[str]) -> str:
+    """A hint for a wrong word: "did you mean", when one is close, and everything that is allowed."""
+    listing = f"allowed: {', '.join(allowed)}"
+    suggestion = did_you_mean(word, allowed)
+    return f"{suggestion} ({listing})" if suggestion else listing
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """A question that names the closest of the allowed words; empty when none is close."""
+    matches = difflib.get_close_matches(word, list(allowed), n=1)
+    return f"did you mean {matches[0]!r}?" if matches else ""
+
+
+Add = Callable[[Location, str, str], None]
+"""Notes a problem: where in the recipe, what, what to do."""

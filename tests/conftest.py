@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from compressor.fingerprint import saturates
+from compressor.host import saturates
 from compressor.quantization import Settings
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -97,7 +97,7 @@ def save_classifier(folder: Path, family: str = "bert", **overrides: Any) -> Pat
     import torch
     from transformers import AutoModelForSequenceClassification, DistilBertConfig
 
-    from compressor import checkpoint
+    from compressor.models import loading
 
     torch.manual_seed(1)
     labels = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
@@ -118,7 +118,7 @@ def save_classifier(folder: Path, family: str = "bert", **overrides: Any) -> Pat
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
-    checkpoint.save(folder, model, make_tokenizer())
+    loading.save(folder, model, make_tokenizer())
     return folder
 
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from conftest import MAX_POSITIONS, make_config
 
-from compressor.runtimes import onnx as onnx_runtime
+from compressor.runtimes import onnxruntime as onnx_runtime
 from compressor.runtimes import tracing
 
 LAYERS = 4
@@ -26,9 +26,9 @@ KINDS = [
 
 def make_model(family: str, head: str = "SequenceClassification") -> Any:
     """Random, with biases that are not zero; two models of one family are alike."""
-    from compressor.surgery import pruning, widths
-    from compressor.surgery.families import put_together, take_apart
-    from compressor.surgery.sharing import Sharing, share
+    from compressor.models.convert import put_together, take_apart
+    from compressor.models.surgery import prune, pruning_widths
+    from compressor.models.surgery.share_layers import Sharing, share
 
     torch.manual_seed(0)
     plain = make_config(num_hidden_layers=LAYERS, initializer_range=0.2)
@@ -53,8 +53,8 @@ def make_model(family: str, head: str = "SequenceClassification") -> Any:
         model = share(model, Sharing("attention", 1, LAYERS), [1])
     elif family == "pruned":
         whole = take_apart(model)
-        left = widths.after(whole.heads, whole.neurons, (0.25, 0.4), "global")
-        model = put_together(pruning.pruned(whole, pruning.choose(pruning.magnitudes(whole), left, "global")))
+        left = pruning_widths.after(whole.heads, whole.neurons, (0.25, 0.4), "global")
+        model = put_together(prune.pruned(whole, prune.choose(prune.magnitudes(whole), left, "global")))
     return model.eval()
 
 

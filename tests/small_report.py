@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from compressor.gates import GateResult, Verdict, overall
+from compressor.gates.judge import GateResult, Verdict, overall
 from compressor.report.model import Measurement, Report, StageReport
 
 HOSTILE = "<script>alert('x')</script> \"&amp; | `a` \x07"

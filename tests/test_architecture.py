@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from compressor import fingerprint
+import compressor
+from compressor.pipeline import code_digest
 
-PACKAGE = Path(fingerprint.__file__).parent
+PACKAGE = Path(compressor.__file__).parent
 
 # From the top to the bottom; a module may import modules of lower layers and, within a layer, of its own folder.
 LAYERS = [
@@ -61,7 +62,7 @@ def part(module: str) -> str:
 @pytest.mark.parametrize("module", [name for name in modules() if name != "compressor"])
 def test_imports_point_down(module: str):
     level = {name: index for index, layer in enumerate(LAYERS) for name in layer}
-    for imported in fingerprint._direct_imports(module):
+    for imported in code_digest._direct_imports(module):
         if part(imported) != part(module):
             assert level[part(imported)] > level[part(module)], f"{module} imports {imported}"
 
@@ -69,7 +70,7 @@ def test_imports_point_down(module: str):
 def test_stages_know_nothing_of_gates_measurements_or_the_store():
     for module in modules():
         if module.startswith("compressor.stages."):
-            for other in fingerprint._direct_imports(module):
+            for other in code_digest._direct_imports(module):
                 assert part(other) not in ("gates", "measure", "store", "evidence", "pipeline"), (module, other)
                 assert not other.startswith("compressor.stages."), (module, other)
 
@@ -84,7 +85,7 @@ def imported_by(code: str) -> set[str]:
 
 
 def test_help_and_validate_import_nothing_heavy(tmp_path: Path, write_recipe):
-    command = "from click.testing import CliRunner; from compressor.cli import main; "
+    command = "from click.testing import CliRunner; from compressor.commands.main import main; "
     command += "r = CliRunner().invoke(main, {}); assert r.exit_code == 0, r.output"
     assert not imported_by(command.format(["run", "--help"])) & {*HEAVY, "pydantic", "numpy"}
     assert not imported_by(command.format(["validate", str(write_recipe())])) & set(HEAVY)
@@ -125,14 +126,14 @@ def test_only_one_module_can_reach_the_network():
 def test_code_digest_ignores_words_and_sees_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     root = tmp_path / "compressor"
     (root / "stages").mkdir(parents=True)
-    monkeypatch.setattr(fingerprint, "_ROOT", root)
+    monkeypatch.setattr(code_digest, "_ROOT", root)
 
     def digest(stage: str, helper: str) -> str:
         (root / "stages" / "a.py").write_text(stage)
         (root / "helper.py").write_text(helper)
         for cached in ("code_digest", "_tree", "_direct_imports", "_source_digest"):
-            getattr(fingerprint, cached).cache_clear()
-        return fingerprint.code_digest("compressor.stages.a")
+            getattr(code_digest, cached).cache_clear()
+        return code_digest.code_digest("compressor.stages.a")
 
     stage = "def run():\n    from compressor import helper\n    return helper.x()\n"
     first = digest(stage, "def x():\n    return 1\n")
@@ -141,11 +142,11 @@ def test_code_digest_ignores_words_and_sees_work(tmp_path: Path, monkeypatch: py
     assert digest("def run():\n    return 1\n", "def x():\n    return 2\n") != first
     monkeypatch.undo()
     for cached in ("code_digest", "_tree", "_direct_imports", "_source_digest"):
-        getattr(fingerprint, cached).cache_clear()
+        getattr(code_digest, cached).cache_clear()
 
 
 def test_every_runtime_is_part_of_the_export_stages_code():
-    found = fingerprint.imported_modules("compressor.stages.export")
+    found = code_digest.imported_modules("compressor.stages.export")
     assert {
         f"compressor.runtimes.{name}" for name in ("onnx", "onnx_graph", "onnx_module", "torchscript", "executorch")
     } <= found

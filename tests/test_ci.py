@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from compressor import cli
-from compressor.recipe import Recipe
+from compressor.commands import main
+from compressor.recipe.document import Recipe
 
 ROOT = Path(__file__).parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -31,7 +31,7 @@ def document(key: str) -> Any:
 def accepted(arguments: list[str]) -> dict[str, Any]:
     """What click makes of a command line, without running it; raises what a user would be told."""
     name, *rest = arguments
-    return cli.main.commands[name].make_context(name, rest).params
+    return main.main.commands[name].make_context(name, rest).params
 
 
 def ran(script: str, folder: Path, failing: tuple[str, ...] = (), **variables: str) -> list[list[str]]:

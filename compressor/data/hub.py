@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from compressor.checkpoint import MODEL_FILES
 from compressor.data.sources import HubModel
+from compressor.data.spec import HubDataset
 from compressor.errors import CompressError
-from compressor.recipe_parts import HubDataset
+from compressor.models.checkpoint import MODEL_FILES
 
 
 def local(model: Path | HubModel, download: bool) -> Path | None:

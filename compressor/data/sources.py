@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
+from compressor.data.spec import HubDataset, Source
 from compressor.errors import Problem, RecipeError
-from compressor.recipe_parts import HubDataset, Source
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 """File types that are read as rows of texts; by suffix."""

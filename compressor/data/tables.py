@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.data.spec import HubDataset
 from compressor.errors import Problem, RecipeError
-from compressor.recipe_parts import HubDataset, Scalar
+from compressor.spec import Scalar
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
-from compressor.fingerprint import host
-from compressor.measure import process
-from compressor.measure.rows import EDGES, TokenRows, by_length, edge_cases, in_order
+from compressor.host import host
+from compressor.measure import client
+from compressor.measure.token_rows import EDGES, TokenRows, by_length, edge_cases, in_order
+from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
 from compressor.progress import Step
 from compressor.runtimes import RUNTIMES
 from compressor.tasks import NOTHING
@@ -187,7 +187,7 @@ def ask(
         "path": str(folder / side.file),
     }
     sets = material.sets(sorted(kinds), untyped="omitted" if side == TORCH else "zeros")
-    return process.run({**job, "sets": sets, "threads": threads, "workers": threads}, step)
+    return client.run({**job, "sets": sets, "threads": threads, "workers": threads}, step)
 
 
 def compare(comparison: Comparison, answers: dict[Side, Answers], material: Material) -> dict[str, Any]:

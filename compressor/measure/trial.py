@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from compressor import tasks
-from compressor.checkpoint import Checkpoint
-from compressor.measure import checkpoint as measuring
-from compressor.measure import process
-from compressor.metrics import METRICS
-from compressor.recipe import QUALITY_METRICS, MeasureSpec
+from compressor.gates.metrics import METRICS
+from compressor.measure import client
+from compressor.measure import measurement as measuring
+from compressor.measure.spec import MeasureSpec
+from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import RUNTIMES
+from compressor.tasks.names import QUALITY_METRICS
 
 Validation = Callable[[Path], tuple[Path, tasks.References]]
 """Gives the held-out rows as a checkpoint's tokenizer reads them, and what answers are scored by."""
@@ -51,7 +52,7 @@ class Trial:
                 for index, folder in enumerate(folders)
             ],
         }
-        samples = process.timings(job)
+        samples = client.timings(job)
         return [float(np.median(samples[str(index)])) for index in range(len(folders))]
 
     def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.measure.rows import INPUTS, TokenRows
+from compressor.measure.token_rows import INPUTS, TokenRows
 from compressor.runtimes import RUNTIMES, Session
 from compressor.tasks import NOTHING
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.context import Context
 from compressor.progress import Step
 from compressor.quantization import Ranges
-from compressor.recipe import MASKED_LM
-from compressor.recipe_deployment import CalibrationSpec, QuantizeSpec
+from compressor.quantization.spec import CalibrationSpec
 from compressor.runtimes import Inputs
+from compressor.stages.quantize import QuantizeSpec
+from compressor.tasks.names import MASKED_LM
+from compressor.training.context import Context
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -36,15 +37,15 @@ def rows(checkpoint: Path, spec: QuantizeSpec, context: Context) -> list[Inputs]
         spec: The stage's keys.
         context: The rows, or the corpus.
     """
-    from compressor.checkpoint import Checkpoint, input_names
-    from compressor.training import corpus
+    from compressor.models.checkpoint import Checkpoint, input_names
+    from compressor.training import masked_corpus
     from compressor.training.batches import MaskedBatches
-    from compressor.training.stage import row_batches
+    from compressor.training.train_stage import row_batches
 
     batches: RowBatches | MaskedBatches
     if context.task == MASKED_LM:
-        data = corpus.sequences(checkpoint, spec, context)
-        batches = MaskedBatches(data, [corpus.masking(checkpoint, data, spec, context, 0)])
+        data = masked_corpus.sequences(checkpoint, spec, context)
+        batches = MaskedBatches(data, [masked_corpus.masking(checkpoint, data, spec, context, 0)])
     else:
         batches = row_batches(checkpoint, spec, context)
     count = min(spec.calibration.samples, len(batches))
@@ -66,9 +67,9 @@ def ranges(graph: Path, sample: list[Inputs], spec: CalibrationSpec, step: Step 
         spec: How ranges are chosen.
         step: Progress, in rows.
     """
-    from compressor.quantization import matrices
+    from compressor.quantization import weight_matrices
 
-    model, every = matrices.read(graph)
+    model, every = weight_matrices.read(graph)
     found = [matrix for matrix in every if not matrix.table]
     tensors = list(dict.fromkeys(name for matrix in found for name in matrix.activations))
     session = _session_with(model, tensors)
@@ -99,7 +100,7 @@ def _session_with(model: Any, tensors: list[str]) -> onnxruntime.InferenceSessio
     import onnx
     import onnxruntime
 
-    from compressor.runtimes.onnx import session_options
+    from compressor.runtimes.onnxruntime import session_options
 
     there = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in there)

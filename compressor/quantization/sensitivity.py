@@ -16,19 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor import quantization
-from compressor.checkpoint import Checkpoint, load_tokenizer
-from compressor.context import Context
-from compressor.fingerprint import code_digest, host, processor
-from compressor.outputs import LOGITS
+from compressor.host import host, processor
+from compressor.models.checkpoint import Checkpoint
+from compressor.models.loading import load_tokenizer
+from compressor.models.outputs import LOGITS
+from compressor.pipeline.code_digest import code_digest
 from compressor.quantization import Ranges, Settings
-from compressor.recipe import MASKED_LM
-from compressor.recipe_deployment import CalibrationSpec, QuantizeSpec
+from compressor.quantization.spec import CalibrationSpec
 from compressor.runtimes import RUNTIMES, Inputs, Session
+from compressor.stages.quantize import QuantizeSpec
+from compressor.tasks.names import MASKED_LM
+from compressor.training.context import Context
 
 if TYPE_CHECKING:
     import onnx
 
-    from compressor.quantization.matrices import Matrix
+    from compressor.quantization.weight_matrices import Matrix
 
 Answers = dict[str, NDArray[np.float32]]
 """Logits of a row by output, `(answers, choices)`."""
@@ -79,7 +82,7 @@ def divergences(subject: Subject, matrices: Sequence[Matrix], context: Context) 
         matrices: Of its graph, those that are wanted.
         context: Training rows, progress, and where what is measured is kept.
     """
-    from compressor.training.stage import max_sequence_length
+    from compressor.training.train_stage import max_sequence_length
 
     sample = _Sample(subject, context)
     settings = {name: value for name, value in asdict(subject.settings).items() if name != "keep_float"}
@@ -194,10 +197,10 @@ class _Skeleton:
     def __init__(self, subject: Subject) -> None:
         import onnx
 
-        from compressor.quantization import matrices
+        from compressor.quantization import weight_matrices
 
         self._subject = subject
-        self._model, found = matrices.read(subject.graph)
+        self._model, found = weight_matrices.read(subject.graph)
         names = {matrix.weight for matrix in found}
         self._weights = {tensor.name: tensor for tensor in self._model.graph.initializer if tensor.name in names}
         self._weights = {name: _copy(tensor) for name, tensor in self._weights.items()}

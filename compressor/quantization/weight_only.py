@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compressor.quantization import Ranges, Settings, matrices
-from compressor.quantization.blocks import Blocks, Floats, round_rows
-from compressor.runtimes import onnx_sharing
-from compressor.runtimes.onnx import strip
-from compressor.runtimes.onnx_graph import Array, attribute, remove_unused
+from compressor.quantization import Ranges, Settings, weight_matrices
+from compressor.quantization.block_rounding import Blocks, Floats, round_rows
+from compressor.runtimes.onnx import sharing
+from compressor.runtimes.onnx.rewrite import Array, attribute, remove_unused
+from compressor.runtimes.onnxruntime import strip
 
 _DOMAIN = "com.microsoft"
 _START, _LAST = "start", "last_axis"
@@ -39,7 +39,7 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
             size is filled up, in smaller blocks where that takes less. What half precision cannot hold stays in float.
         ranges: Not needed.
     """
-    model, _ = matrices.read(source)
+    model, _ = weight_matrices.read(source)
     values, tied = rows(model, settings)
     rounded = {name: round_rows(value, settings.bits, settings.block_size) for name, value in values.items()}
     place(model, rounded, tied)
@@ -61,10 +61,10 @@ def rows(model: onnx.ModelProto, settings: Settings) -> tuple[dict[str, Floats],
     users = {node.name: node for node in model.graph.node}
     chosen = {
         matrix.weight: matrix
-        for matrix in matrices.shrinkable(model, settings)
+        for matrix in weight_matrices.shrinkable(model, settings)
         if all(_is_plain(users[name]) for name in matrix.nodes)
     }
-    ties = onnx_sharing.ties(model.graph)
+    ties = sharing.ties(model.graph)
     tied = {table: matrix for matrix, table in ties.items() if {matrix, table} <= chosen.keys()}
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name in chosen}
     whole = {name: value if chosen[name].table else value.T for name, value in values.items() if name not in tied}
@@ -80,7 +80,7 @@ def place(model: onnx.ModelProto, rounded: Mapping[str, Blocks], tied: Mapping[s
         tied: What it gave besides.
     """
     graph = model.graph
-    tables = {matrix.weight for matrix in matrices.find(model) if matrix.table}
+    tables = {matrix.weight for matrix in weight_matrices.find(model) if matrix.table}
     stored = {name: name for name in rounded} | {table: name for table, name in tied.items() if name in rounded}
     first, constants = _stored(rounded, rounded.keys() - tables)
     nodes = []
@@ -99,7 +99,7 @@ def place(model: onnx.ModelProto, rounded: Mapping[str, Blocks], tied: Mapping[s
         model.opset_import.append(helper.make_opsetid(_DOMAIN, 1))
     strip(model)
     remove_unused(graph)
-    onnx_sharing.share(model)  # tied tables that stay in float
+    sharing.share(model)  # tied tables that stay in float
 
 
 def _is_plain(node: onnx.NodeProto) -> bool:

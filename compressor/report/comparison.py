@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import Problem, RecipeError
-from compressor.gates import Verdict
-from compressor.recipe import QUALITY_METRICS, REGRESSION
-from compressor.report import model, trade_off
+from compressor.gates.judge import Verdict
+from compressor.gates.spec import REGRESSION
+from compressor.report import model
+from compressor.report.charts import trade_off
 from compressor.report.model import Measurement, Report, StageReport
+from compressor.report.numbers import SIGNS, score
 from compressor.report.tables import Table
-from compressor.report.text import SIGNS, score
+from compressor.tasks.names import QUALITY_METRICS
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from compressor.report import comparison, svg, trade_off
+from compressor.report import comparison
+from compressor.report.charts import svg, trade_off
+from compressor.report.charts.trade_off import Drawn
 from compressor.report.comparison import Group
 from compressor.report.markup import Child, element
 from compressor.report.page import page, section, table
-from compressor.report.trade_off import Drawn
 
 _LEGEND = (
     "Small markers are what a run began with, its baseline; a name that has no room is in the table, by its marker."

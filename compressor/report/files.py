@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compressor.files import write_atomic
 from compressor.report import html, junit, markdown
 from compressor.report.model import Report
-from compressor.store import write_atomic
 
 NAMES = ("report.html", "report.md", "junit.xml")
 

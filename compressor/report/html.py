@@ -7,12 +7,13 @@ import shlex
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element
 
-from compressor.report import svg, tables, trade_off, words
+from compressor.report import sentences, tables
+from compressor.report.charts import svg, trade_off
+from compressor.report.charts.trade_off import Drawn
 from compressor.report.markup import Child, element
 from compressor.report.model import Report
+from compressor.report.numbers import gate_unit, number, quality_metric
 from compressor.report.page import page, section, table, verdict_badge
-from compressor.report.text import gate_unit, number, quality_metric
-from compressor.report.trade_off import Drawn
 
 
 def document(report: Report, lock: str | None) -> str:
@@ -40,13 +41,14 @@ def document(report: Report, lock: str | None) -> str:
 
 def _head(report: Report) -> Element:
     told = [
-        element("li", verdict_badge(entry.result.verdict), " ", words.told(entry)) for entry in words.open_gates(report)
+        element("li", verdict_badge(entry.result.verdict), " ", sentences.told(entry))
+        for entry in sentences.open_gates(report)
     ]
     banner = element(
         "div",
-        element("strong", words.badge(report.verdict)),
-        element("p", words.headline(report)),
-        element("p", words.result(report)) if words.result(report) else None,
+        element("strong", sentences.badge(report.verdict)),
+        element("p", sentences.headline(report)),
+        element("p", sentences.result(report)) if sentences.result(report) else None,
         element("ul", *told) if told else None,
         class_=f"verdict {report.verdict}",
     )
@@ -57,7 +59,7 @@ def _head(report: Report) -> Element:
 
 def _stages(report: Report) -> Element:
     shown = table(tables.stages(report), "What was measured of each stage")
-    told = f"{words.conditions(report)} {tables.BOUNDS}".strip()
+    told = f"{sentences.conditions(report)} {tables.BOUNDS}".strip()
     return section("stages", "Stages", shown, element("p", told, class_="quiet"))
 
 
@@ -89,7 +91,7 @@ def _gates(report: Report) -> Element | None:
     shown = tables.Table(["stage", "verdict", "what was seen, and what was asked"], rows, 3)
     seen: dict[tuple[int, int], Child] = {}
     for row, entry in enumerate(report.gates):
-        told = words.told(entry)
+        told = sentences.told(entry)
         limit = number(entry.result.limit, gate_unit(entry.result))
         drawing = svg.interval(entry.result, f"gate-{row}", told, limit)
         text = element("span", told.removeprefix(f"{entry.stage}: "))

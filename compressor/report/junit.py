@@ -19,12 +19,12 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from compressor.gates import GateResult
-from compressor.manifest import StageGate
-from compressor.report import words
+from compressor.gates.judge import GateResult
+from compressor.package.manifest import StageGate
+from compressor.report import sentences
 from compressor.report.markup import element
 from compressor.report.model import Report, StageReport
-from compressor.report.text import gate_text
+from compressor.report.numbers import gate_text
 
 
 def document(report: Report) -> str:
@@ -50,7 +50,7 @@ def _outcome(report: Report, stage: StageReport, gate: GateResult) -> Element | 
     """What stands in a case that did not pass."""
     if gate.verdict == "pass":
         return None
-    told = words.told(StageGate(stage.name, gate))
+    told = sentences.told(StageGate(stage.name, gate))
     if gate.verdict == "inconclusive" and report.allow_inconclusive:
         return element("skipped", message=f"inconclusive, and allowed to be: {told}")
     return element("failure", _numbers(gate), type=gate.verdict, message=told)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressor.report import tables, words
+from compressor.report import sentences as words
+from compressor.report import tables
 from compressor.report.comparison import Group, table, title
 from compressor.report.model import Report
+from compressor.report.numbers import SIGNS
 from compressor.report.tables import Table
-from compressor.report.text import SIGNS
 
 MOST_BYTES = 65_000
 """GitHub takes comments of 65,536 characters; a few are left for what is put around the report."""

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import ExitCode, Problem, RecipeError
-from compressor.gates import GateResult, Verdict, overall
-from compressor.manifest import StageGate
-from compressor.metrics import METRICS, RULES
-from compressor.recipe import QUALITY_METRICS, REGRESSION
-from compressor.store import write_atomic
+from compressor.files import write_atomic
+from compressor.gates.judge import GateResult, Verdict, overall
+from compressor.gates.metrics import METRICS, RULES
+from compressor.gates.spec import REGRESSION
+from compressor.package.manifest import StageGate
+from compressor.tasks.names import QUALITY_METRICS
 
 SCHEMA_VERSION = 1
 _LATER = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element
 
-from compressor.report import words
+from compressor.report import sentences
 from compressor.report.markup import Child, element, render
 from compressor.report.style import CSS
 from compressor.report.tables import Table
@@ -75,7 +75,7 @@ def table(shown: Table, caption: str, cells: Mapping[tuple[int, int], Child] | N
 def verdict_badge(shown: str) -> Element:
     """A verdict: a sign, a word and a colour."""
     verdict = shown.lower()
-    return element("span", words.badge(verdict), class_=f"badge {verdict}")
+    return element("span", sentences.badge(verdict), class_=f"badge {verdict}")
 
 
 def _side(shown: Table, column: int) -> str | None:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compressor.recipe import QUALITY_METRICS
 from compressor.report.model import Report, StageReport
-from compressor.report.text import HEADER, SIGNS, cells, gate_text, number, quality_metric, score
+from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, number, quality_metric, score
+from compressor.tasks.names import QUALITY_METRICS
 
 _MOST_ROWS = 16
 """Of a table that can be long: a comment on a pull request is to be read."""

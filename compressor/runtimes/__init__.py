@@ -19,7 +19,7 @@ Inputs = Mapping[str, NDArray[np.int64]]
 
 Outputs = dict[str, NDArray[np.float32]]
 """`logits` `(batch, labels)` or `(batch, sequence, vocabulary)`, and what else the model gives, by name; see
-`compressor.outputs`."""
+`compressor.models.outputs`."""
 
 
 class Session(Protocol):
@@ -63,15 +63,15 @@ class Runtime:
 
 
 def _onnx() -> _Module:
-    from compressor.runtimes import onnx
+    from compressor.runtimes import onnxruntime
 
-    return cast(_Module, onnx)
+    return cast(_Module, onnxruntime)
 
 
 def _ort() -> _Module:
-    from compressor.runtimes import ort
+    from compressor.runtimes.ort import runtime
 
-    return cast(_Module, ort)
+    return cast(_Module, runtime)
 
 
 def _torchscript() -> _Module:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from compressor.errors import StageError
-from compressor.outputs import LOGITS, SENTENCE_ORDER
+from compressor.models.outputs import LOGITS, SENTENCE_ORDER
 from compressor.runtimes import Inputs, Outputs
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

@@ -20,11 +20,11 @@ class Session:
     def __init__(self, path: Path, threads: int) -> None:
         import torch
 
-        from compressor import checkpoint, outputs
+        from compressor.models import checkpoint, loading, outputs
 
         torch.set_num_threads(threads)
         self._torch = torch
-        self._model = checkpoint.load_model(path).eval()
+        self._model = loading.load_model(path).eval()
         self._names = checkpoint.input_names(self._model.config.model_type)
         self._named = outputs.named
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.checkpoint import QUANTIZED_ONNX
+from compressor.models.checkpoint import QUANTIZED_ONNX
 from compressor.runtimes import Inputs, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from compressor.runtimes.onnx_module import GraphModule
+    from compressor.runtimes.torchscript_int8.module import GraphModule
     from compressor.runtimes.tracing import Traceable
 
 _INPUTS, _OUTPUTS = "input_names.txt", "output_names.txt"
@@ -53,7 +53,7 @@ def _float(source: Path) -> tuple[Traceable, tuple[Tensor, ...]]:
 def _quantized(source: Path) -> tuple[GraphModule, tuple[Tensor, ...]]:
     import torch
 
-    from compressor.runtimes.onnx_module import GraphModule
+    from compressor.runtimes.torchscript_int8.module import GraphModule
 
     module = GraphModule(source / QUANTIZED_ONNX).eval()
     return module, tuple(torch.ones((2, 3), dtype=torch.int64) for _ in module.input_names)

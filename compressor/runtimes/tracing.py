@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from compressor import checkpoint, outputs
+from compressor.models import checkpoint, loading, outputs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,7 +34,7 @@ class Traceable(torch.nn.Module):
         self.output_names = outputs.output_names(model)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        """The only output as it is, several as a tuple, for inputs of `(batch, sequence)`; see `compressor.outputs`."""
+        """The only output as it is, several as a tuple, for inputs of `(batch, sequence)`; see `models.outputs`."""
         named = dict(zip(self.input_names, inputs, strict=True))
         # The model would make this mask itself, by a detour of a dozen operators that traces keep.
         masked = named["attention_mask"][:, None, None, :] == 0
@@ -50,7 +50,7 @@ def load(source: Path, attention: str) -> Traceable:
         source: Checkpoint folder.
         attention: transformers' `attn_implementation`.
     """
-    model = checkpoint.load_model(source, attn_implementation=attention)
+    model = loading.load_model(source, attn_implementation=attention)
     return Traceable(model).eval()
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from compressor import quantization
-from compressor.context import Context, Facts
-from compressor.recipe_deployment import QuantizeSpec
-from compressor.recipe_training import StageSpec
+from compressor.stages.base import StageSpec
+from compressor.stages.quantize import QuantizeSpec
+from compressor.training.context import Context, Facts
 
 Run = Callable[[Path, Path, Any, Context], Facts]
 

@@ -5,14 +5,57 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.checkpoint import Checkpoint
-from compressor.context import Context, Facts
-from compressor.recipe_stages import DistillSpec
+from compressor.models.checkpoint import Checkpoint
+from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from compressor.training.batches import MaskedBatches, RowBatches
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from compressor.training.spec import DistillationSpec
+
+
+class DistillSpec(DistillationSpec):
+    """Builds a smaller student and trains it to match the teacher.
+
+    The student starts from layers of the incoming checkpoint, or from a ready one.
+    """
+
+    stage: Literal["distill"]
+    """The kind of stage."""
+    num_hidden_layers: Annotated[int, Field(ge=1)] | None = None
+    """Layers of the student; by default as many as `layers` lists, or half of the teacher's, or all of a checkpoint
+    that has fewer than the teacher already."""
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | Literal["every_other", "importance"] = "every_other"
+    """Which layers the student starts from, first layer 0. `every_other` spaces them evenly from layer 0; `importance`
+    drops one after the other the layer whose absence changes the outputs least."""
+    hidden_size: Annotated[int, Field(ge=1)] | None = None
+    """Width of the student, a multiple of the head size; by default the incoming checkpoint's. A narrower one keeps the
+    strongest channels, heads and neurons."""
+    student: str | None = None
+    """Start from this ready checkpoint instead: a folder, `package:PKG/path` or a hub id."""
+    architecture: Literal["bert", "distilbert"] | None = None
+    """`distilbert` has no token types, and a ReLU layer where BERT has its tanh pooler; `bert` keeps both. By default
+    distilbert; a checkpoint with shared or factorized weights stays what it is."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DistillSpec:
+        if isinstance(self.layers, tuple):
+            if not self.layers:
+                raise ValueError("layers is empty; list at least one layer, or say every_other")
+            if self.num_hidden_layers not in (None, len(self.layers)):
+                raise ValueError(
+                    f"num_hidden_layers is {self.num_hidden_layers} but layers lists {len(self.layers)}; "
+                    "drop one of the keys or make them agree"
+                )
+        fixed = ("num_hidden_layers", "layers", "hidden_size", "architecture")
+        if self.student is not None and (given := [key for key in fixed if key in self.model_fields_set]):
+            raise ValueError(f"student is a ready checkpoint, so {', '.join(given)} cannot be chosen; drop one of them")
+        return self
 
 
 def run(source: Path, output: Path, spec: DistillSpec, context: Context) -> Facts:
@@ -38,9 +81,9 @@ def _student(
     incoming: PreTrainedModel, start: Path, batches: RowBatches | MaskedBatches, spec: DistillSpec, context: Context
 ) -> tuple[PreTrainedModel, Facts]:
     """The student before training, and how it was made."""
-    from compressor.surgery.narrower import narrower
-    from compressor.surgery.student import chosen_layers, least_harmful, shallower
-    from compressor.training import initial
+    from compressor.models.surgery.reduce_width import narrower
+    from compressor.models.surgery.select_layers import chosen_layers, least_harmful, shallower
+    from compressor.training import layer_search
 
     if context.student is not None:
         return incoming, {"start": "a ready checkpoint"}
@@ -50,7 +93,7 @@ def _student(
     if spec.layers == "importance":
         with context.progress.step(f"{spec.name or spec.kind}: which layers matter") as step:
             task = context.task if Checkpoint(start).has_head(context.task) else None
-            harm = initial.harm(incoming, initial.samples(batches), task, step)
+            harm = layer_search.harm(incoming, layer_search.samples(batches), task, step)
             layers, facts["importance"] = least_harmful(incoming, count, harm)
     else:
         layers = chosen_layers(total, count if spec.layers == "every_other" else None, spec.layers)

@@ -4,11 +4,46 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Annotated, Literal
 
-from compressor.checkpoint import Checkpoint
-from compressor.context import Context, Facts
-from compressor.recipe_deployment import ExportSpec
-from compressor.runtimes import RUNTIMES, TARGETS, baked, onnx_metadata
+from pydantic import Field
+
+from compressor.gates.metrics import QUANTIZED_PARITY
+from compressor.gates.spec import Gate
+from compressor.models.checkpoint import Checkpoint
+from compressor.runtimes import RUNTIMES, TARGETS
+from compressor.runtimes.baked_tokenizer import graph as baked
+from compressor.runtimes.onnx import metadata
+from compressor.stages.base import StageSpec
+from compressor.training.context import Context, Facts
+
+
+class ExportSpec(StageSpec):
+    """Writes the formats that ship and proves that each gives torch's answers."""
+
+    stage: Literal["export"]
+    """The kind of stage."""
+    targets: Annotated[tuple[Literal["onnx", "torchscript", "ort", "executorch"], ...], Field(min_length=1)] = ("onnx",)
+    """Formats to write. `torchscript`: after a quantize stage with its integers, and the quantized ONNX graph's labels.
+    `ort`, for small builds of ONNX Runtime: the ONNX file that ships, in ORT format, with the list of the operators
+    that it needs. `executorch`, an extra: a .pte file for XNNPACK, in float in any case."""
+    tokenizer: Literal["files", "baked"] = "files"
+    """`files`: an app tokenizes for itself. `baked`: there is one more ONNX file, with the tokenizer in it: texts in,
+    labels out. It needs the operators of onnxruntime-extensions, an extra; for text-classification."""
+    verification_rows: Annotated[int, Field(ge=0, le=256)] = 64
+    """Validation rows that ship in `verification.json`, as token ids with each format's answers, so that `compress
+    verify` can ask them again wherever the folder goes. Whoever has the folder can read these texts: 0 ships none, and
+    only made-up rows are compared then."""
+
+    @property
+    def default_gates(self) -> dict[str, Gate]:
+        """A parity miss fails the run."""
+        return {
+            "parity_label_agreement": Gate(min=0.995),
+            "parity_max_abs_diff": Gate(max=1e-3),
+            QUANTIZED_PARITY: Gate(min=0.99),
+        }
+
 
 _ONNX = RUNTIMES[TARGETS["onnx"]].file
 
@@ -51,5 +86,5 @@ def _graph(output: Path, spec: ExportSpec, context: Context) -> Path:
             RUNTIMES["onnxruntime"].export(output, output / _ONNX)
     for path in (output / _ONNX, quantized):
         if path is not None and path.is_file():
-            onnx_metadata.describe(path, context.task, labels, context.recipe, context.key)
+            metadata.describe(path, context.task, labels, context.recipe, context.key)
     return quantized or output / _ONNX

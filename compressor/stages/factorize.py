@@ -5,13 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.context import Context, Facts
-from compressor.recipe_stages import FactorizeSpec
+from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from compressor.training.batches import MaskedBatches, RowBatches
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compressor.training.spec import RecoverySpec
+
+
+class FactorizeSpec(RecoverySpec):
+    """Splits the token embeddings into two matrices, V x E and E x H, as in ALBERT, and trains the student back.
+
+    By singular value decomposition, weighted by how often each token occurs. What comes out is an ALBERT; if layers
+    share in other ways than an ALBERT's, a `compact_bert`.
+    """
+
+    stage: Literal["factorize"]
+    """The kind of stage."""
+    embedding_size: Annotated[int, Field(ge=2)] = 128
+    """E, the width of the embeddings; at the incoming width nothing is split."""
 
 
 def run(source: Path, output: Path, spec: FactorizeSpec, context: Context) -> Facts:
@@ -23,7 +40,7 @@ def run(source: Path, output: Path, spec: FactorizeSpec, context: Context) -> Fa
         spec: The stage's keys.
         context: Teacher, rows or corpus, seed, progress.
     """
-    from compressor.surgery.factorizing import factorize
+    from compressor.models.surgery.factorize_embeddings import factorize
     from compressor.training.distillation import distil
 
     def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from compressor import checkpoint
-from compressor.context import Context, Facts
-from compressor.recipe import MASKED_LM
-from compressor.recipe_stages import FinetuneSpec
+from compressor.models import loading
+from compressor.tasks.names import MASKED_LM
+from compressor.training.context import Context, Facts
+from compressor.training.spec import ObjectiveSpec
+
+
+class FinetuneSpec(ObjectiveSpec):
+    """Trains the checkpoint on the task's labels, or as a masked language model. The task's first makes the teacher."""
+
+    stage: Literal["finetune"]
+    """The kind of stage."""
 
 
 def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Facts:
@@ -24,19 +32,21 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
     """
     from transformers import set_seed
 
-    from compressor.training import corpus
+    from compressor.training import masked_corpus
     from compressor.training.batches import MaskedBatches
     from compressor.training.objectives import Labels, MaskedLanguageModel
-    from compressor.training.stage import row_batches, train_stage
+    from compressor.training.train_stage import row_batches, train_stage
 
     set_seed(context.seed)
     if context.task == MASKED_LM:
-        data = corpus.sequences(source, spec, context)
-        model = checkpoint.load_model(source, context.task, sentence_order=data.pairs)
-        count = corpus.num_maskings(spec, len(data))
-        batches = MaskedBatches(data, [corpus.masking(source, data, spec, context, index) for index in range(count)])
+        data = masked_corpus.sequences(source, spec, context)
+        model = loading.load_model(source, context.task, sentence_order=data.pairs)
+        count = masked_corpus.num_maskings(spec, len(data))
+        batches = MaskedBatches(
+            data, [masked_corpus.masking(source, data, spec, context, index) for index in range(count)]
+        )
         mlm, order = (1.0 if given is None else given for given in (spec.alpha_mlm, spec.alpha_order))
         objective = MaskedLanguageModel(model, mlm, order if data.pairs else 0.0)
         return train_stage(model, source, output, spec, context, batches, objective)
-    model = checkpoint.load_model(source, context.task, **context.head)
+    model = loading.load_model(source, context.task, **context.head)
     return train_stage(model, source, output, spec, context, row_batches(source, spec, context), Labels(context.task))

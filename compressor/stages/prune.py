@@ -10,21 +10,93 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.checkpoint import Checkpoint
-from compressor.context import Context, Facts
 from compressor.errors import StageError
-from compressor.recipe_stages import PruneSpec
+from compressor.models.checkpoint import Checkpoint
+from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from compressor.models.parts import Anatomy
+    from compressor.models.surgery.prune import Scores
+    from compressor.models.surgery.pruning_widths import Widths
     from compressor.progress import Step
-    from compressor.surgery.anatomy import Anatomy
-    from compressor.surgery.pruning import Scores
-    from compressor.surgery.widths import Widths
     from compressor.training.batches import MaskedBatches, RowBatches
     from compressor.training.distillation import Make
-    from compressor.training.sparse import Zeros
+    from compressor.training.sparse_training import Zeros
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from compressor.training.spec import RecoverySpec, TargetSpec, VocabularySpec
+
+
+class PruneSpec(RecoverySpec):
+    """Removes heads, feed-forward neurons, layers and tokens, and trains the student back to match the teacher.
+
+    Rows and columns leave the weights, so that files are smaller and kernels faster. Fewer layers and feed-forward
+    networks of one width are still a plain BERT, DistilBERT or ALBERT; fewer heads, and widths that differ from layer
+    to layer, are a `compact_bert`, which `import compressor` makes known to `AutoModel…`. What layers share is pruned
+    once.
+    """
+
+    stage: Literal["prune"]
+    """The kind of stage."""
+    heads: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the attention heads to remove; at least one stays in each layer."""
+    ffn: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the feed-forward neurons to remove. A multiple of eight stays in each layer, which kernels need to be
+    fast, and eight at least."""
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | Annotated[int, Field(ge=1)] = ()
+    """Whole layers to remove: a list, first layer 0, or a number of them: one after the other the layer whose absence
+    changes the outputs least on a sample of the training rows."""
+    vocabulary_trimming: VocabularySpec | None = None
+    """Trim the WordPiece tokenizer and the token embeddings together. Hidden states are then compared with the
+    teacher's only where both split every training row alike, unless `alpha_cosine` asks for it."""
+    target: TargetSpec | None = None
+    """Instead of `heads` and `ffn`: what the model may cost. Of the mixtures of both that meet it, the stage takes the
+    one that changes the outputs least on a sample of the training rows, before recovery."""
+    steps: Annotated[int, Field(ge=1)] = 1
+    """Remove heads and neurons in so many steps, and score, cut and recover in each. The last recovers for half of
+    `epochs` or `max_steps`, those before share the other half."""
+    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the weights in the layers' matrices that become zero, those of smallest magnitude: more and more over
+    the first two thirds of recovery (cubic schedule), and kept at zero. This makes a compressed download smaller, and
+    nothing faster. Only stages that do not train can follow."""
+    pattern: Annotated[str, Field(pattern=r"^[1-9][0-9]*:[1-9][0-9]*$")] | None = None
+    """Instead of `sparsity`, N:M such as `2:4`: of every M neighbouring weights at most N are not zero, for hardware
+    that skips the others."""
+    scope: Literal["layer", "global"] = "layer"
+    """`layer`: every layer loses its share; `global`: the share is of all layers together, and those that matter more
+    keep more."""
+    scoring: Literal["taylor", "magnitude", "random"] = "taylor"
+    """What heads and neurons are kept for: `taylor`, how much the loss on a sample of the training rows would change
+    without them, to first order; `magnitude`, the norms of their weights; `random`, drawn by seed, for comparison."""
+
+    @property
+    def kept_of(self) -> tuple[int, int] | None:
+        """N and M of the pattern."""
+        if self.pattern is None:
+            return None
+        kept, _, of = self.pattern.partition(":")
+        return int(kept), int(of)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> PruneSpec:
+        ways = ("heads", "ffn", "layers", "vocabulary", "target", "sparsity", "pattern")
+        if not self.model_fields_set.intersection(ways):
+            raise ValueError(f"nothing to remove; give at least one of {', '.join(ways)}")
+        if self.target is not None and (self.heads or self.ffn):
+            raise ValueError("target finds the shares of heads and ffn; drop them, or drop target")
+        if self.sparsity and self.pattern:
+            raise ValueError("sparsity and pattern are both given; keep one")
+        if self.kept_of is not None and self.kept_of[0] >= self.kept_of[1]:
+            raise ValueError(f"pattern is {self.pattern}: N of every M weights stay, so N must be less than M")
+        if self.steps > 1 and not (self.heads or self.ffn or self.target):
+            raise ValueError("steps removes heads and neurons bit by bit; give heads, ffn or target, or drop steps")
+        if self.steps > 1 and not (self.epochs or self.max_steps):
+            raise ValueError(f"steps is {self.steps}, but with 0 epochs nothing is learned in between; raise epochs")
+        return self
 
 
 def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
@@ -36,16 +108,16 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
         spec: The stage's keys.
         context: Teacher, rows or corpus, seed, progress.
     """
-    from compressor.training import vocabulary
+    from compressor.training import vocabulary_trimming
     from compressor.training.distillation import distil
-    from compressor.training.sparse import KeepZeros, told
-    from compressor.training.stage import kept
+    from compressor.training.sparse_training import KeepZeros, told
+    from compressor.training.train_stage import kept
     from compressor.training.trainer import rank
 
     start, facts, done, zeros = source, Facts(), list[Facts](), _zeros(spec)
     if (limits := spec.vocabulary) is not None:
         start = context.work / "trimmed"
-        facts = kept(start, lambda folder: vocabulary.trimmed(source, folder, spec, limits, context))
+        facts = kept(start, lambda folder: vocabulary_trimming.trimmed(source, folder, spec, limits, context))
     for number in range(1, spec.steps):
         step = partial(_step, number, start, spec, context, tuple(done))
         start = context.work / f"step_{number}"
@@ -60,7 +132,7 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
 
 def _zeros(spec: PruneSpec) -> Zeros | None:
     """Which weights become zero."""
-    from compressor.training.sparse import Zeros
+    from compressor.training.sparse_training import Zeros
 
     return Zeros(spec.sparsity, spec.kept_of, spec.scope) if spec.sparsity or spec.pattern else None
 
@@ -106,22 +178,28 @@ _GOAL = "goal"
 
 def _make(start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts]) -> Make:
     """What makes the next step's student, given the facts of those that are done."""
-    from compressor.surgery import pruning, widths
-    from compressor.surgery.families import put_together, take_apart
-    from compressor.surgery.sparsity import matrices
-    from compressor.training.sparse import make_zero
+    from compressor.models.convert import put_together, take_apart
+    from compressor.models.surgery import prune, pruning_widths
+    from compressor.models.surgery.sparsity import matrices
+    from compressor.training.sparse_training import make_zero
 
     def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
         sample, facts = _Sample(start, incoming, batches, spec, context), Facts()
         whole = take_apart(incoming) if done else _without_layers(sample, facts)
         if spec.heads or spec.ffn or spec.target is not None:
             scores = sample.scores(whole)
-            goal = widths.Widths(*map(tuple, done[0][_GOAL].values())) if done else _goal(sample, whole, scores, facts)
-            now = widths.Widths(widths.pools(whole.heads, spec.scope), widths.pools(whole.neurons, spec.scope))
-            left = widths.towards(now, goal, spec.steps - len(done))
-            kept = pruning.choose(scores, left, spec.scope)
-            whole = pruning.pruned(whole, kept)
-            facts.update({"removed_score": pruning.removed_share(scores, kept), _GOAL: asdict(goal)})
+            goal = (
+                pruning_widths.Widths(*map(tuple, done[0][_GOAL].values()))
+                if done
+                else _goal(sample, whole, scores, facts)
+            )
+            now = pruning_widths.Widths(
+                pruning_widths.pools(whole.heads, spec.scope), pruning_widths.pools(whole.neurons, spec.scope)
+            )
+            left = pruning_widths.towards(now, goal, spec.steps - len(done))
+            kept = prune.choose(scores, left, spec.scope)
+            whole = prune.pruned(whole, kept)
+            facts.update({"removed_score": prune.removed_share(scores, kept), _GOAL: asdict(goal)})
         student = put_together(whole)
         if (zeros := _zeros(spec)) is not None and not spec.trains:
             weights = matrices(student)
@@ -153,29 +231,29 @@ class _Sample:
     @contextmanager
     def harm(self, what: str) -> Iterator[Callable[[PreTrainedModel], float]]:
         """How far a model is from the incoming one."""
-        from compressor.training import initial
+        from compressor.training import layer_search
 
         task = self.context.task if Checkpoint(self.start).has_head(self.context.task) else None
         with self._step(what) as step:
-            yield initial.harm(self.incoming, initial.samples(self.batches), task, step)
+            yield layer_search.harm(self.incoming, layer_search.samples(self.batches), task, step)
 
     def scores(self, whole: Anatomy) -> Scores:
         """What each head and neuron of a model is worth."""
-        from compressor.recipe import MASKED_LM
-        from compressor.surgery import pruning
-        from compressor.surgery.families import put_together
-        from compressor.training import initial
-        from compressor.training.importance import taylor
+        from compressor.models.convert import put_together
+        from compressor.models.surgery import prune
+        from compressor.tasks.names import MASKED_LM
+        from compressor.training import layer_search
         from compressor.training.objectives import Labels, MaskedLanguageModel
+        from compressor.training.taylor_importance import taylor
 
         if self.spec.scoring == "random":
-            return pruning.chances(whole, self.context.seed)
+            return prune.chances(whole, self.context.seed)
         if self.spec.scoring == "magnitude":
-            return pruning.magnitudes(whole)
+            return prune.magnitudes(whole)
         if not Checkpoint(self.start).has_head(self.context.task):
             what = f"scoring: taylor needs a head that is trained, and the checkpoint has none for {self.context.task}"
             raise StageError(f"{what}; use scoring: magnitude, or train one first")
-        model, batches = put_together(whole), initial.samples(self.batches)
+        model, batches = put_together(whole), layer_search.samples(self.batches)
         pairs = "order" in batches[0]
         objective = (
             MaskedLanguageModel(model, order=float(pairs))
@@ -191,8 +269,8 @@ class _Sample:
 
 def _without_layers(sample: _Sample, facts: Facts) -> Anatomy:
     """The incoming model without the layers that are to go."""
-    from compressor.surgery.families import take_apart
-    from compressor.surgery.student import chosen_layers, least_harmful
+    from compressor.models.convert import take_apart
+    from compressor.models.surgery.select_layers import chosen_layers, least_harmful
 
     whole, gone = take_apart(sample.incoming), sample.spec.layers
     total = whole.num_hidden_layers
@@ -210,12 +288,12 @@ def _without_layers(sample: _Sample, facts: Facts) -> Anatomy:
 
 def _goal(sample: _Sample, whole: Anatomy, scores: Scores, facts: Facts) -> Widths:
     """How many heads and neurons stay in the end."""
-    from compressor.surgery import widths
-    from compressor.training.fitting import Target, fit, number
+    from compressor.models.surgery import pruning_widths
+    from compressor.training.width_search import Target, fit, number
 
     spec = sample.spec
     if spec.target is None:
-        return widths.after(whole.heads, whole.neurons, (spec.heads, spec.ffn), spec.scope)
+        return pruning_widths.after(whole.heads, whole.neurons, (spec.heads, spec.ffn), spec.scope)
     ((metric, limit),) = spec.target.limits.items()
     with sample.harm(f"widths for {metric} of {number(limit)}") as harm:
         found, facts["target"] = fit(whole, scores, spec.scope, Target(metric, limit), sample.context.trial, harm)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.evidence import Rows
-from compressor.recipe import DataSpec
+from compressor.data.spec import DataSpec
+from compressor.gates.rows import Rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Outputs = Mapping[str, Floats]
-"""What a model gives, by name; see `compressor.outputs`."""
+"""What a model gives, by name; see `compressor.models.outputs`."""
 Batch = Mapping[str, Ints]
 """What it was given, `attention_mask` among them, and the tokens' `labels`. `(batch, sequence)` each."""
 References = Mapping[str, NDArray[Any]]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.evidence import Rows
-from compressor.outputs import LOGITS, SENTENCE_ORDER
+from compressor.gates.rows import Rows
+from compressor.models.outputs import LOGITS, SENTENCE_ORDER
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.data.spec import DataSpec
 from compressor.errors import Problem, RecipeError
-from compressor.evidence import Rows
-from compressor.outputs import END, START
-from compressor.recipe import DataSpec
-from compressor.tasks import NOTHING, spans
+from compressor.gates.rows import Rows
+from compressor.models.outputs import END, START
+from compressor.tasks import NOTHING
+from compressor.tasks.scoring import spans
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.errors import Problem, RecipeError
-from compressor.evidence import Floats, Rows
-from compressor.outputs import LOGITS
-from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
+from compressor.gates.estimate import Floats
+from compressor.gates.rows import Rows
+from compressor.models.outputs import LOGITS
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.evidence import Floats, Rows
-from compressor.recipe import DataSpec
+from compressor.data.spec import DataSpec
+from compressor.gates.estimate import Floats
+from compressor.gates.rows import Rows
 from compressor.tasks.text_classification import (
     MAX_SEQUENCE_LENGTH,
     TOKEN_LABELS,

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.errors import Problem, RecipeError
-from compressor.evidence import Rows
-from compressor.outputs import LOGITS
-from compressor.recipe import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
-from compressor.tasks import NOTHING, entities
+from compressor.gates.rows import Rows
+from compressor.models.outputs import LOGITS
+from compressor.tasks import NOTHING
+from compressor.tasks.scoring import entity_f1
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -148,8 +149,8 @@ def score(answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Seq
         said[: min(len(given), len(right))] = given[: len(right)]
         said[said == _NO_WORD] = outside
         hits.append((float((said == right).sum()), float(len(right))))
-        counts.append(entities.counts([labels[tag] for tag in said], [labels[tag] for tag in right]))
+        counts.append(entity_f1.counts([labels[tag] for tag in said], [labels[tag] for tag in right]))
     return {
-        "f1": Rows(np.array(counts, dtype=np.float64), entities.f1),
+        "f1": Rows(np.array(counts, dtype=np.float64), entity_f1.f1),
         "accuracy": Rows(np.array(hits), lambda sums: np.asarray(sums[..., 0] / sums[..., 1])),
     }

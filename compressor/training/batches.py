@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compressor.data import pairs
-from compressor.data.masking import Masked
-from compressor.training.arrays import gather, gather_spans
+from compressor.data.corpus import sentence_pairs
+from compressor.data.corpus.masking import Masked
+from compressor.files import gather, gather_spans
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +36,7 @@ class RowBatches:
         rows: Token ids, `length` and `labels`.
         tokenizer: Pads the batches.
         names: The model's inputs.
-        answers: Folder with a teacher's answers, see `compressor.training.teacher.write_answers`.
+        answers: Folder with a teacher's answers, see `compressor.training.teacher_outputs.write_answers`.
         token_labels: Whether each token has a label, and not the row.
 
     Attributes:
@@ -107,7 +107,7 @@ class Answers:
     """What a teacher said of each row: logits, and hidden states and attention of some of its layers.
 
     Args:
-        folder: What `compressor.training.teacher.write_answers` left.
+        folder: What `compressor.training.teacher_outputs.write_answers` left.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -186,7 +186,7 @@ class Sequences:
     @property
     def pairs(self) -> bool:
         """Whether each is a pair of segments."""
-        return pairs.order_file(self.path).is_file()
+        return sentence_pairs.order_file(self.path).is_file()
 
     def tokens(self, rows: Ints) -> Ints:
         """Token ids `(batch, length)`."""
@@ -194,11 +194,11 @@ class Sequences:
 
     def order(self, rows: Ints) -> Ints:
         """Of pairs, 0 if the segments are in order and 1 if they are swapped. `(batch,)`."""
-        return gather(pairs.order_file(self.path), self.chosen[rows]).astype(np.int64)
+        return gather(sentence_pairs.order_file(self.path), self.chosen[rows]).astype(np.int64)
 
     def second(self, rows: Ints) -> Ints:
         """Of pairs, where the second segment begins. `(batch,)`."""
-        return gather(pairs.second_file(self.path), self.chosen[rows]).astype(np.int64)
+        return gather(sentence_pairs.second_file(self.path), self.chosen[rows]).astype(np.int64)
 
 
 class MaskedBatches:
@@ -206,8 +206,8 @@ class MaskedBatches:
 
     Args:
         sequences: The sequences.
-        maskings: Folders with `positions.npy` and `inputs.npy`, see `compressor.training.corpus.write_masking`.
-        targets: For each masking a folder with a teacher's answers, see `compressor.training.teacher.write_targets`.
+        maskings: Folders with `positions.npy` and `inputs.npy`, see `compressor.training.masked_corpus.write_masking`.
+        targets: For each masking a folder with a teacher's answers, see `teacher_outputs.write_targets`.
     """
 
     lengths = None
@@ -266,7 +266,7 @@ class MaskedBatches:
             "count": hidden.sum(axis=1),
         }
         if self._sequences.pairs:
-            part["token_type_ids"] = pairs.token_types(
+            part["token_type_ids"] = sentence_pairs.token_types(
                 tokens, self._sequences.second(rows), self._sequences.pad_token_id
             )
             part["order"] = self._sequences.order(rows)

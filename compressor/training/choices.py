@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from compressor.outputs import END, LOGITS, START
+from compressor.models.outputs import END, LOGITS, START
 from compressor.training import losses
 from compressor.training.trainer import Batch
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor import checkpoint
-from compressor.checkpoint import Checkpoint
-from compressor.context import Context, Facts
-from compressor.recipe import MASKED_LM
-from compressor.recipe_training import DistillationSpec
-from compressor.training import corpus, objectives, task_answers, token_targets
+from compressor.models import loading
+from compressor.models.checkpoint import Checkpoint
+from compressor.tasks.names import MASKED_LM
+from compressor.training import masked_corpus, objectives, teacher_cache, teacher_targets
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.choices import PER_TOKEN
-from compressor.training.stage import row_batches, save, train_stage
+from compressor.training.context import Context, Facts
+from compressor.training.spec import DistillationSpec
+from compressor.training.train_stage import row_batches, save, train_stage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
@@ -84,25 +84,25 @@ def _on_rows(
 ) -> Facts:
     weights = _weights(spec, defaults)
     batches = row_batches(start, spec, context)
-    student, facts = make(checkpoint.load_model(start, context.task, **context.head), batches)
+    student, facts = make(loading.load_model(start, context.task, **context.head), batches)
     if not spec.trains:
         return {**facts, **save(student, start, output, spec, context.task)}
     teacher = Checkpoint(context.teacher)
-    layer_map = task_answers.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
+    layer_map = teacher_cache.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
     by_token = {"cosine": UNLIKE} | ({"soft": UNLIKE_ANSWERS} if context.task in PER_TOKEN else {})
     asked = [name for name in by_token if weights[name] and getattr(spec, f"alpha_{name}") is None]
-    if asked and not task_answers.comparable(batches, start, spec, context):
+    if asked and not teacher_cache.comparable(batches, start, spec, context):
         weights |= dict.fromkeys(asked, 0.0)
         facts.setdefault("notes", []).extend(by_token[name] for name in asked)
     if weights["cosine"] or weights["attention"]:
         facts["layer_map"] = layer_map
     if weights["attention"]:
-        task_answers.check_heads(student, teacher)
+        teacher_cache.check_heads(student, teacher)
         student.set_attn_implementation("eager")  # the others do not tell where they attend
     if any(weights[name] for name in ("soft", "cosine", "attention")):
         hidden = layer_map if weights["cosine"] else []
         attention = layer_map if weights["attention"] else []
-        answers = task_answers.answers(batches, start, spec, context, hidden=hidden, attention=attention)
+        answers = teacher_cache.answers(batches, start, spec, context, hidden=hidden, attention=attention)
         batches = row_batches(start, spec, context, answers)
     if weights["cosine"]:
         objectives.add_projection(student, teacher.hidden_size)
@@ -119,20 +119,20 @@ def _on_text(
     make: Make,
     callbacks: Sequence[TrainerCallback],
 ) -> Facts:
-    data = corpus.sequences(start, spec, context)
+    data = masked_corpus.sequences(start, spec, context)
     weights = _weights(spec, PRETRAINING_WEIGHTS | (ORDER_WEIGHT if data.pairs else {}))
     teacher = Checkpoint(context.teacher)
     if weights["soft"] and spec.trains:
         assert teacher.has_head(MASKED_LM), "a teacher without a head is refused before anything runs"
-    token_targets.check_vocabularies(start, context.teacher)
-    count = corpus.num_maskings(spec, len(data))
-    maskings = [corpus.masking(start, data, spec, context, index) for index in range(count)]
-    incoming = checkpoint.load_model(start, context.task, sentence_order=data.pairs)
+    teacher_targets.check_vocabularies(start, context.teacher)
+    count = masked_corpus.num_maskings(spec, len(data))
+    maskings = [masked_corpus.masking(start, data, spec, context, index) for index in range(count)]
+    incoming = loading.load_model(start, context.task, sentence_order=data.pairs)
     student, facts = make(incoming, MaskedBatches(data, maskings[:1]))
     if not spec.trains:
         return {**facts, **save(student, start, output, spec, context.task)}
     targets = [
-        token_targets.targets(
+        teacher_targets.targets(
             start, data, masking, index, spec, context, soft=bool(weights["soft"]), hidden=bool(weights["cosine"])
         )
         for index, masking in enumerate(maskings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import StageError
-from compressor.outputs import LOGITS, SENTENCE_ORDER, named
+from compressor.models.outputs import LOGITS, SENTENCE_ORDER, named
 from compressor.training import choices, losses
 from compressor.training.trainer import Batch, Terms, processes
 

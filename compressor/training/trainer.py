@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-from compressor.checkpoint import input_names
 from compressor.errors import StageError
-from compressor.fingerprint import host
+from compressor.host import host
+from compressor.models.checkpoint import input_names
 from compressor.progress import Step
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import pytest
 import torch
 from conftest import exact_settings, make_tokenizer, save_classifier, sentences
 
-from compressor import checkpoint
-from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
-from compressor.quantization import dynamic
-from compressor.registration import MODEL_TYPE
+from compressor.models import checkpoint, loading
+from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.models.registration import MODEL_TYPE
+from compressor.models.surgery.share_layers import Sharing, share
+from compressor.quantization import dynamic_int8
 from compressor.runtimes import RUNTIMES
-from compressor.surgery.sharing import Sharing, share
 
 HERE = Path(__file__).parent
 FILES = ["onnx/model.onnx", QUANTIZED_ONNX.as_posix()]
@@ -42,15 +42,15 @@ def centre(model: Any) -> None:
 def make(folder: Path, family: str) -> Path:
     """A classifier of a family with random weights, as `export` and `quantize` leave it."""
     source = save_classifier(folder / "source", "distilbert" if family == "distilbert" else "bert")
-    model = checkpoint.load_model(source)
+    model = loading.load_model(source)
     if family in ("albert", "compact_bert"):
         model = share(model, Sharing("all" if family == "albert" else "attention", 2, 4), [0, 2])
     assert model.config.model_type == family
     centre(model)
     target = folder / "model"
-    checkpoint.save(target, model, make_tokenizer())
+    loading.save(target, model, make_tokenizer())
     RUNTIMES["onnxruntime"].export(target, target / FILES[0])
-    dynamic.write(target / FILES[0], target / FILES[1], exact_settings())
+    dynamic_int8.write(target / FILES[0], target / FILES[1], exact_settings())
     return target
 
 
@@ -65,7 +65,7 @@ def shipped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def ours(shipped: Path) -> dict[str, np.ndarray]:
     """Our own logits of the texts, each asked alone, by file."""
-    tokenizer = checkpoint.load_tokenizer(shipped)
+    tokenizer = loading.load_tokenizer(shipped)
     answers = {}
     for file in FILES:
         session = RUNTIMES["onnxruntime"].session(shipped / file, 1)

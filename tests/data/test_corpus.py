@@ -14,10 +14,9 @@ import pytest
 from conftest import make_tokenizer
 from pyarrow import parquet
 
-from compressor.data import corpus, packing
+from compressor.data.corpus import packing, stream
+from compressor.data.spec import CorpusSpec, HubDataset
 from compressor.errors import CompressError, RecipeError
-from compressor.recipe import CorpusSpec
-from compressor.recipe_parts import HubDataset
 
 TEXTS = ["the film was good", 'a "bad" plot, and long', "null", "1.50", "Überaus schön – 電影", "end"]
 LANGUAGES = ["en", "en", "en", "en", "de", "en"]
@@ -47,7 +46,7 @@ def write(folder: Path, suffix: str, rows: list[dict[str, Any]]) -> Path | HubDa
 
 
 def read(source: Path | HubDataset, **values: Any) -> list[str]:
-    return list(corpus.texts(source, spec(**values)))
+    return list(stream.texts(source, spec(**values)))
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".tsv", ".jsonl", ".parquet", "hub.jsonl"])
@@ -106,7 +105,7 @@ def test_a_share_is_drawn_by_the_text_alone(tmp_path: Path):
     assert 530 < len(kept) < 670, "600 expected, four standard deviations either side"
     assert read(write(tmp_path, ".txt", [{"text": text} for text in reversed(texts)]), fraction=0.3) == kept[::-1]
     assert set(kept) < set(read(source, fraction=0.5))
-    held = sum(corpus.held_out(text, 0.3) for text in kept)
+    held = sum(stream.held_out(text, 0.3) for text in kept)
     assert 0.2 < held / len(kept) < 0.4, "which texts are kept says nothing of which are held out"
 
 
@@ -143,10 +142,10 @@ def test_a_text_file_has_no_columns_to_filter_by(tmp_path: Path):
 
 
 def test_paragraphs():
-    assert corpus.paragraphs(" one \n\n two\nthree", "\n") == ["one", "two", "three"]
-    assert corpus.paragraphs("one<br />two <br /> <br />", "<br />") == ["one", "two"]
-    assert corpus.paragraphs(" one\ntwo ", "") == ["one\ntwo"]
-    assert corpus.paragraphs("  ", "\n") == []
+    assert stream.paragraphs(" one \n\n two\nthree", "\n") == ["one", "two", "three"]
+    assert stream.paragraphs("one<br />two <br /> <br />", "<br />") == ["one", "two"]
+    assert stream.paragraphs(" one\ntwo ", "") == ["one\ntwo"]
+    assert stream.paragraphs("  ", "\n") == []
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl", ".parquet"])
@@ -164,7 +163,7 @@ def test_memory_does_not_grow_with_the_corpus(
         assert isinstance(source, Path)
         tracemalloc.start()
         try:
-            packing.pack(corpus.texts(source, kind), kind, tokenizer, 16, 0.5, folder, lambda _: None)
+            packing.pack(stream.texts(source, kind), kind, tokenizer, 16, 0.5, folder, lambda _: None)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -177,7 +176,7 @@ def test_memory_does_not_grow_with_the_corpus(
 def test_texts_are_read_only_as_far_as_they_are_used(tmp_path: Path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "first"}\nbroken\n')
-    lines: Iterator[str] = corpus.texts(path, spec())
+    lines: Iterator[str] = stream.texts(path, spec())
     assert next(lines) == "first"
     with pytest.raises(RecipeError):
         next(lines)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import make_tokenizer
 
-from compressor.data.masking import Masked, Vocabulary, mask
+from compressor.data.corpus.masking import Masked, Vocabulary, mask
 from compressor.errors import RecipeError
 
 # 0 [PAD], 1 [CLS], 2 [SEP], 3 [MASK], 4 to 13 whole words, 14 to 19 pieces that continue one.

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from conftest import make_tokenizer
 
-from compressor.data import corpus, packing
+from compressor.data.corpus import packing
+from compressor.data.corpus import stream as corpus
+from compressor.data.spec import CorpusSpec
 from compressor.errors import RecipeError
-from compressor.recipe import CorpusSpec
 
 VOCABULARY = make_tokenizer()
 CLS, SEP, PAD = VOCABULARY.cls_token_id, VOCABULARY.sep_token_id, VOCABULARY.pad_token_id

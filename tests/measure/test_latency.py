@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from compressor import runtimes
-from compressor.measure import process, worker
+from compressor.measure import client, worker
 
 RUNS = 20
 
@@ -99,7 +99,7 @@ def test_calls_that_were_interrupted_are_timed_again_for_a_while(called: list[st
     ],
 )
 def test_rounds_are_spread_over_processes_that_are_worth_it(rounds: int, shares: list[int]):
-    assert process._shares(rounds) == shares
+    assert client._shares(rounds) == shares
 
 
 def test_timings_of_several_processes_come_in_the_order_measured(classifier: Path, tmp_path: Path):
@@ -114,7 +114,7 @@ def test_timings_of_several_processes_come_in_the_order_measured(classifier: Pat
             assert total == 101
             done.append(completed)
 
-    samples = process.timings({"files": [{"name": "a", **file}, {"name": "b", **file}], **conditions}, Step())
+    samples = client.timings({"files": [{"name": "a", **file}, {"name": "b", **file}], **conditions}, Step())
     assert done == [50, 101]
     assert samples["a"].shape == (101,) and (samples["a"] > 0).all()
     assert np.array_equal(samples["a"], samples["b"])

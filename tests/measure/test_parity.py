@@ -10,13 +10,13 @@ import onnx
 import pytest
 from conftest import MAX_POSITIONS, exact_settings, save_classifier
 
-from compressor.checkpoint import QUANTIZED_ONNX, Checkpoint
-from compressor.evidence import Exact
-from compressor.measure import parity, recorded
-from compressor.measure.checkpoint import parity_evidence
+from compressor.gates.exact import Exact
+from compressor.measure import parity, recorded_answers
+from compressor.measure.measurement import parity_evidence
 from compressor.measure.parity import QUANTIZED, TORCH, Comparison, Material, Side
-from compressor.measure.rows import EDGES, TokenRows, edge_cases
-from compressor.quantization import dynamic
+from compressor.measure.token_rows import EDGES, TokenRows, edge_cases
+from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.quantization import dynamic_int8
 from compressor.runtimes import RUNTIMES, TARGETS
 
 ONNX = Side("onnxruntime", Path("onnx/model.onnx"))
@@ -34,7 +34,7 @@ def write_rows(folder: Path, count: int = 20) -> Path:
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_classifier(tmp_path_factory.mktemp(request.param), request.param, num_hidden_layers=2)
     RUNTIMES["onnxruntime"].export(folder, folder / ONNX.file)
-    dynamic.write(folder / ONNX.file, folder / QUANTIZED_ONNX, exact_settings())
+    dynamic_int8.write(folder / ONNX.file, folder / QUANTIZED_ONNX, exact_settings())
     return folder
 
 
@@ -178,8 +178,8 @@ def test_rows_and_answers_are_recorded_and_read_again(tmp_path: Path):
     assert taken == lists, "what every row has anyway is not told"
     assert all(np.array_equal(rows.tokens[name], TokenRows.of(taken, 0).tokens[name]) for name in rows.tokens)
     logits = np.array([[[0, 3, 1, 2, 9, 8, 7]], [[1, 0, 0, 0, 0, 0, 0]], [[0, 0, 0, 0, 0, 0, 5]]], np.float32)
-    recorded.write(tmp_path / "it.json", "masked-lm", taken, {"torch": logits})
-    found = recorded.read(tmp_path / "it.json")
+    recorded_answers.write(tmp_path / "it.json", "masked-lm", taken, {"torch": logits})
+    found = recorded_answers.read(tmp_path / "it.json")
     answer = found.answers["torch"]
     assert (found.task, found.rows) == ("masked-lm", lists)
     assert answer.choices[0].tolist() == [[4, 5, 6, 1, 3]] and answer.logits[0].tolist() == [[9, 8, 7, 3, 2]]
@@ -205,8 +205,8 @@ def test_rows_of_several_answers_are_compared_answer_by_answer(tmp_path: Path):
     assert parity._differences(broken, logits)[1] == np.inf, "something where there is nothing"
     assert parity._cosine(logits, logits) == pytest.approx(np.ones((2, 2)))
 
-    recorded.write(tmp_path / "it.json", "token-classification", [{"input_ids": [1]}] * 2, {"torch": logits})
-    answer = recorded.read(tmp_path / "it.json").answers["torch"]
+    recorded_answers.write(tmp_path / "it.json", "token-classification", [{"input_ids": [1]}] * 2, {"torch": logits})
+    answer = recorded_answers.read(tmp_path / "it.json").answers["torch"]
     assert answer.choices.tolist() == [[[0, 1, 2], [2, 1, 0]], [[0, 1, -1], [-1, -1, -1]]]
     assert answer.fits(logits) and answer.label_agreement(logits) == 1 and answer.max_abs_diff(logits) == 0
     assert answer.label_agreement(other) == pytest.approx(2 / 3) and answer.max_abs_diff(other) == 4

@@ -12,7 +12,7 @@ from kinds import export, make_model, rows
 from scipy.stats import entropy
 
 from compressor.quantization import calibration
-from compressor.recipe_deployment import CalibrationSpec
+from compressor.quantization.spec import CalibrationSpec
 
 
 def histogram(values: np.ndarray) -> tuple[np.ndarray, float, float]:

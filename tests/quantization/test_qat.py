@@ -21,10 +21,10 @@ from rich.console import Console
 from safetensors import safe_open
 from test_training import batches, schedule
 
-from compressor import checkpoint
-from compressor.cli import main
+from compressor.commands.main import main
+from compressor.models import loading
 from compressor.progress import Progress
-from compressor.quantization import fake
+from compressor.quantization import fake_quantization
 from compressor.training import trainer
 from compressor.training.objectives import Labels
 
@@ -91,9 +91,9 @@ def test_a_language_model_learns_too(write_recipe: WriteRecipe, tmp_path: Path):
 def test_several_processes_train_together_what_starts_with_equal_layers(
     write_recipe: WriteRecipe, classifier: Path, tmp_path: Path
 ):
-    model = checkpoint.load_model(classifier)
+    model = loading.load_model(classifier)
     model.bert.encoder.layer[1].load_state_dict(model.bert.encoder.layer[0].state_dict())
-    checkpoint.save(tmp_path / "model", model, make_tokenizer())
+    loading.save(tmp_path / "model", model, make_tokenizer())
     path = write_recipe(model="model", stages=[{**QAT, **TRAIN, "max_steps": 4}])
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compressor", "run"]
     command = [sys.executable, *launch, path.name, "--allow-inconclusive"]
@@ -103,17 +103,19 @@ def test_several_processes_train_together_what_starts_with_equal_layers(
     assert entry["details"]["steps"] == 4 and entry["measurements"]["quantized_coverage"]["value"] == 1
 
 
-def train(model: Any, work: Path, objective: Any = None, **callbacks: Any) -> tuple[dict[str, Any], fake.TakeOff]:
+def train(
+    model: Any, work: Path, objective: Any = None, **callbacks: Any
+) -> tuple[dict[str, Any], fake_quantization.TakeOff]:
     torch.manual_seed(0)
-    plain = fake.TakeOff()
+    plain = fake_quantization.TakeOff()
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
         arguments = (model, batches(), objective or Labels("text-classification"), schedule())
         return trainer.train(*arguments, seed=0, work=work, step=step, callbacks=[plain]), plain
 
 
 def ready(classifier: Path, ranges: Any) -> Any:
-    model = checkpoint.load_model(classifier)
-    fake.put_on(model, exact_settings(), ranges)
+    model = loading.load_model(classifier)
+    fake_quantization.put_on(model, exact_settings(), ranges)
     return model
 
 
@@ -122,7 +124,7 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(
 ):
     monkeypatch.setattr(trainer, "_SAVE_EVERY_S", 0.0)
     monkeypatch.setattr(trainer, "_SAVE_SHARE", 1e9)
-    linears = [name for name, module in checkpoint.load_model(classifier).named_modules() if hasattr(module, "bias")]
+    linears = [name for name, module in loading.load_model(classifier).named_modules() if hasattr(module, "bias")]
     ranges, others = ({name: (-bound, bound) for name in linears} for bound in (5.0, 0.1))
     straight = ready(classifier, ranges)
     facts, end = train(straight, tmp_path / "straight")
@@ -143,7 +145,7 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(
     facts, again = train(resumed, tmp_path / "stopped")
     assert facts["resumed_from_step"] == 11
     assert again.ranges == end.ranges, "they are part of what a kill leaves"
-    assert set(straight.state_dict()) == set(checkpoint.load_model(classifier).state_dict())
+    assert set(straight.state_dict()) == set(loading.load_model(classifier).state_dict())
     for (name, a), b in zip(straight.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.allclose(a, b, atol=1e-5), name
 

@@ -18,15 +18,16 @@ from kinds import KINDS, export, make_model, rows
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor import quantization
-from compressor.checkpoint import QUANTIZED_ONNX
 from compressor.errors import StageError
-from compressor.inspection import inspect
-from compressor.measure.rows import edge_cases
-from compressor.quantization import calibration, dynamic
-from compressor.recipe_deployment import CalibrationSpec
-from compressor.runtimes import RUNTIMES, onnx_operators, torchscript
-from compressor.runtimes.onnx_module import GraphModule
-from compressor.runtimes.onnx_operators import Node
+from compressor.measure.token_rows import edge_cases
+from compressor.models.checkpoint import QUANTIZED_ONNX
+from compressor.package.inspection import inspect
+from compressor.quantization import calibration, dynamic_int8
+from compressor.quantization.spec import CalibrationSpec
+from compressor.runtimes import RUNTIMES, torchscript
+from compressor.runtimes.torchscript_int8 import operators
+from compressor.runtimes.torchscript_int8.module import GraphModule
+from compressor.runtimes.torchscript_int8.operators import Node
 
 VOCABULARY = 60
 SCHEMES = [scheme for backend, scheme in quantization.WAYS if backend == "onnxruntime" and scheme != "qat_int8"]
@@ -110,7 +111,7 @@ def test_it_is_a_quarter_of_the_float_file(tmp_path: Path):
     save_classifier(tmp_path, vocab_size=4000, num_hidden_layers=1)
     torchscript.export(tmp_path, tmp_path / "float.pt")
     RUNTIMES["onnxruntime"].export(tmp_path, tmp_path / "float.onnx")
-    dynamic.write(tmp_path / "float.onnx", tmp_path / QUANTIZED_ONNX, exact_settings())
+    dynamic_int8.write(tmp_path / "float.onnx", tmp_path / QUANTIZED_ONNX, exact_settings())
     torchscript.export(tmp_path, tmp_path / "int8.pt")
     assert stored_bytes(tmp_path / "int8.pt") < 0.27 * stored_bytes(tmp_path / "float.pt")
     assert (tmp_path / "int8.pt").stat().st_size < 0.4 * (tmp_path / "float.pt").stat().st_size
@@ -156,7 +157,7 @@ def test_an_operator_without_a_counterpart_is_named(tmp_path: Path):
 
 
 def run(op: str, *inputs: torch.Tensor, **attributes: Any) -> tuple[torch.Tensor, ...]:
-    return onnx_operators.floats(*onnx_operators.run(Node(op, (), (), attributes), *inputs))
+    return operators.floats(*operators.run(Node(op, (), (), attributes), *inputs))
 
 
 def test_activations_are_rounded_as_the_standard_says():

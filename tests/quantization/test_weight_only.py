@@ -13,12 +13,13 @@ from kinds import KINDS, export, make_model, rows
 from onnx import TensorProto, helper, numpy_helper
 
 from compressor import quantization
-from compressor.inspection import inspect
-from compressor.quantization import Settings, matrices, weight_only
-from compressor.quantization.blocks import block_size, round_rows
-from compressor.recipe_deployment import QuantizeSpec
-from compressor.runtimes import RUNTIMES, onnx_sharing
-from compressor.runtimes.onnx_coverage import optimized, quantized_coverage
+from compressor.package.inspection import inspect
+from compressor.quantization import Settings, weight_matrices, weight_only
+from compressor.quantization.block_rounding import block_size, round_rows
+from compressor.runtimes import RUNTIMES
+from compressor.runtimes.onnx import sharing
+from compressor.runtimes.onnx.coverage import optimized, quantized_coverage
+from compressor.stages.quantize import QuantizeSpec
 
 MINILM_WIDTH = 384
 
@@ -46,8 +47,8 @@ def stored(path: Path, weight: str, bits: int, width: int) -> np.ndarray:
 def rounded_by_hand(source: Path, target: Path, bits: int) -> Path:
     """The float graph with the values that a quantized one has, in blocks of 16."""
     model = onnx.load(str(source))
-    onnx_sharing.merge(model)
-    tables = {matrix.weight: matrix.table for matrix in matrices.find(model)}
+    sharing.merge(model)
+    tables = {matrix.weight: matrix.table for matrix in weight_matrices.find(model)}
     for tensor in model.graph.initializer:
         if tensor.name in tables:
             value = numpy_helper.to_array(tensor)
@@ -198,8 +199,8 @@ def test_what_is_to_stay_float_does_and_is_stored_once(family: str, tmp_path: Pa
     model = make_model(family, "MaskedLM")
     source = export(model, tmp_path)
     whole = onnx.load(str(source))
-    onnx_sharing.merge(whole)
-    matrix = next(entry for entry in matrices.find(whole) if entry.name.endswith("query"))
+    sharing.merge(whole)
+    matrix = next(entry for entry in weight_matrices.find(whole) if entry.name.endswith("query"))
     words = ("*word_embeddings", "*decoder")
     weight_only.write(source, tmp_path / "q.onnx", Settings(keep_float=(*words, matrix.name)))
     kept = onnx.load(str(tmp_path / "q.onnx"))
@@ -211,7 +212,7 @@ def test_what_is_to_stay_float_does_and_is_stored_once(family: str, tmp_path: Pa
 
 def test_without_embeddings_only_products_are_small(tmp_path: Path):
     weight_only.write(export(make_model("distilbert"), tmp_path), tmp_path / "q.onnx", Settings(embeddings=False))
-    assert {matrix.table for matrix in matrices.find(onnx.load(str(tmp_path / "q.onnx")))} == {True}
+    assert {matrix.table for matrix in weight_matrices.find(onnx.load(str(tmp_path / "q.onnx")))} == {True}
 
 
 def test_writing_twice_gives_the_same_bytes(tmp_path: Path):

@@ -11,12 +11,12 @@ from click.testing import CliRunner, Result
 from lxml import html as reader
 from small_report import HOSTILE, failing, measured, passing, run_folder, stage, undecided
 
-from compressor import cli
+from compressor.commands import main
 from compressor.report.model import Report, read
 
 
 def compress(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main.main, [str(argument) for argument in arguments])
 
 
 def other() -> Report:

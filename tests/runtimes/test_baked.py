@@ -15,16 +15,17 @@ from click.testing import CliRunner
 from conftest import MAX_POSITIONS, WriteRecipe, make_config, make_tokenizer, passing, save_classifier, sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtimes.exports import quantize, run_export
+from exports import quantize, run_export
 from transformers import AutoTokenizer
 
-from compressor import checkpoint as checkpoints
-from compressor import cli
+from compressor.commands import main
 from compressor.errors import StageError
-from compressor.runtimes import RUNTIMES, baked, wordpiece
+from compressor.models import loading
+from compressor.runtimes import RUNTIMES
+from compressor.runtimes.baked_tokenizer import graph, wordpiece
 
 TEXTS = [text for text, _ in sentences(20, seed=5)]
-HARD = list(baked._PROBES)
+HARD = list(graph._PROBES)
 ANY_TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=40)
 
 
@@ -106,7 +107,7 @@ KINDS = {"uncased": {}, "cased": {"lowercase": False}, "accents": {"strip_accent
 def both(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
     """A tokenizer as a graph, for single texts and for pairs, and the real one."""
     folder = save_tokenizer(tmp_path_factory.mktemp(request.param), **KINDS[request.param])
-    single, pairs = (baked.load(baked.tokenizing(folder, paired).SerializeToString()) for paired in (False, True))
+    single, pairs = (graph.load(graph.tokenizing(folder, paired).SerializeToString()) for paired in (False, True))
     return single, pairs, AutoTokenizer.from_pretrained(folder)
 
 
@@ -156,7 +157,7 @@ def test_a_trimmed_vocabulary(tmp_path: Path):
     (source / "tokenizer.json").write_text(json.dumps(parts))
     trimmed = AutoTokenizer.from_pretrained(source)
     assert len(trimmed) == len(vocabulary) - 4
-    session = baked.load(baked.tokenizing(source, False).SerializeToString())
+    session = graph.load(graph.tokenizing(source, False).SerializeToString())
     found, wanted = tokenize(session, TEXTS), expected(trimmed, TEXTS)
     assert np.array_equal(found["input_ids"], wanted["input_ids"])
     assert "##m" in trimmed.convert_ids_to_tokens(tokenize(session, ["film"])["input_ids"][0].tolist())
@@ -169,12 +170,12 @@ def test_labels_are_those_of_the_graph_that_ships(family: str, small: bool, tmp_
     if small:
         quantize(source, tmp_path)
     facts = run_export(source, tmp_path / "out", tokenizer="baked")
-    path = tmp_path / "out" / baked.FILE
+    path = tmp_path / "out" / graph.FILE
     assert facts["baked_bytes"] == path.stat().st_size
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
     shipped = "onnx/model_quantized.onnx" if small else "onnx/model.onnx"
     plain = RUNTIMES["onnxruntime"].session(tmp_path / "out" / shipped, 1)
-    session = baked.load(str(path))
+    session = graph.load(str(path))
     for texts in (TEXTS, HARD, ["good"], [""]):
         logits = plain.predict(expected(tokenizer, texts))["logits"]
         found = tokenize(session, texts)
@@ -186,7 +187,7 @@ def test_labels_are_those_of_the_graph_that_ships(family: str, small: bool, tmp_
 
 def test_pairs_of_texts(classifier: Path, tmp_path: Path):
     run_export(classifier, tmp_path / "out", pairs=True, tokenizer="baked")
-    session = baked.load(str(tmp_path / "out" / baked.FILE))
+    session = graph.load(str(tmp_path / "out" / graph.FILE))
     plain = RUNTIMES["onnxruntime"].session(tmp_path / "out/onnx/model_quantized.onnx", 1)
     wanted = expected(AutoTokenizer.from_pretrained(classifier), TEXTS, TEXTS[::-1])
     logits = plain.predict(wanted)["logits"]
@@ -195,23 +196,23 @@ def test_pairs_of_texts(classifier: Path, tmp_path: Path):
 
 
 def test_inputs_outputs_and_metadata(exported: Path):
-    session = baked.load(str(exported / baked.FILE))
+    session = graph.load(str(exported / graph.FILE))
     (text,), (label, probabilities) = session.get_inputs(), session.get_outputs()
     assert (text.name, text.type, text.shape) == ("text", "tensor(string)", ["batch_size"])
     assert (label.name, label.type, label.shape) == ("label", "tensor(string)", ["batch_size"])
     assert (probabilities.name, probabilities.shape) == ("probabilities", ["batch_size", 2])
     assert session.get_modelmeta().custom_metadata_map["labels"] == '["negative", "positive"]'
-    weights = {tensor.name for tensor in onnx.load(str(exported / baked.FILE)).graph.initializer}
+    weights = {tensor.name for tensor in onnx.load(str(exported / graph.FILE)).graph.initializer}
     shipped = {tensor.name for tensor in onnx.load(str(exported / "onnx/model_quantized.onnx")).graph.initializer}
     assert shipped <= weights, "the graph inside is the quantized one"
 
 
 def test_inspect_and_bench(exported: Path):
-    result = CliRunner().invoke(cli.main, ["inspect", str(exported), "--json"])
+    result = CliRunner().invoke(main.main, ["inspect", str(exported), "--json"])
     assert result.exit_code == 0, result.output
     found = {Path(entry["path"]).name: entry for entry in json.loads(result.stdout)}
-    assert found[baked.FILE.name]["operators"]["WordpieceTokenizer"] == 1
-    result = CliRunner().invoke(cli.main, ["bench", str(exported / baked.FILE)])
+    assert found[graph.FILE.name]["operators"]["WordpieceTokenizer"] == 1
+    result = CliRunner().invoke(main.main, ["bench", str(exported / graph.FILE)])
     assert result.exit_code == 2 and "takes texts" in result.output
 
 
@@ -237,18 +238,18 @@ def test_a_tokenizer_that_splits_otherwise_is_caught(classifier: Path, tmp_path:
     from tokenizers.processors import BertProcessing
     from transformers import PreTrainedTokenizerFast
 
-    backend = checkpoints.load_tokenizer(classifier).backend_tokenizer
+    backend = loading.load_tokenizer(classifier).backend_tokenizer
     backend.post_processor = BertProcessing(("[CLS]", 2), ("[SEP]", 3))
     names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=MAX_POSITIONS, **names)
     tokenizer.save_pretrained(tmp_path / "odd")
     make_config().save_pretrained(tmp_path / "odd")
     with pytest.raises(StageError, match="otherwise than BERT's"):
-        baked.write(tmp_path / "odd", classifier / "onnx/model_quantized.onnx", tmp_path / "odd.onnx", pairs=False)
+        graph.write(tmp_path / "odd", classifier / "onnx/model_quantized.onnx", tmp_path / "odd.onnx", pairs=False)
 
 
 def validate(path: Path) -> str:
-    return CliRunner().invoke(cli.main, ["validate", str(path)]).output
+    return CliRunner().invoke(main.main, ["validate", str(path)]).output
 
 
 BAKED = [{"stage": "finetune", "epochs": 1}, {"stage": "export", "tokenizer": "baked"}]
@@ -276,7 +277,7 @@ def test_a_run_ships_every_file_and_says_how_to_run_it(write_recipe: WriteRecipe
     stages = [finetune, {"stage": "quantize"}, {"stage": "export", "targets": ["onnx", "ort"], "tokenizer": "baked"}]
     passing(write_recipe, tmp_path, stages)
     folder = tmp_path / "artifacts/tiny"
-    session = baked.load(str(folder / "model" / baked.FILE))
+    session = graph.load(str(folder / "model" / graph.FILE))
     assert tokenize(session, ["a lovely film", "a dreadful film"])["label"].tolist() == ["positive", "negative"]
     lock = yaml.safe_load((folder / "recipe.lock.yaml").read_text())
     meta = session.get_modelmeta().custom_metadata_map

@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import MAX_POSITIONS, WriteRecipe, save_classifier
 
-from compressor import checkpoint, cli
+from compressor.commands import main
 from compressor.errors import StageError
-from compressor.measure.rows import edge_cases
+from compressor.measure.token_rows import edge_cases
+from compressor.models import checkpoint, loading
 from compressor.runtimes import RUNTIMES, executorch
 
 FAMILIES = ["bert", "distilbert", "albert", "compact_bert"]
@@ -24,15 +25,15 @@ needs_executorch = pytest.mark.skipif(
 
 
 def save(family: str, folder: Path) -> Path:
-    from compressor.surgery.sharing import Sharing, share
+    from compressor.models.surgery.share_layers import Sharing, share
 
     shares = family in ("albert", "compact_bert")
     layers = 2 if shares else 1  # an export takes a while
     plain = save_classifier(folder, "distilbert" if family == "distilbert" else "bert", num_hidden_layers=layers)
     if shares:
         what: Any = "all" if family == "albert" else "attention"
-        model = share(checkpoint.load_model(plain), Sharing(what, 1, 2), [0])
-        checkpoint.save(folder, model, checkpoint.load_tokenizer(plain))
+        model = share(loading.load_model(plain), Sharing(what, 1, 2), [0])
+        loading.save(folder, model, loading.load_tokenizer(plain))
     assert checkpoint.Checkpoint(folder).family == family
     return folder
 
@@ -79,7 +80,7 @@ def test_weights_are_stored_once(exported: Path):
 @pytest.mark.parametrize("exported", FAMILIES[:1], indirect=True)
 def test_bench_times_it(exported: Path):
     arguments = ["bench", str(exported / "executorch/model.pte"), "--sequence-length", "16", "--runs", "20", "--json"]
-    result = CliRunner().invoke(cli.main, arguments)
+    result = CliRunner().invoke(main.main, arguments)
     assert result.exit_code == 0, result.output
     (timed,) = json.loads(result.stdout)
     assert timed["runtime"] == "executorch"
@@ -90,7 +91,7 @@ def test_without_the_extra_validate_and_the_stage_say_so(
 ):
     monkeypatch.setattr(executorch, "installed", lambda: False)
     recipe = write_recipe(stages=[{"stage": "finetune"}, {"stage": "export", "targets": ["onnx", "executorch"]}])
-    result = CliRunner().invoke(cli.main, ["validate", str(recipe)])
+    result = CliRunner().invoke(main.main, ["validate", str(recipe)])
     assert result.exit_code == 2
     assert "stages[1] (export).targets: has executorch, and the package of that name is not installed" in result.output
     assert "pip install 'bert-compressor[executorch]'" in result.output

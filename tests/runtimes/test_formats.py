@@ -12,11 +12,11 @@ import pytest
 import torch
 from conftest import MAX_POSITIONS, exact_settings, make_config, save_classifier
 
-from compressor.measure.rows import by_length, edge_cases
-from compressor.quantization import dynamic
+from compressor.files import file_digest
+from compressor.measure.token_rows import by_length, edge_cases
+from compressor.quantization import dynamic_int8
 from compressor.runtimes import RUNTIMES, torchscript, tracing
-from compressor.runtimes import onnx as onnx_runtime
-from compressor.store import file_digest
+from compressor.runtimes import onnxruntime as onnx_runtime
 
 VOCABULARY = 60
 
@@ -26,7 +26,7 @@ def exported(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_classifier(tmp_path_factory.mktemp(request.param), request.param, num_hidden_layers=2)
     for name in ("onnxruntime", "torchscript"):
         RUNTIMES[name].export(folder, folder / RUNTIMES[name].file)
-    dynamic.write(folder / "onnx/model.onnx", folder / "onnx/q.onnx", exact_settings())
+    dynamic_int8.write(folder / "onnx/model.onnx", folder / "onnx/q.onnx", exact_settings())
     return folder
 
 

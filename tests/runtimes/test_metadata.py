@@ -15,12 +15,14 @@ import onnx
 import onnxruntime
 import pytest
 from conftest import WriteRecipe, save_classifier
-from runtimes.exports import KEY, quantize, run_export
+from exports import KEY, quantize, run_export
 
-from compressor import __version__, plan, validate
-from compressor.runtimes import onnx_metadata
-from compressor.runtimes.onnx import strip
-from compressor.store import file_digest
+from compressor import __version__
+from compressor.files import file_digest
+from compressor.pipeline import plan
+from compressor.recipe import resolve
+from compressor.runtimes.onnx import metadata
+from compressor.runtimes.onnxruntime import strip
 
 FILES = ("onnx/model.onnx", "onnx/model_quantized.onnx")
 EVERY_FILE = (*FILES, "onnx/model_with_tokenizer.onnx", "ort/model.ort", "ort/required_operators.config")
@@ -55,7 +57,7 @@ def test_metadata_is_read_by_the_runtime(exported: Path, name: str):
 def test_labels_are_in_the_order_of_the_outputs_in_any_language(exported: Path, tmp_path: Path):
     path = shutil.copyfile(exported / FILES[0], tmp_path / "model.onnx")
     labels = ["zwei", 'a "quoted" one', "三"]
-    onnx_metadata.describe(path, "text-classification", labels, "other", "1")
+    metadata.describe(path, "text-classification", labels, "other", "1")
     found = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
     assert json.loads(found["labels"]) == labels and found["recipe"] == "other"
     assert len(onnx.load(str(path)).metadata_props) == 5, "what was said before is gone"
@@ -93,7 +95,7 @@ def test_strip_takes_away_what_exporters_leave(exported: Path):
 def test_two_processes_write_the_same_bytes(checkpoint: Path, exported: Path, tmp_path: Path):
     """Sets and dicts of strings are ordered otherwise in each process; files must not show it."""
     script = (
-        "import sys; from pathlib import Path; from runtimes.exports import quantize, run_export; "
+        "import sys; from pathlib import Path; from exports import quantize, run_export; "
         "source, output = map(Path, sys.argv[1:]); quantize(source, source.parent); "
         "run_export(source, output, targets=['onnx', 'ort'], tokenizer='baked')"
     )
@@ -111,7 +113,7 @@ def test_a_gate_does_not_rebuild_an_export_and_a_new_name_rebuilds_nothing_else(
 
     def keys(**keys: Any) -> list[str]:
         stages = [{"stage": "finetune", "epochs": 1}, {"stage": "export", "gates": keys.pop("gates", {})}]
-        resolved = validate.resolve(write_recipe(stages=stages, **keys))
+        resolved = resolve.resolve(write_recipe(stages=stages, **keys))
         return [step.key for step in plan.make(resolved, download=False).steps]
 
     first = keys()

@@ -11,7 +11,8 @@ import pytest
 import torch
 from kinds import KINDS, LAYERS, export, make_model, rows
 
-from compressor.runtimes import RUNTIMES, onnx_attention, onnx_flat
+from compressor.runtimes import RUNTIMES
+from compressor.runtimes.onnx import attention_biases, flatten
 
 
 def sums(path: Path) -> int:
@@ -24,9 +25,9 @@ def test_two_sums_less_in_each_layer_and_the_same_outputs(family: str, head: str
     for name in ("with", "without"):
         (tmp_path / name).mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_flat, "flatten", lambda model: None)  # it joins sums and products
+        patch.setattr(flatten, "flatten", lambda model: None)  # it joins sums and products
         after = export(model, tmp_path / "without")
-        patch.setattr(onnx_attention, "fold_biases", lambda model: None)
+        patch.setattr(attention_biases, "fold_biases", lambda model: None)
         before = export(model, tmp_path / "with")
     assert sums(before) - sums(after) == 2 * LAYERS
     session = RUNTIMES["onnxruntime"].session(after, 1)
@@ -41,13 +42,13 @@ def test_two_sums_less_in_each_layer_and_the_same_outputs(family: str, head: str
 
 def test_a_bias_that_something_else_reads_stays(tmp_path: Path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_flat, "flatten", lambda model: None)
-        patch.setattr(onnx_attention, "fold_biases", lambda model: None)
+        patch.setattr(flatten, "flatten", lambda model: None)
+        patch.setattr(attention_biases, "fold_biases", lambda model: None)
         path = export(make_model("bert"), tmp_path)
     model = onnx.load(str(path))
     adds = [node for node in model.graph.node if node.op_type == "Add" and "attention/self" in node.name]
     biased = {node.name.split("/")[-2]: node.output[0] for node in adds if "layer.0" in node.name}
     model.graph.output.extend(onnx.ValueInfoProto(name=biased[name]) for name in ("key", "value"))
     before = Counter(node.op_type for node in model.graph.node)["Add"]
-    onnx_attention.fold_biases(model)
+    attention_biases.fold_biases(model)
     assert before - Counter(node.op_type for node in model.graph.node)["Add"] == 2 * (LAYERS - 1)

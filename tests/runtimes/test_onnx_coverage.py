@@ -11,10 +11,10 @@ import pytest
 from conftest import exact_settings, save_classifier
 from onnx import TensorProto, helper, numpy_helper
 
-from compressor.inspection import Inspection, inspect
-from compressor.quantization import dynamic, half, weight_only
+from compressor.package.inspection import Inspection, inspect
+from compressor.quantization import dynamic_int8, fp16, weight_only
 from compressor.runtimes import RUNTIMES
-from compressor.runtimes.onnx_coverage import optimized, quantized_coverage, weight_uses
+from compressor.runtimes.onnx.coverage import optimized, quantized_coverage, weight_uses
 
 WIDTH, OUTPUTS, ROWS = 64, 8, 24
 RANDOM = np.random.default_rng(0)
@@ -128,11 +128,11 @@ def test_expanded_weights_are_integers_only_where_the_runtime_fuses_them(how: st
 def test_of_whole_models(exported: Path, tmp_path: Path):
     tables, products = uses(exported)
     ways = {
-        "int8": (dynamic, exact_settings(), 1.0),
-        "int8, float tables": (dynamic, exact_settings(embeddings=False), products / (products + tables)),
+        "int8": (dynamic_int8, exact_settings(), 1.0),
+        "int8, float tables": (dynamic_int8, exact_settings(embeddings=False), products / (products + tables)),
         "int4": (weight_only, exact_settings(bits=4), 1.0),
         "int4, float tables": (weight_only, exact_settings(bits=4, embeddings=False), products / (products + tables)),
-        "half": (half, exact_settings(), 0.0),
+        "half": (fp16, exact_settings(), 0.0),
     }
     assert quantized_coverage(exported / "model.onnx") == 0.0
     for name, (way, settings, coverage) in ways.items():
@@ -144,7 +144,7 @@ def test_of_whole_models(exported: Path, tmp_path: Path):
 def test_inspection_shows_packed_weights_as_what_they_are(exported: Path, tmp_path: Path):
     (floats,) = inspect(exported / "model.onnx")
     two_axes = [weight for weight in floats.weights if len(weight.shape) == 2]
-    for kind, bits, way in (("int4", 4, weight_only), ("int8", 8, weight_only), ("float16", 16, half)):
+    for kind, bits, way in (("int4", 4, weight_only), ("int8", 8, weight_only), ("float16", 16, fp16)):
         way.write(exported / "model.onnx", tmp_path / "q.onnx", exact_settings(bits=min(bits, 8)))
         (found,) = inspect(tmp_path / "q.onnx")
         assert isinstance(found, Inspection)

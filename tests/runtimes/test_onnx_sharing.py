@@ -16,10 +16,11 @@ from conftest import MAX_POSITIONS, exact_settings, make_config
 from kinds import loaded
 from onnx import TensorProto, helper, numpy_helper
 
-from compressor.measure.rows import edge_cases
-from compressor.quantization import dynamic
-from compressor.runtimes import RUNTIMES, onnx_coverage, onnx_sharing, torchscript, tracing
-from compressor.runtimes import onnx as onnx_runtime
+from compressor.measure.token_rows import edge_cases
+from compressor.quantization import dynamic_int8
+from compressor.runtimes import RUNTIMES, torchscript, tracing
+from compressor.runtimes import onnxruntime as onnx_runtime
+from compressor.runtimes.onnx import coverage, sharing
 
 FLOAT = TensorProto.FLOAT
 LAYERS = 4
@@ -58,7 +59,7 @@ def export(model: Any, folder: Path, quantize: bool = True, **options: bool) -> 
         onnx_runtime.export(folder, folder / "model.onnx")
         torchscript.export(folder, folder / "model.pt")
     if quantize:
-        dynamic.write(folder / "model.onnx", folder / "q.onnx", exact_settings(**options))
+        dynamic_int8.write(folder / "model.onnx", folder / "q.onnx", exact_settings(**options))
     return folder
 
 
@@ -66,8 +67,8 @@ def naive_export(model: Any, folder: Path) -> Path:
     """The same without any of what is tested here."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("share", "merge", "tie_quantized"):
-            patch.setattr(onnx_sharing, name, lambda *_: None)
-        patch.setattr(onnx_sharing, "ties", lambda _: {})
+            patch.setattr(sharing, name, lambda *_: None)
+        patch.setattr(sharing, "ties", lambda _: {})
         return export(model, folder)
 
 
@@ -128,19 +129,19 @@ def test_shared_layers_give_torchs_logits(albert: tuple[Any, Path]):
 def test_every_use_of_a_shared_weight_runs_as_integers(albert: tuple[Any, Path], tmp_path: Path):
     """4 layers of 6 products; mapping, pooler, classifier; words, positions, token types."""
     _, folder = albert
-    assert onnx_coverage.quantized_coverage(folder / "q.onnx") == 1.0
+    assert coverage.quantized_coverage(folder / "q.onnx") == 1.0
     options = onnxruntime.SessionOptions()
     for name in ("q", "model"):
         options.optimized_model_filepath = str(tmp_path / f"{name}.onnx")
         onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options)
-        uses = onnx_coverage.weight_uses(onnx.load(str(tmp_path / f"{name}.onnx")))
+        uses = coverage.weight_uses(onnx.load(str(tmp_path / f"{name}.onnx")))
         assert uses == [name == "q"] * (LAYERS * 6 + 3 + 3)
 
 
 def test_quantizing_without_sharing_leaves_most_in_float(tmp_path: Path):
     model = make_model("albert", "SequenceClassification")
     naive = naive_export(model, tmp_path)
-    assert onnx_coverage.quantized_coverage(naive / "q.onnx") < 0.5
+    assert coverage.quantized_coverage(naive / "q.onnx") < 0.5
     assert matrices(naive / "q.onnx")[False] > 0.3 * in_matrices(model)
 
 
@@ -193,8 +194,8 @@ def test_copies_aliases_and_transposes_become_one_again(head: str, tmp_path: Pat
     onnx.save(whole, str(path))
     assert matrices(path)[False] > 3 * in_matrices(model), "spread out, it stores every use"
     check_parity(model, path, "onnxruntime", 1e-5)
-    dynamic.write(path, tmp_path / "q.onnx", exact_settings())
-    onnx_sharing.share(whole)
+    dynamic_int8.write(path, tmp_path / "q.onnx", exact_settings())
+    sharing.share(whole)
     onnx.save(whole, str(path))
     assert matrices(path) == {False: in_matrices(model), True: 0}
     assert matrices(tmp_path / "q.onnx") == {False: 0, True: in_matrices(model)}
@@ -209,7 +210,7 @@ def test_an_output_embedding_tied_to_the_inputs_is_stored_once(family: str, tmp_
     assert matrices(folder / "model.onnx") == {False: in_matrices(model), True: 0}
     assert matrices(folder / "q.onnx") == {False: 0, True: in_matrices(model)}
     assert torchscript_bytes(folder / "model.pt") == pytest.approx(4 * model.num_parameters(), rel=0.02)
-    assert onnx_coverage.quantized_coverage(folder / "q.onnx") == 1.0
+    assert coverage.quantized_coverage(folder / "q.onnx") == 1.0
     check_parity(model, folder / "model.onnx", "onnxruntime", 1e-5)
     check_parity(model, folder / "model.pt", "torchscript", 1e-5)
     check_parity(model, folder / "q.onnx", "onnxruntime", 0.2)
@@ -287,7 +288,7 @@ def save(
 
 
 def quantize(source: Path, path: Path, **settings: bool) -> None:
-    dynamic.write(source, path, exact_settings(**settings))
+    dynamic_int8.write(source, path, exact_settings(**settings))
 
 
 def test_layers_that_are_equal_by_chance_are_no_trouble(tmp_path: Path):
@@ -305,7 +306,7 @@ def test_layers_that_are_equal_by_chance_are_no_trouble(tmp_path: Path):
     one_layer = sum(parameter.numel() for parameter in model.bert.encoder.layer[0].parameters() if parameter.ndim == 2)
     alike = (LAYERS - 1) * one_layer + 32 * 32
     assert matrices(folder / "model.onnx")[False] == in_matrices(model) - alike
-    assert onnx_coverage.quantized_coverage(folder / "q.onnx") == 1.0
+    assert coverage.quantized_coverage(folder / "q.onnx") == 1.0
     check_parity(model, folder / "model.onnx", "onnxruntime", 1e-5)
     check_parity(model, folder / "q.onnx", "onnxruntime", 0.2)
 
@@ -364,7 +365,7 @@ def test_types_shapes_and_what_callers_name_are_kept_apart(tmp_path: Path):
     constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
     graph = helper.make_graph(nodes, "g", [default], outputs, constants)
     model = helper.make_model(graph)
-    onnx_sharing.share(model)
+    sharing.share(model)
     assert [tensor.name for tensor in model.graph.initializer] == ["i", "f", "row", "default"]
     assert [node.op_type for node in model.graph.node] == ["Identity"] * 5 + ["Add"]
     assert list(model.graph.node[-1].input) == ["f", "f"]
@@ -379,8 +380,8 @@ def test_the_same_export_twice_gives_the_same_bytes(tmp_path: Path):
 
 def test_sharing_what_is_shared_changes_nothing(tmp_path: Path):
     once = onnx.load(str(export(make_model("albert", "MaskedLM"), tmp_path, quantize=False) / "model.onnx"))
-    onnx_sharing.share(once)
+    sharing.share(once)
     twice = onnx.ModelProto()
     twice.CopyFrom(once)
-    onnx_sharing.share(twice)
+    sharing.share(twice)
     assert twice.SerializeToString() == once.SerializeToString()

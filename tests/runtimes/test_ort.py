@@ -12,12 +12,14 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 from conftest import MAX_POSITIONS, save_classifier
-from runtimes.exports import quantize, run_export
+from exports import quantize, run_export
 
-from compressor import cli, publish
+from compressor.commands import main
 from compressor.measure import parity
-from compressor.measure.rows import by_length, edge_cases
-from compressor.runtimes import RUNTIMES, ort
+from compressor.measure.token_rows import by_length, edge_cases
+from compressor.package import publish
+from compressor.runtimes import RUNTIMES
+from compressor.runtimes.ort import runtime as ort
 
 VOCABULARY = 60
 
@@ -97,19 +99,19 @@ def test_parity_holds_it_against_what_it_was_made_of(quantized: Path, plain: Pat
 
 
 def test_inspect_and_bench_know_it(quantized: Path):
-    result = CliRunner().invoke(cli.main, ["inspect", str(quantized / "ort/model.ort"), "--json"])
+    result = CliRunner().invoke(main.main, ["inspect", str(quantized / "ort/model.ort"), "--json"])
     assert result.exit_code == 0, result.output
     (found,) = json.loads(result.stdout)
     assert found["types"]["int8"]["parameters"] > 0 and found["operators"]["DynamicQuantizeMatMul"] > 0
     path = str(quantized / "ort/model.ort")
-    result = CliRunner().invoke(cli.main, ["bench", path, "--sequence-length", "8", "--runs", "60", "--json"])
+    result = CliRunner().invoke(main.main, ["bench", path, "--sequence-length", "8", "--runs", "60", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)[0]["runtime"] == "ort"
 
 
 def test_a_damaged_file(tmp_path: Path):
     (tmp_path / "broken.ort").write_bytes(b"this is no model at all")
-    result = CliRunner().invoke(cli.main, ["inspect", str(tmp_path / "broken.ort")])
+    result = CliRunner().invoke(main.main, ["inspect", str(tmp_path / "broken.ort")])
     assert (result.exit_code, "Traceback" in result.output) == (2, False) and "cannot be read" in result.output
 
 

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import transformers
 from conftest import compress
-from tasks.rows import METRIC, TRAIN, write_recipe
+from task_rows import METRIC, TRAIN, write_recipe
 
 TASKS = list(METRIC)
 CLASSES = {

@@ -12,12 +12,14 @@ import transformers
 from conftest import exact_settings, make_tokenizer
 from kinds import export, loaded, make_model, rows
 
-from compressor import checkpoint, outputs, quantization
+from compressor import quantization
+from compressor.models import checkpoint, loading, outputs
+from compressor.models.convert import put_together, take_apart
 from compressor.quantization import calibration
-from compressor.recipe_deployment import CalibrationSpec
-from compressor.runtimes import RUNTIMES, onnx_coverage, torchscript
-from compressor.runtimes.onnx_module import GraphModule
-from compressor.surgery.families import put_together, take_apart
+from compressor.quantization.spec import CalibrationSpec
+from compressor.runtimes import RUNTIMES, torchscript
+from compressor.runtimes.onnx import coverage
+from compressor.runtimes.torchscript_int8.module import GraphModule
 
 HEADS = {"TokenClassification": "token-classification", "QuestionAnswering": "question-answering"}
 FAMILIES = ["bert", "distilbert", "albert", "shared_attention", "pruned"]
@@ -40,12 +42,12 @@ def test_a_model_of_parts_is_the_same_model(family: str, head: str):
 @pytest.mark.parametrize(("family", "head"), KINDS)
 def test_what_is_saved_is_known_by_its_head(family: str, head: str, tmp_path: Path):
     model = make_model(family, head)
-    checkpoint.save(tmp_path, model, make_tokenizer())
+    loading.save(tmp_path, model, make_tokenizer())
     there = checkpoint.Checkpoint(tmp_path)
     assert there.task == HEADS[head]
     assert [task for task in HEADS.values() if there.has_head(task)] == [there.task]
     assert not there.has_head("text-classification") and not there.has_head("text-regression")
-    assert type(checkpoint.load_model(tmp_path)) is type(model)
+    assert type(loading.load_model(tmp_path)) is type(model)
     assert type(getattr(transformers, f"AutoModelFor{head}").from_pretrained(tmp_path)) is type(model)
 
 
@@ -80,7 +82,7 @@ def test_graphs_give_the_models_answers_in_every_scheme(family: str, head: str, 
         quantization.way("onnxruntime", scheme).write(source, path, settings, ranges)
         assert error("onnxruntime", path) < (0.5 if scheme.endswith("int4") else 0.12), scheme
         if scheme != "fp16":
-            assert onnx_coverage.quantized_coverage(path) == 1, scheme
+            assert coverage.quantized_coverage(path) == 1, scheme
         graph = GraphModule(path)
         for inputs in sample[:2]:
             given = graph(*(torch.from_numpy(inputs[name]) for name in graph.input_names))

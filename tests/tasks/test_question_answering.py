@@ -9,8 +9,8 @@ import pytest
 from conftest import make_tokenizer
 from datasets import Dataset, Features, List, Value
 
+from compressor.data.spec import DataSpec
 from compressor.errors import RecipeError
-from compressor.recipe import DataSpec
 from compressor.tasks import question_answering as task
 
 FEATURES = Features(

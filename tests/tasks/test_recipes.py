@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from compressor.cli import main
+from compressor.commands.main import main
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

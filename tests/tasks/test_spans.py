@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compressor.tasks import spans
-from compressor.tasks.spans import Answer, Spans, Window
+from compressor.tasks.scoring import spans
+from compressor.tasks.scoring.spans import Answer, Spans, Window
 
 
 @pytest.mark.parametrize(

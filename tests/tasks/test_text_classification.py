@@ -4,8 +4,8 @@ import pytest
 from conftest import make_tokenizer
 from datasets import Dataset
 
+from compressor.data.spec import DataSpec
 from compressor.errors import RecipeError
-from compressor.recipe import DataSpec
 from compressor.tasks import text_classification as task
 
 

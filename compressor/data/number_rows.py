@@ -1,0 +1,46 @@
+"""Rows of a text, or a pair of texts, with a number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from compressor.data.text_rows import identities, read
+from compressor.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["identities", "labels", "read"]
+
+
+def labels(train: Dataset, validation: Dataset) -> list[str]:
+    """None: numbers are no choices.
+
+    Raises:
+        RecipeError: One is no number, or all are the same.
+    """
+    found = []
+    for name, rows in (("training", train), ("validation", validation)):
+        wrong = next((i for i, value in enumerate(rows["label"]) if not _is_number(value)), None)
+        if wrong is not None:
+            what = f"row {wrong + 1} of the {name} rows has {rows['label'][wrong]!r}, which is no number"
+            found.append(Problem("data.label", what, "names are learned with task: text-classification"))
+        elif _constant(rows["label"]):
+            what = f"all {name} rows have the number {rows['label'][0]}"
+            found.append(Problem("data.label", what, "there is nothing to learn, or no ranks to compare"))
+    if found:
+        raise RecipeError(found)
+    return []
+
+
+def _is_number(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+def _constant(values: Iterable[str]) -> bool:
+    return len(set(map(float, values))) == 1

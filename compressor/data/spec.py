@@ -1,0 +1,106 @@
+"""A recipe's `data`: where rows and raw text come from, and which columns hold what."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from compressor.spec import Scalar, Spec
+
+
+class HubDataset(Spec):
+    """A data set on the Hugging Face hub."""
+
+    hub: str
+    """Data set id, such as `nyu-mll/glue`."""
+    name: str | None = None
+    """Configuration of the data set, such as `sst2`."""
+    split: str
+    """Split, such as `train`."""
+    revision: str | None = None
+    """Commit, tag or branch; the commit it resolves to is written into the lock."""
+
+
+Source = str | HubDataset
+
+
+class TextSpec(Spec):
+    """Raw text, read as a stream: memory does not grow with it."""
+
+    source: Source
+    """txt, csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or a data set on the hub."""
+    text: str = "text"
+    """Column with the text; a txt file has none, each of its lines is a text."""
+    where: dict[str, Scalar] = Field(default_factory=dict)
+    """Keep only rows whose columns have these values."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Keep this share of the texts, drawn by a hash of the text."""
+
+
+DEFAULT_MAX_SEQUENCE_LENGTH = 128
+
+
+class CorpusSpec(TextSpec):
+    """Raw text that pretraining stages learn from, read as a stream: memory does not grow with it."""
+
+    separator: str = "\n"
+    """Separates the paragraphs inside one text."""
+    sentence_order: bool = False
+    """Make each sequence of two segments of one text, half of them swapped, and have pretraining stages train a head
+    that tells the order, beside the masked-LM head. Texts need two sentences at least. Not for DistilBERT."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of the texts held out, by another hash."""
+    max_validation_sequences: Annotated[int, Field(ge=1)] = 400
+    """Score on at most this many sequences of the held-out text, drawn by seed."""
+
+
+class DataSpec(Spec):
+    """Where the rows come from, and which columns hold what."""
+
+    train: Source | None = None
+    """csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or `{hub: id, name:, split:}`. Of
+    token-classification, jsonl, parquet, or CoNLL; of question-answering, jsonl, parquet, or SQuAD's json.
+
+    Needed by every task but masked-lm, which reads `corpus`."""
+    validation: Source | None = None
+    """Held-out rows, same forms as `train`; left out: a hash split of `train`."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of `train` held out by a hash of the text when `validation` is left out (then 0.1 by default)."""
+    text: str = "text"
+    """Column with the text (the first sentence of a pair)."""
+    text_pair: str | None = None
+    """Column with the second sentence of a pair."""
+    label: str = "label"
+    """Column with the label, a string or an integer; of text-regression, a number."""
+    tokens: str = "tokens"
+    """Column with a row's words, a list, in token-classification; of CoNLL files, the first."""
+    tags: str = "tags"
+    """Column with a tag for each word, a list; of CoNLL files, the last. `O`, or `B-`, `I-` and a type."""
+    question: str = "question"
+    """Column with the question, in question-answering."""
+    context: str = "context"
+    """Column with the text that holds the answer."""
+    answers: str = "answers"
+    """Column with the answers, `{text: [...], answer_start: [...]}`; empty lists where there is none."""
+    stride: Annotated[int, Field(ge=0)] = 128
+    """Tokens that neighbouring windows of a long context share."""
+    where: dict[str, Scalar] = Field(default_factory=dict)
+    """Keep only rows whose columns have these values."""
+    max_train_samples: Annotated[int, Field(ge=1)] | None = None
+    """Train on at most this many rows, drawn by seed."""
+    max_validation_samples: Annotated[int, Field(ge=1)] | None = None
+    """Score on at most this many rows, drawn by seed."""
+    corpus: str | CorpusSpec | None = None
+    """Raw text for `objective: pretraining` and the task masked-lm: a mapping, or just its `source`."""
+
+    @model_validator(mode="after")
+    def _one_split(self) -> DataSpec:
+        if self.validation is not None and self.validation_fraction is not None:
+            raise ValueError("validation and validation_fraction are both given; keep one")
+        return self
+
+    @property
+    def corpus_spec(self) -> CorpusSpec | None:
+        """The corpus, with its defaults where the recipe gives only its source."""
+        return CorpusSpec(source=self.corpus) if isinstance(self.corpus, str) else self.corpus

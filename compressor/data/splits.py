@@ -1,0 +1,129 @@
+"""From sources to two splits on disk: one Arrow file each, memory-mapped, with the task's own column names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+
+from compressor.data.spec import DataSpec, HubDataset
+from compressor.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+TRAIN, VALIDATION = "train", "validation"
+DEFAULT_VALIDATION_FRACTION = 0.1
+
+_FORMS = {
+    "text-classification": "texts",
+    "text-regression": "rated",
+    "token-classification": "tagged",
+    "question-answering": "questions",
+}
+"""For each task that learns from rows, the module of this package that knows what they look like."""
+
+
+class Form(Protocol):
+    """A module that reads rows of one form."""
+
+    def read(
+        self, source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str
+    ) -> Dataset:
+        """One source's rows."""
+
+    def identities(self, rows: Dataset) -> Iterable[tuple[str, ...]]:
+        """What makes a row the same as another, so that both are on one side of a split."""
+
+    def labels(self, train: Dataset, validation: Dataset) -> list[str]:
+        """Names of what is chosen among, in order; raises RecipeError for what cannot be learned or scored."""
+
+
+def form_module(task: str) -> str:
+    """Dotted name of the module that reads a task's rows."""
+    return f"compressor.data.{_FORMS[task]}"
+
+
+def prepare(
+    task: str,
+    spec: DataSpec,
+    train: Path | HubDataset,
+    validation: Path | HubDataset | None,
+    columns: Mapping[str, str],
+    seed: int,
+    output: Path,
+    work: Path,
+) -> dict[str, Any]:
+    """Reads, filters, splits and samples the rows.
+
+    Args:
+        task: The recipe's task.
+        spec: The recipe's `data`.
+        train: Where the training rows are.
+        validation: Where the held-out rows are; None for a hash split of `train`.
+        columns: From the task's column names to the source's.
+        seed: Draws the samples.
+        output: Empty folder; gets `train` and `validation`.
+        work: Folder for intermediate files.
+
+    Returns:
+        `labels`: the labels in order; `train`, `validation`: numbers of rows.
+
+    Raises:
+        RecipeError: There are no rows, values are missing, or a label cannot be learned or scored.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    form = cast(Form, import_module(form_module(task)))
+    pool = _read(form, train, columns, spec, work, "data.train")
+    if validation is None:
+        fraction = spec.validation_fraction or DEFAULT_VALIDATION_FRACTION
+        held_out = [_hash_share(identity) < fraction for identity in form.identities(pool)]
+        indices = range(len(pool))
+        splits = {
+            TRAIN: pool.select([i for i in indices if not held_out[i]]),
+            VALIDATION: pool.select([i for i in indices if held_out[i]]),
+        }
+    else:
+        splits = {TRAIN: pool, VALIDATION: _read(form, validation, columns, spec, work, "data.validation")}
+    limits = {TRAIN: spec.max_train_samples, VALIDATION: spec.max_validation_samples}
+    for name, rows in splits.items():
+        if len(rows) == 0:
+            hint = "give data.validation, a larger data.validation_fraction, or more rows"
+            raise RecipeError([Problem(f"data.{name}", f"no rows are left for {name}", hint)])
+        limit = limits[name]
+        if limit is not None and limit < len(rows):
+            chosen = np.random.default_rng(seed).permutation(len(rows))[:limit]
+            rows = rows.select(np.sort(chosen))
+        splits[name] = rows
+    labels = form.labels(splits[TRAIN], splits[VALIDATION])
+    for name, rows in splits.items():
+        rows.save_to_disk(str(output / name))
+    return {"labels": labels, TRAIN: len(splits[TRAIN]), VALIDATION: len(splits[VALIDATION])}
+
+
+def load(folder: Path) -> Dataset:
+    """Opens a split or a tokenized split; rows are memory-mapped, not loaded."""
+    from datasets import load_from_disk
+
+    return load_from_disk(str(folder))
+
+
+def _read(
+    form: Form, source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str
+) -> Dataset:
+    rows = form.read(source, columns, spec, work, place)
+    if len(rows) == 0:
+        raise RecipeError([Problem(place, "has no rows")])
+    return rows
+
+
+def _hash_share(texts: tuple[str, ...]) -> float:
+    """A number in [0, 1) that depends on the text alone: equal texts never end up on both sides of a split."""
+    digest = hashlib.sha256("\x1f".join(texts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,114 @@
+"""Rules, bounds and verdicts: from what was measured to pass, fail or inconclusive. Pure, no models.
+
+A gate passes when its whole interval meets the limit, fails when its whole interval misses it, and is inconclusive in
+between: then there are too few samples, or they are too noisy, to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from compressor.gates.estimate import Estimate, Evidence
+from compressor.gates.metrics import RELATIVE_RULES
+from compressor.gates.spec import Gate, RegressionGate
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+
+AT_LEAST = ("min", "min_retention", "min_speedup")
+"""Rules whose limit is a lower one; that of the others is an upper one."""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One rule of one gate, judged.
+
+    Attributes:
+        metric: The metric.
+        rule: The rule, such as `min_retention`.
+        limit: The recipe's limit.
+        relative_to: For relative rules `baseline`, `previous` or `run` (the one that `--baseline` names), else None.
+        confidence: Confidence of each bound.
+        observed: The compared quantity: the value, or its drop, retention, speed-up or ratio.
+        low: Lower bound of `observed`; None when there is none.
+        high: Upper bound of `observed`; None when there is none.
+        verdict: The outcome.
+    """
+
+    metric: str
+    rule: str
+    limit: float
+    relative_to: str | None
+    confidence: float
+    observed: float
+    low: float | None
+    high: float | None
+    verdict: Verdict
+
+
+def judge(
+    metric: str, gate: Gate | RegressionGate, evidence: Evidence, references: Mapping[str, Evidence]
+) -> list[GateResult]:
+    """Judges every rule of a gate.
+
+    Args:
+        metric: The gated metric.
+        gate: Its rules.
+        evidence: What was measured of the stage.
+        references: What was measured of what the gate may be relative to, by name.
+    """
+    results = []
+    for rule, limit in gate.limits.items():
+        relative_to = gate.relative_to if rule in RELATIVE_RULES else None
+        reference = references[relative_to] if relative_to else None
+        estimate = _observe(rule, evidence, reference, gate.confidence)
+        results.append(
+            GateResult(
+                metric=metric,
+                rule=rule,
+                limit=limit,
+                relative_to=relative_to,
+                confidence=gate.confidence,
+                observed=estimate.value,
+                low=estimate.low,
+                high=estimate.high,
+                verdict=_verdict(estimate, limit, rule in AT_LEAST),
+            )
+        )
+    return results
+
+
+def recall(result: GateResult) -> Verdict:
+    """The verdict that follows from what a result recorded."""
+    estimate = Estimate(result.observed, result.low, result.high)
+    return _verdict(estimate, result.limit, result.rule in AT_LEAST)
+
+
+def _observe(rule: str, evidence: Evidence, reference: Evidence | None, confidence: float) -> Estimate:
+    if reference is None:
+        return evidence.estimate(confidence)
+    if rule == "max_drop":
+        return evidence.drop(reference, confidence)
+    if rule == "min_speedup":
+        return reference.ratio(evidence, confidence)
+    return evidence.ratio(reference, confidence)
+
+
+def _verdict(estimate: Estimate, limit: float, at_least: bool) -> Verdict:
+    low, high = estimate.low, estimate.high
+    if at_least:
+        if low is not None and low >= limit:
+            return "pass"
+        return "fail" if high is not None and high < limit else "inconclusive"
+    if high is not None and high <= limit:
+        return "pass"
+    return "fail" if low is not None and low > limit else "inconclusive"
+
+
+def overall(verdicts: list[Verdict]) -> Verdict:
+    """The worst of several verdicts; `pass` when there are none."""
+    for verdict in ("fail", "inconclusive"):
+        if verdict in verdicts:
+            return verdict
+    return "pass"

@@ -1,0 +1,76 @@
+"""This machine and this installation: CPU features, cores, library versions. Imports none of the libraries."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+DISTRIBUTION = "bert-compressor"
+
+
+BUILD_LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime")
+"""Libraries whose version can change what a stage leaves."""
+
+
+_SHOWN_LIBRARIES = (*BUILD_LIBRARIES, "accelerate", "datasets", "numpy", "tokenizers")
+
+
+def versions(libraries: tuple[str, ...] = _SHOWN_LIBRARIES) -> dict[str, str]:
+    """Installed versions, found without importing anything."""
+    return {library: metadata.version(library) for library in libraries}
+
+
+@cache
+def host() -> dict[str, str | int]:
+    """The machine, as far as it decides speed and the kernels that run."""
+    info: dict[str, str] = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            info.setdefault(name.strip(), value.strip())
+    wanted = (
+        *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16"),
+        *("asimddp", "i8mm", "bf16", "sve"),
+    )
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpu": info.get("model name") or platform.processor() or "unknown",
+        "cpu_features": " ".join(flag for flag in wanted if flag in flags),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    }
+
+
+def processor() -> dict[str, str | int]:
+    """The machine without how much of it may be used: what decides what comes out, and not how fast."""
+    return {name: value for name, value in host().items() if name != "cores"}
+
+
+def saturates() -> bool:
+    """Whether ONNX Runtime adds products of 8 bits in 16 here, where they can saturate: on x86 without VNNI.
+
+    Source: ONNX Runtime, "Quantize ONNX models", section "When and why do I need to try U8U8?".
+    """
+    return host()["machine"] in ("x86_64", "AMD64") and "vnni" not in str(host()["cpu_features"])
+
+
+def environment() -> dict[str, str | int]:
+    """Everything that identifies this installation and machine, for reports."""
+    package = metadata.version(DISTRIBUTION) if installed(DISTRIBUTION) else "not installed"
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return {DISTRIBUTION: package, "python": python, **versions(), **host()}
+
+
+def installed(distribution: str) -> bool:
+    """Whether a library is there, found without importing it."""
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""Times files and folders side by side, as `compress run` times stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressor.errors import Problem, RecipeError
+from compressor.gates.estimate import Estimate
+from compressor.gates.timings import Timings
+from compressor.measure import client
+from compressor.measure.measurement import deployed_file
+from compressor.models.checkpoint import Checkpoint
+from compressor.progress import Step
+from compressor.runtimes.baked_tokenizer import graph
+
+_RUNTIME_BY_SUFFIX = {".onnx": "onnxruntime", ".pt": "torchscript", ".ort": "ort", ".pte": "executorch"}
+_CONFIDENCE = 0.95
+_FALLBACK_VOCABULARY = 1000
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What was timed of one path.
+
+    Attributes:
+        path: As given.
+        runtime: What ran it.
+        size_bytes: Size of the file that ran.
+        p50: Median latency, ms.
+        p95: 95th percentile of the latency, ms.
+        speedup: Latency of the first path / of this one, a ratio of medians of the same rounds.
+    """
+
+    path: str
+    runtime: str
+    size_bytes: int
+    p50: Estimate
+    p95: Estimate
+    speedup: Estimate
+
+
+def bench(
+    paths: Sequence[Path], *, threads: int, batch_size: int, sequence_length: int, runs: int, step: Step
+) -> list[Timed]:
+    """Times every path in turn, in fresh processes.
+
+    Args:
+        paths: Checkpoint folders with an exported format, .onnx, .ort, .pt and .pte files.
+        threads: Threads of each runtime.
+        batch_size: Rows per call.
+        sequence_length: Tokens per row.
+        runs: Timed calls of each.
+        step: Progress, in rounds.
+
+    Raises:
+        RecipeError: A path is not something that can be timed, or the sequence is longer than it takes.
+    """
+    files = [_file(path) for path in paths]
+    configs = [config for path in paths if (config := _config(path)) is not None]
+    for path, config in zip(paths, configs, strict=False):
+        if sequence_length > config.max_position_embeddings:
+            hint = f"at most {config.max_position_embeddings}"
+            raise RecipeError([Problem("--sequence-length", f"is {sequence_length}, too long for {path}", hint)])
+    job: dict[str, Any] = {
+        "threads": threads,
+        "batch_size": batch_size,
+        "sequence_length": sequence_length,
+        "runs": runs,
+        "vocab_size": min([int(config.config["vocab_size"]) for config in configs] or [_FALLBACK_VOCABULARY]),
+        "files": [
+            {"name": str(index), "path": str(file), "runtime": runtime} for index, (file, runtime) in enumerate(files)
+        ],
+    }
+    samples = client.timings(job, step)
+    medians = [Timings(samples[str(index)], 0.5) for index in range(len(files))]
+    return [
+        Timed(
+            path=str(path),
+            runtime=runtime,
+            size_bytes=file.stat().st_size,
+            p50=median.estimate(_CONFIDENCE),
+            p95=Timings(median.samples, 0.95).estimate(_CONFIDENCE),
+            speedup=medians[0].ratio(median, _CONFIDENCE),
+        )
+        for path, (file, runtime), median in zip(paths, files, medians, strict=True)
+    ]
+
+
+def _file(path: Path) -> tuple[Path, str]:
+    if path.is_dir():
+        for runtime in _RUNTIME_BY_SUFFIX.values():
+            if (file := deployed_file(path, runtime)) is not None:
+                return file, runtime
+        raise RecipeError(
+            [Problem(str(path), "has no exported format", "export it first: onnx/…, torchscript/… or executorch/…")]
+        )
+    if not path.is_file():
+        raise RecipeError([Problem(str(path), "no such file or folder")])
+    if path.name == graph.FILE.name:
+        raise RecipeError([Problem(str(path), "takes texts, and tokens are what is timed", "time the graph beside it")])
+    if path.suffix not in _RUNTIME_BY_SUFFIX:
+        allowed = f"allowed: checkpoint folders, {', '.join(_RUNTIME_BY_SUFFIX)}"
+        raise RecipeError([Problem(str(path), "cannot be timed", allowed)])
+    return path, _RUNTIME_BY_SUFFIX[path.suffix]
+
+
+def _config(path: Path) -> Checkpoint | None:
+    """The checkpoint that a path belongs to, for its vocabulary and longest sequence."""
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / "config.json").is_file():
+            return Checkpoint(folder)
+    return None

@@ -1,0 +1,234 @@
+"""Measures one checkpoint: its deployed file's quality, speed, memory, size, coverage, and its formats' parity."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.gates.estimate import Evidence
+from compressor.gates.exact import Exact, Spread
+from compressor.gates.timings import Timings
+from compressor.measure import client, parity, recorded_answers
+from compressor.measure.spec import MeasureSpec
+from compressor.measure.token_rows import EDGES, TokenRows, in_order
+from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.progress import Progress, Step
+from compressor.runtimes import RUNTIMES
+from compressor.tasks import References, Scoring
+
+REPEATABLE = ("size_bytes", "num_parameters", "quantized_coverage")
+"""Metrics that a folder has anywhere, whatever the data and the machine."""
+
+_MEMORY_PROCESSES = 3
+_PARITY_ALONE = 32
+"""Real rows, at least, that every format is asked one at a time."""
+_LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95}
+
+
+def deployed_file(folder: Path, runtime: str) -> Path | None:
+    """The file in a checkpoint folder that ships for a runtime; None when the checkpoint has yet to be exported."""
+    candidates = [QUANTIZED_ONNX] if runtime == "onnxruntime" else []
+    return next((folder / name for name in (*candidates, RUNTIMES[runtime].file) if (folder / name).is_file()), None)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A checkpoint to be measured.
+
+    Attributes:
+        name: The stage's name, for progress.
+        task: What the checkpoint does.
+        folder: The checkpoint.
+        file: Its deployed file.
+        recorded_rows: How many rows' answers are recorded, for them to be verified where it ships to.
+        parity: Whether its formats are held against each other.
+    """
+
+    name: str
+    task: str
+    folder: Path
+    file: Path
+    recorded_rows: int = 0
+    parity: bool = True
+
+
+def measure(
+    subject: Subject,
+    references: Mapping[str, Path],
+    vocab_size: int,
+    rows: Path,
+    spec: MeasureSpec,
+    output: Path,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Measures a checkpoint and writes the raw evidence.
+
+    Args:
+        subject: What is measured.
+        references: Deployed files that are timed in turn with it, by name.
+        vocab_size: Tokens that all of them know.
+        rows: The validation rows, tokenized (`TokenRows`).
+        spec: Conditions.
+        output: Empty folder; gets `answers.npy` and `latency.npz`, and recorded answers if they are wanted.
+        progress: Tells the user.
+
+    Returns:
+        The small facts: sizes, counts, memory, coverage, parity.
+    """
+    tokens = TokenRows.load(rows)
+    job = {"runtime": spec.runtime, "path": str(subject.file), "threads": spec.threads}
+    with progress.step(f"{subject.name}: scoring {len(tokens)} rows", len(tokens)) as step:
+        np.save(output / "answers.npy", answers(subject.file, subject.task, rows, spec, step))
+
+    call = {
+        "threads": spec.threads,
+        "batch_size": spec.batch_size,
+        "sequence_length": spec.sequence_length,
+        "vocab_size": vocab_size,
+    }
+    files = [
+        {"name": name, "runtime": spec.runtime, "path": str(path)}
+        for name, path in {**references, "self": subject.file}.items()
+    ]
+    with progress.step(f"{subject.name}: timing {spec.runs} runs", spec.runs) as step:
+        samples: dict[str, Any] = client.timings({**call, "files": files, "runs": spec.runs}, step)
+    np.savez(output / "latency.npz", **samples)
+
+    with progress.step(f"{subject.name}: memory", _MEMORY_PROCESSES) as step:
+        memory = []
+        for done in range(_MEMORY_PROCESSES):
+            memory.append(float(client.run({**job, **call, "kind": "memory"})["peak_rss_bytes"]))
+            step.update(done + 1)
+    facts: dict[str, Any] = {**repeatable(subject.folder, subject.file), "peak_rss_bytes": memory}
+    if subject.parity and parity.present(subject.folder):
+        facts["parity"] = _parity(subject, rows, output, progress)
+    return facts
+
+
+def answers(file: Path, task: str, rows: Path, spec: MeasureSpec, step: Step | None = None) -> NDArray[np.float32]:
+    """What a deployed file says of each row, in the batches that ship, in a fresh process.
+
+    Args:
+        file: The file.
+        task: What it does.
+        rows: The rows, tokenized (`TokenRows`).
+        spec: Conditions.
+        step: Progress, in rows.
+    """
+    batches = in_order(len(TokenRows.load(rows)), spec.batch_size)
+    job = {
+        "kind": "predict",
+        "task": task,
+        "keep": "answers",
+        "runtime": spec.runtime,
+        "path": str(file),
+        "threads": spec.threads,
+        "workers": _cores(),
+        "sets": [{"name": "rows", "rows": str(rows), "batches": batches}],
+    }
+    return client.run(job, step)["rows"]
+
+
+def _parity(subject: Subject, rows: Path, output: Path, progress: Progress) -> dict[str, Any]:
+    """Holds every format against its reference, and records some answers for `compress verify`."""
+    comparisons, checkpoint = parity.present(subject.folder), Checkpoint(subject.folder)
+    tokens = TokenRows.load(rows)
+    said = {}
+    with tempfile.TemporaryDirectory(prefix="compress-") as work:
+        chosen = max(subject.recorded_rows, _PARITY_ALONE)
+        material = parity.Material.of(checkpoint, rows, chosen, Path(work))
+        for side in parity.sides(subject.folder, comparisons):
+            with progress.step(f"{subject.name}: parity, {side}", len(tokens)) as step:
+                said[side] = parity.ask(subject.folder, subject.task, side, comparisons, material, step)
+    if subject.recorded_rows:
+        given = {str(side): found[parity.ALONE] for side, found in said.items()}
+        recorded_answers.write(output / recorded_answers.FILE, subject.task, tokens.take(material.chosen), given)
+    return {
+        "rows": len(tokens),
+        "edges": len(EDGES),
+        "no_token_types": parity.no_token_types(checkpoint),
+        "formats": {entry.name: parity.compare(entry, said, material) for entry in comparisons},
+    }
+
+
+def repeatable(folder: Path, file: Path) -> dict[str, float]:
+    """What can be measured of a checkpoint again at any time.
+
+    Args:
+        folder: The checkpoint.
+        file: Its deployed file.
+    """
+    return {
+        "size_bytes": file.stat().st_size,
+        "num_parameters": Checkpoint(folder).num_parameters,
+        "quantized_coverage": _coverage(file),
+    }
+
+
+def _coverage(file: Path) -> float:
+    if file.suffix != ".onnx":
+        return 0.0
+    from compressor.runtimes.onnx import coverage
+
+    return coverage.quantized_coverage(file)
+
+
+def _cores() -> int:
+    from compressor.host import host
+
+    return int(host()["cores"])
+
+
+def evidence(
+    folder: Path,
+    facts: Mapping[str, Any],
+    task: Scoring,
+    references: References,
+    labels: Sequence[str],
+    against: str = "self",
+) -> dict[str, Evidence]:
+    """The evidence of a measurement, metric by metric.
+
+    Args:
+        folder: What `measure` wrote.
+        facts: What `measure` returned.
+        task: Scores the answers.
+        references: What answers are scored by.
+        labels: Names of the head's outputs.
+        against: `self`, or the name of a reference for its timings from the same process.
+    """
+    found: dict[str, Evidence] = {}
+    if against == "self":
+        found.update(task.score(np.load(folder / "answers.npy"), references, labels))
+    with np.load(folder / "latency.npz", allow_pickle=False) as samples:
+        for metric, quantile in _LATENCY_QUANTILES.items():
+            found[metric] = Timings(samples[against].astype(np.float64), quantile)
+    if against != "self":
+        return found
+    for metric in REPEATABLE:
+        found[metric] = Exact(float(facts[metric]))
+    found["peak_rss_bytes"] = Spread(tuple(facts["peak_rss_bytes"]))
+    found.update(parity_evidence(facts.get("parity")))
+    return found
+
+
+def parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
+    """The evidence of what formats were compared: a fixed set of rows, not a sample, so all of it is exact."""
+    if facts is None:
+        return {}
+    found: dict[str, Evidence] = {}
+    rows, everything = int(facts["rows"]), int(facts["rows"]) + int(facts["edges"])
+    formats = list(facts["formats"].values())
+    if floats := [entry for entry in formats if entry["kind"] == "float"]:
+        found["parity_label_agreement"] = Exact(min(entry["label_agreement"] for entry in floats), n=rows)
+        found["parity_max_abs_diff"] = Exact(max(entry["max_abs_diff"] for entry in floats), n=everything)
+        found["parity_min_cosine"] = Exact(min(entry["min_cosine"] for entry in floats), n=everything)
+    if quantized := [entry["label_agreement"] for entry in formats if entry["kind"] == "quantized"]:
+        found["parity_quantized_label_agreement"] = Exact(min(quantized), n=rows)
+    return found

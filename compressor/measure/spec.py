@@ -1,0 +1,24 @@
+"""A recipe's `measure`: how every stage is timed and scored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compressor.spec import Spec
+
+
+class MeasureSpec(Spec):
+    """How every stage is timed and scored: the conditions of the device, as closely as this machine can."""
+
+    runtime: Literal["onnxruntime", "torchscript"] = "onnxruntime"
+    """Runtime that ships."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Threads of the runtime while timing."""
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    """Rows per call, for latency and for quality (dynamic int8 depends on the batch it runs in)."""
+    sequence_length: Annotated[int, Field(ge=2)] = 128
+    """Tokens per row while timing."""
+    runs: Annotated[int, Field(ge=1)] = 200
+    """Timed calls; p95 needs 59 before it has an upper bound."""

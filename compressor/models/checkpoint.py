@@ -1,0 +1,262 @@
+"""A checkpoint on disk: a Hugging Face folder, read without torch where its config and header are enough."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import Problem, RecipeError
+from compressor.files import file_digest
+from compressor.models.registration import MODEL_TYPE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+FAMILIES = ("bert", "distilbert", "albert", MODEL_TYPE)
+"""Supported values of `model_type`."""
+
+
+WEIGHTS = "model.safetensors"
+
+
+QUANTIZED_ONNX = Path("onnx") / "model_quantized.onnx"
+"""Where a quantized checkpoint keeps the graph that runs; names that transformers.js and optimum look for."""
+
+
+_HEADS = {
+    "text-classification": (("ForSequenceClassification",), ("classifier.weight",)),
+    "text-regression": (("ForSequenceClassification",), ("classifier.weight",)),
+    "token-classification": (("ForTokenClassification",), ("classifier.weight",)),
+    "question-answering": (("ForQuestionAnswering",), ("qa_outputs.weight",)),
+    "masked-lm": (
+        ("ForMaskedLM", "ForPreTraining"),
+        ("cls.predictions.transform.dense.weight", "vocab_transform.weight", "predictions.dense.weight"),
+    ),
+}
+"""For each task, the ends of the architectures that have its head, and a tensor of it, by family."""
+
+
+_ORDER_TENSORS = ("cls.seq_relationship.weight", "sop_classifier.classifier.weight")
+"""A tensor of a pretrained model's second head, which tells the order of two segments, by family."""
+
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+    "added_tokens.json",
+)
+
+
+MODEL_FILES = ("config.json", WEIGHTS, *_TOKENIZER_FILES)
+"""The files of a checkpoint; everything else beside them is none of our business."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with config, safetensors weights and tokenizer.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The parsed config.json."""
+        config: dict[str, Any] = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        return config
+
+    @property
+    def family(self) -> str:
+        """The `model_type`."""
+        return str(self.config.get("model_type"))
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Encoder layers."""
+        return int(self.config.get("num_hidden_layers", self.config.get("n_layers", 0)))
+
+    @property
+    def max_position_embeddings(self) -> int:
+        """Rows of the position table: the longest sequence, in tokens."""
+        return int(self.config.get("max_position_embeddings", 512))
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the head's labels by index."""
+        names = self.config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(2)}
+        return [str(names[key]) for key in sorted(names, key=int)]
+
+    def has_head(self, task: str) -> bool:
+        """Whether the checkpoint carries a trained head for the task."""
+        architectures = self.config.get("architectures") or []
+        endings, tensors = _HEADS[task]
+        there = [self.shapes[name] for name in tensors if name in self.shapes]
+        if not there or not any(str(name).endswith(endings) for name in architectures):
+            return False
+        # One class does both: a single output is a number.
+        return not task.startswith("text-") or (there[0][0] == 1) == (task == "text-regression")
+
+    @property
+    def tells_order(self) -> bool:
+        """Whether the checkpoint carries a head for the order of two segments, beside its language model's."""
+        architectures = self.config.get("architectures") or []
+        return any(str(name).endswith("ForPreTraining") for name in architectures) and any(
+            name in self.shapes for name in _ORDER_TENSORS
+        )
+
+    @property
+    def task(self) -> str:
+        """The task that the checkpoint has a head for.
+
+        Raises:
+            RecipeError: It has none.
+        """
+        for task in _HEADS:
+            if self.has_head(task):
+                return task
+        what = f"{self.path} has no head for any of {', '.join(_HEADS)}"
+        raise RecipeError([Problem("model", what, "fine-tune it first")])
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the encoder."""
+        return int(self.config.get("hidden_size", self.config.get("dim", 0)))
+
+    @property
+    def embedding_size(self) -> int:
+        """Width of the token embeddings."""
+        return int(self.config.get("embedding_size", self.hidden_size))
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Attention heads of a layer, at most."""
+        return int(self.config.get("num_attention_heads", self.config.get("n_heads", 1)))
+
+    @property
+    def head_size(self) -> int:
+        """Channels of an attention head."""
+        return int(self.config.get("head_size", self.hidden_size // self.num_attention_heads))
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Attention heads of each layer."""
+        blocks = self.config.get("heads")
+        if not blocks:
+            return (self.num_attention_heads,) * self.num_hidden_layers
+        return tuple(int(blocks[index]) for index in self.config["attention_of_layer"])
+
+    @property
+    def neurons(self) -> tuple[int, ...]:
+        """Feed-forward neurons of each layer."""
+        blocks = self.config.get("neurons")
+        if not blocks:
+            width = int(self.config.get("intermediate_size", self.config.get("hidden_dim", 0)))
+            return (width,) * self.num_hidden_layers
+        return tuple(int(blocks[index]) for index in self.config["feed_forward_of_layer"])
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the stored tensors, from the header of the safetensors file."""
+        with (self.path / WEIGHTS).open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters stored; shared ones are stored, and counted, once."""
+        return sum(math.prod(shape) for name, shape in self.shapes.items() if not name.endswith("position_ids"))
+
+    @property
+    def quantized(self) -> Path | None:
+        """The quantized graph, when a stage has left one."""
+        path = self.path / QUANTIZED_ONNX
+        return path if path.is_file() else None
+
+    def digest(self) -> dict[str, str]:
+        """SHA-256 of the config, the weights and the tokenizer's files."""
+        return {name: file_digest(self.path / name) for name in MODEL_FILES if (self.path / name).is_file()}
+
+    def tokenizer_digest(self) -> dict[str, str]:
+        """SHA-256 of the tokenizer's files."""
+        return {name: file_digest(self.path / name) for name in _TOKENIZER_FILES if (self.path / name).is_file()}
+
+    def max_sequence_length(self, wanted: int | None = None) -> int:
+        """Tokens a text is cut to: what is wanted, or what the tokenizer says, within the position table.
+
+        Args:
+            wanted: An explicit limit; None for the tokenizer's own.
+        """
+        if wanted is None:
+            path = self.path / "tokenizer_config.json"
+            config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            wanted = int(min(config.get("model_max_length") or math.inf, self.max_position_embeddings))
+        return min(wanted, self.max_position_embeddings)
+
+
+def problems(path: Path, where: str) -> list[Problem]:
+    """What keeps a folder from being a checkpoint that this project can work on."""
+    if not (path / "config.json").is_file():
+        return [Problem(where, f"{path} has no config.json", "give a folder saved by transformers' save_pretrained")]
+    try:
+        checkpoint = Checkpoint(path)
+        family = checkpoint.family
+    except (OSError, ValueError) as error:
+        return [Problem(where, f"{path / 'config.json'} cannot be read: {error}")]
+    if family not in FAMILIES:
+        return [Problem(where, f"the checkpoint is {family!r}, not BERT", f"allowed: {', '.join(FAMILIES)}")]
+    if checkpoint.config.get("inner_group_num", 1) != 1:
+        what = f"the checkpoint's groups hold {checkpoint.config['inner_group_num']} different layers each"
+        return [Problem(where, what, "of ALBERTs, those with inner_group_num: 1 are supported")]
+    if not (path / WEIGHTS).is_file():
+        others = [p.name for pattern in ("*.bin", "*.pt", "*.safetensors.index.json") for p in path.glob(pattern)]
+        found = f", only {', '.join(sorted(others))}" if others else ""
+        hint = "weights are read from one safetensors file; load the model once and call save_pretrained to get it"
+        return [Problem(where, f"{path} has no {WEIGHTS}{found}", hint)]
+    try:
+        checkpoint.shapes  # noqa: B018 -- read to see that it can be
+    except (OSError, ValueError, KeyError, struct.error, MemoryError, OverflowError) as error:
+        return [Problem(where, f"{path / WEIGHTS} is damaged: {error}", "save or download the checkpoint again")]
+    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        return [Problem(where, f"{path} has no tokenizer (tokenizer.json or vocab.txt)", "save it beside the model")]
+    return []
+
+
+def check(path: Path, where: str) -> Checkpoint:
+    """The checkpoint in a folder.
+
+    Raises:
+        RecipeError: It is not one.
+    """
+    if found := problems(path, where):
+        raise RecipeError(found)
+    return Checkpoint(path)
+
+
+def input_names(family: str) -> tuple[str, ...]:
+    """Names of a model's inputs, in the order that traced formats take them."""
+    return (
+        ("input_ids", "attention_mask") if family == "distilbert" else ("input_ids", "attention_mask", "token_type_ids")
+    )
+
+
+def splitting_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest of how a tokenizer splits texts, whatever it adds to them and wherever it cuts them.
+
+    The tokenizer of a student that was saved here differs from its teacher's in the latter, and reads a corpus as it.
+    """
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    for name in ("truncation", "padding", "post_processor"):
+        parts.pop(name, None)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,104 @@
+"""Loads and saves models and tokenizers with transformers: safetensors only, no remote code, no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from compressor.models.checkpoint import WEIGHTS, Checkpoint, input_names
+
+_OUTPUTS: dict[str, dict[str, Any]] = {
+    "text-regression": {"num_labels": 1, "problem_type": "regression"},
+    "question-answering": {"num_labels": 2},
+}
+"""What the config says of a head whose outputs have no names of their own: a number; a start and an end."""
+
+
+_HEAD_TENSORS = (
+    *("classifier.", "pre_classifier.", "bert.pooler.", "albert.pooler.", "qa_outputs."),
+    *("cls.", "vocab_", "predictions.", "sop_classifier."),
+)
+"""Beginnings of the names of tensors that a new head may bring."""
+
+
+_TOKENIZER_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+
+
+def load_model(
+    path: Path, task: str | None = None, *, sentence_order: bool | None = None, **config: Any
+) -> PreTrainedModel:
+    """Loads a model in float32: safetensors only, no remote code, no network.
+
+    Args:
+        path: A checkpoint's folder.
+        task: Which head it is to have, made anew where the checkpoint has none; by default the one it has.
+        sentence_order: Whether a language model is to have a head for the order of two segments as well; by default if
+            the checkpoint has it.
+        config: Overrides of its config, such as `num_labels`; a head of another shape is made anew.
+
+    Raises:
+        RecipeError: Weights of the encoder are missing; a library would make them up at random and only log it.
+    """
+    import transformers
+
+    classes = {
+        "text-classification": transformers.AutoModelForSequenceClassification,
+        "text-regression": transformers.AutoModelForSequenceClassification,
+        "token-classification": transformers.AutoModelForTokenClassification,
+        "question-answering": transformers.AutoModelForQuestionAnswering,
+        "masked-lm": transformers.AutoModelForMaskedLM,
+    }
+    there = Checkpoint(path)
+    task = task or there.task
+    kind, config = classes[task], {**_OUTPUTS.get(task, {}), **config}
+    if task == "masked-lm" and (there.tells_order if sentence_order is None else sentence_order):
+        kind, config = transformers.AutoModelForPreTraining, {**config, "num_labels": 2}  # ALBERT's head has as many
+    model, info = kind.from_pretrained(
+        path,
+        dtype="float32",
+        local_files_only=True,
+        use_safetensors=True,
+        trust_remote_code=False,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **config,
+    )
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(_HEAD_TENSORS))
+    mismatched = sorted(
+        str(entry[0]) for entry in info["mismatched_keys"] if not str(entry[0]).startswith(_HEAD_TENSORS)
+    )
+    if lacking := missing + mismatched:
+        shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        what = f"{path / WEIGHTS} lacks weights that its config.json calls for: {shown}"
+        raise RecipeError([Problem("model", what, "the file and the config are not of one model; save it again")])
+    return model
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """Loads the checkpoint's tokenizer: no remote code, no network."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes a checkpoint as transformers does, so that `AutoModel…` and `AutoTokenizer` read it.
+
+    The tokenizer is told which inputs the model takes: `model(**tokenizer(text))` must work for whoever loads both, and
+    so must feeding an ONNX graph. Its length limit goes into tokenizer.json too, for apps that read only that file.
+    """
+    names = set(input_names(model.config.model_type))
+    tokenizer.model_input_names = [name for name in _TOKENIZER_INPUTS if name in names]
+    tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved
+    for how_it_was_loaded in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+    backend = tokenizer.backend_tokenizer
+    backend.no_padding()
+    backend.enable_truncation(int(min(tokenizer.model_max_length, model.config.max_position_embeddings)))
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)

@@ -1,0 +1,102 @@
+"""A shallower student out of a model's own layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from compressor.errors import StageError
+from compressor.models.convert import put_together, take_apart
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def chosen_layers(total: int, count: int | None, layers: Sequence[int] | str) -> list[int]:
+    """Which of a model's layers a student starts from.
+
+    Args:
+        total: Layers of the model.
+        count: Layers of the student; None for as many as listed, or half of the model's.
+        layers: A list, or `every_other`: evenly spaced from layer 0, so 0, 2, 4… for half of them.
+
+    Raises:
+        StageError: A layer that the model does not have.
+
+    Source: Sanh et al. 2019, section 2, "Student initialization": one layer out of two.
+    """
+    chosen = list(layers) if not isinstance(layers, str) else []
+    if isinstance(layers, str):
+        count = count or max(1, total // 2)
+        chosen = [index * total // count for index in range(count)]
+    if (count or 0) > total or any(layer >= total for layer in chosen):
+        raise StageError(f"the incoming checkpoint has {total} layers, 0 to {total - 1}; got {count or chosen}")
+    return chosen
+
+
+def least_harmful(
+    model: PreTrainedModel, count: int, harm: Callable[[PreTrainedModel], float]
+) -> tuple[list[int], list[dict[str, Any]]]:
+    """Which layers to keep, by dropping the one that is missed least, again and again.
+
+    Every round tries the model without each of the layers that are left, so that n layers down to k take
+    n + (n - 1) + … + (k + 1) calls of `harm`.
+
+    Args:
+        model: The model, with any head; not changed.
+        count: Layers to keep, from 1 to all.
+        harm: How bad a model is, such as its loss on held-out rows: finite, less is better. It gets a model with fewer
+            layers, in eval mode and without gradients.
+
+    Returns:
+        The kept layers in ascending order, and for every round `dropped` and `harm` by layer (six significant digits;
+        the layers are strings, as they come back from JSON). Of equally harmful layers the lowest goes.
+
+    Raises:
+        StageError: A count that the model does not have, or a harm that is not a finite number.
+
+    Source: Peer et al. 2022, "Greedy-layer pruning" (arXiv 2105.14839), without fine-tuning every candidate; Sajjad et
+        al. 2023, "On the effect of dropping layers of pre-trained transformer models" (arXiv 2004.03844), section 3,
+        for the strategies without a search that it competes with.
+    """
+    whole, total = take_apart(model), model.config.num_hidden_layers
+    if not 1 <= count <= total:
+        raise StageError(f"the incoming checkpoint has {total} layers; keep 1 to {total} of them, got {count}")
+    kept, rounds = list(range(total)), []
+    while len(kept) > count:
+        harms = {}
+        for layer in kept:
+            with torch.no_grad():
+                value = float(harm(put_together(whole.with_layers([n for n in kept if n != layer])).eval()))
+            if not math.isfinite(value):
+                raise StageError(
+                    f"without layer {layer} the harm is {value}; list the layers, or measure on other rows"
+                )
+            harms[layer] = value
+        dropped = min(kept, key=lambda layer: (harms[layer], layer))
+        kept.remove(dropped)
+        rounds.append({"dropped": dropped, "harm": {str(k): float(f"{v:.6g}") for k, v in harms.items()}})
+    return kept, rounds
+
+
+def shallower(model: PreTrainedModel, layers: Sequence[int], architecture: str | None = None) -> PreTrainedModel:
+    """Builds a student from chosen layers; embeddings and head are carried over.
+
+    Args:
+        model: The model, with any head; not changed.
+        layers: Layers to keep, in the student's order; one may occur again, and is then shared.
+        architecture: `bert` or `distilbert`; None for the plainest family that holds it.
+
+    Returns:
+        A new model with copies of the weights and the same kind of head. Hidden states after layer i of a student of
+        the first layers equal the model's (for DistilBERT: of a single segment, its token types folded into the
+        positions).
+
+    Raises:
+        StageError: A DistilBERT cannot become a BERT: it has no token types and no pooler. Shared or factorized weights
+            fit in neither. Or another kind of model.
+    """
+    return put_together(take_apart(model).with_layers(layers), architecture)

@@ -1,0 +1,148 @@
+"""The part of `compress verify` that asks a folder's formats, and compares what they say."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compressor.errors import CompressError
+from compressor.gates.judge import judge, overall
+from compressor.gates.spec import Gate
+from compressor.measure import parity, recorded_answers
+from compressor.measure.measurement import parity_evidence
+from compressor.measure.parity import Answers, Comparison, Material, Side
+from compressor.measure.recorded_answers import Answer, Recorded
+from compressor.measure.token_rows import EDGES, TokenRows
+from compressor.models.checkpoint import Checkpoint
+from compressor.package.manifest import Check, Manifest
+from compressor.progress import Progress
+from compressor.stages.export import ExportSpec
+from compressor.tasks.names import QUALITY_METRICS
+
+_SAME_QUANTIZED = 0.95
+"""Share of the recorded labels that a quantized graph must give again: processors round and saturate differently."""
+
+
+class Parity:
+    """Asks all formats of a folder the rows that came with it, and made-up ones, and compares what they say.
+
+    Args:
+        folder: The folder.
+        manifest: Its manifest.
+        progress: Tells the user.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, progress: Progress) -> None:
+        self._folder, self._manifest, self._progress = folder, manifest, progress
+        self._answers: dict[Side, Answers] = {}
+        self._broken: dict[Side, str] = {}
+
+    def checks(self) -> list[Check]:
+        """Compares formats with each other, and with what was recorded of them."""
+        comparisons = parity.present(self._folder)
+        if not comparisons:
+            told = "there is nothing to compare: formats to compare are written by the export stage"
+            return [Check("parity", "formats", "pass", told)]
+        if self._manifest.task not in QUALITY_METRICS:
+            return [Check("parity", "formats", "fail", f"the manifest's task is {self._manifest.task!r}: no such task")]
+        try:
+            answers = self._recorded()
+            with tempfile.TemporaryDirectory(prefix="compress-") as work:
+                material = self._material(answers, Path(work))
+                self._ask(comparisons, material)
+        except Exception as error:  # whatever a reader makes of JSON that is not what it should be
+            return [Check("parity", "formats", "fail", f"not compared: {first_line(error)}")]
+        broken = [Check("parity", str(side), "fail", told) for side, told in self._broken.items()]
+        compared = [self._compared(entry, material, answers) for entry in comparisons if self._answered(entry)]
+        sides = [side for side in self._answers if answers is not None and str(side) in answers.answers]
+        repeated = [self._repeated(side, answers.answers[str(side)], comparisons) for side in sides] if answers else []
+        return [*broken, *compared, *repeated]
+
+    def _answered(self, comparison: Comparison) -> bool:
+        return {comparison.candidate, comparison.reference} <= set(self._answers)
+
+    def _recorded(self) -> Recorded | None:
+        if recorded_answers.FILE not in self._manifest.files:
+            return None
+        return recorded_answers.read(self._folder / recorded_answers.FILE)
+
+    def _material(self, answers: Recorded | None, work: Path) -> Material:
+        checkpoint, file = Checkpoint(self._folder), None
+        if answers is not None:
+            file = work / "rows.npz"
+            TokenRows.of(answers.rows, int(checkpoint.config.get("pad_token_id") or 0)).save(file)
+        return Material.of(checkpoint, file, len(answers.rows) if answers else 0, work)
+
+    def _ask(self, comparisons: list[Comparison], material: Material) -> None:
+        for side in parity.sides(self._folder, comparisons):
+            with self._progress.step(f"verify: parity, {side}") as step:
+                try:
+                    task = self._manifest.task
+                    self._answers[side] = parity.ask(self._folder, task, side, comparisons, material, step)
+                except CompressError as error:
+                    self._broken[side] = f"cannot be run: {first_line(error)}"
+
+    def _compared(self, comparison: Comparison, material: Material, answers: Recorded | None) -> Check:
+        """One format against what it must answer like, by the limits that the run was held to."""
+        facts = parity.compare(comparison, self._answers, material)
+        rows = len(material.lengths)
+        found = parity_evidence({"rows": rows, "edges": len(EDGES), "formats": {comparison.name: facts}})
+        verdicts = []
+        for metric, evidence in found.items():
+            if (gate := _limits(self._manifest, metric)) is not None:
+                if metric.endswith("label_agreement") and answers is not None and gate.min is not None:
+                    # A run judges all of its rows; a label may have differed among the few that ship.
+                    gate = gate.model_copy(update={"min": min(gate.min, _agreed(comparison, answers))})
+                verdicts += [result.verdict for result in judge(metric, gate, evidence, {})]
+        asked = f"{rows} rows" if rows else f"{len(EDGES)} made-up rows"
+        told = (
+            f"{facts['label_agreement']:.2%} of {asked} have the label of {facts['against']}, the largest difference is"
+            f" {facts['max_abs_diff']:.2e} ({facts['worst']}), the least cosine {facts['min_cosine']:.6f}"
+        )
+        return Check("parity", str(comparison.candidate), overall(verdicts), told)
+
+    def _repeated(self, side: Side, answer: Answer, comparisons: list[Comparison]) -> Check:
+        """One format against what it said when it was published."""
+        given = self._answers[side][parity.ALONE]
+        if not answer.fits(given):
+            return Check("parity", str(side), "fail", "the recorded answers are not of this model")
+        agreement, difference = answer.label_agreement(given), answer.max_abs_diff(given)
+        if any(side in (entry.candidate, entry.reference) for entry in comparisons if entry.kind == "float"):
+            gate = _limits(self._manifest, "parity_max_abs_diff")
+            good = difference <= (gate.max if gate is not None and gate.max is not None else np.inf)
+        else:
+            good = agreement >= _SAME_QUANTIZED
+        told = f"{agreement:.2%} of {len(given)} rows have the recorded label, logits differ by {difference:.2e}"
+        hint = "" if good else "; this machine or these versions answer otherwise: compare `compress doctor` with "
+        hint += "" if good else f"the manifest's environment ({_environment(self._manifest.environment)})"
+        return Check("parity", f"{side}, recorded", "pass" if good else "fail", told + hint)
+
+
+def _limits(manifest: Manifest, metric: str) -> Gate | None:
+    """The gate that a run held a metric to, else the one that it would have been held to."""
+    rules: dict[str, Any] = {
+        gate.result.rule: gate.result.limit
+        for gate in manifest.gates
+        if gate.result.metric == metric and gate.result.relative_to is None
+    }
+    return Gate(**rules) if rules else ExportSpec(stage="export").default_gates.get(metric)
+
+
+def _agreed(comparison: Comparison, answers: Recorded) -> float:
+    """Share of the recorded rows where two formats gave the same label."""
+    both = [answers.answers.get(str(side)) for side in (comparison.candidate, comparison.reference)]
+    first, second = both
+    return 1.0 if first is None or second is None else first.agreement(second.choices[..., 0])
+
+
+def _environment(values: Mapping[str, str | int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def first_line(error: Exception) -> str:
+    """What a library says of a file it cannot read, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,126 @@
+"""A run's corpus: packed into sequences once, and kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compressor import tasks
+from compressor.data.corpus import packing, sentence_pairs, stream
+from compressor.data.corpus.masking import Vocabulary, mask
+from compressor.host import versions
+from compressor.measure.token_rows import LABELS, NO_LABEL, TokenRows
+from compressor.models.checkpoint import Checkpoint, splitting_digest
+from compressor.models.loading import load_tokenizer
+from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.plan import Plan, score_length
+from compressor.pipeline.store import Store
+from compressor.progress import Progress
+from compressor.tasks.names import MASKED_LM
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+from compressor.pipeline.task_rows import _REFERENCES, _references
+
+_VALIDATION_MASK = 0.15
+
+
+class PreparedCorpus:
+    """The corpus of a plan, packed into sequences.
+
+    Args:
+        plan: Names the corpus and its key.
+        store: Keeps what is prepared.
+        progress: Tells the user.
+
+    Attributes:
+        task: The masked-lm task.
+        task_code: Digest of the code that makes sequences of texts.
+        labels: None: a language model chooses among tokens.
+        data: Where the corpus is.
+    """
+
+    labels: tuple[str, ...] = ()
+
+    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
+        self.task = tasks.scoring(MASKED_LM)
+        self.task_code = code_digest(
+            "compressor.data.corpus.packing", "compressor.data.corpus.masking", "compressor.measure.token_rows"
+        )
+        self.data = plan.data[MASKED_LM]
+        self._recipe, self._store, self._progress = plan.resolved.recipe, store, progress
+        spec = self._recipe.data.corpus_spec
+        assert spec is not None, "a plan with a corpus has it in the recipe"
+        self._spec = spec
+
+    def packed(self, tokenizer: PreTrainedTokenizerBase, length: int) -> Path:
+        """The corpus as sequences of one length: a folder, see `compressor.data.corpus.packing.pack`.
+
+        Args:
+            tokenizer: The tokenizer.
+            length: Tokens of a sequence, special tokens included.
+        """
+        spec = self._spec
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            texts = stream.texts(self.data.train, spec)
+            with self._progress.step("packing the corpus") as step:
+                return packing.pack(texts, spec, tokenizer, length, spec.validation_fraction, output, step.update)
+
+        return self._store.build(self._inputs(tokenizer, length), build)[0].path
+
+    def validation(self, folder: Path) -> tuple[Path, tasks.References]:
+        """Held-out sequences, masked once and for all: every checkpoint of the run guesses the same tokens.
+
+        Returns:
+            The file of `TokenRows`, and the right order of each pair of segments; nothing where there are no pairs.
+        """
+        checkpoint = Checkpoint(folder)
+        tokenizer = load_tokenizer(folder)
+        length = min(score_length(self._recipe), checkpoint.max_position_embeddings)
+        packed = self.packed(tokenizer, length)
+        seed, wanted = self._recipe.seed, self._spec.max_validation_sequences
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            path = packed / packing.VALIDATION
+            tokens = np.load(path, mmap_mode="r")
+            chosen = np.sort(np.random.default_rng(seed).permutation(len(tokens))[:wanted])
+            tokens = np.asarray(tokens[chosen])
+            vocabulary = Vocabulary.of(tokenizer)
+            masked = mask(tokens, vocabulary, probability=_VALIDATION_MASK, whole_words=False, seed=(seed, len(tokens)))
+            labels = np.full(tokens.shape, NO_LABEL, dtype=np.int64)
+            rows, slots = np.nonzero(masked.positions >= 0)
+            labels[rows, masked.positions[rows, slots]] = masked.labels(tokens)[rows, slots]
+            padding = tokenizer.pad_token_id or 0
+            columns = {"input_ids": masked.apply(tokens), LABELS: labels}
+            order = np.zeros(0, dtype=np.int64)
+            if self._spec.sentence_order:
+                second = np.load(sentence_pairs.second_file(path), mmap_mode="r")[chosen]
+                columns["token_type_ids"] = sentence_pairs.token_types(tokens, second, padding)
+                order = np.load(sentence_pairs.order_file(path), mmap_mode="r")[chosen].astype(np.int64)
+            lengths = (tokens != padding).sum(axis=1)
+            lists = [
+                {name: values[row, :length].tolist() for name, values in columns.items()}
+                for row, length in enumerate(lengths)
+            ]
+            TokenRows.of(lists, padding).save(output / "rows.npz")
+            np.savez(output / _REFERENCES, order=order)
+            return {"sequences": len(tokens)}
+
+        inputs = {"kind": "masked", "sequences": self._inputs(tokenizer, length), "seed": seed, "wanted": wanted}
+        entry, _ = self._store.build({**inputs, "code": self.task_code}, build)
+        return entry.path / "rows.npz", _references(entry.path)
+
+    def _inputs(self, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, Any]:
+        return {
+            "kind": "sequences",
+            "data": self.data.key,
+            "tokenizer": splitting_digest(tokenizer),
+            "length": length,
+            "code": self.task_code,
+            "versions": versions(("tokenizers", "transformers")),
+        }

@@ -1,0 +1,69 @@
+"""Sends what libraries print to a log file."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    pass
+
+
+def stream(standard: TextIO) -> TextIO:
+    """A stream of its own onto where `standard` goes now, so that it still gets there when `quiet` diverts the rest."""
+    try:
+        descriptor = os.dup(standard.fileno())
+    except (OSError, ValueError):  # not a real file, as under a test's capture
+        return standard
+    return os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", buffering=1)
+
+
+@contextlib.contextmanager
+def quiet(log: Path) -> Iterator[None]:
+    """Sends everything that anything prints, logs or warns to a log file, native libraries included.
+
+    Args:
+        log: The file; lines are appended.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    with _diverted(sys.stdout, log), _diverted(sys.stderr, log):
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            root.removeHandler(handler)
+            root.setLevel(level)
+            handler.close()
+
+
+@contextlib.contextmanager
+def _diverted(standard: TextIO, log: Path) -> Iterator[None]:
+    """Points a standard stream's descriptor at the log: the only way that also catches C++."""
+    try:
+        descriptor = standard.fileno()
+        saved = os.dup(descriptor)
+    except (OSError, ValueError):
+        yield
+        return
+    target = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        standard.flush()
+        os.dup2(target, descriptor)
+        yield
+    finally:
+        standard.flush()
+        os.dup2(saved, descriptor)
+        os.close(saved)
+        os.close(target)

@@ -1,0 +1,46 @@
+"""The prepared data of a task: its rows, or its corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from compressor import tasks
+from compressor.pipeline.plan import Data, Plan
+from compressor.pipeline.store import Store
+from compressor.progress import Progress
+from compressor.tasks.names import MASKED_LM
+
+if TYPE_CHECKING:
+    pass
+
+from compressor.pipeline.corpus_sequences import PreparedCorpus
+from compressor.pipeline.task_rows import PreparedRows
+
+
+class Prepared(Protocol):
+    """What a task of a plan learns from and is scored on."""
+
+    @property
+    def task(self) -> tasks.Scoring:
+        """How answers are scored."""
+
+    @property
+    def task_code(self) -> str:
+        """Digest of the code that makes tokens of the data."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the head's outputs, in order."""
+
+    @property
+    def data(self) -> Data:
+        """Where the data is."""
+
+    def validation(self, folder: Path) -> tuple[Path, tasks.References]:
+        """The validation rows as a checkpoint's tokenizer reads them (`TokenRows`), and what answers are scored by."""
+
+
+def prepare(plan: Plan, task: str, store: Store, progress: Progress) -> PreparedRows | PreparedCorpus:
+    """What a task of a plan learns from."""
+    return (PreparedCorpus if task == MASKED_LM else PreparedRows)(plan, store, progress)

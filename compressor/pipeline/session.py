@@ -1,0 +1,164 @@
+"""What surrounds a run: environment, log file, signals, and one message for what no one expected."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressor.data.spec import HubDataset
+from compressor.errors import CompressError, ExitCode, StageError
+from compressor.pipeline.log_capture import quiet, stream
+from compressor.progress import Progress
+from compressor.recipe.resolve import Resolved
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compressor.report.model import Report
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run.
+
+    Attributes:
+        artifacts: Folder of the run's folder and of the store.
+        until: Last stage to run; None for all.
+        fresh: Forget what is cached of this recipe's stages.
+        locked: Refuse to run if anything differs from the lock of the last run.
+        allow_inconclusive: Take inconclusive for passed.
+        command: What the user typed, for the report.
+        lock: Refuse to run if anything differs from this lock.
+        baseline: Another run, whose model the last stage is compared with.
+    """
+
+    artifacts: Path
+    until: str | None = None
+    fresh: bool = False
+    locked: bool = False
+    allow_inconclusive: bool = False
+    command: str | None = None
+    lock: Path | None = None
+    baseline: Path | None = None
+
+
+def run(resolved: Resolved, options: Options) -> ExitCode:
+    """Runs a recipe and tells the user.
+
+    A run that breaks or is interrupted changes nothing in the run's folder but its log.
+
+    Args:
+        resolved: The recipe.
+        options: How.
+
+    Returns:
+        The exit code of the verdict.
+
+    Raises:
+        CompressError: It could not be run to its end.
+        KeyboardInterrupt: It was told to stop.
+    """
+    from rich.console import Console
+
+    uses_hub = set_environment(resolved)
+    rank = int(os.environ.get("RANK", "0"))  # set by torchrun and accelerate; rank 0 does all that is not training
+    console = Console(file=stream(sys.stderr), stderr=True, quiet=rank > 0)
+    out = Console(file=stream(sys.stdout), width=None if sys.stdout.isatty() else 160, quiet=rank > 0)
+    folder = options.artifacts / resolved.recipe.name
+    log = folder / ("run.log" if rank == 0 else f"run.rank{rank}.log")
+    try:
+        with quiet(log), Progress(console) as progress:
+            _handle_signals(progress)
+            from compressor.pipeline import execute, lock, plan, regression
+            from compressor.pipeline.store import Store
+
+            against = None
+            if options.baseline is not None:
+                with progress.step(f"checking the files of {options.baseline}"):
+                    against = regression.find(options.baseline, folder)
+            made = plan.make(resolved, download=uses_hub)
+            if options.locked or options.lock is not None:
+                lock.check(made, options.lock or folder / lock.LOCK_FILE)
+            store = Store(options.artifacts / ".store", follower=rank > 0)
+            if options.fresh and not store.follower:
+                execute.forget(made, store, against)
+            report = execute.run(
+                made,
+                store,
+                folder,
+                progress,
+                options.until,
+                against,
+                command=options.command,
+                allow_inconclusive=options.allow_inconclusive,
+            )
+    except CompressError:
+        raise
+    except Exception as error:
+        raise _explained(error, log) from error
+    from compressor.report import terminal
+
+    terminal.print_table(report, out)
+    page = folder / "report.html"
+    words = {
+        "pass": f"All gates pass. Ship {folder / 'model'}; the report is {page}.",
+        "fail": f"A gate failed; nothing to ship. The report is {page}.",
+        "inconclusive": f"A gate is inconclusive: more validation rows or runs would tell. The report is {page}.",
+    }
+    out.print(words[report.verdict], soft_wrap=True, highlight=False, markup=False)
+    if rank == 0:
+        _add_summary(report, console)
+    return report.exit_code
+
+
+def _add_summary(report: Report, console: Console) -> None:
+    """Adds the report to the summary of a step of a GitHub job; a job that cannot have one is told so, and no more."""
+    from compressor.report import files
+
+    if path := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            files.append_summary(report, Path(path))
+        except OSError as error:
+            told = f"GITHUB_STEP_SUMMARY: {path} cannot be written to ({error.strerror or error}); see report.md"
+            console.print(told, soft_wrap=True, highlight=False, markup=False)
+
+
+def set_environment(resolved: Resolved) -> bool:
+    """Keeps libraries off the network unless the recipe names the hub; returns whether it does."""
+    parts = (resolved.train, resolved.validation, resolved.corpus, *resolved.texts.values())
+    uses_hub = not isinstance(resolved.model, Path) or any(isinstance(part, HubDataset) for part in parts)
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["DO_NOT_TRACK"] = "1"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # theirs would draw over ours, some of them at exit
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    if not uses_hub:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        os.environ["HF_DATASETS_OFFLINE"] = "1"
+    return uses_hub
+
+
+def _handle_signals(progress: Progress) -> None:
+    signal.signal(signal.SIGTERM, progress.interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in the background of a shell
+        signal.signal(signal.SIGINT, progress.interrupt)
+
+
+def _explained(error: Exception, log: Path) -> CompressError:
+    """One message for an error that no one expected; the traceback goes to the log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    told = str(error).strip() or type(error).__name__
+    if getattr(error, "errno", None) in _DISK_FULL or "No space left" in told or "File too large" in told:
+        return StageError(f"the disk is full: {told}\n  free some space or choose another disk with --artifacts")
+    if isinstance(error, MemoryError) or "not enough memory" in told:
+        return StageError(f"out of memory: {told}\n  lower batch_size or max_sequence_length")
+    return StageError(f"{type(error).__name__}: {told.splitlines()[0]}\n  the whole story is in {log}")

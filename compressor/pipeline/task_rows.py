@@ -1,0 +1,142 @@
+"""A run's rows: read, split and tokenized once, and kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from compressor import tasks
+from compressor.data import splits as data_rows
+from compressor.host import versions
+from compressor.measure.token_rows import INPUTS, LABELS, TokenRows
+from compressor.models.checkpoint import Checkpoint
+from compressor.models.loading import load_tokenizer
+from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.plan import Plan
+from compressor.pipeline.store import Entry, Store
+from compressor.progress import Progress
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+
+_REFERENCES = "references.npz"
+
+
+def _references(folder: Path) -> tasks.References:
+    with np.load(folder / _REFERENCES, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+class PreparedRows:
+    """The rows of a plan.
+
+    Args:
+        plan: Names the sources and their keys.
+        store: Keeps what is prepared.
+        progress: Tells the user.
+
+    Attributes:
+        task: The recipe's task.
+        task_code: Digest of the code that makes tokens of rows.
+        labels: Names of the head's outputs, in order.
+        data: Where the rows are.
+        counts: Numbers of training and validation rows, by split.
+
+    Raises:
+        RecipeError: The rows cannot be learned from or scored, or the checkpoint's head does not fit them.
+    """
+
+    def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
+        recipe = plan.resolved.recipe
+        self.task = tasks.get(recipe.task)
+        self.task_code = code_digest(tasks.module_name(recipe.task), "compressor.measure.token_rows")
+        self.data = plan.data[recipe.task]
+        self._plan, self._store, self._progress = plan, store, progress
+        self._splits = self._prepare()
+        assert plan.model is not None, "a run has its model"
+        head = None if plan.resolved.makes_teacher else Checkpoint(plan.model).labels
+        self._label_ids = self.task.label_ids(self._splits.facts["labels"], head)
+        self.labels = tuple(head or self._splits.facts["labels"])
+        splits = (data_rows.TRAIN, data_rows.VALIDATION)
+        self.counts: dict[str, int] = {name: self._splits.facts[name] for name in splits}
+
+    def _prepare(self) -> Entry:
+        recipe = self._plan.resolved.recipe
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            with self._progress.step("reading the data"):
+                return data_rows.prepare(
+                    recipe.task,
+                    recipe.data,
+                    self.data.train,
+                    self.data.validation,
+                    self.task.columns(recipe.data),
+                    recipe.seed,
+                    output,
+                    work,
+                )
+
+        return self._store.build(self.data.inputs, build)[0]
+
+    def tokenized(self, tokenizer: PreTrainedTokenizerBase, folder: Path, length: int) -> Dataset:
+        """The training rows as a tokenizer reads them, memory-mapped.
+
+        Args:
+            tokenizer: The tokenizer.
+            folder: The checkpoint it is of.
+            length: Tokens a row is cut to.
+        """
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            rows = data_rows.load(self._splits.path / data_rows.TRAIN)
+            with self._progress.step(f"tokenizing {len(rows)} rows"):
+                encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
+                encoded.save_to_disk(str(output / "rows"))
+            return {}
+
+        entry, _ = self._store.build(self._inputs(Checkpoint(folder), data_rows.TRAIN, length), build)
+        return data_rows.load(entry.path / "rows")
+
+    def validation(self, folder: Path) -> tuple[Path, tasks.References]:
+        """The validation rows as a checkpoint's own tokenizer, which ships with it, reads them.
+
+        Returns:
+            The file of `TokenRows`, and what answers are scored by.
+        """
+        checkpoint = Checkpoint(folder)
+        length = checkpoint.max_sequence_length()
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            tokenizer = load_tokenizer(folder)
+            rows = data_rows.load(self._splits.path / data_rows.VALIDATION)
+            with self._progress.step(f"tokenizing {len(rows)} rows"):
+                encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
+                names = {name: name for name in INPUTS if name in encoded.column_names}
+                if self.task.TOKEN_LABELS is not None:
+                    names[LABELS] = self.task.TOKEN_LABELS
+                columns = zip(*(encoded[column] for column in names.values()), strict=True)
+                lists = [dict(zip(names, row, strict=True)) for row in columns]
+                TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
+                references: dict[str, Any] = dict(self.task.references(rows, encoded, self._label_ids))
+                np.savez(output / _REFERENCES, **references)
+            return {}
+
+        entry, _ = self._store.build(self._inputs(checkpoint, data_rows.VALIDATION, length), build)
+        return entry.path / "rows.npz", _references(entry.path)
+
+    def _inputs(self, checkpoint: Checkpoint, split: str, length: int) -> dict[str, Any]:
+        return {
+            "kind": "tokens",
+            "split": split,
+            "data": self.data.key,
+            "tokenizer": checkpoint.tokenizer_digest(),
+            "length": length,
+            "label_ids": self._label_ids,
+            "code": self.task_code,
+            "versions": versions(("tokenizers", "transformers")),
+        }

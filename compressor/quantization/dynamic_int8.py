@@ -1,0 +1,56 @@
+"""Dynamic int8: weights are integers in the file, activations become uint8 as they pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compressor.quantization import Ranges, Settings
+
+
+def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None = None) -> None:
+    """Quantizes weights to int8.
+
+    What is shared stays shared: a weight of several layers has one int8 form, and so have the input and the output
+    embedding of a language model that ties them.
+
+    Args:
+        source: A float .onnx file.
+        target: The quantized .onnx file.
+        settings: How.
+        ranges: Not needed.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    from compressor.quantization import weight_matrices
+    from compressor.runtimes.onnx import sharing
+    from compressor.runtimes.onnxruntime import strip
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    model, every = weight_matrices.read(source)
+    chosen = [matrix for matrix in every if not settings.keeps(matrix.name)]
+    weights = {matrix.weight for matrix in chosen}
+    tables = sharing.ties(model.graph) if settings.embeddings else {}
+    tables = {matrix: table for matrix, table in tables.items() if weights.issuperset((matrix, table))}
+    # Tied tables get the integers of the output embedding below.
+    tied = {node.name for node in model.graph.node if node.input and node.input[0] in tables.values()}
+    wanted = {name for matrix in chosen for name in matrix.nodes} - tied
+    quantize_dynamic(
+        model,
+        str(target),
+        op_types_to_quantize=["MatMul", "Gemm", *(["Gather"] if settings.embeddings else [])],
+        per_channel=settings.per_channel,
+        reduce_range=settings.reduce_range,
+        weight_type=QuantType.QInt8,
+        # Left to itself it would quantize what only comes in as the graph runs too. A Gemm it makes a MatMul first.
+        nodes_to_exclude=[
+            f"{node.name}{end}" for node in model.graph.node if node.name not in wanted for end in ("", "_MatMul")
+        ],
+        # The two products inside attention have no weights; as integers they lose accuracy and time.
+        extra_options={"MatMulConstBOnly": True},
+    )
+    model = onnx.load(str(target))
+    strip(model)
+    sharing.tie_quantized(model, tables)
+    sharing.tie(model)  # what stays in float
+    onnx.save(model, str(target))

@@ -1,0 +1,115 @@
+"""The weight matrices and embedding tables of an exported graph, by the names that the checkpoint gives them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from compressor.errors import StageError
+from compressor.quantization import Settings
+from compressor.runtimes.onnx import sharing
+from compressor.runtimes.onnx.rewrite import attribute
+
+_PRODUCTS = ("MatMul", "Gemm")
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A constant that activations are multiplied with, or that rows are looked up in.
+
+    Attributes:
+        name: Of the module that has it, such as `bert.encoder.layer.0.attention.self.query`.
+        weight: Name of the constant, `(inputs, outputs)`, of a table `(rows, width)`.
+        table: Whether rows are looked up in it.
+        nodes: Names of the nodes that use it; several where layers share it.
+        activations: What it is multiplied with, of each node; of a table nothing.
+        elements: How many numbers it has.
+    """
+
+    name: str
+    weight: str
+    table: bool
+    nodes: tuple[str, ...]
+    activations: tuple[str, ...]
+    elements: int
+
+
+def read(path: Path) -> tuple[onnx.ModelProto, list[Matrix]]:
+    """A float .onnx file with every constant stored once, and its matrices."""
+    model = onnx.load(str(path))
+    sharing.merge(model)
+    return model, find(model)
+
+
+def check_patterns(patterns: Sequence[str], matrices: Sequence[Matrix]) -> None:
+    """Refuses patterns that mean no matrix.
+
+    Args:
+        patterns: `keep_float` of the stage.
+        matrices: What there is.
+
+    Raises:
+        StageError: A pattern matches no matrix.
+    """
+    names = [matrix.name for matrix in matrices]
+    for pattern in patterns:
+        if any(fnmatchcase(name, pattern) for name in names):
+            continue
+        if any(fnmatchcase(name, f"*{pattern}") for name in names):
+            hint = f"did you mean '*{pattern}'? Names are matched as a whole"
+        else:
+            close = difflib.get_close_matches(pattern, names, n=5, cutoff=0)
+            hint = f"of {len(names)} the closest are {', '.join(close)}"
+        raise StageError(f"keep_float: {pattern!r} matches no matrix; {hint}")
+
+
+def find(model: onnx.ModelProto) -> list[Matrix]:
+    """All of a graph that `onnx_sharing.merge` has been through, in the order in which they are first used."""
+    sizes = {
+        tensor.name: tensor.dims[0] * tensor.dims[1]
+        for tensor in model.graph.initializer
+        if len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT
+    }
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        looks_up = node.op_type == "Gather" and attribute(node, "axis", 0) == 0
+        place = 0 if looks_up else 1 if node.op_type in _PRODUCTS else None
+        if place is not None and node.input[place] in sizes:
+            users.setdefault(node.input[place], []).append(node)
+    found = []
+    for weight, nodes in users.items():
+        table = nodes[0].op_type == "Gather"
+        activations = () if table else tuple(node.input[0] for node in nodes)
+        names = tuple(node.name for node in nodes)
+        found.append(Matrix(module(names[0]), weight, table, names, activations, sizes[weight]))
+    return found
+
+
+def shrinkable(model: onnx.ModelProto, settings: Settings) -> list[Matrix]:
+    """Those that are to be stored small and can be: numbers beyond half precision's stay in float."""
+    values = {tensor.name: tensor for tensor in model.graph.initializer}
+    return [
+        matrix
+        for matrix in find(model)
+        if not settings.keeps(matrix.name)
+        and (settings.embeddings or not matrix.table)
+        and np.abs(numpy_helper.to_array(values[matrix.weight])).max() <= np.finfo(np.float16).max
+    ]
+
+
+def module(node: str) -> str:
+    """The module that a node comes from: `bert.pooler.dense` of `/model/bert/pooler/dense/Gemm`.
+
+    A compact BERT calls its blocks from layers that are no modules of their own: `layers.3.attentions.0` is
+    `attentions.0`.
+    """
+    path = re.sub(r"^model\.", "", ".".join(node.strip("/").split("/")[:-1]))
+    return re.sub(r"\.layers\.\d+\.(attentions|feed_forwards)\.", r".\1.", path)

@@ -1,0 +1,107 @@
+"""Whether the stages can work on the checkpoint that comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compressor.errors import Add, StageError
+from compressor.gates.metrics import RELATIVE_RULES
+from compressor.models import tokenizers
+from compressor.models.checkpoint import Checkpoint
+from compressor.models.shape import Shape
+from compressor.recipe.checks.order import first_stage
+from compressor.recipe.checks.sentence_order import check_family, check_order_head
+from compressor.recipe.checks.shapes import check_shape
+from compressor.recipe.document import Recipe
+from compressor.stages.finetune import FinetuneSpec
+from compressor.stages.prune import PruneSpec
+from compressor.stages.quantize import QuantizeSpec
+from compressor.tasks.names import MASKED_LM
+from compressor.training.spec import DistillationSpec, TrainingSpec
+
+NO_LANGUAGE_MODEL = (
+    "the teacher has no masked-LM head, so it has no soft targets",
+    "train one first with `- {stage: finetune, objective: pretraining}` (in a recipe with task: masked-lm, "
+    "`- stage: finetune`), or distil hidden states without logits: `alpha_soft: 0`",
+)
+"""What is wrong with a teacher without a language model's head, and the two ways out."""
+
+
+def check_checkpoint(
+    recipe: Recipe, incoming: Checkpoint, add: Add, students: Mapping[int, Checkpoint] | None = None
+) -> None:
+    """Whether the stages can work on a checkpoint: its head, layers, width and position table.
+
+    Args:
+        recipe: The recipe.
+        incoming: The recipe's model.
+        add: Called with location, what, hint for each problem.
+        students: Ready checkpoints that stages start from, by index, as far as they are here.
+    """
+    _check_heads(recipe, incoming, add)
+    check_order_head(recipe, incoming, add)
+    _check_vocabulary(recipe, incoming, add)
+    source = Shape.of(incoming)
+    if recipe.measure.sequence_length > source.table:
+        what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
+        add(("measure", "sequence_length"), what, f"at most {source.table}")
+    shapes = {MASKED_LM: source, recipe.task: source}
+    teachers: dict[str, Shape] = {}
+    for index, stage in enumerate(recipe.stages):
+        task = recipe.task_of(stage)
+        shape = shapes[task]
+        teacher = teachers.setdefault(task, shape if isinstance(stage, FinetuneSpec) else source)
+        shape = check_shape(stage, index, shape, teacher, (students or {}).get(index), add)
+        check_family(recipe, index, shape.family, add)
+        length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
+        if length is not None and length > shape.table:
+            what = f"is {length}, but the checkpoint's position table has {shape.table} rows"
+            add(("stages", index, "max_sequence_length"), what, f"at most {shape.table}")
+        shapes[task] = shapes[recipe.task] = shape
+
+
+def _check_vocabulary(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
+    """Whether the tokenizer can be trimmed as far as the stages say."""
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, PruneSpec) or stage.vocabulary is None:
+            continue
+        try:
+            found = tokenizers.bounds(incoming.path)
+        except StageError as error:
+            add(("stages", index, "vocabulary"), str(error), "")
+            return
+        if found is None or (keep := stage.vocabulary.keep) is None:
+            continue
+        least, most = found
+        if keep < least:
+            add(("stages", index, "vocabulary", "keep"), f"is {keep}", tokenizers.too_few(least))
+        elif keep > most:
+            add(("stages", index, "vocabulary", "keep"), f"is {keep}, but there are {most} tokens", f"at most {most}")
+
+
+def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
+    """Whether the teacher of each task has a head for it, or is given one."""
+    first = first_stage(recipe, recipe.task)
+    if first and recipe.task != MASKED_LM and not isinstance(first[1], FinetuneSpec):
+        if first[0] > 0:
+            hint = "make the task's teacher first: `- stage: finetune`"
+            add(("stages", first[0]), f"there is no teacher for {recipe.task} before it", hint)
+        elif not incoming.has_head(recipe.task):
+            architecture = ", ".join(incoming.config.get("architectures") or ["no architecture"])
+            what = f"the checkpoint ({architecture}) has no head for {recipe.task}"
+            add(("model",), what, "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint")
+    first = first_stage(recipe, MASKED_LM)
+    if first is None or isinstance(first[1], FinetuneSpec) or incoming.has_head(MASKED_LM):
+        return
+    index, stage = first
+    if not isinstance(stage, DistillationSpec) or isinstance(stage, QuantizeSpec):
+        add(("model",), f"the checkpoint has no head for {MASKED_LM}", "make `- stage: finetune` the first stage")
+    elif stage.alpha_soft != 0:
+        add(("stages", index, "alpha_soft"), *NO_LANGUAGE_MODEL)
+    elif stage.alpha_mlm == 0:
+        what = "is 0, and the teacher has no masked-LM head: the student's would stay untrained"
+        add(("stages", index, "alpha_mlm"), what, "make it positive")
+    for name, gate in stage.gates.items():
+        for rule in sorted(RELATIVE_RULES.intersection(gate.limits)):
+            what = "there is nothing to compare with: the teacher has no masked-LM head"
+            add(("stages", index, "gates", name, rule), what, "use min or max, or train the teacher's head first")

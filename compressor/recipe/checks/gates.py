@@ -1,0 +1,60 @@
+"""Whether each gate's metric is measured there, and its rules make sense for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from compressor.errors import Add, Location, suggest
+from compressor.gates.metrics import METRICS, QUALITY_KINDS, QUANTIZED_PARITY, RELATIVE_RULES
+from compressor.gates.spec import REGRESSION
+from compressor.recipe.document import Recipe
+from compressor.stages.export import ExportSpec
+from compressor.stages.quantize import QuantizeSpec
+from compressor.tasks.names import QUALITY_METRICS
+
+
+def gate_metrics(task: str) -> list[str]:
+    """Names of the metrics that a stage of this task can be gated by."""
+    return [
+        name for name, metric in METRICS.items() if metric.kind not in QUALITY_KINDS or name in QUALITY_METRICS[task]
+    ]
+
+
+def check_gates(recipe: Recipe, add: Add) -> None:
+    """Whether each gate's metric is measured there and its rules make sense for it."""
+    for index, stage in enumerate(recipe.stages):
+        for name, gate in stage.gates.items():
+            place = ("stages", index, "gates", name)
+            if not _check_rules(name, gate.limits, recipe.task_of(stage), place, add):
+                continue
+            if name == QUANTIZED_PARITY and not _compares_quantized(recipe, index):
+                what = "compares formats of a quantized graph, and there is one at most"
+                add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate")
+            elif METRICS[name].kind == "parity" and not isinstance(stage, ExportSpec):
+                add(place, f"{name} is measured where formats are exported", "move the gate to export")
+    for name, regression_gate in (recipe.regression or {}).items():
+        _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
+
+
+def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Location, add: Add) -> bool:
+    """Whether a gate's metric is measured in a task; notes that, and rules that make no sense for it."""
+    allowed = gate_metrics(task)
+    if name not in allowed:
+        what = f"unknown metric {name!r}" if name not in METRICS else f"{name!r} is not measured in {task}"
+        add(place, what, suggest(name, allowed))
+        return False
+    rules = METRICS[name].rules
+    if place[0] == REGRESSION:
+        rules = tuple(rule for rule in rules if rule in RELATIVE_RULES)
+    for rule in limits:
+        if rule not in rules:
+            hint = f"allowed: {', '.join(rules)}" if rules else "drop the gate"
+            add((*place, rule), f"{rule} makes no sense for {name}", hint)
+    return True
+
+
+def _compares_quantized(recipe: Recipe, index: int) -> bool:
+    """Whether a stage leaves a quantized graph and a format that is made of it."""
+    stage = recipe.stages[index]
+    quantized = any(isinstance(before, QuantizeSpec) for before in recipe.stages[:index])
+    return quantized and isinstance(stage, ExportSpec) and not {"torchscript", "ort"}.isdisjoint(stage.targets)

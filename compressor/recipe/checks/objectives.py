@@ -1,0 +1,46 @@
+"""Whether each training stage's keys belong to its objective, and leave something to learn from."""
+
+from __future__ import annotations
+
+from compressor.errors import Add
+from compressor.recipe.document import Recipe
+from compressor.stages.finetune import FinetuneSpec
+from compressor.stages.prune import PruneSpec
+from compressor.tasks.names import MASKED_LM
+from compressor.training.spec import DistillationSpec, ObjectiveSpec
+
+_ONLY_TASK = ("alpha_hard", "alpha_attention", "layer_map")
+
+
+_ONLY_PRETRAINING = ("alpha_mlm", "alpha_order", "top_k", "mlm_probability", "masking", "maskings")
+
+
+def check_objectives(recipe: Recipe, add: Add) -> None:
+    """Whether each training stage's keys belong to what it trains on, and leave something to learn from."""
+    pairs = recipe.data.corpus_spec is not None and recipe.data.corpus_spec.sentence_order
+    for index, stage in enumerate(recipe.stages):
+        if not isinstance(stage, ObjectiveSpec):
+            continue
+        pretraining = recipe.task_of(stage) == MASKED_LM
+        for key in _ONLY_TASK if pretraining else _ONLY_PRETRAINING:
+            if key in stage.model_fields_set:
+                other = "training on the task's rows" if pretraining else "objective: pretraining"
+                add(("stages", index, key), f"is for {other}", "drop it, or change the objective")
+        if pretraining and isinstance(stage, PruneSpec) and stage.vocabulary is not None:
+            what = "changes the tokens, and pretraining learns which tokens the teacher guesses"
+            add(("stages", index, "vocabulary"), what, "trim in a stage that trains on the task's rows")
+        if isinstance(stage, FinetuneSpec) and stage.alpha_mlm == 0:
+            what = "is 0, and finetune trains a language model: its head would stay as it is"
+            add(("stages", index, "alpha_mlm"), what, "make it positive")
+        if not isinstance(stage, DistillationSpec):
+            continue
+        pretraining_weights = ("soft", "mlm", "cosine", *(["order"] if pairs else []))
+        weights = pretraining_weights if pretraining else ("soft", "hard", "cosine", "attention")
+        given = [getattr(stage, f"alpha_{name}") for name in weights]
+        positive_by_default = pretraining_weights if pretraining else ("soft", "hard")
+        if not any(
+            value if value is not None else name in positive_by_default
+            for name, value in zip(weights, given, strict=True)
+        ):
+            what = f"{', '.join(f'alpha_{name}' for name in weights)} are all 0: nothing to learn from"
+            add(("stages", index, "alpha_soft"), what, "make one positive")

@@ -1,0 +1,91 @@
+"""Whether the stages can follow each other, and have what they learn from."""
+
+from __future__ import annotations
+
+from compressor.errors import Add
+from compressor.gates.spec import REGRESSION
+from compressor.recipe.document import Recipe
+from compressor.stages.base import StageSpec
+from compressor.stages.export import ExportSpec
+from compressor.stages.prune import PruneSpec
+from compressor.stages.quantize import QuantizeSpec
+from compressor.tasks.names import COLUMNS, MASKED_LM
+from compressor.training.spec import TrainingSpec
+
+_NAMES_IN_REPORTS = {"baseline": "the teacher", REGRESSION: "the comparison with another run"}
+
+
+def first_stage(recipe: Recipe, task: str) -> tuple[int, StageSpec] | None:
+    """The first stage of a task, with its index."""
+    return next(((i, stage) for i, stage in enumerate(recipe.stages) if recipe.task_of(stage) == task), None)
+
+
+def check_data(recipe: Recipe, add: Add) -> None:
+    """Whether every task of the stages has something to learn from."""
+    data = recipe.data
+    if recipe.task != MASKED_LM and data.train is None:
+        add(
+            ("data", "train"),
+            f"is missing, and {recipe.task} learns from rows",
+            "name a file, package:PKG/path or hub id",
+        )
+    if recipe.task == MASKED_LM:
+        for key in ("train", "validation"):
+            if getattr(data, key) is not None:
+                hint = "give the text as data.corpus; some of it is held out (data.corpus.validation_fraction)"
+                add(("data", key), "masked-lm learns from raw text", hint)
+    for key in {key for keys in COLUMNS.values() for key in keys} - set(COLUMNS[recipe.task]):
+        if key in data.model_fields_set:
+            fitting = ", ".join(task for task, keys in COLUMNS.items() if key in keys)
+            allowed = ", ".join(COLUMNS[recipe.task])
+            hint = f"of these keys {recipe.task} has {allowed}" if allowed else "drop it"
+            add(("data", key), f"is for {fitting}, not for {recipe.task}", hint)
+    if data.corpus is None and (found := first_stage(recipe, MASKED_LM)):
+        hint = "name raw text: a txt, csv, tsv, jsonl or parquet file, package:PKG/path or {hub: id}"
+        add(("data", "corpus"), f"is missing, and stages[{found[0]}] pretrains on it", hint)
+
+
+def check_order(recipe: Recipe, add: Add) -> None:
+    """Whether the stages can follow each other."""
+    names = recipe.stage_names()
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            add(("stages", index, "name"), f"two stages are called {name!r}", "give each its own `name`")
+        if name in _NAMES_IN_REPORTS:
+            add(("stages", index, "name"), f"{name!r} names {_NAMES_IN_REPORTS[name]} in the report", "choose another")
+    quantized = exported = pretrained = False
+    for index, stage in enumerate(recipe.stages):
+        if exported:
+            add(("stages", index), f"{stage.kind} comes after export", "export ships; make it the last stage")
+        elif quantized and not isinstance(stage, ExportSpec):
+            hint = "integers cannot be trained or cut; move quantize behind it"
+            add(("stages", index), f"{stage.kind} comes after quantize", hint)
+        pretraining = recipe.task_of(stage) == MASKED_LM
+        if (
+            pretrained
+            and not pretraining
+            and (not isinstance(stage, TrainingSpec) or isinstance(stage, PruneSpec | QuantizeSpec))
+        ):
+            what = f"{stage.kind} follows pretraining, which leaves no head for {recipe.task}"
+            add(("stages", index), what, "put a finetune or distill stage in between")
+        pretrained = pretraining and recipe.task != MASKED_LM
+        quantized |= isinstance(stage, QuantizeSpec)
+        exported |= isinstance(stage, ExportSpec)
+    if quantized and recipe.measure.runtime != "onnxruntime":
+        what = f"quantize writes ONNX, which {recipe.measure.runtime} does not run"
+        add(("measure", "runtime"), what, "use onnxruntime, or leave quantize out")
+
+
+def check_pruned(recipe: Recipe, add: Add) -> None:
+    """Whether what a stage has trimmed or made zero stays so."""
+    trimmed = sparse = False
+    for index, stage in enumerate(recipe.stages):
+        if trimmed and recipe.task_of(stage) == MASKED_LM:
+            what = "pretraining starts from the whole vocabulary again, and a stage before it has trimmed that"
+            add(("stages", index), what, "put the prune stage behind it")
+        if sparse and isinstance(stage, TrainingSpec) and stage.trains:
+            what = f"{stage.kind} trains, and would fill the zeros that a stage before it has made"
+            add(("stages", index), what, "put the prune stage with sparsity or pattern behind it")
+        if isinstance(stage, PruneSpec):
+            trimmed |= stage.vocabulary is not None
+            sparse |= bool(stage.sparsity or stage.pattern)

@@ -1,0 +1,83 @@
+"""The recipe: composes the settings that each package owns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from compressor.data.spec import DataSpec
+from compressor.gates.spec import RegressionGate
+from compressor.measure.spec import MeasureSpec
+from compressor.spec import Spec
+from compressor.stages.base import StageSpec
+from compressor.stages.distill import DistillSpec
+from compressor.stages.export import ExportSpec
+from compressor.stages.factorize import FactorizeSpec
+from compressor.stages.finetune import FinetuneSpec
+from compressor.stages.prune import PruneSpec
+from compressor.stages.quantize import QuantizeSpec
+from compressor.stages.share import ShareSpec
+from compressor.tasks.names import MASKED_LM, QUALITY_METRICS
+
+AnyStage = Annotated[
+    FinetuneSpec | DistillSpec | ShareSpec | FactorizeSpec | PruneSpec | QuantizeSpec | ExportSpec,
+    Field(discriminator="stage"),
+]
+
+
+class Recipe(Spec):
+    """A compression recipe."""
+
+    schema_version: Literal[1]
+    """Version of this format."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Names the run's folder under `artifacts/`."""
+    task: Literal["text-classification", "text-regression", "token-classification", "question-answering", "masked-lm"]
+    """What the model does: a label or a number for a text or a pair of texts, a tag for each word, the span that
+    answers a question, or the tokens that are hidden."""
+    model: str
+    """BERT, DistilBERT or ALBERT checkpoint: a folder (relative to the recipe), `package:PKG/path`, or a hub
+    id[@revision]."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seeds sampling, new weights, dropout and the order of the rows."""
+    data: DataSpec
+    """The rows."""
+    measure: MeasureSpec = Field(default_factory=MeasureSpec)
+    """How stages are measured."""
+    stages: Annotated[tuple[AnyStage, ...], Field(min_length=1)]
+    """What is done to the checkpoint, in this order."""
+    regression: dict[str, RegressionGate] | None = None
+    """What `compress run --baseline RUN` demands of the last stage, compared with that run's model: `metric: {rule:
+    limit}`. Left out: the task's main metric has a `max_drop` of 0.01, `latency_p50_ms` a `max_ratio` of 1.1 and
+    `size_bytes` one of 1.01. `{}` demands nothing, and the comparison is only shown."""
+
+    def stage_names(self) -> list[str]:
+        """Unique names of the stages, in order: given, or the kind with `_2`, `_3`… when it occurs again."""
+        return stage_names([(stage.name, stage.kind) for stage in self.stages])
+
+    @property
+    def regression_gates(self) -> dict[str, RegressionGate]:
+        """The recipe's gates relative to another run, or the defaults."""
+        if self.regression is not None:
+            return self.regression
+        return {
+            QUALITY_METRICS[self.task][0]: RegressionGate(max_drop=0.01),
+            "latency_p50_ms": RegressionGate(max_ratio=1.1),
+            # Not 1: files hold names and versions.
+            "size_bytes": RegressionGate(max_ratio=1.01),
+        }
+
+    def task_of(self, stage: StageSpec) -> str:
+        """What a stage's checkpoint does: the recipe's task, or masked-lm while it is pretrained."""
+        return MASKED_LM if getattr(stage, "objective", "task") == "pretraining" else self.task
+
+
+def stage_names(stages: list[tuple[str | None, str]]) -> list[str]:
+    """Names for (given name, kind) pairs: the given one, or the kind, numbered from its second occurrence on."""
+    seen: dict[str, int] = {}
+    names = []
+    for name, kind in stages:
+        seen[kind] = seen.get(kind, 0) + (name is None)
+        names.append(name or (kind if seen[kind] == 1 else f"{kind}_{seen[kind]}"))
+    return names

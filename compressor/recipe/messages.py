@@ -1,0 +1,146 @@
+"""Pydantic's errors as problems that users can mend: the path as they wrote it, what is allowed, what was meant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from compressor.errors import Location, Problem, path_text, suggest
+from compressor.recipe.document import Recipe
+
+_WRONG_FORM_KEY = "wrong form"
+
+
+_WRONG_FORM = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+}
+"""Pydantic's errors for a value of the wrong type, and what the type is called in YAML."""
+
+
+def problems(error: ValidationError, data: dict[str, Any], line_of: Callable[[Location], int]) -> list[Problem]:
+    """Everything that pydantic found wrong, in the order of the file.
+
+    Args:
+        error: Of validating a recipe.
+        data: What was validated.
+        line_of: Line of a location in the file, 0 if it has none.
+    """
+    found = {_problem(detail, data, line_of): None for detail in _telling(error.errors(), data)}
+    return sorted(found, key=lambda problem: (problem.line, problem.where))
+
+
+def locations(error: ValidationError, data: dict[str, Any]) -> list[Location]:
+    """Where the wrong values are."""
+    return [_plain(detail, data) for detail in error.errors()]
+
+
+def _telling(details: Sequence[Any], data: dict[str, Any]) -> list[Any]:
+    """Pydantic's errors without those that only follow from others.
+
+    A union reports one error for each form it could have had, and a tuple whose items are wrong is also "too short".
+    """
+    locations = [_plain(detail, data) for detail in details]
+    telling: dict[Location, Any] = {}
+    for detail, location in zip(details, locations, strict=True):
+        if detail["type"] == "too_short" and detail["input"]:
+            continue
+        either = detail["type"] == "literal_error" and len({str(d["loc"]) for d in _at(details, location, data)}) > 1
+        if detail["type"] in _WRONG_FORM or either:
+            if any(other[: len(location)] == location and other != location for other in locations):
+                continue
+            first = telling.setdefault((*location, _WRONG_FORM_KEY), {**detail, "forms": []})
+            first["forms"].append(_WRONG_FORM.get(detail["type"]) or detail["ctx"]["expected"])
+        else:
+            telling[(*location, detail["type"], str(detail["loc"]))] = detail
+    return list(telling.values())
+
+
+def _at(details: Sequence[Any], location: Location, data: dict[str, Any]) -> list[Any]:
+    return [detail for detail in details if _plain(detail, data) == location]
+
+
+def _plain(detail: Any, data: Any) -> Location:
+    """An error's location without the parts that are not in the data: union members and discriminator tags."""
+    plain: list[str | int] = []
+    loc = detail["loc"]
+    for position, key in enumerate(loc):
+        if isinstance(data, list) and isinstance(key, int) and key < len(data):
+            data = data[key]
+        elif isinstance(data, dict) and key in data:
+            data = data[key]
+        elif detail["type"] != "missing" or position < len(loc) - 1:
+            continue
+        plain.append(key)
+    return tuple(plain)
+
+
+def _problem(detail: Any, data: dict[str, Any], line_of: Callable[[Location], int]) -> Problem:
+    location = _plain(detail, data)
+    kind, got, context = detail["type"], detail["input"], detail.get("ctx", {})
+    parent, key = location[:-1], str(location[-1]) if location else ""
+    where, hint = location, ""
+    if kind == "extra_forbidden":
+        allowed = sorted(_allowed_keys(detail["loc"][:-1]))
+        where, what = parent, f"unknown key {key!r}"
+        hint = suggest(key, allowed)
+    elif kind == "missing":
+        where, what = parent, f"key {key!r} is missing"
+    elif kind == "union_tag_not_found":
+        what = "key 'stage' is missing"
+        hint = f"allowed: {', '.join(_stage_models())}"
+    elif kind == "union_tag_invalid":
+        where, what = (*location, "stage"), f"unknown stage {context['tag']!r}"
+        hint = suggest(str(context["tag"]), list(_stage_models()))
+    elif "forms" in detail:
+        what = f"is {got!r}, must be {' or '.join(dict.fromkeys(detail['forms']))}"
+    elif kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
+        what, hint = f"is {got!r}", suggest(str(got), allowed)
+    elif kind == "value_error":
+        what = str(context["error"])
+    else:
+        message = detail["msg"].removeprefix("Input ").replace("should", "must")
+        what = f"is {got!r}, {message}" if not isinstance(got, dict | list) else f"{message}"
+    stages = data.get("stages")
+    text = path_text(where, stages if isinstance(stages, list) else ()) or "recipe"
+    return Problem(text, what, hint, line_of(location))
+
+
+def _stage_models() -> dict[str, type[BaseModel]]:
+    return {get_args(model.model_fields["stage"].annotation)[0]: model for model in _models(Recipe, "stages")}
+
+
+def _models(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
+    """The models that a field's annotation mentions."""
+    pending, found = [model.model_fields[field].annotation], []
+    while pending:
+        annotation = pending.pop(0)
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            found.append(annotation)
+        elif get_origin(annotation) in (Union, UnionType, Annotated, tuple, dict):
+            pending.extend(get_args(annotation))
+    return found
+
+
+def _allowed_keys(loc: Location) -> set[str]:
+    """Keys of the model at a pydantic location (with its discriminator tags)."""
+    models: list[type[BaseModel]] = [Recipe]
+    for key in loc:
+        inside = [child for model in models if key in model.model_fields for child in _models(model, str(key))]
+        if inside:
+            models = inside
+        elif key in _stage_models():
+            models = [_stage_models()[str(key)]]
+    return {name for model in models for name in model.model_fields}

@@ -1,0 +1,70 @@
+"""From a YAML file and `--set` overrides to a typed recipe, with every mistake told at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from compressor.errors import Location, Problem, RecipeError
+from compressor.recipe import messages
+from compressor.recipe.document import Recipe
+from compressor.recipe.overrides import _apply
+from compressor.recipe.yaml_file import _line, _parse
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads and checks the form of a recipe; what it points to is checked by `compressor.recipe.resolve`.
+
+    Args:
+        path: The YAML file.
+        overrides: `dotted.path=value` strings in the order given.
+
+    Raises:
+        RecipeError: Every problem of form, with line numbers.
+    """
+    recipe, problems = read(path, overrides)
+    if problems or recipe is None:
+        raise RecipeError(problems, str(path))
+    return recipe
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe | None, list[Problem]]:
+    """Like `load`, but returns the problems, with the recipe as far as it makes sense without its wrong keys.
+
+    Returns:
+        A recipe (None when too little is right) and the problems; the recipe is usable when there are none.
+    """
+    data, lines = _parse(path)
+    for override in overrides:
+        _apply(data, override)
+    try:
+        return _typed(data), []
+    except ValidationError as error:
+        problems = messages.problems(error, data, partial(_line, lines))
+        # Wrong keys are dropped once, so that what the rest points to can be checked in the same go.
+        for location in messages.locations(error, data):
+            _remove(data, location)
+    try:
+        return _typed(data), problems
+    except ValidationError:
+        return None, problems
+
+
+def _typed(data: dict[str, Any]) -> Recipe:
+    # Through JSON, so that strict mode takes a YAML list for a tuple and nothing else for anything else.
+    return Recipe.model_validate_json(json.dumps(data, default=str))
+
+
+def _remove(data: Any, location: Location) -> None:
+    for key in location[:-1]:
+        try:
+            data = data[key]
+        except (KeyError, IndexError, TypeError):
+            return
+    if isinstance(data, dict) and location:
+        data.pop(location[-1], None)

@@ -1,0 +1,208 @@
+"""What a recipe points to and whether its stages make sense together: every mistake that shows before a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from compressor import tasks
+from compressor.data import sources
+from compressor.data.sources import HubModel
+from compressor.data.spec import HubDataset, Source, TextSpec
+from compressor.errors import Location, Problem, RecipeError, path_text, suggest
+from compressor.models import checkpoint
+from compressor.models.checkpoint import Checkpoint
+from compressor.recipe.checks.checkpoint import check_checkpoint
+from compressor.recipe.checks.extras import check_baked, check_extras, check_targets
+from compressor.recipe.checks.gates import check_gates
+from compressor.recipe.checks.objectives import check_objectives
+from compressor.recipe.checks.order import check_data, check_order, check_pruned, first_stage
+from compressor.recipe.checks.sentence_order import check_pairs
+from compressor.recipe.document import Recipe
+from compressor.recipe.reading import read
+from compressor.recipe.yaml_file import line_of
+from compressor.stages.base import StageSpec
+from compressor.stages.distill import DistillSpec
+from compressor.stages.finetune import FinetuneSpec
+from compressor.stages.prune import PruneSpec
+from compressor.tasks.names import MASKED_LM
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A recipe whose sources are found.
+
+    Attributes:
+        recipe: The recipe.
+        path: Its file.
+        model: The checkpoint's folder, or its hub id.
+        train: The training rows' file, or hub data set; None where there is only a corpus.
+        validation: The held-out rows' file, or hub data set; None for a split of `train`.
+        corpus: The corpus' file, or hub data set.
+        students: Ready checkpoints that stages start from, by the stage's index.
+        texts: Raw text that stages count tokens in, by the stage's index.
+    """
+
+    recipe: Recipe
+    path: Path
+    model: Path | HubModel
+    train: Path | HubDataset | None
+    validation: Path | HubDataset | None
+    corpus: Path | HubDataset | None
+    students: dict[int, Path | HubModel]
+    texts: dict[int, Path | HubDataset]
+
+    @property
+    def makes_teacher(self) -> bool:
+        """Whether the task's first stage makes the teacher; else the checkpoint is the teacher."""
+        first = first_stage(self.recipe, self.recipe.task)
+        return first is not None and isinstance(first[1], FinetuneSpec)
+
+
+def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
+    """Reads a recipe and finds everything it names.
+
+    Args:
+        path: The recipe.
+        overrides: `--set` values.
+
+    Raises:
+        RecipeError: Every problem, of form and of what is pointed to.
+    """
+    recipe, problems = read(path, overrides)
+    if recipe is None:
+        raise RecipeError(problems, str(path))
+    collector = _Collector(path, recipe, problems)
+    folder = path.resolve().parent
+    model = collector.find(("model",), lambda: sources.model(recipe.model, folder))
+    data = recipe.data
+    train = _find_rows(collector, "train", data.train, folder)
+    validation = _find_rows(collector, "validation", data.validation, folder)
+    corpus = _find_text(collector, ("data", "corpus"), data.corpus_spec, folder)
+    texts = {
+        index: text
+        for index, stage in enumerate(recipe.stages)
+        if (text := _find_text(collector, ("stages", index, "vocabulary", "corpus"), _counted_text(stage), folder))
+    }
+    students = {
+        index: ready
+        for index, stage in enumerate(recipe.stages)
+        if isinstance(stage, DistillSpec) and (ready := _find_student(collector, index, stage, folder)) is not None
+    }
+    _check_columns(collector, train, validation)
+    incoming = None
+    if isinstance(model, Path):
+        found = checkpoint.problems(model, "model")
+        collector.problems += [_at(problem, line_of(path, ("model",))) for problem in found]
+        incoming = None if found else Checkpoint(model)
+    check_data(recipe, collector.add)
+    check_order(recipe, collector.add)
+    check_extras(recipe, collector.add)
+    check_pruned(recipe, collector.add)
+    check_targets(recipe, collector.add)
+    check_objectives(recipe, collector.add)
+    check_gates(recipe, collector.add)
+    check_pairs(recipe, collector.add)
+    check_baked(recipe, incoming, collector.add)
+    if incoming is not None and not any(problem.where == "model" for problem in collector.problems):
+        here = {index: Checkpoint(student) for index, student in students.items() if isinstance(student, Path)}
+        check_checkpoint(recipe, incoming, collector.add, here)
+    if collector.problems:
+        raise RecipeError(sorted(set(collector.problems), key=lambda p: (p.line, p.where)), str(path))
+    assert model is not None, "what is not found is a problem"
+    return Resolved(recipe, path, model, train, validation, corpus, students, texts)
+
+
+class _Collector:
+    """Problems so far, with the recipe they are about."""
+
+    def __init__(self, path: Path, recipe: Recipe, problems: list[Problem]) -> None:
+        self.path = path
+        self.recipe = recipe
+        self.problems = list(problems)
+
+    def add(self, location: Location, what: str, hint: str = "") -> None:
+        """Notes a problem at a place in the recipe."""
+        where = path_text(location, self.recipe.stages)
+        self.problems.append(Problem(where, what, hint, line_of(self.path, location)))
+
+    def find(self, location: Location, search: Callable[[], Found]) -> Found | None:
+        """What a search finds; notes its problems, with their line, when it finds nothing."""
+        try:
+            return search()
+        except RecipeError as error:
+            line = line_of(self.path, location)
+            self.problems += [_at(problem, line) for problem in error.problems]
+            return None
+
+
+def _at(problem: Problem, line: int) -> Problem:
+    return Problem(problem.where, problem.what, problem.hint, line)
+
+
+def _find_rows(collector: _Collector, split: str, source: Source | None, folder: Path) -> Path | HubDataset | None:
+    if source is None:
+        return None
+    formats = sources.formats(collector.recipe.task)
+    return collector.find(("data", split), lambda: sources.rows(source, folder, f"data.{split}", formats))
+
+
+def _find_text(collector: _Collector, place: Location, spec: TextSpec | None, folder: Path) -> Path | HubDataset | None:
+    """Raw text; notes a problem when it, or a column of it, is not there."""
+    if spec is None:
+        return None
+    where = path_text(place, collector.recipe.stages)
+    formats = (*sources.FORMATS, sources.TEXT)
+    found = collector.find(place, lambda: sources.rows(spec.source, folder, where, formats))
+    if isinstance(found, Path) and found.suffix != sources.TEXT:
+        there = collector.find(place, lambda: sources.columns(found, where)) or []
+        for key, column in (("text", spec.text), *(("where", name) for name in spec.where)):
+            if there and column not in there:
+                what = f"{found.name} has no column {column!r}"
+                collector.add((*place, key), what, suggest(column, there))
+    return found
+
+
+def _counted_text(stage: StageSpec) -> TextSpec | None:
+    """The raw text that a stage counts tokens in."""
+    return stage.vocabulary.text if isinstance(stage, PruneSpec) and stage.vocabulary is not None else None
+
+
+def _find_student(collector: _Collector, index: int, stage: DistillSpec, folder: Path) -> Path | HubModel | None:
+    """A stage's ready checkpoint; notes a problem when it is none."""
+    if (given := stage.student) is None:
+        return None
+    place: Location = ("stages", index, "student")
+    found = collector.find(place, lambda: sources.model(given, folder, path_text(place, collector.recipe.stages)))
+    if isinstance(found, Path) and (wrong := checkpoint.problems(found, path_text(place, collector.recipe.stages))):
+        collector.problems += [_at(problem, line_of(collector.path, place)) for problem in wrong]
+        return None
+    return found
+
+
+def _check_columns(
+    collector: _Collector, train: Path | HubDataset | None, validation: Path | HubDataset | None
+) -> None:
+    data = collector.recipe.data
+    if collector.recipe.task == MASKED_LM:
+        return
+    wanted = tasks.get(collector.recipe.task).columns(data)
+    for split, source in (("train", train), ("validation", validation)):
+        if not isinstance(source, Path) or not sources.has_columns(source, collector.recipe.task):
+            continue
+        there = collector.find(("data", split), partial(sources.columns, source, f"data.{split}"))
+        if there is None:
+            continue
+        for key, column in wanted.items():
+            if column not in there:
+                what = f"{source.name} ({split}) has no column {column!r}"
+                collector.add(("data", key), what, suggest(column, there))
+        for column in data.where:
+            if column not in there:
+                what = f"{source.name} ({split}) has no column {column!r}"
+                collector.add(("data", "where"), what, suggest(column, there))

@@ -1,0 +1,84 @@
+"""Reads a recipe's YAML, and knows the line of every key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compressor.errors import Location, Problem, RecipeError, did_you_mean
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses duplicate keys and reads YAML 1.2 floats (`5e-5`), which YAML 1.1 takes for text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, list | dict):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain value", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# Dates stay text: a recipe has none, and `name: 2026-01-01` is a name.
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def line_of(path: Path, where: Location) -> int:
+    """Line of a key in a recipe file, or of its nearest ancestor there; 0 when there is none."""
+    return _line(_parse(path)[1], where)
+
+
+def _parse(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise RecipeError([Problem(str(path), "is a folder", "give the recipe's YAML file")]) from None
+    except FileNotFoundError:
+        siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        hint = did_you_mean(path.name, siblings) or "give the path of a recipe's YAML file"
+        raise RecipeError([Problem(str(path), "no such file", hint)]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError([Problem(str(path), f"cannot be read: {error}")]) from None
+    try:
+        data = yaml.load(text, _Loader)
+        node = yaml.compose(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = f"not valid YAML: {getattr(error, 'problem', None) or error}"
+        raise RecipeError([Problem(str(path), what, line=mark.line + 1 if mark else 0)]) from None
+    if not isinstance(data, dict):
+        raise RecipeError([Problem(str(path), "must be a mapping of keys to values", "see `compress schema`")])
+    return data, dict(_node_lines(node))
+
+
+def _node_lines(node: yaml.Node | None, at: Location = ()) -> Iterable[tuple[Location, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*at, key.value), key.start_mark.line + 1
+            yield from _node_lines(value, (*at, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*at, index), value.start_mark.line + 1
+            yield from _node_lines(value, (*at, index))
+
+
+def _line(lines: dict[Location, int], where: Location) -> int:
+    while where and where not in lines:
+        where = where[:-1]
+    return lines.get(where, 0)

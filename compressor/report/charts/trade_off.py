@@ -1,0 +1,99 @@
+"""Quality against what it costs: the drawings that reports and comparisons share, and who is on the Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from xml.etree.ElementTree import Element
+
+from compressor.report import sentences
+from compressor.report.charts import svg
+from compressor.report.charts.pareto import front
+from compressor.report.charts.svg import Point
+from compressor.report.markup import element
+from compressor.report.model import Measurement
+
+COSTS = {"latency_p50_ms": ("latency", "p50 latency, ms", 1.0), "size_bytes": ("size", "size, MB", 1e6)}
+"""What quality is drawn against: a short name, the axis, and the unit of the axis in the metric's own."""
+
+LEGEND = (
+    "Filled markers and the dashed line are the Pareto front: whatever is better costs more. Of the hollow ones, "
+    "something as good costs less, or something better no more. Bars are one-sided 95 % bounds; where they overlap, "
+    "the order may be chance."
+)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A checkpoint in a drawing.
+
+    Attributes:
+        name: What it is called.
+        series: Whose it is; decides colour and shape.
+        measurements: By metric.
+        named: Whether its name stands beside it.
+    """
+
+    name: str
+    series: int
+    measurements: Mapping[str, Measurement]
+    named: bool = True
+
+
+def drawings(measured: Sequence[Drawn], quality: str, ident: str) -> list[Element]:
+    """Quality against each cost.
+
+    Args:
+        measured: The points; those that lack a measurement are left out.
+        quality: The metric of quality; more is better.
+        ident: Unique in the page.
+    """
+    drawn = []
+    for metric, (name, label, scale) in COSTS.items():
+        if found := [entry for entry in measured if _drawable(entry.measurements, quality, metric)]:
+            title = f"{quality} against {name}"
+            points = _points(found, quality, metric, scale)
+            plot = svg.scatter(points, f"{ident}-{name}", title, label, quality)
+            drawn.append(element("figure", plot, class_=f"plot {name}"))
+    return drawn
+
+
+def on_front(measured: Sequence[Mapping[str, Measurement]], quality: str, metric: str) -> list[bool]:
+    """For each, whether it is on the front of quality and a cost; what was not measured in both is not."""
+    found = [index for index, entry in enumerate(measured) if _drawable(entry, quality, metric)]
+    best = front([(measured[index][metric].value, measured[index][quality].value) for index in found])
+    chosen = {index for index, is_best in zip(found, best, strict=True) if is_best}
+    return [index in chosen for index in range(len(measured))]
+
+
+def _drawable(entry: Mapping[str, Measurement], quality: str, metric: str) -> bool:
+    if not {quality, metric} <= set(entry):
+        return False
+    return math.isfinite(entry[quality].value) and entry[metric].value > 0
+
+
+def _points(measured: Sequence[Drawn], quality: str, metric: str, scale: float) -> list[Point]:
+    best = on_front([entry.measurements for entry in measured], quality, metric)
+    points = []
+    for entry, is_best in zip(measured, best, strict=True):
+        found = entry.measurements
+        told = (
+            f"{entry.name}: {sentences.measured(quality, found[quality])}, {sentences.measured(metric, found[metric])}"
+        )
+        points.append(
+            Point(
+                name=entry.name if entry.named else "",
+                x=_bounded(found[metric], scale),
+                y=_bounded(found[quality], 1.0),
+                front=is_best,
+                series=entry.series,
+                told=told + (", on the Pareto front" if is_best else ""),
+            )
+        )
+    return points
+
+
+def _bounded(found: Measurement, scale: float) -> tuple[float, float | None, float | None]:
+    low, high = (None if bound is None else bound / scale for bound in (found.low, found.high))
+    return found.value / scale, low, high

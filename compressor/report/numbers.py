@@ -1,0 +1,107 @@
+"""Numbers as people read them, in every form of the report."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from compressor.gates.judge import GateResult
+from compressor.gates.metrics import METRICS
+from compressor.report.model import Measurement, Report, StageReport
+from compressor.tasks.names import QUALITY_METRICS
+
+if TYPE_CHECKING:
+    pass
+
+
+SIGNS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
+
+
+_RULE_SIGNS = {"min": "≥", "min_retention": "≥", "min_speedup": "≥", "max": "≤", "max_drop": "≤", "max_ratio": "≤"}
+
+
+_RULE_WORDS = {
+    "max_drop": "drop of",
+    "min_retention": "retention of",
+    "min_speedup": "speed-up of",
+    "max_ratio": "ratio of",
+}
+
+
+HEADER = ["stage", "verdict", "{quality}", "p50 ms", "speed-up", "p95 ms", "MB", "parameters", "peak MB", "int", "time"]
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """A value as people read it."""
+    if value is None or math.isnan(value):
+        return "–"
+    if unit == "bytes":
+        return f"{value / 1e6:.1f} MB"
+    if unit == "parameters":
+        return f"{value / 1e6:.2f} M"
+    if unit == "ms":
+        return f"{value:.2f} ms"
+    return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:.4f}"
+
+
+def quality_metric(report: Report) -> str:
+    """The metric shown in the table: the main one of the recipe's task."""
+    return QUALITY_METRICS[report.task][0]
+
+
+def cells(report: Report) -> list[list[str]]:
+    """One row per stage, in the order of `HEADER`."""
+    return [_row(stage, report.task) for stage in report.stages]
+
+
+def _row(stage: StageReport, task: str) -> list[str]:
+    measured = stage.measurements
+
+    def show(metric: str, scale: float, form: str, unit: str = "") -> str:
+        value = measured[metric].value if metric in measured else math.nan
+        return "–" if math.isnan(value) else format(value / scale, form) + unit
+
+    quality = score(measured.get(QUALITY_METRICS[stage.task][0]))
+    other = "" if stage.task == task else f"{stage.task} "
+    speedup = stage.details.get("speedup")
+    return [
+        stage.name,
+        SIGNS[stage.verdict],
+        quality if quality == "–" else other + quality,
+        show("latency_p50_ms", 1, ".2f"),
+        f"{speedup:.2f}x" if speedup is not None else "–",
+        show("latency_p95_ms", 1, ".2f"),
+        show("size_bytes", 1e6, ".1f"),
+        show("num_parameters", 1e6, ".2f", " M"),
+        show("peak_rss_bytes", 1e6, ".0f"),
+        show("quantized_coverage", 0.01, ".0f", " %"),
+        "cached" if stage.from_cache else f"{stage.seconds:.0f} s",
+    ]
+
+
+def gate_unit(gate: GateResult) -> str:
+    """Unit of what a gate compares; a ratio has none."""
+    return METRICS[gate.metric].unit if gate.rule in ("min", "max", "max_drop") else ""
+
+
+def gate_text(gate: GateResult) -> str:
+    """A gate in one line: what was demanded, what was seen."""
+    relative = gate.relative_to is not None
+    unit = gate_unit(gate)
+    word = f"{_RULE_WORDS[gate.rule]} " if relative else ""
+    against = f" relative to {gate.relative_to}" if relative else ""
+    return (
+        f"{gate.metric}: {word}{number(gate.observed, unit)} [{number(gate.low, unit)}, {number(gate.high, unit)}]"
+        f" {_RULE_SIGNS[gate.rule]} {number(gate.limit, unit)}{against}"
+    )
+
+
+def score(measured: Measurement | None) -> str:
+    """A score with its bounds."""
+    if measured is None or math.isnan(measured.value):
+        return "–"
+    return f"{measured.value:.4f} [{number(measured.low)}, {number(measured.high)}]"
+
+
+def _bound(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

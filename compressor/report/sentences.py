@@ -1,0 +1,146 @@
+"""The verdict in words: what came out, what failed and by how much, and what to do about it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from compressor.gates.judge import AT_LEAST, GateResult
+from compressor.gates.metrics import METRICS, QUALITY_KINDS
+from compressor.package.manifest import StageGate
+from compressor.report.model import Measurement, Report
+from compressor.report.numbers import SIGNS, gate_unit, number, quality_metric
+
+_REFERENCES = {"baseline": "the baseline", "previous": "the stage before", "run": "the other run"}
+
+
+def headline(report: Report) -> str:
+    """The verdict in a sentence."""
+    gates = [entry.result for entry in report.gates]
+    counts = Counter(gate.verdict for gate in gates)
+    of = f" of {_count(len(gates), 'gate')}"
+    if not gates:
+        told = "There are no gates."
+    elif report.verdict == "pass":
+        told = f"All {_count(len(gates), 'gate')} pass." if len(gates) > 1 else "The only gate passes."
+    else:
+        parts = []
+        if counts["fail"]:
+            parts.append(f"{counts['fail']}{of} {'fails' if counts['fail'] == 1 else 'fail'}")
+        if counts["inconclusive"]:
+            open_gates = counts["inconclusive"]
+            parts.append(f"{open_gates}{'' if parts else of} {'is' if open_gates == 1 else 'are'} inconclusive")
+        told = ", ".join(parts) + "."
+    if report.verdict == "inconclusive" and report.allow_inconclusive:
+        told += " The run was told to take that for passed (--allow-inconclusive)."
+    if report.not_run:
+        told += f" Not run after the failed gate: {', '.join(report.not_run)}."
+    return told
+
+
+def result(report: Report) -> str:
+    """What the last stage made of the baseline, in a sentence; nothing if there is no such stage."""
+    metric = quality_metric(report)
+    first = [stage for stage in report.stages if stage.stage == "baseline"]
+    measured = [s for s in (*first, *report.built) if s.task == report.task and metric in s.measurements]
+    if not measured or measured[0].stage != "baseline" or len(measured) == 1:
+        return ""
+    before, after = measured[0].measurements, measured[-1].measurements
+    parts = [
+        f"{name} {number(after[key].value, after[key].unit)} (baseline {number(before[key].value, before[key].unit)})"
+        for key, name in ((metric, metric), ("latency_p50_ms", "p50"), ("size_bytes", "size"))
+        if key in before and key in after
+    ]
+    return f"After {measured[-1].name}: {', '.join(parts)}."
+
+
+def open_gates(report: Report) -> list[StageGate]:
+    """Gates that do not pass: those that failed, then those that cannot be decided."""
+    return [entry for verdict in ("fail", "inconclusive") for entry in report.gates if entry.result.verdict == verdict]
+
+
+def told(entry: StageGate) -> str:
+    """A gate in a sentence or two: what was seen, what was asked, by how much it was missed, and what would tell."""
+    gate = entry.result
+    return f"{entry.stage}: {_seen(gate)}; {_asked(gate)}.{_missed(gate)}"
+
+
+def _seen(gate: GateResult) -> str:
+    against = _REFERENCES.get(gate.relative_to or "", gate.relative_to)
+    value = _value(gate, gate.observed)
+    low, high = ("unknown" if bound is None else _value(gate, bound) for bound in (gate.low, gate.high))
+    if gate.low is None and gate.high is None:
+        bounds = " (no bounds)"
+    else:
+        bounds = "" if gate.low == gate.high else f" ({low} to {high})"
+    shown = {
+        "max_drop": f"{gate.metric} is {value} below {against}'s",
+        "min_retention": f"{gate.metric} is {value} of {against}'s",
+        "min_speedup": f"{gate.metric} shows {value} times the speed of {against}",
+        "max_ratio": f"{gate.metric} is {value} of {against}'s",
+    }.get(gate.rule, f"{gate.metric} is {value}")
+    return shown + bounds
+
+
+def _asked(gate: GateResult) -> str:
+    word = "at least" if gate.rule in AT_LEAST else "at most"
+    return f"{word} {_value(gate, gate.limit)} was asked"
+
+
+def _missed(gate: GateResult) -> str:
+    if gate.verdict == "pass":
+        return ""
+    sign = 1 if gate.rule in AT_LEAST else -1
+    if gate.verdict == "inconclusive":
+        return f" {_why_open(gate)}"
+    best = gate.high if gate.rule in AT_LEAST else gate.low
+    told = f" Missed by {_value(gate, sign * (gate.limit - gate.observed))}"
+    if best is not None and best != gate.observed:
+        told += f", and by {_value(gate, sign * (gate.limit - best))} even at the better bound"
+    return told + "."
+
+
+def _why_open(gate: GateResult) -> str:
+    kind = METRICS[gate.metric].kind
+    what = "timed runs (measure.runs)" if kind == "latency" else "validation rows" if kind in QUALITY_KINDS else ""
+    more = f"; more {what} would tell" if what else ""
+    if math.isnan(gate.observed):
+        return "It is not defined, so it cannot be held against a limit."
+    if gate.low is None or gate.high is None:
+        return f"There are too few observations for a bound{more}."
+    return f"The limit lies within the bounds{more}."
+
+
+def _value(gate: GateResult, value: float) -> str:
+    if gate.rule == "min_retention" and not math.isnan(value):
+        return f"{100 * value:.2f} %"
+    return number(value, gate_unit(gate))
+
+
+def measured(name: str, found: Measurement) -> str:
+    """A measurement in words, with its bounds."""
+    bounds = ""
+    if found.low is not None and found.high is not None and found.low != found.high:
+        bounds = f" ({number(found.low, found.unit)} to {number(found.high, found.unit)})"
+    return f"{name} {number(found.value, found.unit)}{bounds}"
+
+
+def badge(verdict: str) -> str:
+    """A verdict with a sign that needs no colour."""
+    return {"pass": "✓ ", "fail": "✗ ", "inconclusive": "? "}.get(verdict, "") + SIGNS.get(verdict, verdict)
+
+
+def conditions(report: Report) -> str:
+    """How stages were measured; nothing for reports that do not tell."""
+    spec = report.measure
+    if not {"runtime", "threads", "batch_size", "sequence_length", "runs"} <= set(spec):
+        return ""
+    threads = _count(int(spec["threads"]), "thread")
+    return (
+        f"Measured with {spec['runtime']} on {threads}, batch size {spec['batch_size']}, sequence length "
+        f"{spec['sequence_length']}, {spec['runs']} timed runs."
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

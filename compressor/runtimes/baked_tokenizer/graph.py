@@ -1,0 +1,265 @@
+"""Text in, label out: the graph that ships with its tokenizer before it and its labels behind it, in one ONNX file.
+
+An extra: its operators for strings are those of onnxruntime-extensions, which an app registers when it loads the file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import StageError
+from compressor.runtimes.baked_tokenizer import wordpiece
+from compressor.runtimes.baked_tokenizer.wordpiece import Pieces, Tokenizer
+from compressor.runtimes.onnx.builder import Graph
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime
+    from transformers import PreTrainedTokenizerBase
+
+FILE = Path("onnx") / "model_with_tokenizer.onnx"
+"""Where a checkpoint folder keeps it."""
+
+TEXT, TEXT_PAIR = "text", "text_pair"
+"""Inputs: strings, `(batch,)` each; the second only for pairs."""
+LABEL, PROBABILITIES = "label", "probabilities"
+"""Outputs: strings `(batch,)`, and `(batch, labels)`."""
+
+INSTALL = "pip install 'bert-compressor[baked]'"
+
+_ROWS = ("batch_size", "sequence_length")
+_INT64 = 7  # TensorProto.INT64
+
+_PROBES = (
+    *("", " ", "a", "It is great.", "tab\tnew\nline", "don't!stop-me", "[SEP] [MASK]x", "Ünïcödé ÀÉÎ Straße İI"),
+    *("中文字符 and 漢字", "日本語テキスト", "한국어 문장", "Ελληνικά Ώρα", "кириллица Й", "हिन्दी का पाठ", "ไทย"),
+    *("emoji 🙂👍🏽", "\u200b\u00adzero\ufeffwidth", "ﬁ ﬂ Ǆ ǅ ẞ", "100 % ≠ ½ €", "e\u0301 o\u0323\u0302"),
+    *("עִבְרִית", "x" * 150, "word " * 600),
+)  # fmt: skip
+"""Texts that tokenizers differ on."""
+
+
+def installed() -> bool:
+    """Whether the extra is."""
+    return importlib.util.find_spec("onnxruntime_extensions") is not None
+
+
+def load(model: str | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session that knows the operators of onnxruntime-extensions.
+
+    Args:
+        model: The file, or what is in it.
+        threads: Threads within an operator.
+
+    Raises:
+        StageError: onnxruntime-extensions is not installed.
+    """
+    import onnxruntime
+
+    try:
+        from onnxruntime_extensions import get_library_path
+    except ImportError as error:
+        raise StageError(f"tokenizer: baked needs onnxruntime-extensions: {INSTALL}") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.register_custom_ops_library(get_library_path())
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
+    """Puts a checkpoint's tokenizer before a graph and its labels behind it.
+
+    Any number of texts at once: rows are filled up and masked. Texts are cut to what the tokenizer says. As many labels
+    as texts come out, and a softmax of the logits.
+
+    Args:
+        source: Checkpoint folder.
+        graph: An .onnx file of it, with the output `logits`, `(batch, labels)`.
+        path: The .onnx file to write.
+        pairs: Whether it takes two texts.
+
+    Raises:
+        StageError: The tokenizer cannot be written as ONNX operators.
+    """
+    import onnx
+    from onnx import TensorProto, helper
+
+    from compressor.models.checkpoint import Checkpoint
+    from compressor.runtimes.onnx import rewrite
+
+    model = onnx.load(str(graph))
+    names = [value.name for value in model.graph.input]
+    front, rows = _front(source, pairs)
+    _check(source, front, rows, pairs)
+    renamed = {rows[name]: name for name in names}
+    for node in front.nodes:
+        for values in (node.input, node.output):
+            values[:] = [renamed.get(value, value) for value in values]
+    labels = Checkpoint(source).labels
+    back = _back(labels)
+    inner = list(model.graph.node)
+    del model.graph.node[:], model.graph.input[:], model.graph.output[:]
+    model.graph.node.extend([*front.nodes, *inner, *back.nodes])
+    model.graph.initializer.extend([*front.constants.values(), *back.constants.values()])
+    model.graph.input.extend(_texts(pairs))
+    model.graph.output.extend(
+        [
+            helper.make_tensor_value_info(LABEL, TensorProto.STRING, _ROWS[:1]),
+            helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [_ROWS[0], len(labels)]),
+        ]
+    )
+    _import_operators(model)
+    rewrite.remove_unused(model.graph)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+
+
+def tokenizing(source: Path, pairs: bool) -> onnx.ModelProto:
+    """A model that only tokenizes: `input_ids`, `attention_mask` and `token_type_ids` of texts, `(batch, sequence)`."""
+    return _alone(*_front(source, pairs), pairs)
+
+
+def _front(source: Path, pairs: bool) -> tuple[Graph, dict[str, str]]:
+    """A checkpoint's tokenizer as nodes, and their outputs by the names of a model's inputs."""
+    from compressor.models import checkpoint, loading
+
+    loaded = loading.load_tokenizer(source)
+    if (why := unsupported(loaded)) is not None:
+        raise StageError(f"tokenizer: baked: {why}; use tokenizer: files")
+    tokenizer, graph = Tokenizer.of(loaded), Graph("tokenizer")
+    texts = [tokenizer.pieces(graph, name) for name in ((TEXT, TEXT_PAIR) if pairs else (TEXT,))]
+    return graph, _rows(graph, tokenizer, texts, checkpoint.Checkpoint(source).max_sequence_length())
+
+
+def unsupported(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Why a tokenizer cannot be baked in; None if it can."""
+    if tokenizer.truncation_side != "right":
+        return f"it cuts texts on the {tokenizer.truncation_side}, not on the right"
+    return wordpiece.unsupported(json.loads(tokenizer.backend_tokenizer.to_str()))
+
+
+def _rows(graph: Graph, tokenizer: Tokenizer, texts: list[Pieces], max_length: int) -> dict[str, str]:
+    """Rows of one length: `[CLS] text [SEP]`, or `[CLS] text [SEP] other text [SEP]`, and padding."""
+    vocabulary, one = tokenizer.vocabulary, graph.integers(1)
+    last, column = graph.integers(vocabulary[tokenizer.last]), graph.integers([1])
+    counts = _truncated(graph, [text.counts for text in texts], max_length - 1 - len(texts))
+    ends: list[str] = []  # where the token behind each text is
+    for count in counts:
+        ends.append(graph.add("Add", graph.add("Add", ends[-1], count) if ends else count, one))
+    longest = graph.add("ReduceMax", ends[-1], keepdims=0)
+    positions = graph.add("Range", graph.integers(0), graph.add("Add", longest, one), one)
+    ends = [graph.add("Unsqueeze", end, column) for end in ends]
+    ids = graph.integers(tokenizer.padding)
+    begin = one  # where a text's first token is
+    for end in ends:
+        ids = graph.add("Where", graph.add("Equal", positions, end), last, ids)
+    for text, end in zip(texts, ends, strict=True):
+        inside = graph.add(
+            "And", graph.add("Not", graph.add("Less", positions, begin)), graph.add("Less", positions, end)
+        )
+        offset = graph.add("Sub", graph.add("Unsqueeze", text.starts, column), begin)
+        index = graph.add("Where", inside, graph.add("Add", positions, offset), graph.integers(0))
+        ids = graph.add("Where", inside, graph.add("Gather", text.ids, index), ids)
+        begin = graph.add("Add", end, one)
+    at_front = graph.add("Equal", positions, graph.integers(0))
+    ids = graph.add("Where", at_front, graph.integers(vocabulary[tokenizer.first]), ids)
+    mask = graph.add("LessOrEqual", positions, ends[-1])
+    second = graph.add("And", graph.add("Greater", positions, ends[0]), mask)
+    return {
+        "input_ids": ids,
+        "attention_mask": graph.add("Cast", mask, to=_INT64),
+        "token_type_ids": graph.add("Cast", second, to=_INT64),
+    }
+
+
+def _truncated(graph: Graph, counts: list[str], room: int) -> list[str]:
+    """How many tokens of each text are kept: of a pair, as `longest_first` does it.
+
+    The shorter one is kept whole if it takes half of the room or less; if both take more, each gets half, and of an odd
+    room the longer one gets more.
+    """
+    most = graph.integers(room)
+    if len(counts) == 1:
+        return [graph.add("Min", counts[0], most)]
+    first, second = counts
+    half, rest = graph.integers(room // 2), graph.integers(room - room // 2)
+    in_order = graph.add("LessOrEqual", first, second)
+    shares = graph.add("Where", in_order, half, rest), graph.add("Where", in_order, rest, half)
+    return [
+        graph.add("Min", own, graph.add("Max", share, graph.add("Sub", most, other)))
+        for own, other, share in ((first, second, shares[0]), (second, first, shares[1]))
+    ]
+
+
+def _back(labels: list[str]) -> Graph:
+    """From logits to labels and probabilities."""
+    from onnx import helper
+
+    graph = Graph("labels")
+    best = graph.add("ArgMax", "logits", axis=-1, keepdims=0)
+    graph.add("Gather", graph.strings(*labels), best, axis=0)
+    graph.nodes[-1].output[0] = LABEL
+    graph.nodes.append(helper.make_node("Softmax", ["logits"], [PROBABILITIES], axis=-1))
+    return graph
+
+
+def _alone(front: Graph, rows: dict[str, str], pairs: bool) -> onnx.ModelProto:
+    from onnx import TensorProto, helper
+
+    from compressor.runtimes.onnxruntime import OPSET
+
+    outputs = [helper.make_tensor_value_info(name, TensorProto.INT64, _ROWS) for name in rows]
+    copies = [helper.make_node("Identity", [made], [name]) for name, made in rows.items()]
+    graph = helper.make_graph([*front.nodes, *copies], "tokenizer", [], outputs, [*front.constants.values()])
+    graph.input.extend(_texts(pairs))
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=helper.find_min_ir_version_for([opset]))
+    _import_operators(model)
+    return model
+
+
+def _texts(pairs: bool) -> list[onnx.ValueInfoProto]:
+    from onnx import TensorProto, helper
+
+    names = (TEXT, TEXT_PAIR) if pairs else (TEXT,)
+    return [helper.make_tensor_value_info(name, TensorProto.STRING, _ROWS[:1]) for name in names]
+
+
+def _import_operators(model: onnx.ModelProto) -> None:
+    """Tells which operators beside the graph's own the tokenizer has."""
+    from onnx import helper
+
+    known = {entry.domain for entry in model.opset_import}
+    wanted = {wordpiece.DOMAIN: 1, "ai.onnx.ml": 2}
+    model.opset_import.extend(
+        helper.make_opsetid(name, version) for name, version in wanted.items() if name not in known
+    )
+
+
+def _check(source: Path, front: Graph, rows: dict[str, str], pairs: bool) -> None:
+    """Holds the nodes against the tokenizer itself, on texts that are hard for tokenizers.
+
+    Raises:
+        StageError: They split a text otherwise.
+    """
+    import numpy as np
+
+    from compressor.models import checkpoint, loading
+
+    session = load(_alone(front, rows, pairs).SerializeToString())
+    tokenizer = loading.load_tokenizer(source)
+    limit = checkpoint.Checkpoint(source).max_sequence_length()
+    texts = [list(_PROBES), list(reversed(_PROBES))][: 2 if pairs else 1]
+    expected: Any = tokenizer(*texts, truncation="longest_first", max_length=limit, padding=True)["input_ids"]
+    feed = {value.name: np.array(column, dtype=object) for value, column in zip(_texts(pairs), texts, strict=True)}
+    (given,) = session.run(["input_ids"], feed)
+    if given.shape != np.shape(expected) or (wrong := (given != expected).any(axis=1)).any():
+        example = _PROBES[int(wrong.argmax())] if given.shape == np.shape(expected) else _PROBES[-1]
+        raise StageError(
+            f"tokenizer: baked: the tokenizer in {source} splits {example[:40]!r} otherwise than BERT's does; "
+            "use tokenizer: files"
+        )

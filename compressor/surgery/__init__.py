@@ -1,1 +1,0 @@
-"""Models cut out of models: tensors in, tensors out."""

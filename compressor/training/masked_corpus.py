@@ -1,0 +1,125 @@
+"""A corpus as training data: which of its sequences, and what is hidden in them; the same for teacher and student."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.data.corpus.masking import Masked, Vocabulary, mask
+from compressor.data.corpus.packing import TRAIN
+from compressor.files import Writer
+from compressor.models import checkpoint, loading
+from compressor.training.batches import Sequences
+from compressor.training.context import Context
+from compressor.training.spec import ObjectiveSpec
+from compressor.training.train_stage import max_sequence_length
+from compressor.training.trainer import processes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_ROWS_AT_ONCE = 4096
+_MOST_MASKINGS = 4
+
+
+def sequences(source: Path, spec: ObjectiveSpec, context: Context) -> Sequences:
+    """The sequences a stage trains on: all, or as many as its `max_steps` can read, drawn by seed.
+
+    Args:
+        source: Checkpoint whose tokenizer is used.
+        spec: The stage's keys.
+        context: The corpus, the seed.
+    """
+    tokenizer = loading.load_tokenizer(source)
+    length = max_sequence_length(source, spec, context.task)
+    path = context.packed(tokenizer, length) / TRAIN
+    rows = len(np.load(path, mmap_mode="r"))
+    wanted = rows
+    if spec.max_steps is not None:
+        wanted = min(rows, spec.max_steps * spec.batch_size * spec.gradient_accumulation_steps * processes())
+    chosen = np.arange(rows)
+    if wanted < rows:
+        chosen = np.sort(np.random.default_rng(context.seed).permutation(rows)[:wanted])
+    return Sequences(path, chosen, length, tokenizer.pad_token_id or 0)
+
+
+def num_maskings(spec: ObjectiveSpec, rows: int) -> int:
+    """How many maskings a stage's epochs take turns with."""
+    epochs = spec.epochs
+    if spec.max_steps is not None:
+        epochs = spec.max_steps * spec.batch_size * spec.gradient_accumulation_steps * processes() / rows
+    return spec.maskings or min(_MOST_MASKINGS, max(1, math.ceil(epochs)))
+
+
+def slots(sequence_length: int, probability: float) -> int:
+    """Hidden tokens of a sequence at most."""
+    return max(1, round(probability * (sequence_length - 2)))
+
+
+def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context, index: int) -> Path:
+    """The folder of one masking of the sequences: `positions.npy` and `inputs.npy`, `(rows, slots)`.
+
+    Args:
+        source: Checkpoint whose tokenizer is used.
+        data: The sequences.
+        spec: Share and kind of what is hidden.
+        context: The seed; keeps it.
+        index: Which masking.
+    """
+
+    def build(folder: Path) -> dict[str, int]:
+        tokenizer = loading.load_tokenizer(source)
+        width = slots(data.length, spec.mlm_probability)
+        shape = (len(data), width)
+        ids = np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
+        with (
+            context.progress.step(f"{spec.name or spec.kind}: masking {len(data)} sequences") as step,
+            Writer(folder / "positions.npy", np.int16 if data.length < 1 << 15 else np.int32, shape) as positions,
+            Writer(folder / "inputs.npy", ids, shape) as inputs,
+        ):
+            for start in range(0, len(data), _ROWS_AT_ONCE):
+                tokens = data.tokens(np.arange(start, min(start + _ROWS_AT_ONCE, len(data))))
+                masked = _masked(tokens, tokenizer, spec, (context.seed, index, start))
+                positions.append(_fit(masked.positions, width, -1))
+                inputs.append(_fit(masked.inputs, width, 0))
+                step.update(start + len(tokens), len(data))
+        return {"sequences": len(data)}
+
+    return context.memo("compressor.training.masked_corpus", masking_inputs(source, data, spec, context, index), build)
+
+
+def masking_inputs(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context, index: int) -> dict[str, Any]:
+    """What a masking depends on."""
+    return {
+        "tokenizer": checkpoint.splitting_digest(loading.load_tokenizer(source)),
+        "length": data.length,
+        "sequences": len(data),
+        "masking": spec.masking,
+        "mlm_probability": spec.mlm_probability,
+        "seed": context.seed,
+        "index": index,
+    }
+
+
+def _masked(
+    tokens: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase, spec: ObjectiveSpec, seed: tuple[int, ...]
+) -> Masked:
+    return mask(
+        tokens,
+        Vocabulary.of(tokenizer),
+        probability=spec.mlm_probability,
+        whole_words=spec.masking == "whole_word",
+        seed=seed,
+    )
+
+
+def _fit(values: NDArray[np.integer], width: int, fill: int) -> NDArray[np.integer]:
+    """Columns cut or filled up to a width: only a word longer than a row's whole share is ever cut."""
+    fitted = np.full((len(values), width), fill, dtype=values.dtype)
+    kept = min(width, values.shape[1])
+    fitted[:, :kept] = values[:, :kept]
+    return fitted

@@ -1,0 +1,148 @@
+"""The keys that training stages share. Each of them decides a part of what is trained."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from compressor.data.spec import TextSpec
+from compressor.spec import Spec
+from compressor.stages.base import StageSpec
+
+
+class TrainingSpec(StageSpec):
+    """Keys that every training stage shares."""
+
+    epochs: Annotated[float, Field(gt=0)] = 3.0
+    """Passes over the training rows."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Optimizer steps; overrides `epochs`."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Rows per forward pass and process."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
+    """Forward passes per optimizer step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """Peak learning rate of AdamW; rises over the warm-up, then falls linearly to 0."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps spent warming up."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW weight decay, not applied to biases and LayerNorm."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Dropout of hidden states and attention while training; by default the checkpoint's own, usually 0.1. 0 trains
+    faster on CPUs, which draw it slowly and have no fused attention with it."""
+    max_sequence_length: Annotated[int, Field(ge=3)] | None = None
+    """Longer texts are cut, here and in the shipped tokenizer; by default 128 or what the checkpoint allows."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Mixed precision. `auto` is bf16 where that is faster: on GPUs, and on CPUs with bf16 instructions for sequences
+    of 128 tokens or more; else fp32. fp16 needs an accelerator."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether weights are learned at all."""
+        return bool(self.epochs) or self.max_steps is not None
+
+
+class ObjectiveSpec(TrainingSpec):
+    """Keys of stages that train on the task's rows or, as a language model, on `data.corpus`."""
+
+    objective: Literal["task", "pretraining"] = "task"
+    """`pretraining` trains a masked language model on `data.corpus`. It starts from the recipe's model or what earlier
+    pretraining left of it, since fine-tuning on a task throws the language model's head away. In a masked-lm recipe it
+    is the only one."""
+    mlm_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Pretraining: share of the tokens that are predicted."""
+    masking: Literal["subword", "whole_word"] = "subword"
+    """Pretraining: what is masked together."""
+    maskings: Annotated[int, Field(ge=1)] | None = None
+    """Pretraining: different maskings of the corpus that the epochs take turns with; by default one for each epoch, at
+    most 4. A teacher reads the corpus once for each."""
+    alpha_mlm: Annotated[float, Field(ge=0)] | None = None
+    """Pretraining: weight of the masked-LM loss; by default 1 in finetune, where it has to be positive, and 2 where a
+    teacher is learned from."""
+    alpha_order: Annotated[float, Field(ge=0)] | None = None
+    """Pretraining with `data.corpus.sentence_order`: weight of the sentence-order loss; by default 1."""
+
+
+class DistillationSpec(ObjectiveSpec):
+    """Keys of stages that train a student to match the teacher.
+
+    `objective: task`: on the task's rows,
+    `alpha_soft * T^2 * KL(teacher || student at temperature T) + alpha_hard * cross-entropy with the labels`, and from
+    chosen layers of the teacher `+ alpha_cosine * (1 - cosine of hidden states) + alpha_attention * KL of attention`.
+
+    `objective: pretraining`: DistilBERT's triple loss on `data.corpus`, at the masked tokens,
+    `alpha_soft * T^2 * KL over the vocabulary + alpha_mlm * masked-LM + alpha_cosine * (1 - cosine of hidden states)`,
+    and on a corpus of pairs `+ alpha_order * cross-entropy of the order of the segments`.
+    """
+
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """Softens both distributions of the soft loss."""
+    alpha_soft: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the soft loss; by default 0.9, in pretraining 5."""
+    alpha_hard: Annotated[float, Field(ge=0)] | None = None
+    """Task: weight of the cross-entropy with the labels; by default 0.1."""
+    alpha_cosine: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the cosine loss between hidden states; by default 1, in task distillation of a distill stage 0."""
+    alpha_attention: Annotated[float, Field(ge=0)] | None = None
+    """Task: weight of the divergence between attention distributions, head by head; by default 0."""
+    layer_map: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """Task: for each layer of the student, the teacher's layer that it learns hidden states and attention from; by
+    default evenly spaced up to the last: 1, 3, 5 for three of six. In pretraining, last learns from last."""
+    top_k: Annotated[int, Field(ge=1)] = 32
+    """Pretraining: how many of the teacher's probabilities are kept for each masked token; the rest keep their sum."""
+
+
+class RecoverySpec(DistillationSpec):
+    """Keys of stages that change a checkpoint and then train it back to match the teacher."""
+
+    epochs: Annotated[float, Field(ge=0)] = 3.0
+    """Passes over the training rows; 0 leaves the checkpoint untrained, for a later stage to train."""
+
+
+class VocabularySpec(Spec):
+    """Which tokens stay: those that occur.
+
+    The special tokens and both forms of every single character always do, so that whatever could be split into tokens
+    before still can.
+    """
+
+    keep: Annotated[int, Field(ge=1)] | None = None
+    """So many tokens stay: those that occur most often."""
+    min_count: Annotated[int, Field(ge=1)] | None = None
+    """Tokens stay that occur at least so often."""
+    corpus: str | TextSpec | None = None
+    """Raw text to count in, a mapping or just its `source`; by default the training rows."""
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> VocabularySpec:
+        if (self.keep is None) == (self.min_count is None):
+            raise ValueError("give one of keep and min_count")
+        return self
+
+    @property
+    def text(self) -> TextSpec | None:
+        """The raw text, with its defaults where the recipe gives only its source."""
+        return TextSpec(source=self.corpus) if isinstance(self.corpus, str) else self.corpus
+
+
+class TargetSpec(Spec):
+    """What a model may cost at most, measured as the metric of the same name is after this stage."""
+
+    num_parameters: Annotated[int, Field(ge=1)] | None = None
+    """Parameters, embeddings and head included."""
+    size_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Bytes of the float32 file that ships; int8 takes about a quarter of it."""
+    latency_p50_ms: Annotated[float, Field(gt=0)] | None = None
+    """Median milliseconds of the float32 file under the conditions of `measure`, on this machine."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The metric that is set, with its limit."""
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> TargetSpec:
+        if len(self.limits) != 1:
+            raise ValueError(f"give one of {', '.join(type(self).model_fields)}")
+        return self

@@ -1,0 +1,139 @@
+"""What every training stage does around its objective: rows in, trained checkpoint out."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressor import tasks
+from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH
+from compressor.models import checkpoint, loading
+from compressor.tasks.names import MASKED_LM
+from compressor.training.batches import MaskedBatches, RowBatches
+from compressor.training.context import Context, Facts
+from compressor.training.objectives import remove_projection
+from compressor.training.spec import TrainingSpec
+from compressor.training.trainer import Objective, Schedule, rank, train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerCallback
+
+
+_POLL_S = 0.2
+
+
+def max_sequence_length(source: Path, spec: TrainingSpec, task: str) -> int:
+    """Tokens a training row is cut to: the stage's key, or the task's default if tokenizer and table allow it."""
+    incoming = checkpoint.Checkpoint(source)
+    if spec.max_sequence_length is not None:
+        return spec.max_sequence_length
+    usual = DEFAULT_MAX_SEQUENCE_LENGTH if task == MASKED_LM else tasks.get(task).MAX_SEQUENCE_LENGTH
+    return min(usual, incoming.max_sequence_length())
+
+
+def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Path | None = None) -> RowBatches:
+    """The task's training rows.
+
+    Args:
+        source: Checkpoint whose tokenizer is used.
+        spec: The stage's keys.
+        context: The rows.
+        answers: Folder with a teacher's answers.
+    """
+    tokenizer = loading.load_tokenizer(source)
+    rows = context.tokenized(tokenizer, source, max_sequence_length(source, spec, context.task))
+    names = checkpoint.input_names(checkpoint.Checkpoint(source).family)
+    return RowBatches(rows, tokenizer, names, answers, token_labels=context.task == "token-classification")
+
+
+def train_stage(
+    model: PreTrainedModel,
+    source: Path,
+    output: Path,
+    spec: TrainingSpec,
+    context: Context,
+    batches: RowBatches | MaskedBatches,
+    objective: Objective,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Facts:
+    """Trains a model and saves it with its tokenizer.
+
+    Args:
+        model: The model, changed in place.
+        source: Checkpoint whose tokenizer is used.
+        output: Where the trained checkpoint goes.
+        spec: Schedule.
+        context: Seed, work folder, progress.
+        batches: The rows.
+        objective: What is minimised.
+        callbacks: Do something to the model as it is trained.
+    """
+    maskings = batches.maskings
+    schedule = Schedule(
+        epochs=spec.epochs / maskings,  # a row is there once for each masking
+        max_steps=spec.max_steps,
+        batch_size=spec.batch_size,
+        gradient_accumulation_steps=spec.gradient_accumulation_steps,
+        learning_rate=spec.learning_rate,
+        warmup_ratio=spec.warmup_ratio,
+        weight_decay=spec.weight_decay,
+        dropout=spec.dropout,
+        precision=spec.precision,
+    )
+    rows = len(batches) // maskings
+    with context.progress.step(f"{spec.name or spec.kind}: training on {rows} rows") as step:
+        seed, work = context.seed, context.work
+        facts = train(model, batches, objective, schedule, seed=seed, work=work, step=step, callbacks=callbacks)
+    remove_projection(model)
+    saved = save(model.float().cpu(), source, output, spec, context.task)
+    return {"rows": rows, **saved, "padding": round(batches.padding, 4), **facts}
+
+
+def save(model: PreTrainedModel, source: Path, output: Path, spec: TrainingSpec, task: str) -> Facts:
+    """Saves a model with the tokenizer that it learns with, which cuts texts where training does.
+
+    Args:
+        model: The model.
+        source: Checkpoint whose tokenizer is used.
+        output: Where the checkpoint goes.
+        spec: The stage's keys.
+        task: What the model does.
+    """
+    tokenizer = loading.load_tokenizer(source)
+    tokenizer.model_max_length = max_sequence_length(source, spec, task)
+    loading.save(output, model, tokenizer)
+    return {"max_sequence_length": tokenizer.model_max_length}
+
+
+def kept(folder: Path, build: Callable[[Path], Facts]) -> Facts:
+    """A checkpoint on the way to the stage's own, in its work folder: made once, and found again after a kill.
+
+    Of processes that train together all take part in making it, and the first writes it: transformers saves models in
+    no other.
+
+    Args:
+        folder: Where it is to be.
+        build: Fills the folder that it is given, and tells facts.
+
+    Returns:
+        The facts.
+    """
+    told = folder / "facts.json"
+    if told.is_file():
+        pass
+    elif rank() > 0:
+        with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
+            build(Path(scratch))
+        while not told.is_file():
+            time.sleep(_POLL_S)
+    else:
+        facts = build(folder)
+        partial = folder / "facts.partial"
+        partial.write_text(json.dumps(facts), encoding="utf-8")
+        partial.replace(told)  # there whole, and last, or not at all
+    found: Facts = json.loads(told.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,158 @@
+"""Rows: read as text, filtered, split and sampled; what cannot be learned is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compressor.data import splits
+from compressor.data.spec import DataSpec
+from compressor.errors import RecipeError
+
+COLUMNS = {"text": "text", "label": "label"}
+
+
+@pytest.fixture
+def prepare(tmp_path: Path):
+    def run(source: Path, validation: Path | None = None, seed: int = 0, columns=None, **spec: Any) -> dict[str, Any]:
+        output, work = tmp_path / f"out{len(list(tmp_path.glob('out*')))}", tmp_path / "work"
+        output.mkdir()
+        work.mkdir(exist_ok=True)
+        data = DataSpec(train="x", **spec)
+        task = "text-classification"
+        facts = splits.prepare(task, data, source, validation, columns or COLUMNS, seed, output, work)
+        return {**facts, "rows": {name: splits.load(output / name) for name in ("train", "validation")}}
+
+    return run
+
+
+def write(path: Path, texts: list[str], labels: list[Any]) -> Path:
+    lines = ["text,label", *(f'"{text}",{label}' for text, label in zip(texts, labels, strict=True))]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def many(path: Path, count: int = 200) -> Path:
+    return write(path, [f"text {i}" for i in range(count)], [i % 2 for i in range(count)])
+
+
+def test_words_that_look_like_nothing_or_numbers_stay_words(prepare, tmp_path: Path):
+    texts = ["null", "NA", "None", "1.50", "true", "nan", 'a ""quoted"" word', "two\nlines"]
+    found = prepare(write(tmp_path / "a.csv", texts * 3, [0, 1] * 12), validation_fraction=0.3)
+    seen = {text for split in found["rows"].values() for text in split["text"]}
+    assert seen == {text.replace('""', '"') for text in texts}
+    assert found["labels"] == ["0", "1"]
+
+
+def test_tsv_has_no_quoting(prepare, tmp_path: Path):
+    path = tmp_path / "a.tsv"
+    path.write_text("text\tlabel\n" + '"half a quote\t1\nplain\t0\n' * 10)
+    found = prepare(path, path)
+    assert set(found["rows"]["train"]["text"]) == {'"half a quote', "plain"}
+
+
+def test_jsonl_and_parquet_give_the_same_rows_as_csv(prepare, tmp_path: Path):
+    import pyarrow
+    from pyarrow import parquet
+
+    texts, labels = [f"text {i}" for i in range(20)], [i % 2 == 0 for i in range(20)]
+    (tmp_path / "a.jsonl").write_text(
+        "\n".join(json.dumps({"text": t, "label": label}) for t, label in zip(texts, labels, strict=True))
+    )
+    parquet.write_table(pyarrow.table({"text": texts, "label": labels}), tmp_path / "a.parquet")
+    csv = write(tmp_path / "a.csv", texts, [str(label).lower() for label in labels])
+    found = [prepare(path, path) for path in (csv, tmp_path / "a.jsonl", tmp_path / "a.parquet")]
+    assert all(entry["labels"] == ["false", "true"] for entry in found)
+    assert len({tuple(entry["rows"]["train"]["label"]) for entry in found}) == 1
+
+
+def test_split_by_hash_is_stable_and_keeps_equal_texts_together(prepare, tmp_path: Path):
+    first = prepare(many(tmp_path / "a.csv", 1000), validation_fraction=0.2)
+    assert 150 < first["validation"] < 250
+    again = prepare(many(tmp_path / "a.csv", 1000), validation_fraction=0.2, seed=9)
+    assert first["rows"]["validation"]["text"] == again["rows"]["validation"]["text"], "the held-out rows do not move"
+    texts = [f"text {i % 50}" for i in range(500)]
+    twins = prepare(write(tmp_path / "b.csv", texts, [i % 2 for i in range(500)]), validation_fraction=0.3)
+    assert not set(twins["rows"]["train"]["text"]) & set(twins["rows"]["validation"]["text"])
+
+
+def test_samples_are_drawn_by_seed(prepare, tmp_path: Path):
+    path = many(tmp_path / "a.csv")
+    draws = [prepare(path, path, seed=seed, max_train_samples=50)["rows"]["train"]["text"] for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert len(draws[0]) == 50
+    assert prepare(path, path, max_validation_samples=30)["validation"] == 30
+
+
+def test_where_keeps_matching_rows(prepare, tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,year\n" + "".join(f"t{i},{i % 2},{2000 + i % 5}\n" for i in range(80)))
+    assert prepare(path, path, where={"year": 2001})["train"] == 16
+    with pytest.raises(RecipeError, match="none of the 80 rows"):
+        prepare(path, path, where={"year": 1999})
+
+
+def test_labels_are_ordered_as_numbers_when_they_are(prepare, tmp_path: Path):
+    texts = [f"t{i}" for i in range(60)]
+    assert prepare(*[write(tmp_path / "a.csv", texts, [i % 12 for i in range(60)])] * 2)["labels"][-1] == "11"
+    named = write(tmp_path / "b.csv", texts, [("b", "a", "10")[i % 3] for i in range(60)])
+    assert prepare(named, named)["labels"] == ["10", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1] * 10 + [2], "'2' occurs once in the training rows"),
+        ([0] * 20, "have only the label '0'"),
+    ],
+)
+def test_labels_that_cannot_be_learned(prepare, tmp_path: Path, labels, message: str):
+    path = write(tmp_path / "a.csv", [f"t{i}" for i in range(len(labels))], labels)
+    with pytest.raises(RecipeError, match=message):
+        prepare(path, many(tmp_path / "v.csv"))
+
+
+def test_a_validation_label_that_training_never_sees(prepare, tmp_path: Path):
+    with pytest.raises(RecipeError, match="labels that the training rows lack: '7'"):
+        prepare(many(tmp_path / "a.csv"), write(tmp_path / "v.csv", ["x", "y"], [1, 7]))
+
+
+def test_a_text_column_taken_for_labels(prepare, tmp_path: Path):
+    path = write(tmp_path / "a.csv", [str(i % 2) for i in range(400)], [f"id{i // 2}" for i in range(400)])
+    with pytest.raises(RecipeError, match="is this the label column"):
+        prepare(path, path)
+
+
+def test_rows_with_holes_are_named(prepare, tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\na,1\nb,\nc,0\n")
+    with pytest.raises(RecipeError, match="row 2 of the rows used has nothing in column 'label'"):
+        prepare(path, many(tmp_path / "v.csv"))
+
+
+@pytest.mark.parametrize("content", ["text,label\n", ""])
+def test_no_rows(prepare, tmp_path: Path, content: str):
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    with pytest.raises(RecipeError, match=r"has no rows|cannot be read|empty"):
+        prepare(path, many(tmp_path / "v.csv"))
+
+
+def test_a_broken_file(prepare, tmp_path: Path):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"not parquet")
+    with pytest.raises(RecipeError, match=r"a\.parquet cannot be read"):
+        prepare(path, path)
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\n"open quote,1\n')
+    with pytest.raises(RecipeError):
+        prepare(path, path)
+
+
+def test_a_split_that_leaves_nothing(prepare, tmp_path: Path):
+    path = write(tmp_path / "a.csv", ["same"] * 20, [0, 1] * 10)
+    with pytest.raises(RecipeError, match="no rows are left for"):
+        prepare(path, validation_fraction=0.5)

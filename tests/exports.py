@@ -1,0 +1,52 @@
+"""The export stage as a run calls it, on a checkpoint that is there."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import exact_settings
+from rich.console import Console
+
+from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.progress import Progress
+from compressor.quantization import dynamic_int8
+from compressor.runtimes import onnxruntime as onnx_runtime
+from compressor.stages import export
+from compressor.stages.export import ExportSpec
+from compressor.training.context import Context
+
+KEY = "0123456789abcdef01234567"
+
+
+def quantize(checkpoint: Path, work: Path) -> Path:
+    """Leaves a quantized graph in a checkpoint, as the quantize stage does."""
+    onnx_runtime.export(checkpoint, work / "float.onnx")
+    dynamic_int8.write(work / "float.onnx", checkpoint / QUANTIZED_ONNX, exact_settings())
+    return checkpoint
+
+
+def run_export(checkpoint: Path, output: Path, pairs: bool = False, **keys: Any) -> dict[str, Any]:
+    with Progress(Console(file=io.StringIO())) as progress:
+        context = Context(
+            recipe="tiny",
+            key=KEY,
+            task=Checkpoint(checkpoint).task,
+            pairs=pairs,
+            teacher=checkpoint,
+            student=None,
+            labels=tuple(Checkpoint(checkpoint).labels),
+            seed=0,
+            tokenized=pytest.fail,
+            packed=pytest.fail,
+            texts=None,
+            trial=None,
+            memo=pytest.fail,
+            work=output,
+            progress=progress,
+        )
+        spec = ExportSpec.model_validate_json(json.dumps({"stage": "export", **keys}))
+        return export.run(checkpoint, output, spec, context)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from compressor.gates.exact import Exact, Spread
+from compressor.gates.rows import Rows
+from compressor.gates.timings import Timings
+from compressor.tasks import text_classification
+
+
+def accuracy(hits: list[int]) -> Rows:
+    column = np.array(hits, dtype=np.float64)[:, None]
+    return Rows(column, lambda sums: sums[..., 0] / len(hits), binomial=True)
+
+
+def test_wilson_interval_of_newcombe_1998():
+    # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I: 81 of 263, method 3.
+    estimate = accuracy([1] * 81 + [0] * 182).estimate(0.975)
+    assert estimate.low == pytest.approx(0.2553, abs=5e-5)
+    assert estimate.high == pytest.approx(0.3662, abs=5e-5)
+
+
+def test_p95_has_an_upper_bound_from_59_runs_on():
+    # 0.95^58 = 0.0510 > 0.05 >= 0.95^59 = 0.0485: the largest of 58 is not above p95 with 95 % confidence.
+    assert Timings(np.arange(58.0), 0.95).estimate(0.95).high is None
+    assert Timings(np.arange(59.0), 0.95).estimate(0.95).high == 58.0
+
+
+def test_median_bounds_are_the_order_statistics_of_the_sign_test():
+    # n = 20: P(Binomial(20, 1/2) <= 5) = 0.0207, <= 6: 0.0577. The 6th smallest is the lower bound, the 15th the upper.
+    estimate = Timings(np.arange(1.0, 21.0), 0.5).estimate(0.95)
+    assert (estimate.value, estimate.low, estimate.high) == (10.5, 6.0, 15.0)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.95])
+def test_order_statistics_cover_the_true_quantile_as_often_as_they_say(quantile: float):
+    random = np.random.default_rng(0)
+    truth = stats.gamma(2).ppf(quantile)
+    bounds = [Timings(random.gamma(2, size=200), quantile).estimate(0.95) for _ in range(1000)]
+    # 95 % each, less three standard errors of 1,000 trials.
+    assert np.mean([bound.low <= truth for bound in bounds]) >= 0.93
+    assert np.mean([bound.high >= truth for bound in bounds]) >= 0.93
+
+
+def test_paired_bootstrap_covers_the_true_difference_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    covered = []
+    for _ in range(300):
+        base = random.random(400) < 0.85
+        flips = random.random(400)
+        other = np.where(base, flips > 0.06, flips < 0.2)  # right in 0.85 * 0.94 + 0.15 * 0.2 = 0.829
+        drop = accuracy(list(other)).drop(accuracy(list(base)), 0.95)
+        covered.append((drop.low <= 0.021, drop.high >= 0.021))
+    assert np.mean(covered, axis=0).min() >= 0.91
+
+
+def test_few_rows_that_agree_prove_little():
+    same = accuracy([1, 1, 0, 1])
+    assert same.drop(same, 0.95).value == 0
+    assert same.drop(same, 0.95).high > 0.5, "four rows cannot exclude a large drop"
+    many = accuracy([1, 1, 0, 1] * 500)
+    assert many.drop(many, 0.95).high == pytest.approx(3 / 2000, rel=0.01), "the rule of three"
+
+
+def test_ratio_of_timings_of_the_same_rounds_cancels_the_drift():
+    random = np.random.default_rng(0)
+    drift = np.linspace(1, 3, 200)  # the machine gets three times slower
+    base = Timings(10 * drift * random.normal(1, 0.01, 200), 0.5)
+    fast = Timings(5 * drift * random.normal(1, 0.01, 200), 0.5)
+    ratio = base.ratio(fast, 0.95)
+    assert ratio.low <= 2 <= ratio.high
+    assert ratio.high - ratio.low < 0.2
+    absolute = base.estimate(0.95)
+    assert absolute.high - absolute.low > 2
+
+
+def moods(random: np.random.Generator, runs: int) -> np.ndarray:
+    """What a shared machine multiplies times by: drifts, and for some while is half as fast. `(runs,)`."""
+    noise = random.normal(0, 0.05, runs)
+    for index in range(1, runs):
+        noise[index] += 0.8 * noise[index - 1]
+    slow = np.cumsum(random.random(runs) < 0.02) % 2
+    return np.exp(noise) * (1 + slow)
+
+
+def test_ratio_covers_the_truth_on_a_moody_machine_as_often_as_it_says():
+    random, truth, runs = np.random.default_rng(0), 1.1, 200
+    bounds, of_medians = [], []
+    for _ in range(400):
+        mood = moods(random, 2 * runs).reshape(runs, 2)
+        first = np.arange(runs) % 2  # who comes first in a round
+        mine, theirs = (
+            10 * mood[np.arange(runs), place] * random.lognormal(0, 0.03, runs) * (1 + (random.random(runs) < 0.05))
+            for place in (first, 1 - first)
+        )
+        bounds.append(Timings(truth * mine, 0.5).ratio(Timings(theirs, 0.5), 0.95))
+        of_medians.append(truth * np.median(mine) / np.median(theirs))
+    assert np.mean([bound.low <= truth for bound in bounds]) >= 0.93
+    assert np.mean([bound.high >= truth for bound in bounds]) >= 0.93
+    assert np.mean([bound.high - bound.low for bound in bounds]) < 0.04
+    values = [bound.value for bound in bounds]
+    assert np.std(values) < 0.7 * np.std(of_medians), "neighbours share a mood, and their ratio is rid of it"
+
+
+def test_what_the_order_within_a_round_does_cancels():
+    first = np.arange(100) % 2 == 0
+    mine, theirs = np.where(first, 12.0, 10.0), np.where(first, 10.0, 12.0)  # who comes first is 20 % slower
+    ratio = Timings(mine, 0.5).ratio(Timings(theirs, 0.5), 0.95)
+    assert (ratio.value, ratio.low, ratio.high) == (1, 1, 1)
+
+
+def test_ratio_of_medians_is_bounded_from_ten_rounds_on():
+    # Five pairs of rounds: all on one side of the median by chance in 0.5^5 = 0.031 of the cases, of four in 0.0625.
+    random = np.random.default_rng(0)
+    few, enough = (Timings(random.random(runs) + 1, 0.5) for runs in (9, 10))
+    assert few.ratio(few, 0.95).low is None and enough.ratio(enough, 0.95).low == 1
+    assert Timings(np.array([3.0]), 0.5).ratio(Timings(np.array([2.0]), 0.5), 0.95).value == 1.5
+
+
+def test_ratio_of_p95_needs_as_many_runs_as_p95():
+    few = Timings(np.arange(1.0, 51.0), 0.95)
+    assert few.ratio(few, 0.95).low is None
+
+
+def test_exact_values_have_no_width_and_zero_no_ratio():
+    assert Exact(5.0).ratio(Exact(10.0), 0.95).high == 0.5
+    assert Exact(5.0).ratio(Exact(0.0), 0.95).low is None
+    assert Exact(5.0).drop(Exact(7.0), 0.95).value == 2
+
+
+def test_ratio_of_spreads_takes_both_ranges_at_their_furthest():
+    ratio = Spread((9.0, 10.0, 11.0)).ratio(Spread((19.0, 20.0, 22.0)), 0.95)
+    assert (ratio.value, ratio.low, ratio.high) == (0.5, 9 / 22, 11 / 19)
+
+
+@given(
+    labels=st.integers(2, 4),
+    rows=st.integers(2, 60),
+    seed=st.integers(0, 2**16),
+)
+def test_f1_and_matthews_agree_with_scikit_learn(labels: int, rows: int, seed: int):
+    random = np.random.default_rng(seed)
+    references = random.integers(0, labels, rows)
+    logits = random.normal(size=(rows, labels)).astype(np.float32)
+    logits[np.arange(rows), references] += 1
+    predictions = logits.argmax(axis=1)
+    names = [str(index) for index in range(labels)]
+    scored = text_classification.score(logits, {"labels": references}, names)
+    expected_f1 = f1_score(references, predictions, average="binary" if labels == 2 else "macro", zero_division=0)
+    value = {name: float(rows.formula(rows.statistics.sum(axis=0))) for name, rows in scored.items()}
+    assert value["accuracy"] == pytest.approx(np.mean(predictions == references))
+    assert value["f1"] == pytest.approx(expected_f1)
+    assert value["matthews_correlation"] == pytest.approx(matthews_corrcoef(references, predictions), abs=1e-9)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from compressor.gates.estimate import Estimate
+from compressor.gates.exact import Exact
+from compressor.gates.judge import _verdict, judge, overall
+from compressor.gates.spec import Gate
+from compressor.gates.timings import Timings
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "at_least", "at_most"),
+    [
+        (0.81, 0.85, "pass", "fail"),
+        (0.75, 0.79, "fail", "pass"),
+        (0.75, 0.85, "inconclusive", "inconclusive"),
+        (0.80, 0.85, "pass", "inconclusive"),
+        (0.75, 0.80, "inconclusive", "pass"),
+        (None, 0.85, "inconclusive", "inconclusive"),
+        (0.81, None, "pass", "fail"),
+        (None, 0.79, "fail", "pass"),
+        (None, None, "inconclusive", "inconclusive"),
+    ],
+)
+def test_the_whole_interval_decides(low, high, at_least, at_most):
+    estimate = Estimate(0.8, low, high)
+    assert _verdict(estimate, 0.8, at_least=True) == at_least
+    assert _verdict(estimate, 0.8, at_least=False) == at_most
+
+
+def test_each_rule_compares_what_it_says():
+    gate = Gate(max=50.0, max_ratio=0.25)
+    results = judge("size_bytes", gate, Exact(20.0), {"baseline": Exact(100.0), "previous": Exact(40.0)})
+    assert {r.rule: (r.observed, r.verdict, r.relative_to) for r in results} == {
+        "max": (20.0, "pass", None),
+        "max_ratio": (0.2, "pass", "baseline"),
+    }
+    (result,) = judge(
+        "size_bytes",
+        Gate(max_ratio=0.25, relative_to="previous"),
+        Exact(20.0),
+        {"baseline": Exact(100.0), "previous": Exact(40.0)},
+    )
+    assert (result.observed, result.verdict) == (0.5, "fail")
+
+
+def test_speedup_is_reference_over_value():
+    slow, fast = Timings(np.full(100, 10.0), 0.5), Timings(np.full(100, 4.0), 0.5)
+    (result,) = judge("latency_p50_ms", Gate(min_speedup=2.5), fast, {"baseline": slow})
+    assert (result.observed, result.verdict) == (2.5, "pass")
+
+
+def test_p95_of_too_few_runs_is_inconclusive():
+    (result,) = judge("latency_p95_ms", Gate(max=1e9), Timings(np.ones(58), 0.95), {})
+    assert result.verdict == "inconclusive"
+
+
+def test_overall_is_the_worst():
+    assert overall(["pass", "inconclusive", "fail"]) == "fail"
+    assert overall(["pass", "inconclusive"]) == "inconclusive"
+    assert overall([]) == "pass"

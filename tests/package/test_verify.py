@@ -1,0 +1,293 @@
+"""`compress verify` on a folder that a run has published, and on all the ways in which it can go bad."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from conftest import compress
+from rich.console import Console
+
+from compressor.errors import ExitCode, RecipeError
+from compressor.files import file_digest
+from compressor.measure import recorded_answers
+from compressor.package import manifest as manifests
+from compressor.package.manifest import Check
+from compressor.package.verify import Verification, verify
+from compressor.progress import Progress
+
+FILES = [
+    "README.md",
+    "config.json",
+    "model.safetensors",
+    "onnx/model.onnx",
+    "onnx/model_quantized.onnx",
+    "ort/model.ort",
+    "ort/required_operators.config",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "torchscript/model.pt",
+    "verification.json",
+]
+
+
+@pytest.fixture
+def run(published: Path, tmp_path: Path) -> Path:
+    """A copy of a run's folder."""
+    return Path(shutil.copytree(published, tmp_path / "run"))
+
+
+def look(path: Path) -> Verification:
+    return verify(path, Progress(Console(quiet=True)))
+
+
+def failed(found: Verification) -> dict[str, str]:
+    """What is wrong, by what it is of."""
+    assert found.verdict == "fail" and found.exit_code == ExitCode.GATE_FAILED
+    return {check.subject: check.told for check in found.checks if check.verdict == "fail"}
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def sign(run: Path, **changes: Any) -> None:
+    """Writes manifest and report anew, so that only what the files do can tell that they are wrong."""
+    model = run / "model"
+    digest = replace(manifests.read(model), files=manifests.digests(model), **changes).write(model)
+    report = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps({**report, "manifest_sha256": digest}))
+
+
+def test_what_a_run_published_is_as_it_was(published: Path, tmp_path: Path):
+    result = compress("verify", published, "--json", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = json.loads(result.stdout)
+    assert found["verdict"] == "pass"
+    assert {gate["metric"] for gate in found["gates"]} >= {"accuracy", "quantized_coverage", "parity_max_abs_diff"}
+    checks = {check["subject"]: check["told"] for check in found["checks"]}
+    assert f"{len(FILES)} files" in checks["tiny"]
+    assert checks["quantized_coverage"] == "1, as recorded"
+    assert checks["onnx/model.onnx"].startswith("100.00% of 64 rows have the label of torch")
+    quantized = "onnx/model_quantized.onnx"
+    for file in ("torchscript/model.pt", "ort/model.ort"):
+        assert checks[file].startswith(f"100.00% of 64 rows have the label of {quantized}")
+    for file in ("torch", "onnx/model.onnx", "torchscript/model.pt", "ort/model.ort", quantized):
+        assert checks[f"{file}, recorded"].startswith("100.00% of 64 rows have the recorded label")
+
+
+def test_the_folder_that_ships_is_enough_and_a_table_is_for_people(published: Path, tmp_path: Path):
+    shutil.copytree(published / "model", tmp_path / "elsewhere")
+    result = compress("verify", "elsewhere", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "recorded gate of finetune: accuracy: 1.0000" in result.stdout
+    assert "none is missing, changed or added" in result.stdout
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+def test_a_flipped_byte_is_found_in_every_file(run: Path, name: str, where: str):
+    path = run / "model" / name
+    flip(path, {"first": 0, "middle": path.stat().st_size // 2, "last": -1}[where])
+    for folder in (run, run / "model"):
+        assert "sha256" in failed(look(folder))[name]
+
+
+def test_the_files_tried_are_all_there_are(published: Path):
+    assert set(manifests.read(published / "model").files) == set(FILES)
+
+
+def test_a_flipped_byte_is_found_wherever_it_is_in_the_manifest(run: Path):
+    path = run / "model" / manifests.NAME
+    content = path.read_bytes()
+    for place in [*range(0, len(content), max(1, len(content) // 200)), len(content) - 1]:
+        path.write_bytes(content)
+        flip(path, place)
+        assert "manifest.json" in failed(look(run / "model")), content[place - 20 : place + 20]
+
+
+def test_another_runs_manifest_is_told_by_the_report(run: Path):
+    manifests.read(run / "model").write(run / "model")
+    assert "manifest.json" not in {check.subject for check in look_at_files(run)}
+    replace(manifests.read(run / "model"), recipe="another").write(run / "model")
+    assert "not the one in report.json" in failed_of(look_at_files(run))["manifest.json"]
+
+
+def look_at_files(run: Path) -> list[Check]:
+    """All checks but those of the formats, which take a while: a file too many keeps them from being loaded."""
+    (run / "model" / "extra.txt").write_text("")
+    try:
+        return look(run).checks
+    finally:
+        (run / "model" / "extra.txt").unlink()
+
+
+def failed_of(checks: list[Check]) -> dict[str, str]:
+    return {check.subject: check.told for check in checks if check.verdict == "fail"}
+
+
+def test_missing_extra_and_cut_files_are_found_at_once(run: Path):
+    model = run / "model"
+    (model / "tokenizer.json").unlink()
+    (model / "notes.txt").write_text("mine")
+    (model / "onnx" / "old").mkdir()
+    (model / "onnx" / "old" / "model.onnx").write_text("mine")
+    cut = model / "onnx" / "model.onnx"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    wrong = failed(look(run))
+    assert set(wrong) == {"tokenizer.json", "notes.txt", "onnx/old/model.onnx", "onnx/model.onnx", "formats"}
+    assert "is missing" in wrong["tokenizer.json"]
+    assert "does not name it" in wrong["notes.txt"]
+    assert f"has {cut.stat().st_size} bytes, should have" in wrong["onnx/model.onnx"]
+    assert "not loaded" in wrong["formats"]
+
+
+def test_nothing_outside_of_the_folder_is_opened(run: Path, tmp_path: Path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    entry = {"sha256": file_digest(secret), "size_bytes": secret.stat().st_size}
+    model = run / "model"
+    (model / "link.txt").symlink_to(secret)
+    (model / "folder").symlink_to(tmp_path)
+    written = manifests.read(model)
+    names = ["../../secret.txt", str(secret), "link.txt", "folder/secret.txt", "onnx/../config.json"]
+    replace(written, files={**written.files, **dict.fromkeys(names, entry)}).write(model)
+    wrong = failed(look(model))
+    assert all("outside of the folder" in wrong[name] for name in names)
+    assert "does not name it" in wrong["folder"]
+
+
+def test_formats_that_cannot_be_loaded_are_failed_checks(run: Path):
+    model = run / "model"
+    (model / "model.safetensors").unlink()
+    (model / "torchscript" / "model.pt").write_bytes(b"no zip file")
+    for name in ("model.onnx", "model_quantized.onnx"):
+        graph = model / "onnx" / name
+        graph.write_bytes(graph.read_bytes()[:1000])
+    sign(run)
+    wrong = failed(look(run))
+    for name in ("torch", "torchscript/model.pt", "onnx/model.onnx", "onnx/model_quantized.onnx"):
+        assert "cannot be" in wrong[name] and "\n" not in wrong[name], name
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", "{"),
+        ("config.json", "[]"),
+        ("config.json", '{"vocab_size": -1}'),
+        ("verification.json", '{"schema_version": 1, "task": "x", "rows": [{}], "answers": {}}'),
+        ("verification.json", '{"schema_version": 1, "rows": 7}'),
+        ("verification.json", "[" * 100_000),
+    ],
+)
+def test_broken_json_is_a_failed_check(run: Path, name: str, content: str):
+    (run / "model" / name).write_text(content)
+    sign(run)
+    assert "not compared" in failed(look(run))["formats"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "7", '{"schema_version": 2}', '{"schema_version": 1}', "[" * 100_000]
+)
+def test_a_broken_manifest_or_report_is_a_failed_check(run: Path, content: str):
+    (run / "report.json").write_text(content)
+    assert "report.json" in failed_of(look_at_files(run))
+    (run / "model" / manifests.NAME).write_text(content)
+    assert manifests.NAME in failed(look(run / "model"))
+
+
+def test_a_missing_manifest_or_model_is_told(run: Path):
+    (run / "model" / manifests.NAME).unlink()
+    assert "is missing" in failed(look(run))["manifest.json"]
+    shutil.rmtree(run / "model")
+    assert "is missing" in failed(look(run))["manifest.json"]
+
+
+def test_weights_that_were_exchanged_give_other_answers(run: Path):
+    """Signed again, so only the answers tell: the graph is not of this checkpoint, nor what it was."""
+    path = run / "model" / "onnx" / "model.onnx"
+    graph = onnx.load(str(path))
+    matrix = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    values = onnx.numpy_helper.to_array(matrix)
+    matrix.CopyFrom(onnx.numpy_helper.from_array(values * 1.5, matrix.name))
+    onnx.save(graph, str(path))
+    sign(run)
+    wrong = failed(look(run))
+    assert set(wrong) == {"onnx/model.onnx", "onnx/model.onnx, recorded"}
+    assert "answer otherwise" in wrong["onnx/model.onnx, recorded"]
+
+
+def change_gate(run: Path, **values: Any) -> None:
+    """Changes the first recorded gate, in the report and in the manifest."""
+    report = json.loads((run / "report.json").read_text())
+    stage = next(entry for entry in report["stages"] if entry["gates"])
+    stage["gates"][0] |= values
+    stage["verdict"] = report["verdict"] = values.get("verdict", "pass")
+    (run / "report.json").write_text(json.dumps(report))
+    manifest = manifests.read(run / "model")
+    first = replace(manifest.gates[0], result=replace(manifest.gates[0].result, **values))
+    sign(run, gates=[first, *manifest.gates[1:]], verdict=report["verdict"])
+
+
+def test_recorded_gates_decide(run: Path):
+    change_gate(run, limit=0.99, low=0.98, verdict="inconclusive")
+    found = look(run)
+    assert all(check.verdict == "pass" for check in found.checks)
+    assert found.verdict == "inconclusive" and found.exit_code == ExitCode.INCONCLUSIVE
+
+
+def test_a_verdict_that_does_not_follow_from_its_numbers_is_found(run: Path):
+    change_gate(run, limit=1.01)
+    assert "fail follows" in failed_of(look_at_files(run))["finetune: accuracy"]
+
+
+def test_a_report_that_says_other_than_the_manifest_is_found(run: Path):
+    report = json.loads((run / "report.json").read_text())
+    next(entry for entry in report["stages"] if entry["gates"])["gates"][0]["observed"] = 0.5
+    (run / "report.json").write_text(json.dumps(report))
+    assert "not those of the manifest" in failed_of(look_at_files(run))["report.json"]
+
+
+def test_what_is_measured_again_is_held_against_what_was_recorded(run: Path):
+    manifest = manifests.read(run / "model")
+    sign(run, measured={**manifest.measured, "num_parameters": 1.0, "quantized_coverage": 0.5})
+    (run / "model" / "onnx" / "model.onnx").rename(run / "model" / "onnx" / "model_quantized.onnx")
+    sign(run)
+    wrong = failed(look(run))
+    assert "recorded is 1" in wrong["num_parameters"]
+    assert wrong["quantized_coverage"] == "0, recorded is 0.5", "a float graph in the place of the quantized one"
+    assert "size_bytes" in wrong
+
+
+def test_a_run_that_failed_has_nothing_to_ship(run: Path):
+    change_gate(run, limit=1.01, verdict="fail")
+    shutil.rmtree(run / "model")
+    found = look(run)
+    assert "nothing to ship" in failed(found)["model"]
+    assert [gate.result.verdict for gate in found.gates].count("fail") == 1
+
+
+@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, Path.touch])
+def test_what_no_run_left_is_a_wrong_command_line(tmp_path: Path, make: Callable[[Path], None]):
+    path = tmp_path / "other"
+    make(path)
+    with pytest.raises(RecipeError, match="give artifacts/<recipe> or its model/"):
+        look(path)
+    assert compress("verify", path, cwd=tmp_path).returncode == 2
+
+
+def test_without_rows_only_made_up_ones_are_asked(run: Path):
+    (run / "model" / recorded_answers.FILE).unlink()
+    sign(run)
+    checks = {check.subject: check.told for check in look(run).checks}
+    assert checks["onnx/model.onnx"].startswith("100.00% of 8 made-up rows have the label of torch")
+    assert not any("recorded" in name for name in checks)

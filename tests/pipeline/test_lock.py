@@ -1,0 +1,208 @@
+"""What `--locked` and `--lock` refuse: changed values, data, checkpoints, versions and code, each told by its cause."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import WriteRecipe, compress, save_encoder, sentences, write_rows
+
+import compressor
+from compressor.errors import ExitCode, RecipeError
+from compressor.host import DISTRIBUTION, host, versions
+from compressor.pipeline import lock, plan
+from compressor.recipe.resolve import resolve
+
+TRAIN = {"epochs": 1, "batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
+STAGES: list[dict[str, Any]] = [
+    {"stage": "finetune", **TRAIN},
+    {"stage": "prune", "ffn": 0.5, "vocabulary": {"min_count": 1, "corpus": "words.txt"}, **TRAIN},
+    {"stage": "quantize", "accuracy": {"max_drop": 0.01}},
+    {"stage": "export", "targets": ["onnx"]},
+]
+
+
+@pytest.fixture
+def recipe(write_recipe: WriteRecipe, tmp_path: Path) -> Path:
+    """A recipe whose stages have everything that a lock can hold."""
+    (tmp_path / "words.txt").write_text("the film was good and the plot was fine\n" * 20)
+    return write_recipe(stages=STAGES)
+
+
+@pytest.fixture
+def locked(recipe: Path, tmp_path: Path) -> Path:
+    """The recipe's lock, kept beside it."""
+    lock.write(plan.make(resolve(recipe), download=False), tmp_path)
+    return (tmp_path / lock.LOCK_FILE).rename(tmp_path / "recipe.lock.yaml.kept")
+
+
+def told(recipe: Path, locked: Path, *overrides: str) -> list[str]:
+    """What the lock refuses of a recipe; nothing if it is as it was."""
+    try:
+        lock.check(plan.make(resolve(recipe, overrides), download=False), locked)
+    except RecipeError as error:
+        assert f"{locked} locks something else" in str(error)
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+def test_the_same_is_not_refused(recipe: Path, locked: Path):
+    assert told(recipe, locked) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=3", "seed: is 3, locked is 0"),
+        ("stages.finetune.epochs=2", "stages[0] (finetune).epochs: is 2.0, locked is 1.0"),
+        ("stages.prune.vocabulary.min_count=2", "stages[1] (prune).vocabulary.min_count: is 2, locked is 1"),
+        ("stages.finetune.gates.accuracy.min=0.5", "stages[0] (finetune).gates.accuracy: is {'min': 0.5"),
+        ("measure.runs=61", "measure.runs: is 61, locked is 60"),
+        ("regression.accuracy.max_drop=0.1", "regression: is {'accuracy': {'max_drop': 0.1"),
+        ("data.max_train_samples=100", "data.max_train_samples: is 100, locked is None"),
+    ],
+)
+def test_a_changed_value_is_told_once(recipe: Path, locked: Path, override: str, expected: str):
+    (problem,) = told(recipe, locked, override)
+    assert problem.startswith(expected)
+
+
+def test_other_stages_are_told_by_name(recipe: Path, locked: Path, write_recipe: WriteRecipe):
+    found = told(write_recipe(stages=[STAGES[0], *STAGES[2:]]), locked)
+    assert found == ["stages: are finetune → quantize → export, locked are finetune → prune → quantize → export"]
+
+
+def test_a_changed_data_file_is_told_by_name(recipe: Path, locked: Path, tmp_path: Path):
+    write_rows(tmp_path / "dev.tsv", sentences(200, seed=8))
+    (problem,) = told(recipe, locked)
+    assert problem.startswith("data.validation: dev.tsv is not what was locked: its sha256 is ")
+    (tmp_path / "words.txt").write_text("other words\n")
+    assert [entry.partition(":")[0] for entry in told(recipe, locked)] == [
+        "data.validation",
+        "stages[1] (prune).vocabulary.corpus",
+    ]
+
+
+def test_another_checkpoint_is_told(recipe: Path, locked: Path, tmp_path: Path):
+    save_encoder(tmp_path / "other", initializer_range=0.2)
+    found = told(recipe, locked, f"model={tmp_path / 'other'}")
+    assert found[0].startswith("model: is '")
+    assert {entry.split()[1] for entry in found[1:]} == {"config.json", "model.safetensors"}
+    assert all("is not what was locked" in entry for entry in found[1:])
+
+
+def test_a_data_set_on_the_hub_is_told_by_its_commit():
+    now = {
+        "recipe": {"data": {"train": {"hub": "some/rows"}}, "stages": []},
+        "data": {"text-classification": {"train": {"hub": "some/rows", "commit": "b" * 40}}},
+        "stages": {},
+    }
+    before = copy.deepcopy(now)
+    before["data"]["text-classification"]["train"]["commit"] = "a" * 40
+    (problem,) = lock.differences(before, now)
+    assert str(problem) == (
+        "data.train: some/rows is not what was locked: its commit is bbbbbbbbbbbb…, locked is aaaaaaaaaaaa…"
+    )
+
+
+def run_with(path: Path, recipe: Path, locked: Path) -> str:
+    """What `compress run --lock` says when Python finds other code, or other versions, in a folder first."""
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from compressor.commands.main import main; main()"
+    command = [sys.executable, "-c", code, path, "run", recipe, "--lock", locked]
+    result = subprocess.run([*map(str, command)], cwd=path, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == ExitCode.USAGE, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def pretend(folder: Path, distribution: str, version: str) -> None:
+    """Puts a distribution of another version where Python finds it first."""
+    metadata = folder / f"{distribution.replace('-', '_')}-{version}.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+
+
+def test_changed_code_is_told(recipe: Path, locked: Path, tmp_path: Path):
+    shutil.copytree(Path(compressor.__file__).parent, tmp_path / "other" / "compressor")
+    with (tmp_path / "other" / "compressor" / "surgery" / "pruning.py").open("a") as file:
+        file.write("\n\ndef changed() -> None:\n    raise NotImplementedError\n")
+    said = run_with(tmp_path / "other", recipe, locked)
+    assert f"{DISTRIBUTION}: the code of prune was changed since the lock was made, by this same version" in said
+    assert "1 problem" in said
+
+
+def test_another_version_of_our_code_is_told_as_such(recipe: Path, locked: Path, tmp_path: Path):
+    pretend(tmp_path / "other", DISTRIBUTION, "9.9")
+    said = run_with(tmp_path / "other", recipe, locked)
+    assert f"the lock was made by version {versions((DISTRIBUTION,))[DISTRIBUTION]}, this is 9.9" in said
+    assert "1 problem" in said
+
+
+def test_another_library_is_told_once(recipe: Path, locked: Path, tmp_path: Path):
+    pretend(tmp_path / "other", "torch", "9.9")
+    pretend(tmp_path / "other", "numpy", "8.8")
+    said = run_with(tmp_path / "other", recipe, locked)
+    assert f"torch: is '9.9', locked is '{versions(('torch',))['torch']}'" in said
+    assert f"numpy: is '8.8', locked is '{versions(('numpy',))['numpy']}'" in said
+    assert "2 problems" in said
+
+
+@pytest.mark.parametrize(("version", "refused"), [("3.11.99", 0), ("3.10.1", 1)])
+def test_of_python_the_patch_release_does_not_count(version: str, refused: int):
+    now = {"recipe": {"stages": []}, "stages": {}, "environment": {"python": "3.11.4"}}
+    assert len(lock.differences({**now, "environment": {"python": version}}, now)) == refused
+
+
+def leaves(value: Any, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        yield where
+        return
+    for name, entry in items:
+        yield from leaves(entry, (*where, name))
+
+
+def test_nothing_that_decides_what_comes_out_can_change_unseen(recipe: Path, locked: Path):
+    """Every single value of a lock is held, but the machine's, and keys that follow from the rest."""
+    now = plan.make(resolve(recipe), download=False).lock()
+    seen = 0
+    for where in leaves(now):
+        before = copy.deepcopy(now)
+        target = before
+        for name in where[:-1]:
+            target = target[name]
+        target[where[-1]] = "something else"
+        machine = where[0] == "environment" and where[1] in host()
+        machine |= where[0] == "stages" and where[2] == "trial" and where[3] in ("host", "processor")
+        follows = where[0] == "stages" and where[2] in ("key", "parent", "teacher", "data")
+        assert bool(lock.differences(before, now)) != (machine or follows), where
+        seen += 1
+    assert seen > 100
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", "recipe: 1", "{", "recipe: {}\nstages: []\n"])
+def test_what_is_no_lock_is_told(recipe: Path, tmp_path: Path, content: str | None):
+    path = tmp_path / "no.lock.yaml"
+    if content is not None:
+        path.write_text(content)
+    result = compress("run", recipe.name, "--lock", path, cwd=tmp_path)
+    assert result.returncode == ExitCode.USAGE
+    assert ("is missing" if content is None else "is no lock of a run") in result.stderr
+    assert "run once without --locked and --lock" in result.stderr
+
+
+def test_locked_without_a_run_before_is_told(recipe: Path, tmp_path: Path):
+    result = compress("run", recipe.name, "--locked", cwd=tmp_path)
+    assert result.returncode == ExitCode.USAGE
+    assert "artifacts/tiny/recipe.lock.yaml: is missing" in result.stderr
+
+
+def test_a_lock_can_be_read_by_people(locked: Path):
+    assert set(yaml.safe_load(locked.read_text())) == {"recipe", "model", "data", "stages", "environment"}

@@ -1,0 +1,101 @@
+"""The kinds of models that surgery takes, tiny and random."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from conftest import make_config
+
+KINDS = [
+    "BertForSequenceClassification",
+    "BertForMaskedLM",
+    "DistilBertForSequenceClassification",
+    "DistilBertForMaskedLM",
+]
+LABELS = {"id2label": {0: "no", 1: "yes", 2: "maybe"}, "label2id": {"no": 0, "yes": 1, "maybe": 2}}
+
+
+def make_model(kind: str, **overrides: Any) -> Any:
+    """In eval mode; its biases and LayerNorms are random too, or a test could not tell them apart."""
+    torch.manual_seed(2)
+    config = make_config(**{**LABELS, **overrides})
+    if kind.startswith("Distil"):
+        config = transformers.DistilBertConfig(
+            vocab_size=config.vocab_size,
+            max_position_embeddings=config.max_position_embeddings,
+            n_layers=config.num_hidden_layers,
+            n_heads=config.num_attention_heads,
+            dim=config.hidden_size,
+            hidden_dim=config.intermediate_size,
+            tie_word_embeddings=config.tie_word_embeddings,
+            initializer_range=0.1,
+            **LABELS,
+        )
+    model = getattr(transformers, kind)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def make_albert(kind: str) -> Any:
+    """An ALBERT whose layers share in pairs, such as an `AlbertForMaskedLM`."""
+    from compressor.models.surgery.share_layers import Sharing, share
+
+    return share(make_model(kind.replace("Albert", "Bert")), Sharing("all", 2, 4), [0, 2]).eval()
+
+
+def make_batch() -> dict[str, torch.Tensor]:
+    ids = torch.randint(5, 60, (3, 12), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def logits_of(model: Any) -> torch.Tensor:
+    """Of the tokens that are not padding."""
+    batch = make_batch()
+    with torch.no_grad():
+        logits = model.eval()(**batch).logits
+    return logits if logits.ndim == 2 else logits[batch["attention_mask"].bool()]
+
+
+def hidden_states_of(model: Any) -> list[torch.Tensor]:
+    """Of the tokens that are not padding."""
+    batch = make_batch()
+    with torch.no_grad():
+        states = model.eval()(**batch, output_hidden_states=True).hidden_states
+    return [state[batch["attention_mask"].bool()] for state in states]
+
+
+def is_tied(model: Any) -> bool:
+    return model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def assert_loads_as_is(model: Any, kind: str, folder: Path) -> None:
+    """Saved by transformers, it is what transformers expects of its class, and so it is as a bare encoder."""
+    from safetensors import safe_open
+
+    model.save_pretrained(folder)
+    assert model.config.architectures == [kind]
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        stored = set(file.keys())
+    assert stored <= {name for name, _ in model.named_parameters()}, "no buffers, and shared tensors once"
+
+    auto = transformers.AutoModelForMaskedLM if "MaskedLM" in kind else transformers.AutoModelForSequenceClassification
+    loaded, info = auto.from_pretrained(folder, output_loading_info=True)
+    assert type(loaded).__name__ == kind
+    assert not any(info[keys] for keys in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    assert torch.equal(logits_of(loaded), logits_of(model))
+    assert (loaded.config.id2label, loaded.config.label2id) == (LABELS["id2label"], LABELS["label2id"])
+
+    encoder = transformers.DistilBertModel if kind.startswith("Distil") else transformers.BertModel
+    _, info = encoder.from_pretrained(folder, output_loading_info=True)
+    pooler = {"pooler.dense.weight", "pooler.dense.bias"} if kind == "BertForMaskedLM" else set()
+    assert set(info["missing_keys"]) == pooler
+    heads = ("cls.", "classifier.", "pre_classifier.", "vocab_")
+    assert all(name.startswith(heads) for name in info["unexpected_keys"]), info["unexpected_keys"]
