@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from functools import cache
 from importlib import metadata
@@ -74,3 +75,15 @@ def installed(distribution: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+def missing_libraries() -> dict[str, list[str]]:
+    """For each extra, the packages it needs that are not installed; `""` stands for the plain installation."""
+    gaps: dict[str, list[str]] = {}
+    for requirement in metadata.requires(DISTRIBUTION) or []:
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        extra = re.search(r"extra == ['\"]([^'\"]+)['\"]", requirement)
+        absent = gaps.setdefault(extra[1] if extra else "", [])
+        if not installed(name):
+            absent.append(name)
+    return gaps

@@ -1,27 +1,28 @@
-"""What is installed, what this machine can do, and what is missing for which extra. Imports nothing to find out."""
+"""`compress doctor`: versions, CPU features, and what is missing for which extra."""
 
 from __future__ import annotations
 
-import re
-from importlib import metadata
+import click
 
-from compressor.host import DISTRIBUTION, environment
-
-
-def rows() -> list[tuple[str, str]]:
-    """Names and values: versions, machine, CPU features, threads."""
-    return [(name, str(value)) for name, value in environment().items()]
+from compressor.commands.options import (
+    report_errors,
+)
 
 
-def missing() -> dict[str, list[str]]:
-    """For each extra, the packages it needs that are not installed; `""` stands for the plain installation."""
-    gaps: dict[str, list[str]] = {}
-    for requirement in metadata.requires(DISTRIBUTION) or []:
-        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
-        extra = re.search(r"extra == ['\"]([^'\"]+)['\"]", requirement)
-        absent = gaps.setdefault(extra[1] if extra else "", [])
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            absent.append(name)
-    return gaps
+@click.command()
+@report_errors
+def doctor() -> None:
+    """Show versions, CPU features and threads, and what is missing for which extra.
+
+    \b
+    Example:
+      compress doctor
+    """
+    from compressor.host import DISTRIBUTION, environment, missing_libraries
+
+    for name, value in environment().items():
+        click.echo(f"{name:<16} {value}")
+    for extra, absent in sorted(missing_libraries().items()):
+        what = f"extra {extra!r}" if extra else "installation"
+        hint = f"missing {', '.join(absent)}: pip install '{DISTRIBUTION}[{extra}]'" if absent else "complete"
+        click.echo(f"{what:<16} {hint}")

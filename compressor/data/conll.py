@@ -12,8 +12,8 @@ from itertools import chain
 from pathlib import Path
 
 from compressor.data.lines import MOST_PROBLEMS, lines, quoted
+from compressor.data.tags import is_tag
 from compressor.errors import Problem, RecipeError
-from compressor.tasks.scoring import entity_f1
 
 KIND = "CoNLL"
 
@@ -93,7 +93,7 @@ def _is_comment(line: str, columns: list[str]) -> bool:
     """Whether a line before a sentence is a comment. A token may be a `#`, too: `#` and a tab, or `# O`, is one."""
     if not line.startswith("# "):
         return False
-    return _KEY.match(line) is not None or ("\t" not in line and not entity_f1.is_tag(columns[-1]))
+    return _KEY.match(line) is not None or ("\t" not in line and not is_tag(columns[-1]))
 
 
 def _mistake(columns: list[str]) -> tuple[str, str] | None:
@@ -105,6 +105,6 @@ def _mistake(columns: list[str]) -> tuple[str, str] | None:
         return f"there is no token before the tag {quoted(tag)}", _LINE_HINT
     if not tag:
         return f"the last column of the token {quoted(token)} is empty", _TAG_HINT
-    if not entity_f1.is_tag(tag):
+    if not is_tag(tag):
         return f"the token {quoted(token)} has the tag {quoted(tag)}", _TAG_HINT
     return None

@@ -20,10 +20,10 @@ TRAIN, VALIDATION = "train", "validation"
 DEFAULT_VALIDATION_FRACTION = 0.1
 
 _FORMS = {
-    "text-classification": "texts",
-    "text-regression": "rated",
-    "token-classification": "tagged",
-    "question-answering": "questions",
+    "text-classification": "text_rows",
+    "text-regression": "number_rows",
+    "token-classification": "tagged_rows",
+    "question-answering": "question_rows",
 }
 """For each task that learns from rows, the module of this package that knows what they look like."""
 

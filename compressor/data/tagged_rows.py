@@ -11,13 +11,12 @@ from compressor.data import conll, tables
 from compressor.data.lines import MOST_PROBLEMS
 from compressor.data.sources import CONLL
 from compressor.data.spec import DataSpec, HubDataset
+from compressor.data.tags import OUTSIDE, is_tag
 from compressor.errors import Problem, RecipeError
-from compressor.tasks.scoring import entity_f1
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_OUTSIDE = "O"
 _TAG_HINT = "allowed: O, or B-, I-, E-, S-, L- or U- and a type, as in B-person"
 
 
@@ -82,7 +81,7 @@ def _check_pairs(tokens: list[list[str]], tags: list[list[str]], name: str, plac
         if len(words) != len(given) or not words:
             what = f"{name}, row {row}: {len(words)} tokens and {len(given)} tags"
             problems.append(Problem(place, what, "every token needs a tag, and a row a token"))
-        elif wrong := [tag for tag in given if not entity_f1.is_tag(tag)]:
+        elif wrong := [tag for tag in given if not is_tag(tag)]:
             problems.append(Problem(place, f"{name}, row {row}: the tag {wrong[0]!r}", _TAG_HINT))
     if problems:
         raise RecipeError(problems[:MOST_PROBLEMS])
@@ -101,7 +100,7 @@ def labels(train: Dataset, validation: Dataset) -> list[str]:
     """
     counts = Counter(tag for tags in train["tags"] for tag in tags)
     found = []
-    if not set(counts) - {_OUTSIDE}:
+    if not set(counts) - {OUTSIDE}:
         what = "the training rows have no entity, only O"
         found.append(Problem("data.tags", what, "is this the column with the tags? In CoNLL files it is the last"))
     unseen: dict[str, str] = {}
@@ -114,4 +113,4 @@ def labels(train: Dataset, validation: Dataset) -> list[str]:
     found += [Problem("data.validation", what, hint) for what in list(unseen.values())[:MOST_PROBLEMS]]
     if found:
         raise RecipeError(found)
-    return sorted(counts, key=lambda tag: (tag != _OUTSIDE, tag[2:], tag[:1]))
+    return sorted(counts, key=lambda tag: (tag != OUTSIDE, tag[2:], tag[:1]))

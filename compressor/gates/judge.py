@@ -47,6 +47,19 @@ class GateResult:
     verdict: Verdict
 
 
+@dataclass(frozen=True)
+class StageGate:
+    """A gate of a run, as it was judged.
+
+    Attributes:
+        stage: The stage's name.
+        result: The gate.
+    """
+
+    stage: str
+    result: GateResult
+
+
 def judge(
     metric: str, gate: Gate | RegressionGate, evidence: Evidence, references: Mapping[str, Evidence]
 ) -> list[GateResult]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from compressor.errors import CompressError, Problem, RecipeError
 from compressor.files import file_digest
-from compressor.gates.judge import GateResult, Verdict
+from compressor.gates.judge import GateResult, StageGate, Verdict
 
 NAME = "manifest.json"
 SCHEMA_VERSION = 2
@@ -38,19 +38,6 @@ class Check:
     subject: str
     verdict: Verdict
     told: str
-
-
-@dataclass(frozen=True)
-class StageGate:
-    """A gate of a run, as it was judged.
-
-    Attributes:
-        stage: The stage's name.
-        result: The gate.
-    """
-
-    stage: str
-    result: GateResult
 
 
 @dataclass(frozen=True)

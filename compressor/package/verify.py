@@ -12,10 +12,10 @@ from typing import Any
 
 from compressor.errors import CompressError, ExitCode
 from compressor.files import file_digest
-from compressor.gates.judge import Verdict, overall, recall
+from compressor.gates.judge import StageGate, Verdict, overall, recall
 from compressor.measure.measurement import repeatable
 from compressor.package import manifest as manifests
-from compressor.package.manifest import Check, Manifest, StageGate
+from compressor.package.manifest import Check, Manifest
 from compressor.package.verify_parity import Parity, first_line
 from compressor.progress import Progress
 from compressor.report import model as reports

@@ -10,17 +10,11 @@ from pathlib import Path
 PACKAGE = "compressor"
 
 
-_ROOT = Path(__file__).parent
+_ROOT = Path(__file__).parents[1]
 
 
-_NOT_CODE = frozenset(
-    f"{PACKAGE}.{name}"
-    for name in (
-        *("recipe", "recipe_parts", "recipe_training", "recipe_stages", "recipe_deployment", "errors"),
-        *("progress", "metrics", "evidence", "store", "fingerprint"),
-    )
-)
-"""Modules that cannot change an artifact: a recipe's values are in its key, the rest is talk and carrying."""
+_NOT_CODE = frozenset(f"{PACKAGE}.{name}" for name in ("errors", "progress", "host", "spec", "gates", "pipeline"))
+"""Modules and folders that cannot change an artifact: messages, judging, and what is in the keys anyway."""
 
 
 @cache
@@ -43,7 +37,7 @@ def imported_modules(module: str) -> set[str]:
     pending, seen = [module], set()
     while pending:
         name = pending.pop()
-        if name not in seen and name not in _NOT_CODE:
+        if name not in seen and not _NOT_CODE.intersection((name, name.rpartition(".")[0])):
             seen.add(name)
             pending.extend(_direct_imports(name))
     return seen
@@ -72,12 +66,15 @@ def _direct_imports(module: str) -> frozenset[str]:
     return frozenset(name for name in found if name.startswith(f"{PACKAGE}.") and _file(name).is_file())
 
 
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
 @cache
 def _source_digest(module: str) -> str:
     tree = ast.parse(_file(module).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and node.body:
-            first = node.body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:] or [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            # Docstrings, those of attributes too.
+            node.body = [n for n in node.body if not _is_text(n)] or [ast.Pass()]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

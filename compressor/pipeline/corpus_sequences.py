@@ -18,13 +18,13 @@ from compressor.models.loading import load_tokenizer
 from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.plan import Plan, score_length
 from compressor.pipeline.store import Store
+from compressor.pipeline.task_rows import _REFERENCES, _references
 from compressor.progress import Progress
 from compressor.tasks.names import MASKED_LM
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-from compressor.pipeline.task_rows import _REFERENCES, _references
 
 _VALIDATION_MASK = 0.15
 

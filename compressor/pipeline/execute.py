@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +34,6 @@ from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
 from compressor.report import files
 from compressor.report.model import Report, StageReport
-from compressor.stages.base import StageSpec
 from compressor.training.context import Context
 from compressor.training.spec import TrainingSpec
 
@@ -185,6 +184,7 @@ class _Runner:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             context = Context(
                 recipe=self.recipe.name,
+                stage=step.name,
                 key=step.key,
                 task=step.task,
                 pairs=self.recipe.data.text_pair is not None,
@@ -200,8 +200,7 @@ class _Runner:
                 work=work,
                 progress=self.progress,
             )
-            named: StageSpec = step.spec.model_copy(update={"name": step.name})
-            return stages.get(step.spec.kind)(source, output, named, context)
+            return stages.get(step.spec.kind)(source, output, step.spec, context)
 
         if step.key not in self.built:
             together = isinstance(step.spec, TrainingSpec) and step.spec.trains
@@ -288,14 +287,18 @@ class _Runner:
         return results
 
     def _memo(
-        self, prepared: Prepared, maker: str, inputs: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]
+        self,
+        prepared: Prepared,
+        makers: Sequence[str],
+        inputs: Mapping[str, Any],
+        build: Callable[[Path], Mapping[str, Any]],
     ) -> Path:
         """Keeps a by-product of a stage in the store; what the data is goes without saying."""
         full = {
             **inputs,
-            "kind": maker,
+            "kind": makers[0],
             "data": prepared.data.key,
-            "code": [prepared.task_code, code_digest(maker)],
+            "code": [prepared.task_code, code_digest(*makers)],
             "versions": versions(BUILD_LIBRARIES),
         }
         return self.store.build(full, lambda output, work: build(output))[0].path

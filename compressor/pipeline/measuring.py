@@ -71,7 +71,7 @@ class Measured:
     references: Mapping[str, Mapping[str, Evidence]]
     from_cache: bool
     parity: Mapping[str, Any] | None
-    recorded_answers: Path | None
+    recorded: Path | None
 
 
 def measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:

@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from compressor import tasks
+from compressor.pipeline.corpus_sequences import PreparedCorpus
 from compressor.pipeline.plan import Data, Plan
 from compressor.pipeline.store import Store
+from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
 from compressor.tasks.names import MASKED_LM
 
 if TYPE_CHECKING:
     pass
-
-from compressor.pipeline.corpus_sequences import PreparedCorpus
-from compressor.pipeline.task_rows import PreparedRows
 
 
 class Prepared(Protocol):

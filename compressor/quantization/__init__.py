@@ -54,15 +54,15 @@ class Way(Protocol):
 
 
 WAYS = {
-    ("onnxruntime", "dynamic_int8"): "dynamic",
-    ("onnxruntime", "static_int8"): "static",
-    ("onnxruntime", "qat_int8"): "static",
+    ("onnxruntime", "dynamic_int8"): "dynamic_int8",
+    ("onnxruntime", "static_int8"): "static_int8",
+    ("onnxruntime", "qat_int8"): "static_int8",
     ("onnxruntime", "weight_only_int8"): "weight_only",
     ("onnxruntime", "weight_only_int4"): "weight_only",
-    ("onnxruntime", "fp16"): "half",
-    ("neural_compressor", "static_int8"): "neural_static",
-    ("neural_compressor", "weight_only_int8"): "neural_weights",
-    ("neural_compressor", "weight_only_int4"): "neural_weights",
+    ("onnxruntime", "fp16"): "fp16",
+    ("neural_compressor", "static_int8"): "neural_compressor.static",
+    ("neural_compressor", "weight_only_int8"): "neural_compressor.weight_only",
+    ("neural_compressor", "weight_only_int4"): "neural_compressor.weight_only",
 }
 """Which module of this package does it, by backend and scheme; neural-compressor's are run by `neural`."""
 

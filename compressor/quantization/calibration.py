@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from compressor.progress import Step
 from compressor.quantization import Ranges
-from compressor.quantization.spec import CalibrationSpec
+from compressor.quantization.spec import CalibrationSpec, QuantizationSpec
 from compressor.runtimes import Inputs
-from compressor.stages.quantize import QuantizeSpec
 from compressor.tasks.names import MASKED_LM
 from compressor.training.context import Context
 
@@ -29,7 +28,7 @@ _LEVELS = 128  # of the magnitudes, in the search for the least divergence
 _STRIDE = 16
 
 
-def rows(checkpoint: Path, spec: QuantizeSpec, context: Context) -> list[Inputs]:
+def rows(checkpoint: Path, spec: QuantizationSpec, context: Context) -> list[Inputs]:
     """The training rows that calibration reads, evenly spread and one by one: as apps run them, without padding.
 
     Args:

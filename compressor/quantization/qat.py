@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.quantization import Ranges, Settings
-from compressor.stages.quantize import QuantizeSpec
+from compressor.quantization.spec import QuantizationSpec
 from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from compressor.training.batches import MaskedBatches, RowBatches
 
 
-def train(source: Path, output: Path, spec: QuantizeSpec, settings: Settings, context: Context) -> tuple[Ranges, Facts]:
+def train(
+    source: Path, output: Path, spec: QuantizationSpec, settings: Settings, context: Context
+) -> tuple[Ranges, Facts]:
     """Trains a checkpoint with its weights and activations rounded; what it leaves is a plain checkpoint again.
 
     Args:
@@ -44,7 +46,7 @@ def train(source: Path, output: Path, spec: QuantizeSpec, settings: Settings, co
     return plain.ranges, facts
 
 
-def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizeSpec, context: Context) -> tuple[Ranges, Facts]:
+def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizationSpec, context: Context) -> tuple[Ranges, Facts]:
     """The ranges that the model's graph would have without training; found once, and again after a kill."""
     from compressor.quantization import calibration
     from compressor.runtimes import onnxruntime
@@ -57,10 +59,10 @@ def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizeSpec, contex
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             graph = Path(temporary) / "model.onnx"
-            with context.progress.step(f"{spec.name or spec.kind}: exporting"):
+            with context.progress.step(f"{context.stage}: exporting"):
                 save(model, source, graph.parent, spec, context.task)
                 onnxruntime.export(graph.parent, graph)
-            with context.progress.step(f"{spec.name or spec.kind}: calibrating") as step:
+            with context.progress.step(f"{context.stage}: calibrating") as step:
                 sample = calibration.rows(source, spec, context)
                 ranges = calibration.ranges(graph, sample, spec.calibration, step)
         return {"ranges": ranges, "calibration": {**spec.calibration.model_dump(), "samples": len(sample)}}

@@ -20,11 +20,9 @@ from compressor.host import host, processor
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.models.outputs import LOGITS
-from compressor.pipeline.code_digest import code_digest
 from compressor.quantization import Ranges, Settings
-from compressor.quantization.spec import CalibrationSpec
+from compressor.quantization.spec import CalibrationSpec, QuantizationSpec
 from compressor.runtimes import RUNTIMES, Inputs, Session
-from compressor.stages.quantize import QuantizeSpec
 from compressor.tasks.names import MASKED_LM
 from compressor.training.context import Context
 
@@ -55,7 +53,7 @@ class Subject:
 
     graph: Path
     checkpoint: Path
-    spec: QuantizeSpec
+    spec: QuantizationSpec
     settings: Settings
     ranges: Ranges | None
 
@@ -93,14 +91,14 @@ def divergences(subject: Subject, matrices: Sequence[Matrix], context: Context) 
         "backend": subject.spec.backend,
         "scheme": subject.spec.scheme,
         "settings": settings,
-        "way": code_digest(quantization.module_name(subject.spec.backend, subject.spec.scheme)),
         "processor": processor(),
     }
+    makers = (__name__, quantization.module_name(subject.spec.backend, subject.spec.scheme))
     found = {}
     with context.progress.step("quantize: what each matrix loses", len(matrices)) as step:
         for done, matrix in enumerate(matrices, start=1):
             inputs = {**known, "matrix": matrix.name, "range": (subject.ranges or {}).get(matrix.name)}
-            folder = context.memo(__name__, inputs, partial(_measure, sample, matrix))
+            folder = context.memo(makers, inputs, partial(_measure, sample, matrix))
             found[matrix.name] = float(json.loads((folder / "divergence.json").read_text(encoding="utf-8")))
             step.update(done)
     return found

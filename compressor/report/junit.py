@@ -19,8 +19,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from compressor.gates.judge import GateResult
-from compressor.package.manifest import StageGate
+from compressor.gates.judge import GateResult, StageGate
 from compressor.report import sentences
 from compressor.report.markup import element
 from compressor.report.model import Report, StageReport

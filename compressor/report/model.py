@@ -11,10 +11,9 @@ from typing import Any
 
 from compressor.errors import ExitCode, Problem, RecipeError
 from compressor.files import write_atomic
-from compressor.gates.judge import GateResult, Verdict, overall
+from compressor.gates.judge import GateResult, StageGate, Verdict, overall
 from compressor.gates.metrics import METRICS, RULES
 from compressor.gates.spec import REGRESSION
-from compressor.package.manifest import StageGate
 from compressor.tasks.names import QUALITY_METRICS
 
 SCHEMA_VERSION = 1

@@ -103,5 +103,6 @@ def score(measured: Measurement | None) -> str:
     return f"{measured.value:.4f} [{number(measured.low)}, {number(measured.high)}]"
 
 
-def _bound(value: float | None) -> str:
+def bound(value: float | None) -> str:
+    """A bound as people read it."""
     return "–" if value is None else f"{value:.2f}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from compressor.gates.judge import AT_LEAST, GateResult
+from compressor.gates.judge import AT_LEAST, GateResult, StageGate
 from compressor.gates.metrics import METRICS, QUALITY_KINDS
-from compressor.package.manifest import StageGate
 from compressor.report.model import Measurement, Report
 from compressor.report.numbers import SIGNS, gate_unit, number, quality_metric
 

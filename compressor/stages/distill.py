@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
 
 from compressor.models.checkpoint import Checkpoint
+from compressor.stages.base import StageSpec
 from compressor.training.context import Context, Facts
+from compressor.training.spec import DistillationSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from compressor.training.batches import MaskedBatches, RowBatches
-from typing import Annotated, Literal
-
-from pydantic import Field, model_validator
-
-from compressor.training.spec import DistillationSpec
 
 
-class DistillSpec(DistillationSpec):
+class DistillSpec(DistillationSpec, StageSpec):
     """Builds a smaller student and trains it to match the teacher.
 
     The student starts from layers of the incoming checkpoint, or from a ready one.
@@ -91,7 +90,7 @@ def _student(
     count = spec.num_hidden_layers or (total if total < teacher else max(1, total // 2))
     facts: Facts = {}
     if spec.layers == "importance":
-        with context.progress.step(f"{spec.name or spec.kind}: which layers matter") as step:
+        with context.progress.step(f"{context.stage}: which layers matter") as step:
             task = context.task if Checkpoint(start).has_head(context.task) else None
             harm = layer_search.harm(incoming, layer_search.samples(batches), task, step)
             layers, facts["importance"] = least_harmful(incoming, count, harm)

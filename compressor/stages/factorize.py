@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import Field
+
+from compressor.stages.base import StageSpec
 from compressor.training.context import Context, Facts
+from compressor.training.spec import RecoverySpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from compressor.training.batches import MaskedBatches, RowBatches
-from typing import Annotated, Literal
-
-from pydantic import Field
-
-from compressor.training.spec import RecoverySpec
 
 
-class FactorizeSpec(RecoverySpec):
+class FactorizeSpec(RecoverySpec, StageSpec):
     """Splits the token embeddings into two matrices, V x E and E x H, as in ALBERT, and trains the student back.
 
     By singular value decomposition, weighted by how often each token occurs. What comes out is an ALBERT; if layers

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from compressor.models import loading
+from compressor.stages.base import StageSpec
 from compressor.tasks.names import MASKED_LM
 from compressor.training.context import Context, Facts
 from compressor.training.spec import ObjectiveSpec
 
 
-class FinetuneSpec(ObjectiveSpec):
+class FinetuneSpec(ObjectiveSpec, StageSpec):
     """Trains the checkpoint on the task's labels, or as a masked language model. The task's first makes the teacher."""
 
     stage: Literal["finetune"]

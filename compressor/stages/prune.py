@@ -8,11 +8,15 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, model_validator
 
 from compressor.errors import StageError
 from compressor.models.checkpoint import Checkpoint
+from compressor.stages.base import StageSpec
 from compressor.training.context import Context, Facts
+from compressor.training.spec import RecoverySpec, TargetSpec, VocabularySpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,14 +28,9 @@ if TYPE_CHECKING:
     from compressor.training.batches import MaskedBatches, RowBatches
     from compressor.training.distillation import Make
     from compressor.training.sparse_training import Zeros
-from typing import Annotated, Literal
-
-from pydantic import Field, model_validator
-
-from compressor.training.spec import RecoverySpec, TargetSpec, VocabularySpec
 
 
-class PruneSpec(RecoverySpec):
+class PruneSpec(RecoverySpec, StageSpec):
     """Removes heads, feed-forward neurons, layers and tokens, and trains the student back to match the teacher.
 
     Rows and columns leave the weights, so that files are smaller and kernels faster. Fewer layers and feed-forward
@@ -50,7 +49,7 @@ class PruneSpec(RecoverySpec):
     layers: tuple[Annotated[int, Field(ge=0)], ...] | Annotated[int, Field(ge=1)] = ()
     """Whole layers to remove: a list, first layer 0, or a number of them: one after the other the layer whose absence
     changes the outputs least on a sample of the training rows."""
-    vocabulary_trimming: VocabularySpec | None = None
+    vocabulary: VocabularySpec | None = None
     """Trim the WordPiece tokenizer and the token embeddings together. Hidden states are then compared with the
     teacher's only where both split every training row alike, unless `alpha_cosine` asks for it."""
     target: TargetSpec | None = None
@@ -264,7 +263,7 @@ class _Sample:
             return taylor(model, batches, objective, step)
 
     def _step(self, what: str) -> AbstractContextManager[Step]:
-        return self.context.progress.step(f"{self.spec.name or self.spec.kind}: {what}")
+        return self.context.progress.step(f"{self.context.stage}: {what}")
 
 
 def _without_layers(sample: _Sample, facts: Facts) -> Anatomy:

@@ -5,31 +5,20 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from compressor.gates.spec import Gate
 from compressor.models import checkpoint
 from compressor.quantization import Ranges, Settings
+from compressor.quantization.spec import INTEGER_SCHEMES, NEURAL_COMPRESSOR_LIBRARIES, QuantizationSpec
+from compressor.stages.base import StageSpec
 from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
     from compressor.quantization.sensitivity import Subject
-from typing import Annotated, Literal
-
-from pydantic import Field, model_validator
-
-from compressor.gates.spec import Gate
-from compressor.quantization.spec import (
-    _NEURAL_COMPRESSOR_LIBRARIES,
-    INTEGER_SCHEMES,
-    NEURAL_COMPRESSOR_SCHEMES,
-    AccuracySpec,
-    CalibrationSpec,
-)
-from compressor.stages.base import StageSpec
-from compressor.training.spec import RecoverySpec
 
 
-class QuantizeSpec(RecoverySpec):
+class QuantizeSpec(QuantizationSpec, StageSpec):
     """Turns weights into integers in the exported graph.
 
     `qat_int8` trains before, with weights and activations rounded as they will be, to match the teacher, and takes the
@@ -38,79 +27,17 @@ class QuantizeSpec(RecoverySpec):
 
     stage: Literal["quantize"]
     """The kind of stage."""
-    scheme: Literal["dynamic_int8", "static_int8", "qat_int8", "weight_only_int8", "weight_only_int4", "fp16"] = (
-        "dynamic_int8"
-    )
-    """`dynamic_int8`: int8 weights, activations quantized on the fly to uint8. `static_int8`: their ranges are found
-    beforehand, on training rows. `qat_int8`: the same, and training has got used to it. `weight_only_int8`,
-    `weight_only_int4`: small weights, with a scale for every `block_size` of them. `fp16`: half precision, multiplied
-    as floats."""
-    backend: Literal["onnxruntime", "neural_compressor"] = "onnxruntime"
-    """Which library chooses integers and ranges. neural_compressor is an extra, for static_int8 and the
-    weight-only schemes."""
-    per_channel: bool = True
-    """One scale per output channel instead of one per matrix."""
-    embeddings: bool = True
-    """Quantize the embedding tables too: they are half of a small BERT."""
-    reduce_range: bool = False
-    """7-bit weights; for x86 devices without VNNI, where 8-bit products can saturate."""
-    block_size: Literal[16, 32, 64, 128] = 32
-    """Weight-only: neighbouring weights that have a scale of their own together."""
-    keep_float: tuple[str, ...] = ()
-    """Matrices that stay in float: names or patterns such as `bert.encoder.layer.0.*`, as the report
-    shows them."""
-    calibration: CalibrationSpec = Field(default_factory=CalibrationSpec)
-    """static_int8 and qat_int8: how the ranges of the activations are found."""
-    accuracy: AccuracySpec | None = None
-    """Find the fastest mix of integers and floats that loses no more than this."""
-    epochs: Annotated[float, Field(ge=0)] = 1.0
-    """qat_int8: passes over the training rows."""
-
-    @property
-    def trains(self) -> bool:
-        """Only quantization-aware training does."""
-        return self.scheme == "qat_int8" and super().trains
 
     @property
     def libraries(self) -> tuple[str, ...]:
         """The backend's, where an extra brings it."""
-        return _NEURAL_COMPRESSOR_LIBRARIES if self.backend == "neural_compressor" else ()
+        return NEURAL_COMPRESSOR_LIBRARIES if self.backend == "neural_compressor" else ()
 
     @property
     def default_gates(self) -> dict[str, Gate]:
         """A silent loss of quantization fails the run."""
         asked = self.accuracy is not None or self.keep_float or not self.embeddings
         return {} if asked or self.scheme not in INTEGER_SCHEMES else {"quantized_coverage": Gate(min=0.95)}
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> QuantizeSpec:
-        given = self.model_fields_set
-        if "objective" in given:
-            raise ValueError("objective is for stages before it: what is quantized does the recipe's own task; drop it")
-        learning = set(RecoverySpec.model_fields) - set(StageSpec.model_fields)
-        groups = (
-            (learning, ("qat_int8",)),
-            ({"calibration"}, ("static_int8", "qat_int8")),
-            ({"block_size"}, ("weight_only_int8", "weight_only_int4")),
-            ({"per_channel", "reduce_range"}, INTEGER_SCHEMES),
-        )
-        for keys, schemes in groups:
-            if self.scheme not in schemes and (wrong := sorted(keys & given)):
-                raise ValueError(f"{', '.join(wrong)} is for {', '.join(schemes)}, not for {self.scheme}; drop it")
-        if self.backend == "neural_compressor":
-            self._check_neural_compressor()
-        return self
-
-    def _check_neural_compressor(self) -> None:
-        """Refuses what that library has not."""
-        allowed = ", ".join(NEURAL_COMPRESSOR_SCHEMES)
-        if self.scheme not in NEURAL_COMPRESSOR_SCHEMES:
-            raise ValueError(f"backend neural_compressor has no {self.scheme}; it has {allowed}; or use onnxruntime")
-        if self.calibration.method == "percentile":
-            what = "backend neural_compressor has no calibration.method: percentile"
-            raise ValueError(f"{what}; it has min_max, entropy; or use onnxruntime")
-        if self.reduce_range:
-            raise ValueError("backend neural_compressor has no reduce_range: its weights have 8 bits; use onnxruntime")
 
 
 def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Facts:

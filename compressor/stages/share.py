@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from pydantic import Field
+
+from compressor.stages.base import StageSpec
 from compressor.training.context import Context, Facts
+from compressor.training.spec import RecoverySpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from compressor.training.batches import MaskedBatches, RowBatches
-from typing import Annotated, Literal
-
-from pydantic import Field
-
-from compressor.training.spec import RecoverySpec
 
 
-class ShareSpec(RecoverySpec):
+class ShareSpec(RecoverySpec, StageSpec):
     """Makes layers share their weights, as in ALBERT, and trains the student back to match the teacher.
 
     The weights of group g serve the layers with `layer * groups // layers == g`. Sharing all of a layer gives a plain
@@ -57,7 +56,7 @@ def run(source: Path, output: Path, spec: ShareSpec, context: Context) -> Facts:
         sharing = Sharing(spec.share, spec.num_hidden_groups, depth)
         facts: Facts = {}
         if spec.layers == "least_harm":
-            with context.progress.step(f"{spec.name or spec.kind}: which layers to start from") as step:
+            with context.progress.step(f"{context.stage}: which layers to start from") as step:
                 drift = layer_search.drift(incoming, layer_search.samples(batches), step)
                 start, facts["tried"] = best_start(incoming, sharing, drift)
         else:

@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 class Memo(Protocol):
     """Keeps costly by-products that several stages can share, such as a teacher's logits."""
 
-    def __call__(self, maker: str, inputs: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]) -> Path:
-        """The folder that `build` filled for these inputs, now or before; `maker` is the module whose code does it."""
+    def __call__(
+        self, makers: Sequence[str], inputs: Mapping[str, Any], build: Callable[[Path], Mapping[str, Any]]
+    ) -> Path:
+        """The folder that `build` filled for these inputs, now or before.
+
+        Args:
+            makers: Modules whose code fills it.
+            inputs: What the result depends on besides.
+            build: Fills the folder.
+        """
 
 
 class Trial(Protocol):
@@ -40,6 +48,7 @@ class Context:
 
     Attributes:
         recipe: The recipe's name.
+        stage: The stage's name, for progress.
         key: Digest of everything that decides what the stage leaves: its own key in the store, which is in
             recipe.lock.yaml too. Chained to the keys before it, hence to the data, the seed, the code and the versions
             of libraries; gates are no part of it.
@@ -60,6 +69,7 @@ class Context:
     """
 
     recipe: str
+    stage: str
     key: str
     task: str
     pairs: bool

@@ -77,7 +77,7 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
         shape = (len(data), width)
         ids = np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
         with (
-            context.progress.step(f"{spec.name or spec.kind}: masking {len(data)} sequences") as step,
+            context.progress.step(f"{context.stage}: masking {len(data)} sequences") as step,
             Writer(folder / "positions.npy", np.int16 if data.length < 1 << 15 else np.int32, shape) as positions,
             Writer(folder / "inputs.npy", ids, shape) as inputs,
         ):
@@ -89,7 +89,9 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
                 step.update(start + len(tokens), len(data))
         return {"sequences": len(data)}
 
-    return context.memo("compressor.training.masked_corpus", masking_inputs(source, data, spec, context, index), build)
+    return context.memo(
+        ("compressor.training.masked_corpus",), masking_inputs(source, data, spec, context, index), build
+    )
 
 
 def masking_inputs(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context, index: int) -> dict[str, Any]:

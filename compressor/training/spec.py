@@ -8,10 +8,9 @@ from pydantic import Field, model_validator
 
 from compressor.data.spec import TextSpec
 from compressor.spec import Spec
-from compressor.stages.base import StageSpec
 
 
-class TrainingSpec(StageSpec):
+class TrainingSpec(Spec):
     """Keys that every training stage shares."""
 
     epochs: Annotated[float, Field(gt=0)] = 3.0

@@ -128,9 +128,9 @@ def answers(
     def build(folder: Path) -> dict[str, int]:
         how: dict[str, Any] = {"attn_implementation": "eager"} if attention else {}
         model = loading.load_model(context.teacher, context.task, **how)
-        with context.progress.step(f"{spec.name or spec.kind}: the teacher reads {len(rows)} rows") as step:
+        with context.progress.step(f"{context.stage}: the teacher reads {len(rows)} rows") as step:
             write_answers(model, tokenizer, rows, folder, **layers, step=step)
         return {"rows": len(rows)}
 
     inputs = {"teacher": teacher.digest(), "length": length, **layers}
-    return context.memo("compressor.training.teacher_outputs", inputs, build)
+    return context.memo(("compressor.training.teacher_outputs",), inputs, build)

@@ -62,7 +62,7 @@ def targets(
 
     def build(folder: Path) -> dict[str, int]:
         model = loading.load_model(context.teacher, context.task, sentence_order=False)
-        with context.progress.step(f"{spec.name or spec.kind}: the teacher reads masking {index}") as step:
+        with context.progress.step(f"{context.stage}: the teacher reads masking {index}") as step:
             write_targets(
                 model,
                 MaskedBatches(data, [masking]),
@@ -85,4 +85,4 @@ def targets(
         "hidden": hidden,
         "precision": precision,
     }
-    return context.memo("compressor.training.teacher_outputs", inputs, build)
+    return context.memo(("compressor.training.teacher_outputs",), inputs, build)

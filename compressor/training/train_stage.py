@@ -85,7 +85,7 @@ def train_stage(
         precision=spec.precision,
     )
     rows = len(batches) // maskings
-    with context.progress.step(f"{spec.name or spec.kind}: training on {rows} rows") as step:
+    with context.progress.step(f"{context.stage}: training on {rows} rows") as step:
         seed, work = context.seed, context.work
         facts = train(model, batches, objective, schedule, seed=seed, work=work, step=step, callbacks=callbacks)
     remove_projection(model)

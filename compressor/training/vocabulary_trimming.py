@@ -18,9 +18,8 @@ from compressor.models.convert import put_together, take_apart
 from compressor.models.surgery.vocabulary import with_tokens
 from compressor.models.tokenizers import Texts
 from compressor.progress import Step
-from compressor.stages.prune import PruneSpec
 from compressor.training.context import Context, Facts
-from compressor.training.spec import VocabularySpec
+from compressor.training.spec import TrainingSpec, VocabularySpec
 from compressor.training.train_stage import row_batches
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ Ints = NDArray[np.int64]
 _TEXTS_AT_ONCE = 1024
 
 
-def trimmed(source: Path, folder: Path, spec: PruneSpec, limits: VocabularySpec, context: Context) -> Facts:
+def trimmed(source: Path, folder: Path, spec: TrainingSpec, limits: VocabularySpec, context: Context) -> Facts:
     """Writes a checkpoint with fewer tokens.
 
     Args:
@@ -54,7 +53,7 @@ def trimmed(source: Path, folder: Path, spec: PruneSpec, limits: VocabularySpec,
         texts = _of_texts(context.texts, tokenizer)
     whole = take_apart(loading.load_model(source, context.task, **context.head))
     size = len(whole.outside["word.weight"])
-    with context.progress.step(f"{spec.name or spec.kind}: counting tokens") as step:
+    with context.progress.step(f"{context.stage}: counting tokens") as step:
         counts, read = _count(texts, size, step)
         if not counts.any():
             raise StageError("vocabulary.corpus has no text to count tokens in; name another, or leave it out")

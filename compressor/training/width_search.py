@@ -49,7 +49,7 @@ class _Line:
     @classmethod
     def through(cls, widths: Sequence[Widths], costs: Sequence[float]) -> _Line:
         """The line through a model, the same with fewer heads, and the same with fewer neurons."""
-        heads, neurons = (sum(w.heads) for w in pruning_widths), (sum(w.neurons) for w in pruning_widths)
+        heads, neurons = (sum(w.heads) for w in widths), (sum(w.neurons) for w in widths)
         all_heads, few_heads, _ = heads
         all_neurons, _, few_neurons = neurons
         return cls(

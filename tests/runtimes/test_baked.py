@@ -13,9 +13,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from conftest import MAX_POSITIONS, WriteRecipe, make_config, make_tokenizer, passing, save_classifier, sentences
+from exports import quantize, run_export
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from exports import quantize, run_export
 from transformers import AutoTokenizer
 
 from compressor.commands import main

@@ -6,25 +6,17 @@ entity of tags that do not fit together is as conlleval and seqeval (in its defa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from compressor.data.tags import OUTSIDE
 from compressor.gates.estimate import Floats
 
-OUTSIDE = "O"
-
-_TAG = re.compile(r"O|[BIESLU]-.+")
 _AS_IOBES = {"L": "E", "U": "S"}
 
 Entity = tuple[str, int, int]
 """Type, index of the first token, and index after the last token."""
-
-
-def is_tag(text: str) -> bool:
-    """Whether it is `O`, or a prefix of IOB, IOBES or BILOU, a dash and a type."""
-    return _TAG.fullmatch(text) is not None
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:

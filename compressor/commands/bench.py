@@ -1,0 +1,71 @@
+"""`compress bench`: latency of folders and files, side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from compressor.commands.options import (
+    report_errors,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from compressor.measure.bench import Timed
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of each runtime.")
+@click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Rows per call.")
+@click.option("--sequence-length", type=click.IntRange(min=2), default=64, show_default=True, help="Tokens per row.")
+@click.option("--runs", type=click.IntRange(min=1), default=200, show_default=True, help="Timed calls of each.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@report_errors
+def bench(
+    paths: tuple[Path, ...], threads: int, batch_size: int, sequence_length: int, runs: int, as_json: bool
+) -> None:
+    """Time folders, ONNX and TorchScript files side by side, in turn, in fresh processes.
+
+    \b
+    Example:
+      compress bench artifacts/teacher/model artifacts/mobile_int8/model --sequence-length 64
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from compressor.measure import bench as benching
+    from compressor.progress import Progress
+
+    with Progress(Console(stderr=True)) as progress, progress.step("timing", runs) as step:
+        timed = benching.bench(
+            paths, threads=threads, batch_size=batch_size, sequence_length=sequence_length, runs=runs, step=step
+        )
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in timed], indent=2))
+    else:
+        _print_bench(timed, Console(width=None if sys.stdout.isatty() else 160))
+
+
+def _print_bench(timed: list[Timed], console: Console) -> None:
+    """Prints what `compress bench` timed; brackets hold one-sided 95 % bounds."""
+    from rich.table import Table
+
+    from compressor.report.numbers import bound
+
+    table = Table(header_style="bold")
+    for name in ("path", "runtime", "MB", "p50 ms", "p95 ms", "speed-up"):
+        table.add_column(name, justify="left" if name in ("path", "runtime") else "right")
+    for entry in timed:
+        numbers = [
+            f"{estimate.value:.2f} [{bound(estimate.low)}, {bound(estimate.high)}]"
+            for estimate in (entry.p50, entry.p95, entry.speedup)
+        ]
+        table.add_row(entry.path, entry.runtime, f"{entry.size_bytes / 1e6:.1f}", *numbers)
+    console.print(table)

@@ -1,0 +1,34 @@
+"""`compress report`: writes a run's reports again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from compressor.commands.options import (
+    report_errors,
+    writing,
+)
+
+
+@click.command()
+@click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+@report_errors
+def report(path: Path) -> None:
+    """Write report.html, report.md and junit.xml again from a run's report.json.
+
+    RUN is a run's folder or its report.json.
+
+    \b
+    Example:
+      compress report artifacts/mobile_int8
+    """
+    from compressor.pipeline import lock
+    from compressor.report import files, model
+
+    found = model.read(path)
+    folder = model.file(path).parent
+    with writing(folder):
+        files.write(found, folder, lock.text(folder / lock.LOCK_FILE))
+    click.echo(f"{folder}: {', '.join(files.NAMES)}: {found.verdict}")

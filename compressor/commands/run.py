@@ -1,0 +1,71 @@
+"""`compress run`: builds, measures and gates every stage of a recipe."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from compressor.commands.options import (
+    EXIT_CODES,
+    artifacts_option,
+    overrides_option,
+    recipe_argument,
+    report_errors,
+)
+
+
+@click.command(epilog=EXIT_CODES)
+@recipe_argument
+@overrides_option
+@artifacts_option
+@click.option("--until", metavar="STAGE", help="Stop after this stage.")
+@click.option("--fresh", is_flag=True, help="Forget what is cached of this recipe's stages.")
+@click.option("--locked", is_flag=True, help="Refuse to run if anything differs from the lock of the last run.")
+@click.option(
+    "--lock",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Refuse to run if anything differs from this lock, such as one kept beside the recipe.",
+)
+@click.option(
+    "--baseline",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Compare the result with the model of another run, such as main's; see `regression` in the recipe.",
+)
+@click.option("--allow-inconclusive", is_flag=True, help="Exit 0 when gates are inconclusive and none failed.")
+@report_errors
+def run(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    artifacts: Path,
+    until: str | None,
+    fresh: bool,
+    locked: bool,
+    lock: Path | None,
+    baseline: Path | None,
+    allow_inconclusive: bool,
+) -> None:
+    """Run a recipe: build, measure and gate every stage; write artifacts and reports.
+
+    Leaves report.json, report.html, report.md and junit.xml in the run's folder. Where GITHUB_STEP_SUMMARY is set, as
+    it is in GitHub's jobs, report.md is added to the file it names.
+
+    \b
+    Example:
+      compress run recipes/mobile_int8.yaml --set stages.distill.epochs=3
+      compress run recipes/mobile_int8.yaml --lock recipes/mobile_int8.lock.yaml --baseline main/mobile_int8
+    """
+    from compressor.pipeline import session
+    from compressor.recipe import resolve
+
+    resolved = resolve.resolve(recipe, overrides)
+    names = resolved.recipe.stage_names()
+    if until is not None and until not in names:
+        raise click.BadParameter(f"{until!r} is no stage of this recipe: {', '.join(names)}", param_hint="--until")
+    command = shlex.join(["compress", *sys.argv[1:]])
+    options = session.Options(artifacts, until, fresh, locked, allow_inconclusive, command, lock, baseline)
+    sys.exit(session.run(resolved, options))

@@ -1,0 +1,30 @@
+"""`compress validate`: checks a recipe and everything it points to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from compressor.commands.options import (
+    overrides_option,
+    recipe_argument,
+    report_errors,
+)
+
+
+@click.command()
+@recipe_argument
+@overrides_option
+@report_errors
+def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Check a recipe and everything it points to, without running it.
+
+    \b
+    Example:
+      compress validate recipes/mobile_int8.yaml
+    """
+    from compressor.recipe import resolve as validation
+
+    resolved = validation.resolve(recipe, overrides)
+    click.echo(f"{recipe}: ok, {len(resolved.recipe.stages)} stages: {' → '.join(resolved.recipe.stage_names())}")
