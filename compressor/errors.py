@@ -26,21 +26,42 @@ class ExitCode(IntEnum):
     """Stopped by Ctrl-C or SIGTERM; the same command goes on from there."""
 
 
+KINDS = {
+    "unknown": "a name that is not among those that are allowed: a key, a stage, a metric, a label",
+    "missing": "a key, a column, a file or a value that has to be there",
+    "type": "a value of another type, such as text for a number",
+    "value": "a value of the right type that is not allowed",
+    "conflict": "two keys, or two stages, that exclude each other",
+    "order": "stages that cannot follow each other",
+    "not_found": "a path, a package or a hub id that names nothing",
+    "unreadable": "a file that is damaged, or not of its format",
+    "unsupported": "something valid that this project cannot work on",
+    "not_installed": "an extra that is not installed",
+    "changed": "something that differs from what a lock or a manifest recorded",
+}
+"""What a problem can be; tests and programs compare a problem's place and kind, not its sentence."""
+
+
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One mistake, told so that it can be mended without looking anything up.
+    """One error of the user's, with what is needed to fix it.
 
     Attributes:
         where: The place, as a path through the recipe (`stages[1] (distill).temperature`) or a file.
         what: What is wrong, with the value that was found.
         hint: What is allowed, or what to do.
         line: Line in the recipe file, 1-based; 0 when there is none.
+        kind: One of `KINDS`.
     """
 
     where: str
     what: str
     hint: str = ""
     line: int = 0
+    kind: str = "value"
+
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS, self.kind
 
     def __str__(self) -> str:
         line = f"line {self.line}: " if self.line else ""
