@@ -37,8 +37,8 @@ from compressor.gates.estimate import Evidence
 from compressor.gates.judge import judge
 from compressor.gates.spec import RegressionGate
 from compressor.gates.timings import Timings
-from compressor.measure import client
 from compressor.measure import measurement as measuring
+from compressor.measure.client import Client
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import TokenRows
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
@@ -129,9 +129,9 @@ class Timer:
         files = [{"name": str(path), "runtime": RUNTIME, "path": str(path)} for path in (other, self.file)]
         job = {"vocab_size": self.vocab_size, "files": files, **conditions}
         found = []
-        with self.progress.step(what, repeats) as step:
+        with self.progress.step(what, repeats) as step, Client() as client:
             for done in range(repeats):
-                samples = client.timings(job)
+                samples = client.latency(job)
                 found.append(np.stack([samples[str(path)] for path in (other, self.file)]).astype(np.float64))
                 step.update(done + 1)
         return np.stack(found)

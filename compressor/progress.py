@@ -31,9 +31,13 @@ class Step:
         self._bars = bars
         self._task = task
 
+    def check_interrupted(self) -> None:
+        """Raises KeyboardInterrupt if the run was asked to stop and did not."""
+        self._progress.check_interrupted()
+
     def update(self, completed: float, total: float | None = None) -> None:
         """Sets how much is done, and maybe of how much."""
-        self._progress.check_interrupted()
+        self.check_interrupted()
         self.done = completed
         self._bars.update(self._task, completed=completed, total=total)
 

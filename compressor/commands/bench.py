@@ -41,11 +41,18 @@ def bench(
     from rich.console import Console
 
     from compressor.measure import bench as benching
+    from compressor.measure.client import Client
     from compressor.progress import Progress
 
-    with Progress(Console(stderr=True)) as progress, progress.step("timing", runs) as step:
+    with Progress(Console(stderr=True)) as progress, progress.step("timing", runs) as step, Client() as client:
         timed = benching.bench(
-            paths, threads=threads, batch_size=batch_size, sequence_length=sequence_length, runs=runs, step=step
+            paths,
+            threads=threads,
+            batch_size=batch_size,
+            sequence_length=sequence_length,
+            runs=runs,
+            client=client,
+            step=step,
         )
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in timed], indent=2))

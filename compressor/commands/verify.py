@@ -39,11 +39,12 @@ def verify(path: Path, as_json: bool) -> None:
     """
     from rich.console import Console
 
+    from compressor.measure.client import Client
     from compressor.package import verify as verification
     from compressor.progress import Progress
 
-    with Progress(Console(stderr=True)) as progress:
-        found = verification.verify(path, progress)
+    with Progress(Console(stderr=True)) as progress, Client() as client:
+        found = verification.verify(path, client, progress)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:

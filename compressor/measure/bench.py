@@ -10,7 +10,7 @@ from typing import Any
 from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Estimate
 from compressor.gates.timings import Timings
-from compressor.measure import client
+from compressor.measure.client import Client
 from compressor.measure.measurement import deployed_file
 from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Step
@@ -43,7 +43,7 @@ class Timed:
 
 
 def bench(
-    paths: Sequence[Path], *, threads: int, batch_size: int, sequence_length: int, runs: int, step: Step
+    paths: Sequence[Path], *, threads: int, batch_size: int, sequence_length: int, runs: int, client: Client, step: Step
 ) -> list[Timed]:
     """Times every path in turn, in fresh processes.
 
@@ -53,6 +53,7 @@ def bench(
         batch_size: Rows per call.
         sequence_length: Tokens per row.
         runs: Timed calls of each.
+        client: Runs the measuring processes.
         step: Progress, in rounds.
 
     Raises:
@@ -74,7 +75,7 @@ def bench(
             {"name": str(index), "path": str(file), "runtime": runtime} for index, (file, runtime) in enumerate(files)
         ],
     }
-    samples = client.timings(job, step)
+    samples = client.latency(job, step)
     medians = [Timings(samples[str(index)], 0.5) for index in range(len(files))]
     return [
         Timed(

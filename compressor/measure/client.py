@@ -1,15 +1,16 @@
-"""Runs measuring jobs in fresh processes."""
+"""Runs measuring jobs in processes of their own, so that nothing else runs in the process that is measured."""
 
 from __future__ import annotations
 
-import json
 import logging
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
-from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,85 +19,202 @@ from numpy.typing import NDArray
 from compressor.errors import StageError
 from compressor.progress import Step
 
-_PROCESSES, _LEAST_ROUNDS = 4, 50
-"""Processes that calls are timed in, and rounds that one is worth starting for."""
+Arrays = dict[str, NDArray[Any]]
+"""The result of a job, by name; see the functions of `compressor.measure.worker`."""
+
+_LEAST_ROUNDS = 50
+"""Rounds of timed calls that one more process is worth starting for."""
+_SILENCE_S = 900.0
+"""A job that reports nothing for so long hangs: a single call of a large model takes seconds."""
+_SLICE_S = 1.0
+_LOGGED_LINES = 20
 
 
-def run(job: dict[str, Any], step: Step | None = None) -> dict[str, NDArray[Any]]:
-    """Does a job of `compressor.measure.worker` in a process of its own.
+class Client:
+    """The measuring processes of one run; a context manager that ends them.
 
-    Args:
-        job: The job; `output` is filled in.
-        step: Progress, in the job's own units.
-
-    Returns:
-        The result's arrays.
-
-    Raises:
-        StageError: The process died.
-    """
-    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
-        output = Path(folder) / "result.npz"
-        job_file = Path(folder) / "job.json"
-        job_file.write_text(json.dumps({**job, "output": str(output)}), encoding="utf-8")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "compressor.measure.worker", str(job_file)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=environment,
-        )
-        tail: deque[str] = deque(maxlen=20)
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                words = line.split()
-                if len(words) == 2 and all(word.isdigit() for word in words):
-                    if step:
-                        step.update(int(words[0]), int(words[1]))
-                else:
-                    tail.append(line.rstrip())
-        finally:
-            if process.poll() is None and sys.exc_info()[0] is not None:
-                process.kill()
-            process.wait()
-        for line in tail:
-            logging.getLogger("compressor.measure").info("%s", line)
-        if process.returncode:
-            last = next((line for line in reversed(tail) if line.strip()), "no output")
-            raise StageError(f"the measuring process ({job['kind']}) ended with {process.returncode}: {last}")
-        with np.load(output, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-
-
-def timings(job: dict[str, Any], step: Step | None = None) -> dict[str, NDArray[Any]]:
-    """Does a `latency` job, its rounds spread over several processes.
-
-    The ratio of two equal files differs by up to a percent from one process to the next, for as long as they live: more
-    rounds in one process would only tell more precisely what is true of that one.
+    Answers come from one process for each runtime, which serves all jobs of the run: they do not depend on what the
+    process did before. Times come from several fresh processes, and peak memory from one fresh process each.
 
     Args:
-        job: The job, without its `kind`.
-        step: Progress, in rounds.
-
-    Returns:
-        Milliseconds per call by the files' names, in the order measured.
+        timing_processes: Processes that timed calls are spread over. The ratio of the times of two equal files differs
+            by up to a percent from one process to the next, for as long as the processes live: more rounds in one
+            process would only measure that process more precisely.
+        memory_processes: Processes whose peak memory is taken.
+        silence_s: Seconds without a sign of progress after which a job is stopped.
     """
-    found: list[dict[str, NDArray[Any]]] = []
-    done = 0
-    for rounds in _shares(job["runs"]):
-        found.append(run({**job, "kind": "latency", "runs": rounds}))
-        done += rounds
-        if step:
-            step.update(done, job["runs"])
-    return {name: np.concatenate([samples[name] for samples in found]) for name in found[0]}
+
+    def __init__(self, *, timing_processes: int = 4, memory_processes: int = 3, silence_s: float = _SILENCE_S) -> None:
+        self._timing_processes, self._memory_processes, self._silence_s = timing_processes, memory_processes, silence_s
+        self._serving: dict[str, _Process] = {}
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends all processes."""
+        while self._serving:
+            self._serving.popitem()[1].close()
+
+    def predict(self, job: Mapping[str, Any], step: Step | None = None) -> Arrays:
+        """Answers of one file; see `compressor.measure.worker.predict`.
+
+        Args:
+            job: The job, without its `kind`.
+            step: Progress, in rows.
+
+        Raises:
+            StageError: The file cannot be loaded or run, or the process died or hung.
+        """
+        return self.run({**job, "kind": "predict"}, step, fresh=False)
+
+    def latency(self, job: Mapping[str, Any], step: Step | None = None) -> Arrays:
+        """Milliseconds per call of several files, in rounds that are spread over fresh processes.
+
+        Args:
+            job: A job of `compressor.measure.worker.latency`, without its `kind`.
+            step: Progress, in rounds.
+
+        Returns:
+            The times by the files' names, in the order measured.
+
+        Raises:
+            StageError: A file cannot be loaded or run, or a process died or hung.
+        """
+        found: list[Arrays] = []
+        done = 0
+        for rounds in shares(job["runs"], self._timing_processes):
+            found.append(self.run({**job, "kind": "latency", "runs": rounds}, fresh=True))
+            done += rounds
+            if step:
+                step.update(done, job["runs"])
+        return {name: np.concatenate([samples[name] for samples in found]) for name in found[0]}
+
+    def peak_memory(self, job: Mapping[str, Any], step: Step | None = None) -> list[float]:
+        """Peak resident bytes of each of a few fresh processes that load a file and run it.
+
+        Args:
+            job: A job of `compressor.measure.worker.memory`, without its `kind`.
+            step: Progress, in processes.
+
+        Raises:
+            StageError: The file cannot be loaded or run, or a process died or hung.
+        """
+        found: list[float] = []
+        for _ in range(self._memory_processes):
+            found.append(float(self.run({**job, "kind": "memory"}, fresh=True)["peak_rss_bytes"]))
+            if step:
+                step.update(len(found), self._memory_processes)
+        return found
+
+    def run(self, job: Mapping[str, Any], step: Step | None = None, *, fresh: bool) -> Arrays:
+        """Does one job. The only method that starts processes: tests replace it to do jobs in their own.
+
+        Args:
+            job: The job, with its `kind`.
+            step: Progress, in the job's own units.
+            fresh: Whether the job needs a process that has done nothing else.
+        """
+        if fresh:
+            process = _Process(self._silence_s)
+            try:
+                return process.do(job, step)
+            finally:
+                process.close()
+        runtime: str = job["runtime"]
+        process = self._serving.pop(runtime) if runtime in self._serving else _Process(self._silence_s)
+        result = process.do(job, step)
+        self._serving[runtime] = process  # only after a job that went well: the others close their process
+        return result
 
 
-def _shares(rounds: int) -> list[int]:
+def shares(rounds: int, processes: int) -> list[int]:
     """Rounds of each process: even numbers but for the last, since the files take turns in which comes first."""
-    count = max(1, min(_PROCESSES, rounds // _LEAST_ROUNDS))
+    count = max(1, min(processes, rounds // _LEAST_ROUNDS))
     share = rounds // count // 2 * 2
     return [share] * (count - 1) + [rounds - share * (count - 1)]
+
+
+class _Process:
+    """A process that runs `compressor.measure.worker` and does one job after the other.
+
+    Args:
+        silence_s: Seconds without a message after which a job is taken to hang.
+    """
+
+    def __init__(self, silence_s: float) -> None:
+        self._silence_s = silence_s
+        self._folder = tempfile.TemporaryDirectory(prefix="compress-")
+        self._log = Path(self._folder.name) / "log"
+        self._logged = 0
+        self._connection, theirs = multiprocessing.Pipe()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        with theirs, self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "compressor.measure.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+            )
+
+    def do(self, job: Mapping[str, Any], step: Step | None) -> Arrays:
+        """Does a job; a process whose job did not end well is closed.
+
+        Raises:
+            StageError: The job failed, or the process died or hung.
+        """
+        output = Path(self._folder.name) / "result.npz"
+        try:
+            self._connection.send({**job, "output": str(output)})
+            while (message := self._receive(job["kind"], step))[0] == "progress":
+                if step:
+                    step.update(message[1], message[2])
+            self._copy_log()
+            if message[0] == "failed":
+                raise StageError(f"the measuring process ({job['kind']}) failed: {message[1]}")
+            with np.load(output, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (EOFError, OSError) as error:  # the other end of the pipe is closed
+            self._process.wait()
+            last = next((line for line in reversed(self._copy_log()) if line.strip()), "no output")
+            what = f"the measuring process ({job['kind']}) ended with {self._process.returncode}: {last}"
+            self.close()
+            raise StageError(what) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _receive(self, kind: str, step: Step | None) -> tuple[Any, ...]:
+        """The next message. Waits in slices, so that a run that was suspended and goes on is not taken to hang."""
+        waited = 0.0
+        while not self._connection.poll(_SLICE_S):
+            waited += _SLICE_S
+            if waited >= self._silence_s:
+                raise StageError(f"the measuring process ({kind}) hung: it reported nothing for {waited:.0f} s")
+            if step:
+                step.check_interrupted()
+        message: tuple[Any, ...] = self._connection.recv()
+        return message
+
+    def _copy_log(self) -> list[str]:
+        """Copies what the process printed since the last job to our log; the last lines of it."""
+        with self._log.open("rb") as file:
+            file.seek(self._logged)
+            text = file.read()
+        self._logged += len(text)
+        lines = text.decode(errors="replace").splitlines()[-_LOGGED_LINES:]
+        for line in lines:
+            logging.getLogger("compressor.measure").info("%s", line)
+        return lines
+
+    def close(self) -> None:
+        """Ends the process: it holds nothing that would be lost."""
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        self._folder.cleanup()

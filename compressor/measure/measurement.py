@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
 from compressor.gates.timings import Timings
-from compressor.measure import client, parity, recorded_answers
+from compressor.measure import parity, recorded_answers
+from compressor.measure.client import Client
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import EDGES, TokenRows, in_order
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
@@ -23,31 +24,30 @@ from compressor.runtimes import RUNTIMES
 from compressor.tasks import References, Scoring
 
 REPEATABLE = ("size_bytes", "num_parameters", "quantized_coverage")
-"""Metrics that a folder has anywhere, whatever the data and the machine."""
+"""Metrics that depend on the folder alone, not on data or the machine."""
 
-_MEMORY_PROCESSES = 3
 _PARITY_ALONE = 32
-"""Real rows, at least, that every format is asked one at a time."""
+"""Fewest real rows that every format answers one at a time."""
 _LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95}
 
 
 def deployed_file(folder: Path, runtime: str) -> Path | None:
-    """The file in a checkpoint folder that ships for a runtime; None when the checkpoint has yet to be exported."""
+    """The file in a checkpoint folder that ships for a runtime; None if the checkpoint was not exported for it."""
     candidates = [QUANTIZED_ONNX] if runtime == "onnxruntime" else []
     return next((folder / name for name in (*candidates, RUNTIMES[runtime].file) if (folder / name).is_file()), None)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint to be measured.
+    """A checkpoint to measure.
 
     Attributes:
         name: The stage's name, for progress.
-        task: What the checkpoint does.
+        task: The checkpoint's task.
         folder: The checkpoint.
         file: Its deployed file.
-        recorded_rows: How many rows' answers are recorded, for them to be verified where it ships to.
-        parity: Whether its formats are held against each other.
+        recorded_rows: Number of rows whose answers are recorded, for `compress verify`.
+        parity: Whether its formats are compared with each other.
     """
 
     name: str
@@ -65,26 +65,27 @@ def measure(
     rows: Path,
     spec: MeasureSpec,
     output: Path,
+    client: Client,
     progress: Progress,
 ) -> dict[str, Any]:
     """Measures a checkpoint and writes the raw evidence.
 
     Args:
-        subject: What is measured.
+        subject: The checkpoint.
         references: Deployed files that are timed in turn with it, by name.
-        vocab_size: Tokens that all of them know.
+        vocab_size: Size of the smallest of their vocabularies.
         rows: The validation rows, tokenized (`TokenRows`).
         spec: Conditions.
-        output: Empty folder; gets `answers.npy` and `latency.npz`, and recorded answers if they are wanted.
-        progress: Tells the user.
+        output: Empty folder; gets `answers.npy`, `latency.npz` and, if any are to be recorded, the recorded answers.
+        client: Runs the measuring processes.
+        progress: Shows progress.
 
     Returns:
         The small facts: sizes, counts, memory, coverage, parity.
     """
     tokens = TokenRows.load(rows)
-    job = {"runtime": spec.runtime, "path": str(subject.file), "threads": spec.threads}
     with progress.step(f"{subject.name}: scoring {len(tokens)} rows", len(tokens)) as step:
-        np.save(output / "answers.npy", answers(subject.file, subject.task, rows, spec, step))
+        np.save(output / "answers.npy", answers(subject.file, subject.task, rows, spec, client, step))
 
     call = {
         "threads": spec.threads,
@@ -97,33 +98,32 @@ def measure(
         for name, path in {**references, "self": subject.file}.items()
     ]
     with progress.step(f"{subject.name}: timing {spec.runs} runs", spec.runs) as step:
-        samples: dict[str, Any] = client.timings({**call, "files": files, "runs": spec.runs}, step)
+        samples: dict[str, Any] = client.latency({**call, "files": files, "runs": spec.runs}, step)
     np.savez(output / "latency.npz", **samples)
 
-    with progress.step(f"{subject.name}: memory", _MEMORY_PROCESSES) as step:
-        memory = []
-        for done in range(_MEMORY_PROCESSES):
-            memory.append(float(client.run({**job, **call, "kind": "memory"})["peak_rss_bytes"]))
-            step.update(done + 1)
+    with progress.step(f"{subject.name}: memory") as step:
+        memory = client.peak_memory({**call, "runtime": spec.runtime, "path": str(subject.file)}, step)
     facts: dict[str, Any] = {**repeatable(subject.folder, subject.file), "peak_rss_bytes": memory}
     if subject.parity and parity.present(subject.folder):
-        facts["parity"] = _parity(subject, rows, output, progress)
+        facts["parity"] = _parity(subject, rows, output, client, progress)
     return facts
 
 
-def answers(file: Path, task: str, rows: Path, spec: MeasureSpec, step: Step | None = None) -> NDArray[np.float32]:
-    """What a deployed file says of each row, in the batches that ship, in a fresh process.
+def answers(
+    file: Path, task: str, rows: Path, spec: MeasureSpec, client: Client, step: Step | None = None
+) -> NDArray[np.float32]:
+    """A deployed file's answer to each row, in batches of the size that ships.
 
     Args:
         file: The file.
-        task: What it does.
+        task: Its task.
         rows: The rows, tokenized (`TokenRows`).
         spec: Conditions.
+        client: Runs the measuring processes.
         step: Progress, in rows.
     """
     batches = in_order(len(TokenRows.load(rows)), spec.batch_size)
     job = {
-        "kind": "predict",
         "task": task,
         "keep": "answers",
         "runtime": spec.runtime,
@@ -132,11 +132,11 @@ def answers(file: Path, task: str, rows: Path, spec: MeasureSpec, step: Step | N
         "workers": _cores(),
         "sets": [{"name": "rows", "rows": str(rows), "batches": batches}],
     }
-    return client.run(job, step)["rows"]
+    return client.predict(job, step)["rows"]
 
 
-def _parity(subject: Subject, rows: Path, output: Path, progress: Progress) -> dict[str, Any]:
-    """Holds every format against its reference, and records some answers for `compress verify`."""
+def _parity(subject: Subject, rows: Path, output: Path, client: Client, progress: Progress) -> dict[str, Any]:
+    """Compares every format with its reference, and records some answers for `compress verify`."""
     comparisons, checkpoint = parity.present(subject.folder), Checkpoint(subject.folder)
     tokens = TokenRows.load(rows)
     said = {}
@@ -145,7 +145,7 @@ def _parity(subject: Subject, rows: Path, output: Path, progress: Progress) -> d
         material = parity.Material.of(checkpoint, rows, chosen, Path(work))
         for side in parity.sides(subject.folder, comparisons):
             with progress.step(f"{subject.name}: parity, {side}", len(tokens)) as step:
-                said[side] = parity.ask(subject.folder, subject.task, side, comparisons, material, step)
+                said[side] = parity.ask(subject.folder, subject.task, side, comparisons, material, client, step)
     if subject.recorded_rows:
         given = {str(side): found[parity.ALONE] for side, found in said.items()}
         recorded_answers.write(output / recorded_answers.FILE, subject.task, tokens.take(material.chosen), given)
@@ -158,7 +158,7 @@ def _parity(subject: Subject, rows: Path, output: Path, progress: Progress) -> d
 
 
 def repeatable(folder: Path, file: Path) -> dict[str, float]:
-    """What can be measured of a checkpoint again at any time.
+    """The measurements that any machine can repeat without data.
 
     Args:
         folder: The checkpoint.
@@ -196,10 +196,10 @@ def evidence(
     """The evidence of a measurement, metric by metric.
 
     Args:
-        folder: What `measure` wrote.
-        facts: What `measure` returned.
+        folder: The output folder of `measure`.
+        facts: The result of `measure`.
         task: Scores the answers.
-        references: What answers are scored by.
+        references: The right answers.
         labels: Names of the head's outputs.
         against: `self`, or the name of a reference for its timings from the same process.
     """
@@ -219,7 +219,7 @@ def evidence(
 
 
 def parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
-    """The evidence of what formats were compared: a fixed set of rows, not a sample, so all of it is exact."""
+    """The evidence of the formats' comparisons: on a fixed set of rows, not a sample, so all of it is exact."""
     if facts is None:
         return {}
     found: dict[str, Evidence] = {}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.host import host
-from compressor.measure import client
+from compressor.measure.client import Client
 from compressor.measure.token_rows import EDGES, TokenRows, by_length, edge_cases, in_order
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
 from compressor.progress import Step
@@ -162,9 +162,15 @@ class Material:
 
 
 def ask(
-    folder: Path, task: str, side: Side, comparisons: Sequence[Comparison], material: Material, step: Step | None = None
+    folder: Path,
+    task: str,
+    side: Side,
+    comparisons: Sequence[Comparison],
+    material: Material,
+    client: Client,
+    step: Step | None = None,
 ) -> Answers:
-    """The answers of one side, from a fresh process.
+    """The answers of one side.
 
     Args:
         folder: The checkpoint.
@@ -172,6 +178,7 @@ def ask(
         side: What answers.
         comparisons: Those that are to be made; they say which rows it is asked.
         material: The rows.
+        client: Runs the measuring processes.
         step: Progress, in rows.
 
     Raises:
@@ -180,14 +187,13 @@ def ask(
     kinds = {entry.kind for entry in comparisons if side in _sides(entry)}
     threads = int(host()["cores"])
     job = {
-        "kind": "predict",
         "task": task,
         "keep": "compared",
         "runtime": side.runtime,
         "path": str(folder / side.file),
     }
     sets = material.sets(sorted(kinds), untyped="omitted" if side == TORCH else "zeros")
-    return client.run({**job, "sets": sets, "threads": threads, "workers": threads}, step)
+    return client.predict({**job, "sets": sets, "threads": threads, "workers": threads}, step)
 
 
 def compare(comparison: Comparison, answers: dict[Side, Answers], material: Material) -> dict[str, Any]:

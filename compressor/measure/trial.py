@@ -1,4 +1,4 @@
-"""Tries out models that are not finished: how large, how fast and how good they would ship."""
+"""Tries out models that are not finished: their size, latency and quality if they were deployed now."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ import numpy as np
 
 from compressor import tasks
 from compressor.gates.metrics import METRICS
-from compressor.measure import client
 from compressor.measure import measurement as measuring
+from compressor.measure.client import Client
 from compressor.measure.spec import MeasureSpec
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import RUNTIMES
 from compressor.tasks.names import QUALITY_METRICS
 
 Validation = Callable[[Path], tuple[Path, tasks.References]]
-"""Gives the held-out rows as a checkpoint's tokenizer reads them, and what answers are scored by."""
+"""From a checkpoint's folder to the validation rows as its tokenizer reads them, and the right answers."""
 
 
 class Trial:
-    """Exports checkpoints as they would be exported to be measured, and times and scores them as they would be.
+    """Exports, times and scores checkpoints in the way finished stages are measured.
 
     Args:
         spec: Conditions.
-        task: What the checkpoints do.
-        validation: Gives the held-out rows.
+        task: The checkpoints' task.
+        validation: Reads the validation rows.
         labels: Names of the head's outputs.
+        client: Runs the measuring processes.
     """
 
-    def __init__(self, spec: MeasureSpec, task: str, validation: Validation, labels: Sequence[str]) -> None:
+    def __init__(
+        self, spec: MeasureSpec, task: str, validation: Validation, labels: Sequence[str], client: Client
+    ) -> None:
         self._spec, self._task, self._validation, self._labels = spec, task, validation, labels
+        self._client = client
 
     def size_bytes(self, folders: Sequence[Path]) -> list[float]:
         """Bytes of the file that ships of each checkpoint, which is written into its folder."""
@@ -52,7 +56,7 @@ class Trial:
                 for index, folder in enumerate(folders)
             ],
         }
-        samples = client.timings(job)
+        samples = self._client.latency(job)
         return [float(np.median(samples[str(index)])) for index in range(len(folders))]
 
     def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
@@ -60,7 +64,7 @@ class Trial:
         metric = QUALITY_METRICS[self._task][0]
         assert METRICS[metric].kind == "quality", "of a main metric, more is better"
         rows, references = self._validation(checkpoint)
-        given = [measuring.answers(file, self._task, rows, self._spec) for file in files]
+        given = [measuring.answers(file, self._task, rows, self._spec, self._client) for file in files]
         score = tasks.scoring(self._task).score
         return [score(answers, references, self._labels)[metric].value for answers in given]
 

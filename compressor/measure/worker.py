@@ -1,18 +1,20 @@
-"""The measuring process: `python -m compressor.measure.worker job.json`. Nothing runs in it but what is measured.
+"""The measuring process: does jobs that `compressor.measure.client` sends through a pipe, one after the other.
 
-A job has a `kind`, one of the functions below, and its arguments. Progress goes to the standard output as `done total`
-lines; the result is the .npz file that the job names.
+A job has a `kind`, one of `JOBS`, and its arguments. The process sends `("progress", done, total)` while it works, then
+`("done",)` when the result is in the .npz file that the job names, or `("failed", reason)`.
 """
 
 from __future__ import annotations
 
-import json
 import resource
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +23,28 @@ from numpy.typing import NDArray
 
 from compressor.measure.token_rows import INPUTS, TokenRows
 from compressor.runtimes import RUNTIMES, Session
-from compressor.tasks import NOTHING
 
 Keep = Callable[[Mapping[str, NDArray[np.float32]], Mapping[str, NDArray[np.int64]]], NDArray[np.float32]]
-
-_FILL = {"answers": -1.0, "compared": NOTHING}
-"""What stands behind the last of a shorter row, by what is kept."""
+Tell = Callable[[int, int], None]
+"""Reports progress: done, of how much."""
 
 _WARM_UP_CALLS = 10
 _WARM_UP_S = 1.0
 _PATIENCE = 2
 """Calls that are timed again, for each that is wanted; then they are taken as they come."""
+_TELL_S = 0.1
 
 
-def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
+def predict(job: Mapping[str, Any], tell: Tell) -> dict[str, NDArray[Any]]:
     """Answers to several sets of rows, in the rows' order, computed in the batches that each set lists.
 
-    `task` and `keep` (`answers` or `compared`) name the function that says what is kept of the outputs. A set may say
-    that `token_types` are `zeros`, or `omitted`, whatever the rows have.
+    `task` and `keep` (`answers` or `compared`) name the function that selects what is kept of the outputs. A set may
+    ask for `token_types` that are `zeros`, or `omitted`, whatever the rows have.
     """
     from compressor import tasks
 
     keep: Keep = getattr(tasks.scoring(job["task"]), job["keep"])
+    fill = {"answers": -1.0, "compared": tasks.NOTHING}[job["keep"]]
     session = _session(job["runtime"], job["path"], 1 if job["workers"] > 1 else job["threads"])
     workers = job["workers"] if session.concurrent else 1
     total = sum(len(batch) for entry in job["sets"] for batch in entry["batches"])
@@ -56,8 +58,8 @@ def predict(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
                 for index, row in zip(batch, kept, strict=True):
                     answers[index] = row
                 done += len(batch)
-                _tell(done, total)
-            results[entry["name"]] = _stacked([answers[index] for index in sorted(answers)], _FILL[job["keep"]])
+                tell(done, total)
+            results[entry["name"]] = _stacked([answers[index] for index in sorted(answers)], fill)
     return results
 
 
@@ -80,7 +82,7 @@ def _stacked(rows: list[NDArray[np.float32]], fill: float) -> NDArray[np.float32
     return stacked
 
 
-def latency(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
+def latency(job: Mapping[str, Any], tell: Tell) -> dict[str, NDArray[Any]]:
     """Milliseconds per call of several files, timed in turn: in each round every file once, in alternating order.
 
     A file that goes by several names is timed once. A call during which the system gave a core to someone else is timed
@@ -106,7 +108,7 @@ def latency(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
                 patience -= 1
                 milliseconds, interrupted = _timed(sessions[path], inputs)
             samples[path].append(milliseconds)
-        _tell(run + 1, job["runs"])
+        tell(run + 1, job["runs"])
     return {name: np.array(samples[path]) for name, path in paths.items()}
 
 
@@ -119,7 +121,7 @@ def _timed(session: Session, inputs: Mapping[str, NDArray[np.int64]]) -> tuple[f
     return seconds * 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
 
 
-def memory(job: dict[str, Any]) -> dict[str, NDArray[Any]]:
+def memory(job: Mapping[str, Any], tell: Tell) -> dict[str, NDArray[Any]]:
     """Peak resident memory of this process, in bytes, after it has loaded one file and run it a few times."""
     session = _session(job["runtime"], job["path"], job["threads"])
     inputs = _full_batch(job)
@@ -132,7 +134,7 @@ def _session(runtime: str, path: str, threads: int) -> Session:
     return RUNTIMES[runtime].session(Path(path), threads)
 
 
-def _full_batch(job: dict[str, Any]) -> dict[str, NDArray[np.int64]]:
+def _full_batch(job: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
     """A batch without padding: the work of a call does not depend on which tokens they are."""
     shape = (job["batch_size"], job["sequence_length"])
     ids = np.random.default_rng(0).integers(1, job["vocab_size"], shape)
@@ -150,17 +152,40 @@ def _peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _tell(done: int, total: int) -> None:
-    if done == total or done % max(1, total // 50) == 0:
-        sys.stdout.write(f"{done} {total}\n")
+JOBS = {"predict": predict, "latency": latency, "memory": memory}
+"""What a job's `kind` may be."""
+
+
+def serve(connection: Connection) -> None:
+    """Does jobs until the other end of the connection is closed."""
+    last = 0.0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if done == total or time.monotonic() - last >= _TELL_S:
+            last = time.monotonic()
+            connection.send(("progress", done, total))
+
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        try:
+            np.savez(job["output"], **JOBS[job["kind"]](job, tell))  # type: ignore[arg-type]  # kwds: Any in numpy's own
+            message: tuple[str, ...] = ("done",)
+        except Exception as error:
+            traceback.print_exc()
+            message = ("failed", f"{type(error).__name__}: {error}")
         sys.stdout.flush()
+        sys.stderr.flush()
+        connection.send(message)
 
 
 def main() -> None:
-    """Does the job in the file that the first argument names."""
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    result: dict[str, Any] = {"predict": predict, "latency": latency, "memory": memory}[job["kind"]](job)
-    np.savez(job["output"], **result)
+    """Serves the connection whose file descriptor is the first argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the client ends this process
+    serve(Connection(int(sys.argv[1])))
 
 
 if __name__ == "__main__":

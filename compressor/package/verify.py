@@ -13,6 +13,7 @@ from typing import Any
 from compressor.errors import CompressError, ExitCode
 from compressor.files import file_digest
 from compressor.gates.judge import StageGate, Verdict, overall, recall
+from compressor.measure.client import Client
 from compressor.measure.measurement import repeatable
 from compressor.package import manifest as manifests
 from compressor.package.manifest import Check, Manifest
@@ -53,12 +54,13 @@ class Verification:
         return {"path": str(self.path), "verdict": self.verdict, "checks": checks, "gates": gates}
 
 
-def verify(path: Path, progress: Progress) -> Verification:
+def verify(path: Path, client: Client, progress: Progress) -> Verification:
     """Checks a folder: its files, its gates, and what its formats answer.
 
     Args:
         path: A run's folder, or its `model/`.
-        progress: Tells the user.
+        client: Runs the measuring processes.
+        progress: Shows progress.
 
     Raises:
         RecipeError: It is neither.
@@ -91,7 +93,7 @@ def verify(path: Path, progress: Progress) -> Verification:
         checks.append(Check("parity", "formats", "fail", told))
     else:
         checks += _measurements(folder, manifest)
-        checks += Parity(folder, manifest, progress).checks()
+        checks += Parity(folder, manifest, client, progress).checks()
     return Verification(path, checks, manifest.gates)
 
 

@@ -13,6 +13,7 @@ from compressor.errors import CompressError
 from compressor.gates.judge import judge, overall
 from compressor.gates.spec import Gate
 from compressor.measure import parity, recorded_answers
+from compressor.measure.client import Client
 from compressor.measure.measurement import parity_evidence
 from compressor.measure.parity import Answers, Comparison, Material, Side
 from compressor.measure.recorded_answers import Answer, Recorded
@@ -33,11 +34,12 @@ class Parity:
     Args:
         folder: The folder.
         manifest: Its manifest.
-        progress: Tells the user.
+        client: Runs the measuring processes.
+        progress: Shows progress.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, progress: Progress) -> None:
-        self._folder, self._manifest, self._progress = folder, manifest, progress
+    def __init__(self, folder: Path, manifest: Manifest, client: Client, progress: Progress) -> None:
+        self._folder, self._manifest, self._client, self._progress = folder, manifest, client, progress
         self._answers: dict[Side, Answers] = {}
         self._broken: dict[Side, str] = {}
 
@@ -82,7 +84,9 @@ class Parity:
             with self._progress.step(f"verify: parity, {side}") as step:
                 try:
                     task = self._manifest.task
-                    self._answers[side] = parity.ask(self._folder, task, side, comparisons, material, step)
+                    self._answers[side] = parity.ask(
+                        self._folder, task, side, comparisons, material, self._client, step
+                    )
                 except CompressError as error:
                     self._broken[side] = f"cannot be run: {first_line(error)}"
 

@@ -18,6 +18,7 @@ from compressor.gates.judge import GateResult, judge, overall
 from compressor.gates.metrics import QUANTIZED_PARITY
 from compressor.gates.spec import REGRESSION
 from compressor.host import BUILD_LIBRARIES, environment, versions
+from compressor.measure.client import Client
 from compressor.measure.trial import Trial
 from compressor.models.checkpoint import WEIGHTS, Checkpoint
 from compressor.package import publish
@@ -25,7 +26,7 @@ from compressor.pipeline import lock, regression
 from compressor.pipeline import plan as plan_module
 from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.corpus_sequences import PreparedCorpus
-from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, Subject, measurements, notes
+from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measurements, notes
 from compressor.pipeline.plan import Plan, Step
 from compressor.pipeline.prepared import Prepared, prepare
 from compressor.pipeline.regression import Run
@@ -45,6 +46,7 @@ def run(
     plan: Plan,
     store: Store,
     folder: Path,
+    client: Client,
     progress: Progress,
     until: str | None = None,
     against: Run | None = None,
@@ -60,7 +62,8 @@ def run(
         plan: What to do.
         store: Where artifacts are kept.
         folder: Gets report.json and what is made of it, the lock and, unless a gate failed, `model/`.
-        progress: Tells the user.
+        client: Runs the measuring processes.
+        progress: Shows progress.
         until: Name of the last stage to run; None for all.
         against: Another run, whose model the last stage is compared with.
         command: What the user typed, for the report.
@@ -71,7 +74,7 @@ def run(
     """
     start, started = time.monotonic(), datetime.now(UTC)
     _check_space(plan, store)
-    runner = _Runner(plan, store, progress, against)
+    runner = _Runner(plan, store, client, progress, against)
     steps = plan.steps
     if until is not None:
         steps = steps[: [step.name for step in steps].index(until) + 1]
@@ -146,14 +149,15 @@ class _Result:
 class _Runner:
     """One run: the plan, the store, and what was found so far."""
 
-    def __init__(self, plan: Plan, store: Store, progress: Progress, against: Run | None) -> None:
+    def __init__(self, plan: Plan, store: Store, client: Client, progress: Progress, against: Run | None) -> None:
         self.plan = plan
         self.store = store
+        self.client = client
         self.progress = progress
         self.recipe = plan.resolved.recipe
         self.prepared: dict[str, PreparedRows | PreparedCorpus] = {}
         outside = {against.key: against.folder} if against else {}
-        self.measurer = Measurer(self.recipe.measure, store, progress, outside)
+        self.measurer = Measurer(self.recipe.measure, store, client, progress, outside)
         self.store.build(plan.source_inputs, self._take_source)
         self.seconds: dict[str, float] = {}
         self.built: dict[str, tuple[Entry, bool]] = {}
@@ -195,7 +199,7 @@ class _Runner:
                 tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,
                 packed=prepared.packed if isinstance(prepared, PreparedCorpus) else _no_data,
                 texts=None if step.texts is None else partial(stream.counted, *step.texts),
-                trial=Trial(self.recipe.measure, step.task, prepared.validation, prepared.labels),
+                trial=Trial(self.recipe.measure, step.task, prepared.validation, prepared.labels, self.client),
                 memo=partial(self._memo, prepared),
                 work=work,
                 progress=self.progress,
@@ -214,8 +218,7 @@ class _Runner:
             self.build(step)
         start = time.monotonic()
         name = "baseline" if step.task == self.recipe.task else f"baseline ({step.task})"
-        subject = Subject(name, step.task, step.baseline)
-        measured = self.measurer.measure(subject, plan_module.baseline_measure(step), self._prepared(step.task))
+        measured = self.measurer.measure(name, plan_module.baseline_measure(step), self._prepared(step.task))
         return StageReport(
             name=name,
             stage="baseline",
@@ -232,8 +235,10 @@ class _Runner:
         entry = self.build(step)
         built_from_cache = self.built[step.key][1]
         start = time.monotonic()
-        subject = Subject(step.name, step.task, step.key, getattr(step.spec, "verification_rows", 0))
-        measured = self.measurer.measure(subject, step.measure_inputs, self._prepared(step.task))
+        recorded_rows = getattr(step.spec, "verification_rows", 0)
+        measured = self.measurer.measure(
+            step.name, step.measure_inputs, self._prepared(step.task), recorded_rows=recorded_rows
+        )
         gates = self._judge(step, measured)
         latency = measured.evidence["latency_p50_ms"]
         baseline = measured.references["baseline"]["latency_p50_ms"]

@@ -12,8 +12,9 @@ from compressor.gates.estimate import Evidence
 from compressor.gates.metrics import METRICS
 from compressor.gates.spec import REGRESSION
 from compressor.host import BUILD_LIBRARIES, saturates, versions
-from compressor.measure import measurement as measuring
-from compressor.measure import recorded_answers
+from compressor.measure import measurement, recorded_answers
+from compressor.measure.client import Client
+from compressor.measure.measurement import Subject, deployed_file
 from compressor.measure.spec import MeasureSpec
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.code_digest import code_digest
@@ -34,25 +35,6 @@ _SATURATES = (
     "answers can be worse than on ARM and on processors that have it, and differ from other formats; "
     "reduce_range: true avoids it."
 )
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is measured.
-
-    Attributes:
-        name: The stage's name, or the baseline's.
-        task: What the checkpoint does.
-        key: The checkpoint's key.
-        recorded_rows: How many validation rows' answers are recorded, to ship with it.
-        parity: Whether its formats are held against each other.
-    """
-
-    name: str
-    task: str
-    key: str
-    recorded_rows: int = 0
-    parity: bool = True
 
 
 @dataclass(frozen=True)
@@ -94,47 +76,57 @@ class Measurer:
 
     Args:
         spec: Conditions.
-        store: Keeps measurements and what is exported for them.
-        progress: Tells the user.
+        store: Keeps measurements and the files that are exported for them.
+        client: Runs the measuring processes.
+        progress: Shows progress.
         outside: Folders of checkpoints that are not in the store, by key.
     """
 
-    def __init__(self, spec: MeasureSpec, store: Store, progress: Progress, outside: Mapping[str, Path]) -> None:
-        self._spec, self._store, self._progress, self._outside = spec, store, progress, outside
+    def __init__(
+        self, spec: MeasureSpec, store: Store, client: Client, progress: Progress, outside: Mapping[str, Path]
+    ) -> None:
+        self._spec, self._store, self._client, self._progress = spec, store, client, progress
+        self._outside = outside
         self._evidence: dict[str, Mapping[str, Evidence]] = {}
 
-    def measure(self, subject: Subject, inputs: Mapping[str, Any], prepared: Prepared) -> Measured:
-        """Measures a checkpoint, or finds its measurement.
+    def measure(
+        self, name: str, inputs: Mapping[str, Any], prepared: Prepared, *, recorded_rows: int = 0, parity: bool = True
+    ) -> Measured:
+        """Measures a checkpoint, or finds its measurement in the store.
 
         Args:
-            subject: The checkpoint.
-            inputs: What the measurement depends on; its `references` are keys of the checkpoints it is measured beside.
+            name: The stage's name, or the baseline's, for progress.
+            inputs: The values that make the measurement's key: among them `task`, `checkpoint` (its key) and
+                `references` (keys of the checkpoints that are timed in turn with it, by name).
             prepared: The rows it is scored on.
+            recorded_rows: Number of validation rows whose answers are recorded, to ship with it.
+            parity: Whether its formats are compared with each other.
         """
-        folder = self._folder(subject.key)
-        rows, answers = prepared.validation(folder)
+        checkpoint: str = inputs["checkpoint"]
         others: Mapping[str, str] = inputs["references"]
+        folder = self._folder(checkpoint)
+        rows, answers = prepared.validation(folder)
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
-            files = {name: self._deployed(name, key) for name, key in others.items()}
-            deployed = self._deployed(subject.name, subject.key)
-            measured = measuring.Subject(
-                subject.name, subject.task, folder, deployed, subject.recorded_rows, subject.parity
+            files = {other: self._deployed(other, key) for other, key in others.items()}
+            file = self._deployed(name, checkpoint)
+            subject = Subject(name, inputs["task"], folder, file, recorded_rows, parity)
+            folders = [self._folder(key) for key in (checkpoint, *others.values())]
+            vocab_size = min(int(Checkpoint(path).config["vocab_size"]) for path in folders)
+            return measurement.measure(
+                subject, files, vocab_size, rows, self._spec, output, self._client, self._progress
             )
-            folders = [self._folder(key) for key in (subject.key, *others.values())]
-            known = min(int(Checkpoint(path).config["vocab_size"]) for path in folders)
-            return measuring.measure(measured, files, known, rows, self._spec, output, self._progress)
 
         entry, from_cache = self._store.build(inputs, build)
 
         def evidence(against: str) -> dict[str, Evidence]:
-            return measuring.evidence(entry.path, entry.facts, prepared.task, answers, prepared.labels, against)
+            return measurement.evidence(entry.path, entry.facts, prepared.task, answers, prepared.labels, against)
 
-        self._evidence[subject.key] = evidence("self")
-        references = {name: {**self._evidence.get(key, {}), **evidence(name)} for name, key in others.items()}
+        self._evidence[checkpoint] = evidence("self")
+        references = {other: {**self._evidence.get(key, {}), **evidence(other)} for other, key in others.items()}
         file = entry.path / recorded_answers.FILE
         return Measured(
-            evidence=self._evidence[subject.key],
+            evidence=self._evidence[checkpoint],
             references=references,
             from_cache=from_cache,
             parity=entry.facts.get("parity"),
@@ -154,7 +146,7 @@ class Measurer:
         """The file of a checkpoint that ships for the measured runtime; exported for measuring if no stage did."""
         runtime = self._spec.runtime
         folder = self._folder(key)
-        if (path := measuring.deployed_file(folder, runtime)) is not None:
+        if (path := deployed_file(folder, runtime)) is not None:
             return path
         file = RUNTIMES[runtime].file.name
 

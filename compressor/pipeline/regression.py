@@ -23,7 +23,7 @@ from compressor.models.loading import load_tokenizer
 from compressor.package import manifest as manifests
 from compressor.package.manifest import Manifest
 from compressor.pipeline.keys import CURRENT
-from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, Subject, measurements
+from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measurements
 from compressor.pipeline.plan import Plan, Step, run_measure, score_length
 from compressor.pipeline.prepared import Prepared
 from compressor.pipeline.store import key_of
@@ -159,8 +159,7 @@ def compare(
         }
         ours = theirs
     else:
-        subject = Subject(REGRESSION, step.task, run.key, parity=False)
-        other = measurer.measure(subject, run_measure(step, run.key), prepared)
+        other = measurer.measure(REGRESSION, run_measure(step, run.key), prepared, parity=False)
         theirs, ours = other.evidence, other.references[CURRENT]
         shown, from_cache = measurements(theirs), other.from_cache
     if absent := sorted(metric for metric in gates if metric not in ours or metric not in theirs):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from compressor.data.spec import HubDataset
 from compressor.errors import CompressError, ExitCode, StageError
+from compressor.measure.client import Client
 from compressor.pipeline.log_capture import quiet, stream
 from compressor.progress import Progress
 from compressor.recipe.resolve import Resolved
@@ -75,7 +76,7 @@ def run(resolved: Resolved, options: Options) -> ExitCode:
     folder = options.artifacts / resolved.recipe.name
     log = folder / ("run.log" if rank == 0 else f"run.rank{rank}.log")
     try:
-        with quiet(log), Progress(console) as progress:
+        with quiet(log), Progress(console) as progress, Client() as client:
             _handle_signals(progress)
             from compressor.pipeline import execute, lock, plan, regression
             from compressor.pipeline.store import Store
@@ -94,6 +95,7 @@ def run(resolved: Resolved, options: Options) -> ExitCode:
                 made,
                 store,
                 folder,
+                client,
                 progress,
                 options.until,
                 against,

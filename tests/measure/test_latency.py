@@ -68,7 +68,7 @@ def on_one_core(others: int) -> Iterator[None]:
 def timed(*names: str) -> dict[str, np.ndarray]:
     files = [{"name": name, "path": name.rstrip("'"), "runtime": "busy"} for name in names]
     conditions = {"threads": 1, "batch_size": 1, "sequence_length": 4, "vocab_size": 10, "runs": RUNS}
-    return worker.latency({"files": files, **conditions})
+    return worker.latency({"files": files, **conditions}, lambda done, total: None)
 
 
 def test_files_take_turns_and_one_of_several_names_is_timed_once(called: list[str], monkeypatch: pytest.MonkeyPatch):
@@ -99,7 +99,7 @@ def test_calls_that_were_interrupted_are_timed_again_for_a_while(called: list[st
     ],
 )
 def test_rounds_are_spread_over_processes_that_are_worth_it(rounds: int, shares: list[int]):
-    assert client._shares(rounds) == shares
+    assert client.shares(rounds, processes=4) == shares
 
 
 def test_timings_of_several_processes_come_in_the_order_measured(classifier: Path, tmp_path: Path):
@@ -114,7 +114,8 @@ def test_timings_of_several_processes_come_in_the_order_measured(classifier: Pat
             assert total == 101
             done.append(completed)
 
-    samples = client.timings({"files": [{"name": "a", **file}, {"name": "b", **file}], **conditions}, Step())
+    with client.Client() as measuring:
+        samples = measuring.latency({"files": [{"name": "a", **file}, {"name": "b", **file}], **conditions}, Step())
     assert done == [50, 101]
     assert samples["a"].shape == (101,) and (samples["a"] > 0).all()
     assert np.array_equal(samples["a"], samples["b"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from conftest import MAX_POSITIONS, exact_settings, save_classifier
 
 from compressor.gates.exact import Exact
 from compressor.measure import parity, recorded_answers
+from compressor.measure.client import Client
 from compressor.measure.measurement import parity_evidence
 from compressor.measure.parity import QUANTIZED, TORCH, Comparison, Material, Side
 from compressor.measure.token_rows import EDGES, TokenRows, edge_cases
@@ -42,11 +44,18 @@ def material(folder: Path, work: Path, chosen: int = 4) -> Material:
     return Material.of(Checkpoint(folder), write_rows(work), chosen, work)
 
 
-def held(folder: Path, work: Path, *comparisons: Comparison) -> list[dict]:
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with Client() as measuring:
+        yield measuring
+
+
+def held(folder: Path, work: Path, client: Client, *comparisons: Comparison) -> list[dict]:
     asked = material(folder, work)
     everyone = {side for entry in comparisons for side in (entry.candidate, entry.reference)}
     answers = {
-        side: parity.ask(folder, "text-classification", side, comparisons, asked) for side in sorted(everyone, key=str)
+        side: parity.ask(folder, "text-classification", side, comparisons, asked, client)
+        for side in sorted(everyone, key=str)
     }
     return [parity.compare(entry, answers, asked) for entry in comparisons]
 
@@ -80,14 +89,14 @@ def test_the_numbers_by_hand(tmp_path: Path, classifier: Path):
     assert found["worst"] == "left, batch 1"
 
 
-def test_right_formats_agree_on_rows_and_edges(exported: Path, tmp_path: Path):
-    (found,) = held(exported, tmp_path, Comparison("onnx", ONNX, TORCH))
+def test_right_formats_agree_on_rows_and_edges(exported: Path, tmp_path: Path, client: Client):
+    (found,) = held(exported, tmp_path, client, Comparison("onnx", ONNX, TORCH))
     assert found["label_agreement"] == 1
     assert found["max_abs_diff"] < 1e-5
     assert found["min_cosine"] > 1 - 1e-6
 
 
-def test_no_token_types_are_told_as_what_they_are(exported: Path, tmp_path: Path):
+def test_absent_token_types_are_described(exported: Path, tmp_path: Path, client: Client):
     distilbert = Checkpoint(exported).family == "distilbert"
     told = parity.no_token_types(Checkpoint(exported))
     assert told == ("there is no such input" if distilbert else "all zeros")
@@ -96,7 +105,7 @@ def test_no_token_types_are_told_as_what_they_are(exported: Path, tmp_path: Path
         assert {entry["name"]: entry["token_types"] for entry in sets}["untyped"] == untyped
     asked = material(exported, tmp_path)
     pair = EDGES.index("pair")
-    answers = parity.ask(exported, "text-classification", TORCH, [Comparison("onnx", ONNX, TORCH)], asked)
+    answers = parity.ask(exported, "text-classification", TORCH, [Comparison("onnx", ONNX, TORCH)], asked, client)
     same = np.allclose(answers["untyped"][pair], answers["edges_alone"][pair])
     assert same == distilbert, "two segments are one without token types"
 
@@ -111,7 +120,7 @@ def test_no_token_types_are_told_as_what_they_are(exported: Path, tmp_path: Path
     indirect=["exported"],
 )
 def test_a_graph_that_ignores_an_input_is_found_at_the_edge_it_is_wrong_on(
-    exported: Path, tmp_path: Path, ignored: str, worst: tuple[str, ...]
+    exported: Path, tmp_path: Path, client: Client, ignored: str, worst: tuple[str, ...]
 ):
     model = onnx.load(str(exported / ONNX.file))
     constant = "attention_mask" if ignored == "token_type_ids" else "input_ids"
@@ -127,7 +136,7 @@ def test_a_graph_that_ignores_an_input_is_found_at_the_edge_it_is_wrong_on(
     for place, node in enumerate(nodes):
         model.graph.node.insert(place, node)
     onnx.save(model, str(exported / OTHER.file))
-    (found,) = held(exported, tmp_path, Comparison("other", OTHER, TORCH))
+    (found,) = held(exported, tmp_path, client, Comparison("other", OTHER, TORCH))
     assert found["max_abs_diff"] > 1e-3
     edge, where = found["worst"].split(", ")
     assert edge in worst or (ignored == "attention_mask" and where == "one batch"), "shorter rows are padded there"
@@ -135,12 +144,14 @@ def test_a_graph_that_ignores_an_input_is_found_at_the_edge_it_is_wrong_on(
     assert evidence["parity_max_abs_diff"] == Exact(found["max_abs_diff"], n=20 + len(EDGES))
 
 
-def test_quantized_formats_are_held_against_the_quantized_graph_row_by_row(exported: Path, tmp_path: Path):
+def test_quantized_formats_are_held_against_the_quantized_graph_row_by_row(
+    exported: Path, tmp_path: Path, client: Client
+):
     shutil.copy(exported / QUANTIZED_ONNX, exported / OTHER.file)
     same = Comparison("same", OTHER, QUANTIZED, "quantized")
     sets = {entry["name"]: entry["batches"] for entry in material(exported, tmp_path).sets([same.kind], "zeros")}
     assert all(len(batch) == 1 for batches in sets.values() for batch in batches)
-    found, float_ = held(exported, tmp_path, same, Comparison("onnx", ONNX, TORCH))
+    found, float_ = held(exported, tmp_path, client, same, Comparison("onnx", ONNX, TORCH))
     assert found["kind"] == "quantized" and found["against"] == "onnx/model_quantized.onnx"
     assert found["label_agreement"] == 1 and found["max_abs_diff"] == 0
     evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"same": found, "onnx": float_}})

@@ -17,6 +17,7 @@ from rich.console import Console
 from compressor.errors import ExitCode, RecipeError
 from compressor.files import file_digest
 from compressor.measure import recorded_answers
+from compressor.measure.client import Client
 from compressor.package import manifest as manifests
 from compressor.package.manifest import Check
 from compressor.package.verify import Verification, verify
@@ -44,7 +45,8 @@ def run(published: Path, tmp_path: Path) -> Path:
 
 
 def look(path: Path) -> Verification:
-    return verify(path, Progress(Console(quiet=True)))
+    with Client() as client:
+        return verify(path, client, Progress(Console(quiet=True)))
 
 
 def failed(found: Verification) -> dict[str, str]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import WriteRecipe, exact_settings, make_tokenizer, passing, sentences
 from datasets import Dataset
+from in_process import InProcess
 from kinds import make_model
 from rich.console import Console
 
@@ -136,7 +137,7 @@ class Bench:
             tokenized=lambda _, __, length: self._encoded(length),
             packed=pytest.fail,
             texts=None,
-            trial=Trial(MeasureSpec(), "text-classification", self._validation, LABELS),
+            trial=Trial(MeasureSpec(), "text-classification", self._validation, LABELS, InProcess()),
             memo=self._memo,
             work=self.folder / work,
             progress=progress,

@@ -1,0 +1,75 @@
+"""Measuring processes: one serves all answers of a runtime, and none survives a failure, a hang or the client."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from in_process import InProcess
+
+from compressor.errors import StageError
+from compressor.measure.client import Client
+from compressor.measure.token_rows import TokenRows
+from compressor.runtimes import RUNTIMES
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory, classifier: Path) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("job")
+    RUNTIMES["onnxruntime"].export(classifier, folder / "model.onnx")
+    TokenRows.of([{"input_ids": [2, 5, 3]}, {"input_ids": [2, 6, 7, 3]}], 0).save(folder / "rows.npz")
+    rows = {"name": "rows", "rows": str(folder / "rows.npz"), "batches": [[0], [1]]}
+    file = {"runtime": "onnxruntime", "path": str(folder / "model.onnx"), "threads": 1, "workers": 1}
+    return {"task": "text-classification", "keep": "answers", "sets": [rows], **file}
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Client(silence_s=2) as measuring:
+        yield measuring
+
+
+def pid(client: Client) -> int:
+    """The process that serves ONNX Runtime's answers."""
+    return client._serving["onnxruntime"]._process.pid
+
+
+def test_one_process_serves_all_answers_and_gives_those_of_this_process(client: Client, job: dict[str, Any]):
+    first, serving = client.predict(job)["rows"], pid(client)
+    assert np.array_equal(client.predict(job)["rows"], first) and pid(client) == serving
+    assert np.array_equal(InProcess().predict(job)["rows"], first)
+    loaded = Path(f"/proc/{serving}/maps")
+    assert not loaded.exists() or "libtorch" not in loaded.read_text()
+    client.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(serving, 0)
+
+
+def test_a_job_that_fails_is_reported_and_the_next_one_has_a_new_process(client: Client, job: dict[str, Any]):
+    client.predict(job)
+    before = pid(client)
+    with pytest.raises(StageError, match=r"missing\.onnx"):
+        client.predict({**job, "path": "missing.onnx"})
+    client.predict(job)
+    assert pid(client) != before
+
+
+@pytest.mark.parametrize(("sent", "told"), [(signal.SIGKILL, "-9"), (signal.SIGSTOP, "hung")])
+def test_a_process_that_dies_or_hangs_is_reported(client: Client, job: dict[str, Any], sent: signal.Signals, told: str):
+    client.predict(job)
+    os.kill(pid(client), sent)
+    with pytest.raises(StageError, match=told):
+        client.predict(job)
+    assert not client._serving
+
+
+def test_memory_and_times_come_from_fresh_processes(client: Client, job: dict[str, Any]):
+    call = {"threads": 1, "batch_size": 1, "sequence_length": 4, "vocab_size": 10}
+    memory = client.peak_memory({**call, "runtime": "onnxruntime", "path": job["path"]})
+    assert len(memory) == 3 and all(10e6 < value < 500e6 for value in memory)
+    assert not client._serving
