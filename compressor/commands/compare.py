@@ -50,6 +50,7 @@ def compare(
     from rich.console import Console
 
     from compressor.files import write_atomic
+    from compressor.measure.client import Client
     from compressor.pipeline import study
     from compressor.report import comparison, comparison_page, markdown
 
@@ -60,7 +61,9 @@ def compare(
         raise click.UsageError("--set and --without are for recipes, and there is none among the paths")
     parts = study.forms(recipes, overrides, without)
     runs = [path for path in paths if path not in recipes]
-    groups = comparison.compare([*runs, *study.run(parts, artifacts)], every_stage)
+    with Client() as client:
+        made = study.run(parts, artifacts, client)
+    groups = comparison.compare([*runs, *made], every_stage)
     if page is not None:
         with writing(page):
             write_atomic(page, comparison_page.document(groups))

@@ -26,20 +26,11 @@ def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
     Example:
       compress plan recipes/mobile_int8.yaml
     """
-    from compressor.pipeline import cache_state, session
-    from compressor.pipeline import lock as locks
-    from compressor.pipeline import plan as plan_module
-    from compressor.pipeline.store import Store
-    from compressor.recipe import resolve as validation
+    from compressor.pipeline import api
 
-    resolved = validation.resolve(recipe, overrides)
-    session.set_environment(resolved)
-    made = plan_module.make(resolved, download=False)
-    lock = locks.read(artifacts / resolved.recipe.name / locks.LOCK_FILE)
-    store = Store(artifacts / ".store")
-    if made.model is None:
-        click.echo(f"model {resolved.recipe.model}: not downloaded yet; keys are known when it is")
-    width = max(len(step.name) for step in made.steps)
-    for step in made.steps:
-        state, reasons = cache_state.state(step, store, lock)
-        click.echo(f"{step.name:<{width}}  {state:<7}  {step.key}  {'; '.join(reasons)}".rstrip())
+    planned = api.plan(recipe, overrides=overrides, artifacts=artifacts)
+    if not planned.downloaded:
+        click.echo(f"model {planned.model}: not downloaded yet; all keys change once it is")
+    width = max(len(stage.name) for stage in planned.stages)
+    for stage in planned.stages:
+        click.echo(f"{stage.name:<{width}}  {stage.state:<7}  {stage.key}  {'; '.join(stage.reasons)}".rstrip())

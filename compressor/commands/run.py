@@ -22,7 +22,7 @@ from compressor.commands.options import (
 @overrides_option
 @artifacts_option
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
-@click.option("--fresh", is_flag=True, help="Forget what is cached of this recipe's stages.")
+@click.option("--fresh", is_flag=True, help="Rebuild this recipe's stages, ignoring the store.")
 @click.option("--locked", is_flag=True, help="Refuse to run if anything differs from the lock of the last run.")
 @click.option(
     "--lock",
@@ -59,13 +59,12 @@ def run(
       compress run recipes/mobile_int8.yaml --set stages.distill.epochs=3
       compress run recipes/mobile_int8.yaml --lock recipes/mobile_int8.lock.yaml --baseline main/mobile_int8
     """
+    from compressor.measure.client import Client
     from compressor.pipeline import session
     from compressor.recipe import resolve
 
     resolved = resolve.resolve(recipe, overrides)
-    names = resolved.recipe.stage_names()
-    if until is not None and until not in names:
-        raise click.BadParameter(f"{until!r} is no stage of this recipe: {', '.join(names)}", param_hint="--until")
     command = shlex.join(["compress", *sys.argv[1:]])
     options = session.Options(artifacts, until, fresh, locked, allow_inconclusive, command, lock, baseline)
-    sys.exit(session.run(resolved, options))
+    with Client() as client:
+        sys.exit(session.run_on_terminal(resolved, options, client))

@@ -24,7 +24,7 @@ def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
     Example:
       compress validate recipes/mobile_int8.yaml
     """
-    from compressor.recipe import resolve as validation
+    from compressor.pipeline import api
 
-    resolved = validation.resolve(recipe, overrides)
-    click.echo(f"{recipe}: ok, {len(resolved.recipe.stages)} stages: {' → '.join(resolved.recipe.stage_names())}")
+    names = api.validate(recipe, overrides).stage_names()
+    click.echo(f"{recipe}: ok, {len(names)} stages: {' → '.join(names)}")

@@ -44,7 +44,7 @@ def seconds(plan: Plan, store: Store, progress: Progress, among: Collection[str]
     Returns:
         Seconds, right within a factor of two or so; None where a stage learns from raw text.
     """
-    todo = [step.key for step in plan.steps if step.key in among and state(step, store, None)[0] != "cached"]
+    todo = [step.key for step in plan.steps if step.key in among and state(step, store, None).state != "cached"]
     if not todo:
         return 0.0
     if plan.model is None or any(step.task == MASKED_LM for step in plan.steps):
@@ -57,7 +57,7 @@ def seconds(plan: Plan, store: Store, progress: Progress, among: Collection[str]
     for step, shape in zip(plan.steps, shapes, strict=True):
         if step.key not in todo:
             continue
-        work += _SCORINGS * _work(shape) * validation * (not step.half_way)
+        work += _SCORINGS * _work(shape) * validation * (not step.defers_training)
         if isinstance(step.spec, TrainingSpec) and step.spec.trains and not store.get(step.key):
             rows = prepared.counts[data_rows.TRAIN]
             tokens = _tokens(plan, prepared, step.spec)

@@ -86,8 +86,8 @@ def run(
     for step in steps:
         if step.task not in baselines:
             baselines[step.task] = runner.baseline(step)
-        if step.half_way and step is not steps[-1]:
-            reports.append(runner.half_way(step))
+        if step.defers_training and step is not steps[-1]:
+            reports.append(runner.defers_training(step))
             continue
         last = runner.stage(step)
         reports.append(last.report)
@@ -262,7 +262,7 @@ class _Runner:
         )
         return _Result(entry, report, measured)
 
-    def half_way(self, step: Step) -> StageReport:
+    def defers_training(self, step: Step) -> StageReport:
         """Builds a stage that the next one trains."""
         entry = self.build(step)
         return StageReport(

@@ -50,8 +50,8 @@ class Step:
         measure_inputs: What its measurement's key is made of.
         student: A ready checkpoint that it starts from; None for its parent.
         texts: Raw text that it counts tokens in, and which of it; None for the training rows.
-        half_way: Whether it leaves it to the next stage to train what it changes. Nobody ships that, so it is measured
-            only if a gate asks for it, or if the run ends there.
+        defers_training: Whether the next stage trains what this one changes. Its checkpoint is of no use alone, so it
+            is measured only if a gate asks for it, or if the run ends there.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Step:
     measure_inputs: dict[str, Any]
     student: Path | None
     texts: tuple[Path | HubDataset, TextSpec] | None
-    half_way: bool
+    defers_training: bool
 
 
 @dataclass(frozen=True)
@@ -190,17 +190,17 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
         line.add(key, isinstance(spec, FinetuneSpec))
         assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"
         measured = _measure_inputs(recipe, task, data[task].key, key, line.baseline, line.previous)
-        half_way = _half_way(recipe.stages[index : index + 2])
+        defers_training = _defers_training(recipe.stages[index : index + 2])
         steps.append(
-            Step(name, spec, task, inputs, key, line.teacher, line.baseline, measured, student, texts, half_way)
+            Step(name, spec, task, inputs, key, line.teacher, line.baseline, measured, student, texts, defers_training)
         )
-        if not half_way:
+        if not defers_training:
             line.previous = key
         parents.update({other: key for other in parents if other in (task, recipe.task)})
     return steps
 
 
-def _half_way(stages: Sequence[StageSpec]) -> bool:
+def _defers_training(stages: Sequence[StageSpec]) -> bool:
     """Whether the first of two stages leaves training to the second, which does train."""
     trains = [isinstance(stage, TrainingSpec) and stage.trains for stage in stages]
     return isinstance(stages[0], RecoverySpec) and trains == [False, True] and not stages[0].all_gates

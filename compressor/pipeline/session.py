@@ -1,4 +1,4 @@
-"""What surrounds a run: environment, log file, signals, and one message for what no one expected."""
+"""One run of a recipe, as commands and the Python API start it: environment, log file, signals, unexpected errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.data.spec import HubDataset
-from compressor.errors import CompressError, ExitCode, StageError
+from compressor.errors import CompressError, ExitCode, Problem, RecipeError, StageError, suggest
 from compressor.measure.client import Client
 from compressor.pipeline.log_capture import quiet, stream
 from compressor.progress import Progress
@@ -33,10 +33,10 @@ class Options:
     Attributes:
         artifacts: Folder of the run's folder and of the store.
         until: Last stage to run; None for all.
-        fresh: Forget what is cached of this recipe's stages.
+        fresh: Rebuild this recipe's stages, ignoring the store.
         locked: Refuse to run if anything differs from the lock of the last run.
-        allow_inconclusive: Take inconclusive for passed.
-        command: What the user typed, for the report.
+        allow_inconclusive: Count an inconclusive verdict as passed.
+        command: The command line, for the report.
         lock: Refuse to run if anything differs from this lock.
         baseline: Another run, whose model the last stage is compared with.
     """
@@ -51,57 +51,81 @@ class Options:
     baseline: Path | None = None
 
 
-def run(resolved: Resolved, options: Options) -> ExitCode:
-    """Runs a recipe and tells the user.
+def run(resolved: Resolved, options: Options, client: Client, progress: Progress) -> Report:
+    """Runs a recipe.
 
     A run that breaks or is interrupted changes nothing in the run's folder but its log.
 
     Args:
         resolved: The recipe.
         options: How.
+        client: Runs the measuring processes.
+        progress: Shows progress.
+
+    Returns:
+        The report, which is also in the run's folder.
+
+    Raises:
+        CompressError: The run could not be finished.
+    """
+    names = resolved.recipe.stage_names()
+    if options.until is not None and options.until not in names:
+        what = f"{options.until!r} is not a stage of this recipe"
+        raise RecipeError([Problem("--until", what, suggest(options.until, names), kind="unknown")])
+    uses_hub = set_environment(resolved)
+    from compressor.pipeline import execute, lock, plan, regression
+    from compressor.pipeline.store import Store
+
+    folder = options.artifacts / resolved.recipe.name
+    against = None
+    if options.baseline is not None:
+        with progress.step(f"checking the files of {options.baseline}"):
+            against = regression.find(options.baseline, folder)
+    made = plan.make(resolved, download=uses_hub)
+    if options.locked or options.lock is not None:
+        lock.check(made, options.lock or folder / lock.LOCK_FILE)
+    store = Store(options.artifacts / ".store", follower=_rank() > 0)
+    if options.fresh and not store.follower:
+        execute.forget(made, store, against)
+    return execute.run(
+        made,
+        store,
+        folder,
+        client,
+        progress,
+        options.until,
+        against,
+        command=options.command,
+        allow_inconclusive=options.allow_inconclusive,
+    )
+
+
+def run_on_terminal(resolved: Resolved, options: Options, client: Client) -> ExitCode:
+    """Runs a recipe for a command: with progress bars, a log file and signals, and the report's table at the end.
+
+    Args:
+        resolved: The recipe.
+        options: How.
+        client: Runs the measuring processes.
 
     Returns:
         The exit code of the verdict.
 
     Raises:
-        CompressError: It could not be run to its end.
-        KeyboardInterrupt: It was told to stop.
+        CompressError: The run could not be finished.
+        KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
     from rich.console import Console
 
-    uses_hub = set_environment(resolved)
-    rank = int(os.environ.get("RANK", "0"))  # set by torchrun and accelerate; rank 0 does all that is not training
+    rank = _rank()
     console = Console(file=stream(sys.stderr), stderr=True, quiet=rank > 0)
     out = Console(file=stream(sys.stdout), width=None if sys.stdout.isatty() else 160, quiet=rank > 0)
     folder = options.artifacts / resolved.recipe.name
     log = folder / ("run.log" if rank == 0 else f"run.rank{rank}.log")
     try:
-        with quiet(log), Progress(console) as progress, Client() as client:
+        with quiet(log), Progress(console) as progress:
             _handle_signals(progress)
-            from compressor.pipeline import execute, lock, plan, regression
-            from compressor.pipeline.store import Store
-
-            against = None
-            if options.baseline is not None:
-                with progress.step(f"checking the files of {options.baseline}"):
-                    against = regression.find(options.baseline, folder)
-            made = plan.make(resolved, download=uses_hub)
-            if options.locked or options.lock is not None:
-                lock.check(made, options.lock or folder / lock.LOCK_FILE)
-            store = Store(options.artifacts / ".store", follower=rank > 0)
-            if options.fresh and not store.follower:
-                execute.forget(made, store, against)
-            report = execute.run(
-                made,
-                store,
-                folder,
-                client,
-                progress,
-                options.until,
-                against,
-                command=options.command,
-                allow_inconclusive=options.allow_inconclusive,
-            )
+            report = run(resolved, options, client, progress)
     except CompressError:
         raise
     except Exception as error:
@@ -113,7 +137,7 @@ def run(resolved: Resolved, options: Options) -> ExitCode:
     words = {
         "pass": f"All gates pass. Ship {folder / 'model'}; the report is {page}.",
         "fail": f"A gate failed; nothing to ship. The report is {page}.",
-        "inconclusive": f"A gate is inconclusive: more validation rows or runs would tell. The report is {page}.",
+        "inconclusive": f"A gate is inconclusive: it needs more validation rows or runs. The report is {page}.",
     }
     out.print(words[report.verdict], soft_wrap=True, highlight=False, markup=False)
     if rank == 0:
@@ -121,16 +145,24 @@ def run(resolved: Resolved, options: Options) -> ExitCode:
     return report.exit_code
 
 
+def _rank() -> int:
+    """This process's number among those that train together; set by torchrun and accelerate.
+
+    Process 0 does everything but training, which all of them do.
+    """
+    return int(os.environ.get("RANK", "0"))
+
+
 def _add_summary(report: Report, console: Console) -> None:
-    """Adds the report to the summary of a step of a GitHub job; a job that cannot have one is told so, and no more."""
+    """Adds the report to the summary of a step of a GitHub job; prints a line if the summary cannot be written."""
     from compressor.report import files
 
     if path := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             files.append_summary(report, Path(path))
         except OSError as error:
-            told = f"GITHUB_STEP_SUMMARY: {path} cannot be written to ({error.strerror or error}); see report.md"
-            console.print(told, soft_wrap=True, highlight=False, markup=False)
+            line = f"GITHUB_STEP_SUMMARY: {path} cannot be written to ({error.strerror or error}); see report.md"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def set_environment(resolved: Resolved) -> bool:
@@ -149,18 +181,18 @@ def set_environment(resolved: Resolved) -> bool:
 
 def _handle_signals(progress: Progress) -> None:
     signal.signal(signal.SIGTERM, progress.interrupt)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as it is in the background of a shell
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored in a shell's background
         signal.signal(signal.SIGINT, progress.interrupt)
 
 
 def _explained(error: Exception, log: Path) -> CompressError:
-    """One message for an error that no one expected; the traceback goes to the log."""
+    """One message for an unexpected error; the traceback goes to the log."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
         traceback.print_exception(error, file=file)
-    told = str(error).strip() or type(error).__name__
-    if getattr(error, "errno", None) in _DISK_FULL or "No space left" in told or "File too large" in told:
-        return StageError(f"the disk is full: {told}\n  free some space or choose another disk with --artifacts")
-    if isinstance(error, MemoryError) or "not enough memory" in told:
-        return StageError(f"out of memory: {told}\n  lower batch_size or max_sequence_length")
-    return StageError(f"{type(error).__name__}: {told.splitlines()[0]}\n  the whole story is in {log}")
+    text = str(error).strip() or type(error).__name__
+    if getattr(error, "errno", None) in _DISK_FULL or "No space left" in text or "File too large" in text:
+        return StageError(f"the disk is full: {text}\n  free some space or choose another disk with --artifacts")
+    if isinstance(error, MemoryError) or "not enough memory" in text:
+        return StageError(f"out of memory: {text}\n  lower batch_size or max_sequence_length")
+    return StageError(f"{type(error).__name__}: {text.splitlines()[0]}\n  full traceback: {log}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from compressor.errors import Problem, RecipeError
+from compressor.measure.client import Client
 from compressor.pipeline import session
 from compressor.pipeline.log_capture import quiet, stream
 from compressor.progress import Progress
@@ -58,7 +59,7 @@ def _forms(name: str, overrides: tuple[str, ...], without: Sequence[str]) -> Ite
         yield (*overrides, f"stages.{stage}=null", f"name={name}-without-{stage}")
 
 
-def run(study: Sequence[Resolved], artifacts: Path) -> list[Path]:
+def run(study: Sequence[Resolved], artifacts: Path, client: Client) -> list[Path]:
     """Runs recipes, and gives the runs' folders; all that is told on the way goes to the standard error.
 
     What was run before comes from the store, and a study that was stopped goes on where it was. A gate that fails ends
@@ -67,14 +68,14 @@ def run(study: Sequence[Resolved], artifacts: Path) -> list[Path]:
     if not study:
         return []
     with redirect_stdout(sys.stderr):
-        click.echo(_told(study, artifacts))
+        click.echo(_amount(study, artifacts))
         for index, resolved in enumerate(study, start=1):
             click.echo(f"\n{index} of {len(study)}: {resolved.recipe.name}")
-            session.run(resolved, session.Options(artifacts, allow_inconclusive=True))
+            session.run_on_terminal(resolved, session.Options(artifacts, allow_inconclusive=True), client)
     return [artifacts / resolved.recipe.name for resolved in study]
 
 
-def _told(study: Sequence[Resolved], artifacts: Path) -> str:
+def _amount(study: Sequence[Resolved], artifacts: Path) -> str:
     """How much there is to do."""
     from rich.console import Console
 

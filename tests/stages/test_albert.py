@@ -63,9 +63,9 @@ def test_what_the_next_stage_trains_is_measured_only_if_asked_for():
     )
     split = FactorizeSpec(stage="factorize", embedding_size=8)
     for trains in (split, FinetuneSpec(stage="finetune")):
-        assert plan._half_way([untrained, trains])
+        assert plan._defers_training([untrained, trains])
     for stages in ([gated, split], [trained, split], [untrained], [untrained, QuantizeSpec(stage="quantize")]):
-        assert not plan._half_way(stages)
+        assert not plan._defers_training(stages)
 
 
 def test_stopping_at_it_measures_it(finished):

@@ -1,0 +1,173 @@
+"""The Python API: `compressor.run`, `validate`, `plan`, `verify` and `compare`, as the commands of these names.
+
+No function prints, handles signals or redirects a stream unless it is asked to show progress.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from compressor.recipe.resolve import resolve
+
+if TYPE_CHECKING:
+    from compressor.package.verify import Verification
+    from compressor.pipeline.cache_state import StageState
+    from compressor.progress import Progress
+    from compressor.recipe.document import Recipe
+    from compressor.report.comparison import Group
+    from compressor.report.model import Report
+
+AnyPath = str | os.PathLike[str]
+
+
+def run(
+    recipe: AnyPath,
+    *,
+    overrides: Sequence[str] = (),
+    artifacts: AnyPath = "artifacts",
+    until: str | None = None,
+    fresh: bool = False,
+    baseline: AnyPath | None = None,
+    progress: bool = False,
+) -> Report:
+    """Builds, measures and judges every stage of a recipe, as `compress run` does.
+
+    Args:
+        recipe: The recipe's file.
+        overrides: Values that replace those of the file, such as `stages.distill.epochs=2`.
+        artifacts: Folder of the run's folder, which is named after the recipe, and of the store.
+        until: Name of the last stage to run; None for all.
+        fresh: Rebuild this recipe's stages, ignoring the store.
+        baseline: Another run's folder, whose model the last stage is compared with.
+        progress: Show progress on the standard error.
+
+    Returns:
+        The report. Its `verdict` is `pass`, `fail` or `inconclusive`: a failed gate is a result, not an exception.
+
+    Raises:
+        RecipeError: The recipe, its data or an argument is wrong; `problems` lists all of them.
+        StageError: A stage or a measurement could not be finished.
+    """
+    from compressor.measure.client import Client
+    from compressor.pipeline import session
+
+    resolved = resolve(Path(recipe), tuple(overrides))
+    other = None if baseline is None else Path(baseline)
+    options = session.Options(Path(artifacts), until=until, fresh=fresh, baseline=other)
+    with _environment_restored(), _progress(progress) as shown, Client() as client:
+        return session.run(resolved, options, client, shown)
+
+
+def validate(recipe: AnyPath, overrides: Sequence[str] = ()) -> Recipe:
+    """Checks a recipe and everything it points to, as `compress validate` does.
+
+    Args:
+        recipe: The recipe's file.
+        overrides: Values that replace those of the file.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        RecipeError: The recipe is wrong; `problems` lists every mistake.
+    """
+    return resolve(Path(recipe), tuple(overrides)).recipe
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run would do.
+
+    Attributes:
+        model: The checkpoint, as the recipe names it.
+        downloaded: Whether the checkpoint is here; if not, all keys change once it is.
+        stages: The state of each stage, in order.
+    """
+
+    model: str
+    downloaded: bool
+    stages: list[StageState]
+
+
+def plan(recipe: AnyPath, *, overrides: Sequence[str] = (), artifacts: AnyPath = "artifacts") -> Planned:
+    """Finds out what a run would do, as `compress plan` does; reads the store, and changes nothing.
+
+    Args:
+        recipe: The recipe's file.
+        overrides: Values that replace those of the file.
+        artifacts: Folder of the run's folder and of the store.
+
+    Raises:
+        RecipeError: The recipe is wrong; `problems` lists every mistake.
+    """
+    from compressor.pipeline import cache_state, lock, session
+    from compressor.pipeline import plan as plans
+    from compressor.pipeline.store import Store
+
+    resolved = resolve(Path(recipe), tuple(overrides))
+    with _environment_restored():
+        session.set_environment(resolved)
+        made = plans.make(resolved, download=False)
+    store = Store(Path(artifacts) / ".store")
+    locked = lock.read(Path(artifacts) / resolved.recipe.name / lock.LOCK_FILE)
+    stages = [cache_state.state(step, store, locked) for step in made.steps]
+    return Planned(resolved.recipe.model, made.model is not None, stages)
+
+
+def verify(folder: AnyPath, *, progress: bool = False) -> Verification:
+    """Checks a folder that ships, without the training data, as `compress verify` does.
+
+    Args:
+        folder: A run's folder, or its `model/`.
+        progress: Show progress on the standard error.
+
+    Raises:
+        RecipeError: It is neither.
+    """
+    from compressor.measure.client import Client
+    from compressor.package import verify as verification
+
+    with _progress(progress) as shown, Client() as client:
+        return verification.verify(Path(folder), client, shown)
+
+
+def compare(paths: Sequence[AnyPath], *, every_stage: bool = False) -> list[Group]:
+    """Compares runs with each other, as `compress compare` does; a group for each task.
+
+    Args:
+        paths: Runs' folders, or their report.json.
+        every_stage: Compare the results of every stage, not only those of the last.
+
+    Raises:
+        RecipeError: A path is not a run; `problems` lists all of them.
+    """
+    from compressor.report import comparison
+
+    return comparison.compare([Path(path) for path in paths], every_stage)
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Progress]:
+    from rich.console import Console
+
+    from compressor.progress import Progress
+
+    with Progress(Console(stderr=True, quiet=not shown)) as progress:
+        yield progress
+
+
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    """Undoes changes of environment variables: a run sets some for its libraries and processes."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
