@@ -33,7 +33,7 @@ from compressor.pipeline.regression import Run
 from compressor.pipeline.store import Entry, Store, key_of
 from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
-from compressor.report import files
+from compressor.report import files, model_card
 from compressor.report.model import Report, StageReport
 from compressor.training.context import Context
 from compressor.training.spec import TrainingSpec
@@ -117,7 +117,8 @@ def run(
     if store.follower:
         return report
     folder.mkdir(parents=True, exist_ok=True)
-    digest = publish.model(report, last.entry.path, folder, recipe.measure.runtime, last.measured.recorded)
+    card = model_card.render(report, last.entry.path)
+    digest = publish.model(report, last.entry.path, folder, recipe.measure.runtime, card, last.measured.recorded)
     report = replace(report, manifest_sha256=digest)
     lock.write(plan, folder)
     report.write(folder / "report.json")

@@ -17,7 +17,7 @@ from exports import quantize, run_export
 from compressor.commands import main
 from compressor.measure import parity
 from compressor.measure.token_rows import by_length, edge_cases
-from compressor.package import publish
+from compressor.report import model_card
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.ort import runtime as ort
 
@@ -116,7 +116,7 @@ def test_a_damaged_file(tmp_path: Path):
 
 
 def test_the_card_says_how_to_run_what_is_there_and_nothing_else(quantized: Path):
-    table = publish._files(quantized)
+    table = model_card.files_table(quantized)
     for name in ("onnx/model.onnx", "onnx/model_quantized.onnx", "ort/model.ort", "ort/required_operators.config"):
         assert f"`{name}`" in table
     assert "torchscript" not in table and "model_with_tokenizer" not in table

@@ -1,0 +1,68 @@
+"""The model card: README.md of the folder that ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
+from compressor.models.registration import MODEL_TYPE
+from compressor.report import numbers
+from compressor.report.markdown import markdown
+from compressor.report.model import Report
+from compressor.runtimes import RUNTIMES
+from compressor.runtimes.baked_tokenizer import graph
+from compressor.runtimes.ort import runtime as ort
+
+_KINDS = {
+    "text-classification": ("ForSequenceClassification", "text-classification"),
+    "text-regression": ("ForSequenceClassification", "text-classification"),
+    "token-classification": ("ForTokenClassification", "token-classification"),
+    "question-answering": ("ForQuestionAnswering", "question-answering"),
+    "masked-lm": ("ForMaskedLM", "fill-mask"),
+}
+"""For each task, the end of the Auto class and the hub's name for what it does."""
+
+
+def render(report: Report, folder: Path) -> str:
+    """The model card, with the measured values and how to load each file.
+
+    Args:
+        report: The run.
+        folder: Its last checkpoint.
+    """
+    checkpoint = Checkpoint(folder)
+    stages = " → ".join(stage.name for stage in report.built)
+    head, tag = _KINDS[report.built[-1].task]
+    if checkpoint.tells_order:
+        head = "ForPreTraining"  # the masked-LM class would leave the head for the order out
+    ours = "import compressor  # its model classes, for AutoModel\n" if checkpoint.family == MODEL_TYPE else ""
+    usage = (
+        "```python\n"
+        f"{ours}from transformers import AutoModel{head}, AutoTokenizer\n\n"
+        'tokenizer = AutoTokenizer.from_pretrained("model")\n'
+        f'model = AutoModel{head}.from_pretrained("model")\n'
+        "```\n"
+    )
+    front = f"---\nlibrary_name: transformers\npipeline_tag: {tag}\n---\n\n"
+    return f"{front}{markdown(report)}\nMade by: {stages}.\n\n{usage}\n{files_table(folder)}"
+
+
+def files_table(folder: Path) -> str:
+    """A line for each file that can be run, and how."""
+    inputs = ", ".join(f"`{name}`" for name in input_names(Checkpoint(folder).family))
+    uses = {
+        RUNTIMES["onnxruntime"].file: f"onnxruntime, transformers.js (`dtype: fp32`); {inputs}, `(batch, sequence)`",
+        QUANTIZED_ONNX: "the same, quantized (transformers.js: `dtype: q8`)",
+        graph.FILE: "texts in (`text`, of pairs `text_pair` too), `label` and `probabilities` out; onnxruntime with "
+        "onnxruntime-extensions: `options.register_custom_ops_library(onnxruntime_extensions.get_library_path())`",
+        RUNTIMES["ort"].file: "onnxruntime, also its minimal builds; the same inputs",
+        ort.OPERATORS: "`build.sh --minimal_build --include_ops_by_config` makes such a build of ONNX Runtime",
+        RUNTIMES["torchscript"].file: f"`torch.jit.load`; inputs by position: {inputs}",
+        RUNTIMES["executorch"].file: "ExecuTorch with XNNPACK; the same inputs, `(1, sequence)`",
+    }
+    rows = [
+        f"| `{name.as_posix()}` | {numbers.number((folder / name).stat().st_size, 'bytes')} | {use} |"
+        for name, use in uses.items()
+        if (folder / name).is_file()
+    ]
+    return "\n".join(["| file | size | how to run it |", "|---|---|---|", *rows, ""]) if rows else ""
