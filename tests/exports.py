@@ -33,6 +33,7 @@ def run_export(checkpoint: Path, output: Path, pairs: bool = False, **keys: Any)
     with Progress(Console(file=io.StringIO())) as progress:
         context = Context(
             recipe="tiny",
+            stage="export",
             key=KEY,
             task=Checkpoint(checkpoint).task,
             pairs=pairs,

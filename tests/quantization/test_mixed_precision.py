@@ -127,6 +127,7 @@ class Bench:
         (self.folder / work).mkdir(exist_ok=True)
         return Context(
             recipe="tiny",
+            stage="quantize",
             key="0" * 24,
             task="text-classification",
             pairs=False,
