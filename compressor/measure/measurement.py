@@ -142,10 +142,12 @@ def _parity(subject: Subject, rows: Path, output: Path, client: Client, progress
     said = {}
     with tempfile.TemporaryDirectory(prefix="compress-") as work:
         chosen = max(subject.recorded_rows, _PARITY_ALONE)
-        material = parity.Material.of(checkpoint, rows, chosen, Path(work))
-        for side in parity.sides(subject.folder, comparisons):
+        material = parity.ParityInputs.of(checkpoint, rows, chosen, Path(work))
+        for side in parity.endpoints(subject.folder, comparisons):
             with progress.step(f"{subject.name}: parity, {side}", len(tokens)) as step:
-                said[side] = parity.ask(subject.folder, subject.task, side, comparisons, material, client, step)
+                said[side] = parity.run_endpoint(
+                    subject.folder, subject.task, side, comparisons, material, client, step
+                )
     if subject.recorded_rows:
         given = {str(side): found[parity.ALONE] for side, found in said.items()}
         recorded_answers.write(output / recorded_answers.FILE, subject.task, tokens.take(material.chosen), given)

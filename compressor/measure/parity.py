@@ -18,7 +18,7 @@ from compressor.progress import Step
 from compressor.runtimes import RUNTIMES
 from compressor.tasks import NOTHING
 
-Answers = dict[str, NDArray[np.float32]]
+ComparedLogits = dict[str, NDArray[np.float32]]
 """Compared logits of each set of rows, `(rows, items, choices)`, by the set's name; see `compressor.tasks`."""
 
 ROWS, SINGLE, ALONE = "rows", "single", "alone"
@@ -30,7 +30,7 @@ _EDGE_SETS = {"edges_alone": "batch 1", "edges_together": "one batch", "untyped"
 
 
 @dataclass(frozen=True)
-class Side:
+class Endpoint:
     """One of two that are held against each other.
 
     Attributes:
@@ -59,44 +59,44 @@ class Comparison:
     """
 
     name: str
-    candidate: Side
-    reference: Side
+    candidate: Endpoint
+    reference: Endpoint
     kind: Literal["float", "quantized"] = "float"
 
 
-TORCH = Side("torch", Path())
-QUANTIZED = Side("onnxruntime", QUANTIZED_ONNX)
+TORCH = Endpoint("torch", Path())
+QUANTIZED = Endpoint("onnxruntime", QUANTIZED_ONNX)
 
 COMPARISONS = (
-    Comparison("onnx", Side("onnxruntime", RUNTIMES["onnxruntime"].file), TORCH),
-    Comparison("torchscript", Side("torchscript", RUNTIMES["torchscript"].file), QUANTIZED, "quantized"),
-    Comparison("torchscript", Side("torchscript", RUNTIMES["torchscript"].file), TORCH),
-    Comparison("executorch", Side("executorch", RUNTIMES["executorch"].file), TORCH),
-    Comparison("ort", Side("ort", RUNTIMES["ort"].file), QUANTIZED, "quantized"),
-    Comparison("ort", Side("ort", RUNTIMES["ort"].file), TORCH),
+    Comparison("onnx", Endpoint("onnxruntime", RUNTIMES["onnxruntime"].file), TORCH),
+    Comparison("torchscript", Endpoint("torchscript", RUNTIMES["torchscript"].file), QUANTIZED, "quantized"),
+    Comparison("torchscript", Endpoint("torchscript", RUNTIMES["torchscript"].file), TORCH),
+    Comparison("executorch", Endpoint("executorch", RUNTIMES["executorch"].file), TORCH),
+    Comparison("ort", Endpoint("ort", RUNTIMES["ort"].file), QUANTIZED, "quantized"),
+    Comparison("ort", Endpoint("ort", RUNTIMES["ort"].file), TORCH),
 )
 """What is held against what, where both are there; of several references, the first that is."""
 
 
 def present(folder: Path, comparisons: Sequence[Comparison] = COMPARISONS) -> list[Comparison]:
     """The comparisons that a checkpoint's folder has both sides of."""
-    found = [entry for entry in comparisons if all((folder / side.file).exists() for side in _sides(entry))]
+    found = [entry for entry in comparisons if all((folder / side.file).exists() for side in _endpoints(entry))]
     names = [entry.name for entry in found]
     return [entry for index, entry in enumerate(found) if entry.name not in names[:index]]
 
 
-def sides(folder: Path, comparisons: Sequence[Comparison]) -> list[Side]:
+def endpoints(folder: Path, comparisons: Sequence[Comparison]) -> list[Endpoint]:
     """All that ships and takes token ids: both sides of the comparisons, torch, and the quantized graph."""
     extra = [QUANTIZED] if (folder / QUANTIZED.file).is_file() else []
-    return list(dict.fromkeys([TORCH, *(side for entry in comparisons for side in _sides(entry)), *extra]))
+    return list(dict.fromkeys([TORCH, *(side for entry in comparisons for side in _endpoints(entry)), *extra]))
 
 
-def _sides(comparison: Comparison) -> tuple[Side, Side]:
+def _endpoints(comparison: Comparison) -> tuple[Endpoint, Endpoint]:
     return comparison.reference, comparison.candidate
 
 
 @dataclass(frozen=True)
-class Material:
+class ParityInputs:
     """What the formats of a checkpoint are asked.
 
     Attributes:
@@ -114,7 +114,7 @@ class Material:
     edge_lengths: NDArray[np.int64]
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, rows: Path | None, chosen: int, work: Path) -> Material:
+    def of(cls, checkpoint: Checkpoint, rows: Path | None, chosen: int, work: Path) -> ParityInputs:
         """Real rows, if there are any, and the edges of a checkpoint.
 
         Args:
@@ -133,7 +133,7 @@ class Material:
         lengths = tokens.lengths if tokens else np.zeros(0, np.int64)
         return cls(rows, edges_file, tuple(picked), lengths, edges.lengths)
 
-    def sets(self, kinds: Sequence[str], untyped: str) -> list[dict[str, Any]]:
+    def row_sets(self, kinds: Sequence[str], untyped: str) -> list[dict[str, Any]]:
         """The sets of rows for a measuring process.
 
         Args:
@@ -161,15 +161,15 @@ class Material:
         ]
 
 
-def ask(
+def run_endpoint(
     folder: Path,
     task: str,
-    side: Side,
+    side: Endpoint,
     comparisons: Sequence[Comparison],
-    material: Material,
+    material: ParityInputs,
     client: Client,
     step: Step | None = None,
-) -> Answers:
+) -> ComparedLogits:
     """The answers of one side.
 
     Args:
@@ -184,7 +184,7 @@ def ask(
     Raises:
         StageError: It cannot be loaded or run.
     """
-    kinds = {entry.kind for entry in comparisons if side in _sides(entry)}
+    kinds = {entry.kind for entry in comparisons if side in _endpoints(entry)}
     threads = int(host()["cores"])
     job = {
         "task": task,
@@ -192,11 +192,11 @@ def ask(
         "runtime": side.runtime,
         "path": str(folder / side.file),
     }
-    sets = material.sets(sorted(kinds), untyped="omitted" if side == TORCH else "zeros")
+    sets = material.row_sets(sorted(kinds), untyped="omitted" if side == TORCH else "zeros")
     return client.predict({**job, "sets": sets, "threads": threads, "workers": threads}, step)
 
 
-def compare(comparison: Comparison, answers: dict[Side, Answers], material: Material) -> dict[str, Any]:
+def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], material: ParityInputs) -> dict[str, Any]:
     """Holds a format against its reference.
 
     Returns:
@@ -257,7 +257,7 @@ def _cosine(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArra
     return np.asarray(np.nan_to_num(cosine, nan=-1.0))
 
 
-def _place(name: str, index: int, material: Material) -> str:
+def _place(name: str, index: int, material: ParityInputs) -> str:
     if name not in _EDGE_SETS:
         return f"row {material.chosen[index] if name == ALONE else index}"
     return f"{EDGES[index]}, {_EDGE_SETS[name]}"

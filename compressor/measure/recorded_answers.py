@@ -1,4 +1,4 @@
-"""Recorded answers: a few real rows and what each format said of them, small enough to ship with the formats."""
+"""RecordedAnswers answers: a few real rows and what each format said of them, small enough to ship with the formats."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NONE = -1
 
 
 @dataclass(frozen=True)
-class Answer:
+class RecordedAnswer:
     """What one format said.
 
     Attributes:
@@ -61,7 +61,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedAnswers:
     """Rows and answers.
 
     Attributes:
@@ -72,7 +72,7 @@ class Recorded:
 
     task: str
     rows: list[dict[str, list[int]]]
-    answers: dict[str, Answer]
+    answers: dict[str, RecordedAnswer]
 
 
 def write(
@@ -122,7 +122,7 @@ def _filled(lists: Any, fill: float, dtype: type) -> NDArray[Any]:
     return filled
 
 
-def read(path: Path) -> Recorded:
+def read(path: Path) -> RecordedAnswers:
     """Reads recorded answers.
 
     Raises:
@@ -134,7 +134,9 @@ def read(path: Path) -> Recorded:
             raise ValueError(f"schema_version is {document['schema_version']}, can read {SCHEMA_VERSION}")
         rows: list[dict[str, list[int]]] = [dict(row) for row in document["rows"]]
         answers = {
-            str(name): Answer(_filled(entry["choices"], _NONE, np.int64), _filled(entry["logits"], 0.0, np.float64))
+            str(name): RecordedAnswer(
+                _filled(entry["choices"], _NONE, np.int64), _filled(entry["logits"], 0.0, np.float64)
+            )
             for name, entry in document["answers"].items()
         }
         if not rows or any(
@@ -142,6 +144,6 @@ def read(path: Path) -> Recorded:
             for a in answers.values()
         ):
             raise ValueError("not as many answers as rows")
-        return Recorded(str(document["task"]), rows, answers)
+        return RecordedAnswers(str(document["task"]), rows, answers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CompressError(f"{path} cannot be read: {type(error).__name__}: {error}") from None

@@ -21,7 +21,7 @@ Validation = Callable[[Path], tuple[Path, tasks.References]]
 """From a checkpoint's folder to the validation rows as its tokenizer reads them, and the right answers."""
 
 
-class Trial:
+class DeploymentTrial:
     """Exports, times and scores checkpoints in the way finished stages are measured.
 
     Args:

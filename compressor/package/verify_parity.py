@@ -15,8 +15,8 @@ from compressor.gates.spec import Gate
 from compressor.measure import parity, recorded_answers
 from compressor.measure.client import Client
 from compressor.measure.measurement import parity_evidence
-from compressor.measure.parity import Answers, Comparison, Material, Side
-from compressor.measure.recorded_answers import Answer, Recorded
+from compressor.measure.parity import ComparedLogits, Comparison, Endpoint, ParityInputs
+from compressor.measure.recorded_answers import RecordedAnswer, RecordedAnswers
 from compressor.measure.token_rows import EDGES, TokenRows
 from compressor.models.checkpoint import Checkpoint
 from compressor.package.manifest import Check, Manifest
@@ -40,8 +40,8 @@ class Parity:
 
     def __init__(self, folder: Path, manifest: Manifest, client: Client, progress: Progress) -> None:
         self._folder, self._manifest, self._client, self._progress = folder, manifest, client, progress
-        self._answers: dict[Side, Answers] = {}
-        self._broken: dict[Side, str] = {}
+        self._answers: dict[Endpoint, ComparedLogits] = {}
+        self._broken: dict[Endpoint, str] = {}
 
     def checks(self) -> list[Check]:
         """Compares formats with each other, and with what was recorded of them."""
@@ -67,30 +67,30 @@ class Parity:
     def _answered(self, comparison: Comparison) -> bool:
         return {comparison.candidate, comparison.reference} <= set(self._answers)
 
-    def _recorded(self) -> Recorded | None:
+    def _recorded(self) -> RecordedAnswers | None:
         if recorded_answers.FILE not in self._manifest.files:
             return None
         return recorded_answers.read(self._folder / recorded_answers.FILE)
 
-    def _material(self, answers: Recorded | None, work: Path) -> Material:
+    def _material(self, answers: RecordedAnswers | None, work: Path) -> ParityInputs:
         checkpoint, file = Checkpoint(self._folder), None
         if answers is not None:
             file = work / "rows.npz"
             TokenRows.of(answers.rows, int(checkpoint.config.get("pad_token_id") or 0)).save(file)
-        return Material.of(checkpoint, file, len(answers.rows) if answers else 0, work)
+        return ParityInputs.of(checkpoint, file, len(answers.rows) if answers else 0, work)
 
-    def _ask(self, comparisons: list[Comparison], material: Material) -> None:
-        for side in parity.sides(self._folder, comparisons):
+    def _ask(self, comparisons: list[Comparison], material: ParityInputs) -> None:
+        for side in parity.endpoints(self._folder, comparisons):
             with self._progress.step(f"verify: parity, {side}") as step:
                 try:
                     task = self._manifest.task
-                    self._answers[side] = parity.ask(
+                    self._answers[side] = parity.run_endpoint(
                         self._folder, task, side, comparisons, material, self._client, step
                     )
                 except CompressError as error:
                     self._broken[side] = f"cannot be run: {first_line(error)}"
 
-    def _compared(self, comparison: Comparison, material: Material, answers: Recorded | None) -> Check:
+    def _compared(self, comparison: Comparison, material: ParityInputs, answers: RecordedAnswers | None) -> Check:
         """One format against what it must answer like, by the limits that the run was held to."""
         facts = parity.compare(comparison, self._answers, material)
         rows = len(material.lengths)
@@ -109,7 +109,7 @@ class Parity:
         )
         return Check("parity", str(comparison.candidate), overall(verdicts), told)
 
-    def _repeated(self, side: Side, answer: Answer, comparisons: list[Comparison]) -> Check:
+    def _repeated(self, side: Endpoint, answer: RecordedAnswer, comparisons: list[Comparison]) -> Check:
         """One format against what it said when it was published."""
         given = self._answers[side][parity.ALONE]
         if not answer.fits(given):
@@ -136,7 +136,7 @@ def _limits(manifest: Manifest, metric: str) -> Gate | None:
     return Gate(**rules) if rules else ExportSpec(stage="export").default_gates.get(metric)
 
 
-def _agreed(comparison: Comparison, answers: Recorded) -> float:
+def _agreed(comparison: Comparison, answers: RecordedAnswers) -> float:
     """Share of the recorded rows where two formats gave the same label."""
     both = [answers.answers.get(str(side)) for side in (comparison.candidate, comparison.reference)]
     first, second = both

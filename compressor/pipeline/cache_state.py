@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from compressor.pipeline.plan import Step
+from compressor.pipeline.plan import PlannedStage
 from compressor.pipeline.store import Store, key_of
 
 _REASONS = {
@@ -40,7 +40,7 @@ class StageState:
     reasons: list[str]
 
 
-def state(step: Step, store: Store, locked: Mapping[str, Any] | None) -> StageState:
+def state(step: PlannedStage, store: Store, locked: Mapping[str, Any] | None) -> StageState:
     """Looks a stage up in the store.
 
     Args:
@@ -60,7 +60,7 @@ def state(step: Step, store: Store, locked: Mapping[str, Any] | None) -> StageSt
     return StageState(step.name, step.key, "run", _differences(step, before))
 
 
-def _differences(step: Step, before: Mapping[str, Any] | None) -> list[str]:
+def _differences(step: PlannedStage, before: Mapping[str, Any] | None) -> list[str]:
     if before is None:
         return ["not in the last run"]
     reasons = []

@@ -19,7 +19,7 @@ from compressor.gates.metrics import QUANTIZED_PARITY
 from compressor.gates.spec import REGRESSION
 from compressor.host import BUILD_LIBRARIES, environment, versions
 from compressor.measure.client import Client
-from compressor.measure.trial import Trial
+from compressor.measure.trial import DeploymentTrial
 from compressor.models.checkpoint import WEIGHTS, Checkpoint
 from compressor.package import publish
 from compressor.pipeline import lock, regression
@@ -27,10 +27,10 @@ from compressor.pipeline import plan as plan_module
 from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.corpus_sequences import PreparedCorpus
 from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measurements, notes
-from compressor.pipeline.plan import Plan, Step
+from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.prepared import Prepared, prepare
-from compressor.pipeline.regression import Run
-from compressor.pipeline.store import Entry, Store, key_of
+from compressor.pipeline.regression import OtherRun
+from compressor.pipeline.store import Artifact, Store, key_of
 from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
 from compressor.report import files, model_card
@@ -49,7 +49,7 @@ def run(
     client: Client,
     progress: Progress,
     until: str | None = None,
-    against: Run | None = None,
+    against: OtherRun | None = None,
     *,
     command: str | None = None,
     allow_inconclusive: bool = False,
@@ -142,7 +142,7 @@ def _check_space(plan: Plan, store: Store) -> None:
 
 @dataclass(frozen=True)
 class _Result:
-    entry: Entry
+    entry: Artifact
     report: StageReport
     measured: Measured
 
@@ -150,7 +150,7 @@ class _Result:
 class _Runner:
     """One run: the plan, the store, and what was found so far."""
 
-    def __init__(self, plan: Plan, store: Store, client: Client, progress: Progress, against: Run | None) -> None:
+    def __init__(self, plan: Plan, store: Store, client: Client, progress: Progress, against: OtherRun | None) -> None:
         self.plan = plan
         self.store = store
         self.client = client
@@ -161,7 +161,7 @@ class _Runner:
         self.measurer = Measurer(self.recipe.measure, store, client, progress, outside)
         self.store.build(plan.source_inputs, self._take_source)
         self.seconds: dict[str, float] = {}
-        self.built: dict[str, tuple[Entry, bool]] = {}
+        self.built: dict[str, tuple[Artifact, bool]] = {}
 
     def _take_source(self, output: Path, work: Path) -> Mapping[str, Any]:
         """Copies the recipe's checkpoint, and nothing that lies beside it: an old export there is not the teacher."""
@@ -179,7 +179,7 @@ class _Runner:
         """Names of the outputs of a task's head, in order."""
         return self._prepared(task).labels
 
-    def build(self, step: Step) -> Entry:
+    def build(self, step: PlannedStage) -> Artifact:
         """The stage's checkpoint, built if it is not in the store."""
         start = time.monotonic()
         source = self.store.folder(step.inputs["parent"])
@@ -200,7 +200,9 @@ class _Runner:
                 tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,
                 packed=prepared.packed if isinstance(prepared, PreparedCorpus) else _no_data,
                 texts=None if step.texts is None else partial(stream.counted, *step.texts),
-                trial=Trial(self.recipe.measure, step.task, prepared.validation, prepared.labels, self.client),
+                trial=DeploymentTrial(
+                    self.recipe.measure, step.task, prepared.validation, prepared.labels, self.client
+                ),
                 memo=partial(self._memo, prepared),
                 work=work,
                 progress=self.progress,
@@ -213,7 +215,7 @@ class _Runner:
         self.seconds[step.name] = self.seconds.get(step.name, 0.0) + time.monotonic() - start
         return self.built[step.key][0]
 
-    def baseline(self, step: Step) -> StageReport:
+    def baseline(self, step: PlannedStage) -> StageReport:
         """Measures what the stages of a task are compared with, given the first of them, which may make it."""
         if step.key == step.baseline:
             self.build(step)
@@ -231,7 +233,7 @@ class _Runner:
             gates=[],
         )
 
-    def stage(self, step: Step) -> _Result:
+    def stage(self, step: PlannedStage) -> _Result:
         """Builds, measures and judges a stage."""
         entry = self.build(step)
         built_from_cache = self.built[step.key][1]
@@ -263,7 +265,7 @@ class _Runner:
         )
         return _Result(entry, report, measured)
 
-    def defers_training(self, step: Step) -> StageReport:
+    def defers_training(self, step: PlannedStage) -> StageReport:
         """Builds a stage that the next one trains."""
         entry = self.build(step)
         return StageReport(
@@ -278,12 +280,12 @@ class _Runner:
             details=entry.facts,
         )
 
-    def compare(self, against: Run, step: Step, measured: Measured) -> StageReport:
+    def compare(self, against: OtherRun, step: PlannedStage, measured: Measured) -> StageReport:
         """Holds a stage against another run's model."""
         prepared = self._prepared(step.task)
         return regression.compare(against, step, measured, self.recipe.regression_gates, self.measurer, prepared)
 
-    def _judge(self, step: Step, measured: Measured) -> list[GateResult]:
+    def _judge(self, step: PlannedStage, measured: Measured) -> list[GateResult]:
         results = []
         for metric, gate in step.spec.all_gates.items():
             if metric == QUANTIZED_PARITY and metric not in measured.evidence:
@@ -314,7 +316,7 @@ def _no_data(*_: Any) -> Any:
     raise AssertionError("a stage asked for rows of a corpus, or for sequences of rows")
 
 
-def forget(plan: Plan, store: Store, against: Run | None = None) -> None:
+def forget(plan: Plan, store: Store, against: OtherRun | None = None) -> None:
     """Drops a recipe's stages and measurements from the store, for `--fresh`."""
     for step in plan.steps:
         store.discard(step.key)

@@ -36,7 +36,7 @@ from compressor.training.spec import RecoverySpec, TrainingSpec
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStage:
     """One stage of a plan.
 
     Attributes:
@@ -104,7 +104,7 @@ class Plan:
     model: Path | None
     source_inputs: dict[str, Any]
     data: dict[str, Data]
-    steps: list[Step]
+    steps: list[PlannedStage]
 
     def lock(self) -> dict[str, Any]:
         """Everything that decides what comes out, resolved: the contents of recipe.lock.yaml."""
@@ -119,7 +119,7 @@ class Plan:
 
 
 @dataclass
-class _Line:
+class _TaskLine:
     """Checkpoints of one task, as far as they are planned.
 
     Pretrained checkpoints and those fine-tuned on the task are two lines: fine-tuning throws the language model's head
@@ -157,10 +157,12 @@ def make(resolved: Resolved, download: bool) -> Plan:
     return Plan(resolved, model, source_inputs, data, _steps(resolved, model, key_of(source_inputs), data, download))
 
 
-def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, Data], download: bool) -> list[Step]:
+def _steps(
+    resolved: Resolved, model: Path | None, source: str, data: dict[str, Data], download: bool
+) -> list[PlannedStage]:
     recipe = resolved.recipe
     lines = {
-        task: _Line(source, source if model is None or Checkpoint(model).has_head(task) else None) for task in data
+        task: _TaskLine(source, source if model is None or Checkpoint(model).has_head(task) else None) for task in data
     }
     parents = dict.fromkeys(data, source)
     steps = []
@@ -192,7 +194,9 @@ def _steps(resolved: Resolved, model: Path | None, source: str, data: dict[str, 
         measured = _measure_inputs(recipe, task, data[task].key, key, line.baseline, line.previous)
         defers_training = _defers_training(recipe.stages[index : index + 2])
         steps.append(
-            Step(name, spec, task, inputs, key, line.teacher, line.baseline, measured, student, texts, defers_training)
+            PlannedStage(
+                name, spec, task, inputs, key, line.teacher, line.baseline, measured, student, texts, defers_training
+            )
         )
         if not defers_training:
             line.previous = key
@@ -218,13 +222,13 @@ def _texts(
     return _pinned(source, inputs["texts"]), spec.vocabulary.text
 
 
-def baseline_measure(step: Step) -> dict[str, Any]:
+def baseline_measure(step: PlannedStage) -> dict[str, Any]:
     """What the measurement of a stage's baseline depends on."""
     references = dict.fromkeys(step.measure_inputs["references"], step.baseline)
     return {**step.measure_inputs, "checkpoint": step.baseline, "references": references}
 
 
-def run_measure(step: Step, run: str) -> dict[str, Any]:
+def run_measure(step: PlannedStage, run: str) -> dict[str, Any]:
     """What the measurement of another run's model depends on, if a stage is compared with it.
 
     Args:

@@ -24,7 +24,7 @@ from compressor.package import manifest as manifests
 from compressor.package.manifest import Manifest
 from compressor.pipeline.keys import CURRENT
 from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measurements
-from compressor.pipeline.plan import Plan, Step, run_measure, score_length
+from compressor.pipeline.plan import Plan, PlannedStage, run_measure, score_length
 from compressor.pipeline.prepared import Prepared
 from compressor.pipeline.store import key_of
 from compressor.report.model import StageReport
@@ -35,7 +35,7 @@ _MOST_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
-class Run:
+class OtherRun:
     """The model that another run left.
 
     Attributes:
@@ -56,7 +56,7 @@ class Run:
         return key_of({"kind": "run", "manifest_sha256": self.digest})
 
 
-def find(path: Path, own: Path) -> Run:
+def find(path: Path, own: Path) -> OtherRun:
     """The model of another run, if all its files are what was published.
 
     Args:
@@ -80,10 +80,10 @@ def find(path: Path, own: Path) -> Run:
     if wrong := manifests.check_files(folder, manifest.files):
         problems = [Problem(check.subject, check.told) for check in wrong[:_MOST_PROBLEMS]]
         raise RecipeError(problems, f"{_OPTION}: {folder} is not what was published")
-    return Run(path, folder, manifest, file_digest(folder / manifests.NAME))
+    return OtherRun(path, folder, manifest, file_digest(folder / manifests.NAME))
 
 
-def check(run: Run, plan: Plan, last: Step, labels: tuple[str, ...]) -> None:
+def check(run: OtherRun, plan: Plan, last: PlannedStage, labels: tuple[str, ...]) -> None:
     """Whether another run's model can be compared with what a plan makes.
 
     Args:
@@ -124,8 +124,8 @@ def _splits(folder: Path | None) -> str:
 
 
 def compare(
-    run: Run,
-    step: Step,
+    run: OtherRun,
+    step: PlannedStage,
     measured: Measured,
     gates: Mapping[str, RegressionGate],
     measurer: Measurer,

@@ -29,7 +29,7 @@ _POLL_S = 0.2
 
 
 @dataclass(frozen=True)
-class Entry:
+class Artifact:
     """A finished artifact.
 
     Attributes:
@@ -67,7 +67,7 @@ class Store:
         self.root = root
         self.follower = follower
 
-    def get(self, key: str) -> Entry | None:
+    def get(self, key: str) -> Artifact | None:
         """The artifact of a key, or None when there is none or its files are not those that were stored."""
         folder = self.root / key
         try:
@@ -75,7 +75,7 @@ class Store:
             files = folder / "files"
             if any((files / name).stat().st_size != size for name, size in record["sizes"].items()):
                 return None
-            return Entry(key, files, record["inputs"], record["facts"])
+            return Artifact(key, files, record["inputs"], record["facts"])
         except (OSError, ValueError, KeyError):
             return None
 
@@ -85,7 +85,7 @@ class Store:
         assert entry is not None, "artifacts are built in order"
         return entry.path
 
-    def build(self, inputs: Mapping[str, Json], build: Build, together: bool = False) -> tuple[Entry, bool]:
+    def build(self, inputs: Mapping[str, Json], build: Build, together: bool = False) -> tuple[Artifact, bool]:
         """The artifact of these inputs, built if it is not there.
 
         Args:
@@ -126,7 +126,7 @@ class Store:
         assert entry is not None, "an entry that was just written can be read"
         return entry, False
 
-    def _follow(self, key: str, build: Build | None) -> Entry:
+    def _follow(self, key: str, build: Build | None) -> Artifact:
         """Takes part in a build, if asked to, and waits for what rank 0 makes of it; the launcher ends both at once."""
         if build is not None:
             with tempfile.TemporaryDirectory(prefix="compress-") as scratch:

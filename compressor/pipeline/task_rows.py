@@ -16,7 +16,7 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.plan import Plan
-from compressor.pipeline.store import Entry, Store
+from compressor.pipeline.store import Artifact, Store
 from compressor.progress import Progress
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class PreparedRows:
         splits = (data_rows.TRAIN, data_rows.VALIDATION)
         self.counts: dict[str, int] = {name: self._splits.facts[name] for name in splits}
 
-    def _prepare(self) -> Entry:
+    def _prepare(self) -> Artifact:
         recipe = self._plan.resolved.recipe
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:

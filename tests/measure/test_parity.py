@@ -15,14 +15,14 @@ from compressor.gates.exact import Exact
 from compressor.measure import parity, recorded_answers
 from compressor.measure.client import Client
 from compressor.measure.measurement import parity_evidence
-from compressor.measure.parity import QUANTIZED, TORCH, Comparison, Material, Side
+from compressor.measure.parity import QUANTIZED, TORCH, Comparison, Endpoint, ParityInputs
 from compressor.measure.token_rows import EDGES, TokenRows, edge_cases
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.quantization import dynamic_int8
 from compressor.runtimes import RUNTIMES, TARGETS
 
-ONNX = Side("onnxruntime", Path("onnx/model.onnx"))
-OTHER = Side("onnxruntime", Path("onnx/other.onnx"))
+ONNX = Endpoint("onnxruntime", Path("onnx/model.onnx"))
+OTHER = Endpoint("onnxruntime", Path("onnx/other.onnx"))
 
 
 def write_rows(folder: Path, count: int = 20) -> Path:
@@ -40,8 +40,8 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-def material(folder: Path, work: Path, chosen: int = 4) -> Material:
-    return Material.of(Checkpoint(folder), write_rows(work), chosen, work)
+def material(folder: Path, work: Path, chosen: int = 4) -> ParityInputs:
+    return ParityInputs.of(Checkpoint(folder), write_rows(work), chosen, work)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def held(folder: Path, work: Path, client: Client, *comparisons: Comparison) -> 
     asked = material(folder, work)
     everyone = {side for entry in comparisons for side in (entry.candidate, entry.reference)}
     answers = {
-        side: parity.ask(folder, "text-classification", side, comparisons, asked, client)
+        side: parity.run_endpoint(folder, "text-classification", side, comparisons, asked, client)
         for side in sorted(everyone, key=str)
     }
     return [parity.compare(entry, answers, asked) for entry in comparisons]
@@ -63,7 +63,7 @@ def held(folder: Path, work: Path, client: Client, *comparisons: Comparison) -> 
 def test_every_target_is_held_against_something():
     files = {entry.candidate for entry in parity.COMPARISONS}
     for target, runtime in TARGETS.items():
-        assert Side(runtime, RUNTIMES[runtime].file) in files, target
+        assert Endpoint(runtime, RUNTIMES[runtime].file) in files, target
 
 
 def test_the_numbers_by_hand(tmp_path: Path, classifier: Path):
@@ -101,11 +101,13 @@ def test_absent_token_types_are_described(exported: Path, tmp_path: Path, client
     told = parity.no_token_types(Checkpoint(exported))
     assert told == ("there is no such input" if distilbert else "all zeros")
     for untyped in ("omitted", "zeros"):
-        sets = material(exported, tmp_path).sets(["float"], untyped)
+        sets = material(exported, tmp_path).row_sets(["float"], untyped)
         assert {entry["name"]: entry["token_types"] for entry in sets}["untyped"] == untyped
     asked = material(exported, tmp_path)
     pair = EDGES.index("pair")
-    answers = parity.ask(exported, "text-classification", TORCH, [Comparison("onnx", ONNX, TORCH)], asked, client)
+    answers = parity.run_endpoint(
+        exported, "text-classification", TORCH, [Comparison("onnx", ONNX, TORCH)], asked, client
+    )
     same = np.allclose(answers["untyped"][pair], answers["edges_alone"][pair])
     assert same == distilbert, "two segments are one without token types"
 
@@ -149,7 +151,7 @@ def test_quantized_formats_are_held_against_the_quantized_graph_row_by_row(
 ):
     shutil.copy(exported / QUANTIZED_ONNX, exported / OTHER.file)
     same = Comparison("same", OTHER, QUANTIZED, "quantized")
-    sets = {entry["name"]: entry["batches"] for entry in material(exported, tmp_path).sets([same.kind], "zeros")}
+    sets = {entry["name"]: entry["batches"] for entry in material(exported, tmp_path).row_sets([same.kind], "zeros")}
     assert all(len(batch) == 1 for batches in sets.values() for batch in batches)
     found, float_ = held(exported, tmp_path, client, same, Comparison("onnx", ONNX, TORCH))
     assert found["kind"] == "quantized" and found["against"] == "onnx/model_quantized.onnx"
@@ -166,7 +168,7 @@ def test_quantized_formats_are_held_against_the_quantized_graph_row_by_row(
 
 def test_only_what_is_there_is_compared(exported: Path):
     assert [entry.name for entry in parity.present(exported)] == ["onnx"]
-    assert parity.sides(exported, parity.present(exported)) == [TORCH, ONNX, QUANTIZED]
+    assert parity.endpoints(exported, parity.present(exported)) == [TORCH, ONNX, QUANTIZED]
 
 
 def test_edges_are_of_every_kind():

@@ -24,7 +24,7 @@ from compressor.errors import StageError
 from compressor.gates.metrics import METRICS
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import TokenRows
-from compressor.measure.trial import Trial
+from compressor.measure.trial import DeploymentTrial
 from compressor.models import checkpoint, loading
 from compressor.pipeline.store import key_of
 from compressor.progress import Progress
@@ -138,7 +138,7 @@ class Bench:
             tokenized=lambda _, __, length: self._encoded(length),
             packed=pytest.fail,
             texts=None,
-            trial=Trial(MeasureSpec(), "text-classification", self._validation, LABELS, InProcess()),
+            trial=DeploymentTrial(MeasureSpec(), "text-classification", self._validation, LABELS, InProcess()),
             memo=self._memo,
             work=self.folder / work,
             progress=progress,
