@@ -52,7 +52,7 @@ def compare(
     from compressor.files import write_atomic
     from compressor.measure.client import Client
     from compressor.pipeline import study
-    from compressor.report import comparison, comparison_page, markdown
+    from compressor.report import comparison, comparison_html, markdown
 
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown are two ways to print; choose one")
@@ -66,7 +66,7 @@ def compare(
     groups = comparison.compare([*runs, *made], every_stage)
     if page is not None:
         with writing(page):
-            write_atomic(page, comparison_page.document(groups))
+            write_atomic(page, comparison_html.document(groups))
     if as_json:
         click.echo(json.dumps(comparison.to_json(groups), indent=2))
     elif as_markdown:

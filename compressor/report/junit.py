@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element
 
 from compressor.gates.judge import GateResult, StageGate
 from compressor.report import sentences
-from compressor.report.markup import element
+from compressor.report.elements import element
 from compressor.report.model import Report, StageReport
 from compressor.report.numbers import gate_text
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from small_report import failing, hostile, passing, run_folder, undecided
 
-from compressor.report import comparison, comparison_page, html
+from compressor.report import comparison, comparison_html, html
 
 HERE = Path(__file__).parent
 DESK, PHONE = (1280, 900), (360, 740)
@@ -35,7 +35,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     reports = {"passing": passing(), "failing": failing(), "undecided": undecided(), "hostile": hostile()}
     runs = [run_folder(folder / name, reports[name]) for name in ("passing", "failing")]
     texts = {name: html.document(report, "recipe: {name: small}\n") for name, report in reports.items()}
-    texts["compared"] = comparison_page.document(comparison.compare(runs))
+    texts["compared"] = comparison_html.document(comparison.compare(runs))
     assert set(texts) == set(PAGES)
     for name, text in texts.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")

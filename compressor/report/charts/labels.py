@@ -1,4 +1,4 @@
-"""Where the names of points go, so that they cover neither points nor each other."""
+"""Places the names of points so that they cover neither points nor each other."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _CHARACTER = 6.6
-"""Width of a character, on the average, in a font of `_HEIGHT`."""
+"""Average width of a character in a font of `_HEIGHT`."""
 _HEIGHT = 12.0
 _RADIUS = 6.0
 _TOGETHER = 5.0
-"""Points that are nearer than this share a name."""
+"""Points nearer to each other than this share one label."""
 _LONGEST = 34
 _FAR = 40.0
-"""A name that is far off is as bad as one that covers so much of a line."""
+"""Penalty of a distant name, as the area of a line that a near one would have to cover to be as bad."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Label:
     Attributes:
         text: The name.
         x: Where its anchor is.
-        y: Its base line.
+        y: Its baseline.
         anchor: SVG's `text-anchor`.
-        point: The point it belongs to, if it is too far off to tell; else None.
+        point: The point it belongs to, if it is far enough away to need a line to it; else None.
     """
 
     text: str
@@ -54,17 +54,24 @@ class Label:
     anchor: str
     point: tuple[float, float] | None
 
+    @property
+    def box(self) -> Box:
+        """The area that the text covers."""
+        width = _CHARACTER * len(self.text)
+        left = self.x - {"start": 0.0, "middle": width / 2, "end": width}[self.anchor]
+        return Box(left, self.y - _HEIGHT, left + width, self.y + 3)
+
 
 def place(points: Sequence[tuple[float, float, str]], area: Box, lines: Sequence[Box] = ()) -> list[Label]:
     """Places a name beside each point; points that lie together share one.
 
-    Names are placed one after the other, each at the first free place, or the least bad; one that would be cut at the
-    edge or cover another name is left out.
+    Names are placed one after the other, each at the first free place, or the least bad. A name that would be cut
+    at the edge or cover another name is left out.
 
     Args:
-        points: x, y and name; one without a name is only kept clear.
+        points: x, y and name; a point without a name is only kept uncovered.
         area: Where names may stand.
-        lines: What they had better not cross, such as error bars.
+        lines: Areas to avoid, such as error bars.
     """
     markers = [Box(x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS) for x, y, _ in points]
     taken: list[Box] = []
@@ -72,7 +79,7 @@ def place(points: Sequence[tuple[float, float, str]], area: Box, lines: Sequence
     for x, y, text in _together(points):
         free = []
         for label in _places(x, y, text):
-            box = _box(label)
+            box = label.box
             if box.outside(area) or any(map(box.overlap, taken)):
                 continue
             covered = sum(map(box.overlap, markers)) + sum(map(box.overlap, lines))
@@ -100,7 +107,7 @@ def _together(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, f
 
 
 def _joined(names: Sequence[str]) -> str:
-    """Names in one; those that do not fit are counted."""
+    """The names in one text; those that do not fit are counted."""
     shown = ", ".join(dict.fromkeys(names))
     if len(shown) <= _LONGEST:
         return shown
@@ -109,16 +116,10 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _places(x: float, y: float, text: str) -> Iterator[Label]:
-    """Where a name may go, the best first: right, left, above, below, and then further and further off."""
+    """Candidate places, the best first: right, left, above, below, then further and further away."""
     for off, dy, anchor in ((9, 4, "start"), (-9, 4, "end"), (0, -10, "middle"), (0, 20, "middle")):
         yield Label(text, x + off, y + dy, anchor, None)
     for distance in (16, 30, 44, 58, 72, 86):
         for down in (-distance, distance):
             for off, anchor in ((9, "start"), (-9, "end"), (24, "start"), (-24, "end")):
                 yield Label(text, x + off, y + down + 4, anchor, (x, y))
-
-
-def _box(label: Label) -> Box:
-    width = _CHARACTER * len(label.text)
-    left = label.x - {"start": 0.0, "middle": width / 2, "end": width}[label.anchor]
-    return Box(left, label.y - _HEIGHT, left + width, label.y + 3)

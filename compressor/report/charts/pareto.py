@@ -1,4 +1,4 @@
-"""The Pareto front: what nothing else beats in quality and cost at once."""
+"""The Pareto front: the points that no other point beats in both quality and cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From values to places on a drawing."""
+"""Axes: values to coordinates, and round tick marks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Scale:
         low: Value at `start`.
         high: Value at `end`; above `low`.
         start: Coordinate of `low`.
-        end: Coordinate of `high`; smaller than `start` on an axis that goes up.
+        end: Coordinate of `high`; smaller than `start` on an upward axis.
         log: Whether equal distances are equal ratios.
     """
 

@@ -1,4 +1,4 @@
-"""Quality against what it costs: the drawings that reports and comparisons share, and who is on the Pareto front."""
+"""Quality against cost: the drawings that reports and comparisons share, and which checkpoints are Pareto-optimal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from compressor.report import sentences
-from compressor.report.charts import svg
+from compressor.report.charts import scatter
 from compressor.report.charts.pareto import front
-from compressor.report.charts.svg import Point
-from compressor.report.markup import element
+from compressor.report.charts.scatter import Point
 from compressor.report.model import Measurement
 
 COSTS = {"latency_p50_ms": ("latency", "p50 latency, ms", 1.0), "size_bytes": ("size", "size, MB", 1e6)}
@@ -41,21 +40,20 @@ class Drawn:
     named: bool = True
 
 
-def drawings(measured: Sequence[Drawn], quality: str, ident: str) -> list[Element]:
-    """Quality against each cost.
+def drawings(measured: Sequence[Drawn], quality: str, ident: str) -> dict[str, Element]:
+    """Quality against each cost, by the cost's short name.
 
     Args:
         measured: The points; those that lack a measurement are left out.
         quality: The metric of quality; more is better.
         ident: Unique in the page.
     """
-    drawn = []
+    drawn = {}
     for metric, (name, label, scale) in COSTS.items():
         if found := [entry for entry in measured if _drawable(entry.measurements, quality, metric)]:
             title = f"{quality} against {name}"
             points = _points(found, quality, metric, scale)
-            plot = svg.scatter(points, f"{ident}-{name}", title, label, quality)
-            drawn.append(element("figure", plot, class_=f"plot {name}"))
+            drawn[name] = scatter.draw(points, f"{ident}-{name}", title, label, quality)
     return drawn
 
 
@@ -78,7 +76,7 @@ def _points(measured: Sequence[Drawn], quality: str, metric: str, scale: float) 
     points = []
     for entry, is_best in zip(measured, best, strict=True):
         found = entry.measurements
-        told = (
+        description = (
             f"{entry.name}: {sentences.measured(quality, found[quality])}, {sentences.measured(metric, found[metric])}"
         )
         points.append(
@@ -88,7 +86,7 @@ def _points(measured: Sequence[Drawn], quality: str, metric: str, scale: float) 
                 y=_bounded(found[quality], 1.0),
                 front=is_best,
                 series=entry.series,
-                told=told + (", on the Pareto front" if is_best else ""),
+                description=description + (", on the Pareto front" if is_best else ""),
             )
         )
     return points

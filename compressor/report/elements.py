@@ -1,15 +1,14 @@
-"""Elements of HTML and SVG, built as a tree and written by the standard library, so that all text is escaped."""
+"""XML and SVG elements, built as a tree that the standard library writes, so that all text is escaped."""
 
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 Child = Element | str | None
 
 _NO_CHARACTER = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What no document can hold, not even escaped. Source: XML 1.0, section 2.2."""
+"""Characters that no document can hold, not even escaped. Source: XML 1.0, section 2.2."""
 
 
 def element(tag: str, /, *children: Child, **attributes: str | float | None) -> Element:
@@ -17,18 +16,18 @@ def element(tag: str, /, *children: Child, **attributes: str | float | None) -> 
 
     Args:
         tag: Its name.
-        children: Elements and texts, in order; None stands for nothing.
+        children: Elements and texts, in order; None is left out.
         attributes: By name, with `_` for `-`, and `class_` for `class`; those that are None are left out.
     """
     given = {name: value for name, value in attributes.items() if value is not None}
-    node = Element(tag, {name.rstrip("_").replace("_", "-"): _text(value) for name, value in given.items()})
+    node = Element(tag, {name.rstrip("_").replace("_", "-"): _attribute(value) for name, value in given.items()})
     for child in children:
         append(node, child)
     return node
 
 
 def append(node: Element, child: Child) -> None:
-    """Adds a child after those that are there."""
+    """Adds a child after the others."""
     if isinstance(child, str):
         if len(node):
             node[-1].tail = (node[-1].tail or "") + clean(child)
@@ -39,15 +38,10 @@ def append(node: Element, child: Child) -> None:
 
 
 def clean(text: str) -> str:
-    """Text without control characters."""
+    """Text with a replacement mark for each control character."""
     return _NO_CHARACTER.sub("\ufffd", text)
 
 
-def render(node: Element) -> str:
-    """The element as HTML; SVG within it is what HTML's parser takes for SVG."""
-    return ElementTree.tostring(node, encoding="unicode", method="html")
-
-
-def _text(value: str | float) -> str:
-    """An attribute's value; a tenth of a pixel is enough for coordinates."""
+def _attribute(value: str | float) -> str:
+    """An attribute's value; coordinates are rounded to a tenth of a pixel."""
     return f"{value:.1f}".rstrip("0").rstrip(".") if isinstance(value, float) else clean(str(value))
