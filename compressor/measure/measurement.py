@@ -21,7 +21,7 @@ from compressor.measure.token_rows import EDGES, TokenRows, in_order
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.progress import Progress, Step
 from compressor.runtimes import RUNTIMES
-from compressor.tasks import References, Scoring
+from compressor.tasks.base import References, Scoring
 
 REPEATABLE = ("size_bytes", "num_parameters", "quantized_coverage")
 """Metrics that depend on the folder alone, not on data or the machine."""

@@ -16,7 +16,7 @@ from compressor.measure.token_rows import EDGES, TokenRows, by_length, edge_case
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
 from compressor.progress import Step
 from compressor.runtimes import RUNTIMES
-from compressor.tasks import NOTHING
+from compressor.tasks.base import ABSENT_LOGIT
 
 ComparedLogits = dict[str, NDArray[np.float32]]
 """Compared logits of each set of rows, `(rows, items, choices)`, by the set's name; see `compressor.tasks`."""
@@ -232,7 +232,7 @@ def agreement(given: NDArray[np.float32], expected: NDArray[np.float32]) -> floa
 
 
 def _nothing(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return np.asarray(logits == np.float32(NOTHING))
+    return np.asarray(logits == np.float32(ABSENT_LOGIT))
 
 
 def _differences(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import CompressError
-from compressor.tasks import NOTHING
+from compressor.tasks.base import ABSENT_LOGIT
 
 FILE = "verification.json"
 SCHEMA_VERSION = 2
@@ -103,8 +103,8 @@ def _highest(logits: NDArray[np.float32]) -> dict[str, Any]:
     choices: list[list[list[int]]] = []
     kept: list[list[list[float]]] = []
     for row, numbers in zip(order.tolist(), values.tolist(), strict=True):
-        there = [index for index, item in enumerate(numbers) if item[0] != NOTHING]
-        sizes = [sum(value != NOTHING for value in numbers[index]) for index in there]
+        there = [index for index, item in enumerate(numbers) if item[0] != ABSENT_LOGIT]
+        sizes = [sum(value != ABSENT_LOGIT for value in numbers[index]) for index in there]
         choices.append([row[index][:size] for index, size in zip(there, sizes, strict=True)])
         kept.append([numbers[index][:size] for index, size in zip(there, sizes, strict=True)])
     return {"choices": choices, "logits": kept}

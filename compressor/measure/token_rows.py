@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.models.outputs import NO_LABEL
+
 Ints = NDArray[np.int64]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LABELS = "labels"
-NO_LABEL = -100
 
 _FILL = {"attention_mask": 1, "token_type_ids": 0, LABELS: NO_LABEL}
 

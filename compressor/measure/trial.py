@@ -15,9 +15,10 @@ from compressor.measure.client import Client
 from compressor.measure.spec import MeasureSpec
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import RUNTIMES
-from compressor.tasks.names import QUALITY_METRICS
+from compressor.tasks import TASKS
+from compressor.tasks.base import References
 
-Validation = Callable[[Path], tuple[Path, tasks.References]]
+Validation = Callable[[Path], tuple[Path, References]]
 """From a checkpoint's folder to the validation rows as its tokenizer reads them, and the right answers."""
 
 
@@ -61,11 +62,11 @@ class DeploymentTrial:
 
     def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
         """The task's main metric, of which more is better, of each exported file of a checkpoint on held-out rows."""
-        metric = QUALITY_METRICS[self._task][0]
+        metric = TASKS[self._task].METRICS[0]
         assert METRICS[metric].kind == "quality", "of a main metric, more is better"
         rows, references = self._validation(checkpoint)
         given = [measuring.answers(file, self._task, rows, self._spec, self._client) for file in files]
-        score = tasks.scoring(self._task).score
+        score = tasks.TASKS[self._task].score
         return [score(answers, references, self._labels)[metric].value for answers in given]
 
     def _exported(self, folder: Path) -> Path:

@@ -41,10 +41,11 @@ def predict(job: Mapping[str, Any], tell: Tell) -> dict[str, NDArray[Any]]:
     `task` and `keep` (`answers` or `compared`) name the function that selects what is kept of the outputs. A set may
     ask for `token_types` that are `zeros`, or `omitted`, whatever the rows have.
     """
-    from compressor import tasks
+    from compressor.tasks import TASKS
+    from compressor.tasks.base import ABSENT_LOGIT
 
-    keep: Keep = getattr(tasks.scoring(job["task"]), job["keep"])
-    fill = {"answers": -1.0, "compared": tasks.NOTHING}[job["keep"]]
+    keep: Keep = getattr(TASKS[job["task"]], job["keep"])
+    fill = {"answers": -1.0, "compared": ABSENT_LOGIT}[job["keep"]]
     session = _session(job["runtime"], job["path"], 1 if job["workers"] > 1 else job["threads"])
     workers = job["workers"] if session.concurrent else 1
     total = sum(len(batch) for entry in job["sets"] for batch in entry["batches"])

@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+NO_LABEL = -100
+"""Label of a token that has none; torch's cross-entropy ignores it."""
+
 LOGITS = "logits"
 """The main output: of a classifier `(batch, labels)`, of tokens `(batch, sequence, tags)`, of a language model
 `(batch, sequence, vocabulary)`."""

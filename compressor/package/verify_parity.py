@@ -22,7 +22,7 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.package.manifest import Check, Manifest
 from compressor.progress import Progress
 from compressor.stages.export import ExportSpec
-from compressor.tasks.names import QUALITY_METRICS
+from compressor.tasks import TASKS
 
 _SAME_QUANTIZED = 0.95
 """Share of the recorded labels that a quantized graph must give again: processors round and saturate differently."""
@@ -49,7 +49,7 @@ class Parity:
         if not comparisons:
             told = "there is nothing to compare: formats to compare are written by the export stage"
             return [Check("parity", "formats", "pass", told)]
-        if self._manifest.task not in QUALITY_METRICS:
+        if self._manifest.task not in TASKS:
             return [Check("parity", "formats", "fail", f"the manifest's task is {self._manifest.task!r}: no such task")]
         try:
             answers = self._recorded()

@@ -12,15 +12,17 @@ from compressor import tasks
 from compressor.data.corpus import packing, sentence_pairs, stream
 from compressor.data.corpus.masking import Vocabulary, mask
 from compressor.host import versions
-from compressor.measure.token_rows import LABELS, NO_LABEL, TokenRows
+from compressor.measure.token_rows import LABELS, TokenRows
 from compressor.models.checkpoint import Checkpoint, splitting_digest
 from compressor.models.loading import load_tokenizer
+from compressor.models.outputs import NO_LABEL
 from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.plan import Plan, score_length
 from compressor.pipeline.store import Store
 from compressor.pipeline.task_rows import _REFERENCES, _references
 from compressor.progress import Progress
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
+from compressor.tasks.base import References
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,7 +49,7 @@ class PreparedCorpus:
     labels: tuple[str, ...] = ()
 
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
-        self.task = tasks.scoring(MASKED_LM)
+        self.task = tasks.TASKS[MASKED_LM]
         self.task_code = code_digest(
             "compressor.data.corpus.packing", "compressor.data.corpus.masking", "compressor.measure.token_rows"
         )
@@ -73,7 +75,7 @@ class PreparedCorpus:
 
         return self._store.build(self._inputs(tokenizer, length), build)[0].path
 
-    def validation(self, folder: Path) -> tuple[Path, tasks.References]:
+    def validation(self, folder: Path) -> tuple[Path, References]:
         """Held-out sequences, masked once and for all: every checkpoint of the run guesses the same tokens.
 
         Returns:

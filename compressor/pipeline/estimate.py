@@ -19,7 +19,7 @@ from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
 from compressor.recipe.checks.shapes import check_shape
 from compressor.stages.finetune import FinetuneSpec
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 from compressor.training.spec import DistillationSpec, TrainingSpec
 
 _EFFICIENCY = 0.6

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from compressor import __version__, tasks
+from compressor import __version__
 from compressor.data import hub
 from compressor.data.spec import HubDataset
 from compressor.files import file_digest
@@ -55,7 +55,7 @@ def _measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: st
         "data": data,
         "task": task,
         "measure": recipe.measure.model_dump(mode="json"),
-        "code": code_digest(*_MEASURE_CODE, tasks.module_name(task)),
+        "code": code_digest(*_MEASURE_CODE, "compressor.tasks"),
         "versions": versions(BUILD_LIBRARIES),
         "host": host(),
         "checkpoint": key,

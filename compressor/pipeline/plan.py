@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor import stages, tasks
+from compressor import stages
 from compressor.data import hub
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, HubDataset, TextSpec
-from compressor.data.splits import form_module
 from compressor.errors import Problem, RecipeError
 from compressor.host import BUILD_LIBRARIES, environment, versions
 from compressor.models.checkpoint import Checkpoint, check
@@ -31,7 +30,7 @@ from compressor.recipe.resolve import Resolved
 from compressor.stages.base import StageSpec
 from compressor.stages.finetune import FinetuneSpec
 from compressor.stages.prune import PruneSpec
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 from compressor.training.spec import RecoverySpec, TrainingSpec
 
 
@@ -181,7 +180,7 @@ def _steps(
             "parent": parents[task],
             "teacher": line.teacher,
             "seed": recipe.seed,
-            "code": code_digest(*stages.modules(spec), tasks.module_name(task)),
+            "code": code_digest(*stages.modules(spec), "compressor.tasks"),
             "versions": versions((*BUILD_LIBRARIES, *spec.libraries)),
         }
         if given:
@@ -263,7 +262,7 @@ def _data(resolved: Resolved, online: bool) -> dict[str, Data]:
             "validation": None if validation is None else _rows_digest(validation, online),
             "spec": recipe.data.model_dump(mode="json", exclude={"train", "validation", "corpus"}),
             "seed": recipe.seed,
-            "code": code_digest("compressor.data.splits", form_module(recipe.task)),
+            "code": code_digest("compressor.data.splits", "compressor.tasks"),
             "versions": versions(("datasets",)),
         }
         pinned = None if validation is None else _pinned(validation, inputs["validation"])

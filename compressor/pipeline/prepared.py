@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from compressor import tasks
 from compressor.pipeline.corpus_sequences import PreparedCorpus
 from compressor.pipeline.plan import Data, Plan
 from compressor.pipeline.store import Store
 from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
+from compressor.tasks.base import References, Scoring
 
 if TYPE_CHECKING:
     pass
@@ -21,7 +21,7 @@ class Prepared(Protocol):
     """What a task of a plan learns from and is scored on."""
 
     @property
-    def task(self) -> tasks.Scoring:
+    def task(self) -> Scoring:
         """How answers are scored."""
 
     @property
@@ -36,7 +36,7 @@ class Prepared(Protocol):
     def data(self) -> Data:
         """Where the data is."""
 
-    def validation(self, folder: Path) -> tuple[Path, tasks.References]:
+    def validation(self, folder: Path) -> tuple[Path, References]:
         """The validation rows as a checkpoint's tokenizer reads them (`TokenRows`), and what answers are scored by."""
 
 

@@ -28,7 +28,7 @@ from compressor.pipeline.plan import Plan, PlannedStage, run_measure, score_leng
 from compressor.pipeline.prepared import Prepared
 from compressor.pipeline.store import key_of
 from compressor.report.model import StageReport
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 
 _OPTION = "--baseline"
 _MOST_PROBLEMS = 5

@@ -18,6 +18,7 @@ from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.store import Artifact, Store
 from compressor.progress import Progress
+from compressor.tasks.base import References
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _REFERENCES = "references.npz"
 
 
-def _references(folder: Path) -> tasks.References:
+def _references(folder: Path) -> References:
     with np.load(folder / _REFERENCES, allow_pickle=False) as arrays:
         return dict(arrays)
 
@@ -53,8 +54,8 @@ class PreparedRows:
 
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
         recipe = plan.resolved.recipe
-        self.task = tasks.get(recipe.task)
-        self.task_code = code_digest(tasks.module_name(recipe.task), "compressor.measure.token_rows")
+        self.task = tasks.learned_from_rows(recipe.task)
+        self.task_code = code_digest("compressor.tasks", "compressor.measure.token_rows")
         self.data = plan.data[recipe.task]
         self._plan, self._store, self._progress = plan, store, progress
         self._splits = self._prepare()
@@ -71,7 +72,7 @@ class PreparedRows:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             with self._progress.step("reading the data"):
                 return data_rows.prepare(
-                    recipe.task,
+                    self.task.FORM,
                     recipe.data,
                     self.data.train,
                     self.data.validation,
@@ -102,7 +103,7 @@ class PreparedRows:
         entry, _ = self._store.build(self._inputs(Checkpoint(folder), data_rows.TRAIN, length), build)
         return data_rows.load(entry.path / "rows")
 
-    def validation(self, folder: Path) -> tuple[Path, tasks.References]:
+    def validation(self, folder: Path) -> tuple[Path, References]:
         """The validation rows as a checkpoint's own tokenizer, which ships with it, reads them.
 
         Returns:

@@ -13,7 +13,7 @@ from compressor.progress import Step
 from compressor.quantization import Ranges
 from compressor.quantization.spec import CalibrationSpec, QuantizationSpec
 from compressor.runtimes import Inputs
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 from compressor.training.context import Context
 
 if TYPE_CHECKING:

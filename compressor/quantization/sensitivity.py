@@ -23,7 +23,7 @@ from compressor.models.outputs import LOGITS
 from compressor.quantization import Ranges, Settings
 from compressor.quantization.spec import CalibrationSpec, QuantizationSpec
 from compressor.runtimes import RUNTIMES, Inputs, Session
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 from compressor.training.context import Context
 
 if TYPE_CHECKING:

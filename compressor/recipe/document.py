@@ -9,7 +9,7 @@ from pydantic import Field
 from compressor.data.spec import DataSpec
 from compressor.gates.spec import RegressionGate
 from compressor.measure.spec import MeasureSpec
-from compressor.spec import Spec
+from compressor.spec import OneOf, Spec
 from compressor.stages.base import StageSpec
 from compressor.stages.distill import DistillSpec
 from compressor.stages.export import ExportSpec
@@ -18,7 +18,7 @@ from compressor.stages.finetune import FinetuneSpec
 from compressor.stages.prune import PruneSpec
 from compressor.stages.quantize import QuantizeSpec
 from compressor.stages.share import ShareSpec
-from compressor.tasks.names import MASKED_LM, QUALITY_METRICS
+from compressor.tasks import MASKED_LM, TASKS
 
 AnyStage = Annotated[
     FinetuneSpec | DistillSpec | ShareSpec | FactorizeSpec | PruneSpec | QuantizeSpec | ExportSpec,
@@ -33,7 +33,7 @@ class Recipe(Spec):
     """Version of this format."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Names the run's folder under `artifacts/`."""
-    task: Literal["text-classification", "text-regression", "token-classification", "question-answering", "masked-lm"]
+    task: Annotated[str, OneOf(TASKS)]
     """What the model does: a label or a number for a text or a pair of texts, a tag for each word, the span that
     answers a question, or the tokens that are hidden."""
     model: str
@@ -62,7 +62,7 @@ class Recipe(Spec):
         if self.regression is not None:
             return self.regression
         return {
-            QUALITY_METRICS[self.task][0]: RegressionGate(max_drop=0.01),
+            TASKS[self.task].METRICS[0]: RegressionGate(max_drop=0.01),
             "latency_p50_ms": RegressionGate(max_ratio=1.1),
             # Not 1: files hold names and versions.
             "size_bytes": RegressionGate(max_ratio=1.01),

@@ -7,7 +7,7 @@ from typing import Any
 
 from compressor.gates.metrics import METRICS, RULES
 from compressor.recipe.document import Recipe
-from compressor.tasks.names import QUALITY_METRICS
+from compressor.tasks import TASKS
 
 _LINKS = {
     "DataSpec": "[mapping](#data)",
@@ -59,7 +59,7 @@ def markdown() -> str:
     for metric in METRICS.values():
         lines.append(f"| `{metric.name}` | {metric.unit or 'share'} | {', '.join(metric.rules)} | {metric.help} |")
     lines += ["", "Quality metrics by task:", ""]
-    lines += [f"- `{task}`: {', '.join(names)}" for task, names in QUALITY_METRICS.items()]
+    lines += [f"- `{task.NAME}`: {', '.join(task.METRICS)}" for task in TASKS.values()]
     lines += ["", "## Rules", "", "| rule | demands |", "|---|---|"]
     lines += [f"| `{rule}` | {meaning} |" for rule, meaning in RULES.items()]
     return "\n".join(lines) + "\n"

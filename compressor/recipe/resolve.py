@@ -28,7 +28,7 @@ from compressor.stages.base import StageSpec
 from compressor.stages.distill import DistillSpec
 from compressor.stages.finetune import FinetuneSpec
 from compressor.stages.prune import PruneSpec
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 
 Found = TypeVar("Found")
 
@@ -148,7 +148,9 @@ def _at(problem: Problem, line: int) -> Problem:
 def _find_rows(collector: _Collector, split: str, source: Source | None, folder: Path) -> Path | HubDataset | None:
     if source is None:
         return None
-    formats = sources.formats(collector.recipe.task)
+    if collector.recipe.task == MASKED_LM:
+        return None  # a problem already: it learns from a corpus
+    formats = tasks.learned_from_rows(collector.recipe.task).FORMATS
     return collector.find(("data", split), lambda: sources.rows(source, folder, f"data.{split}", formats))
 
 
@@ -191,9 +193,9 @@ def _check_columns(
     data = collector.recipe.data
     if collector.recipe.task == MASKED_LM:
         return
-    wanted = tasks.get(collector.recipe.task).columns(data)
+    wanted = tasks.learned_from_rows(collector.recipe.task).columns(data)
     for split, source in (("train", train), ("validation", validation)):
-        if not isinstance(source, Path) or not sources.has_columns(source, collector.recipe.task):
+        if not isinstance(source, Path) or source.suffix not in tasks.learned_from_rows(collector.recipe.task).TABLES:
             continue
         there = collector.find(("data", split), partial(sources.columns, source, f"data.{split}"))
         if there is None:

@@ -18,7 +18,7 @@ from compressor.report.charts import trade_off
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.report.numbers import SIGNS, score
 from compressor.report.tables import Table
-from compressor.tasks.names import QUALITY_METRICS
+from compressor.tasks import TASKS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -158,7 +158,7 @@ def _entries(run: str, path: Path, report: Report, every_stage: bool) -> tuple[s
 
 def _kept(stage: StageReport, baseline: StageReport) -> float | None:
     """What share of its baseline's quality a stage has."""
-    metric = QUALITY_METRICS[stage.task][0]
+    metric = TASKS[stage.task].METRICS[0]
     scores = [each.measurements[metric].value for each in (stage, baseline) if metric in each.measurements]
     return scores[0] / scores[1] if len(scores) == 2 and scores[1] > 0 and not math.isnan(scores[0]) else None
 
@@ -188,7 +188,7 @@ def _each_once(found: Sequence[tuple[Report, list[Entry]]]) -> list[tuple[Report
 
 
 def _group(task: str, found: Sequence[tuple[Report, list[Entry]]]) -> Group:
-    quality = QUALITY_METRICS[task][0]
+    quality = TASKS[task].METRICS[0]
     entries = [entry for _, run in found for entry in run]
     fronts = {
         cost: trade_off.on_front([entry.measurements for entry in entries], quality, cost) for cost in trade_off.COSTS

@@ -14,7 +14,7 @@ from compressor.files import write_atomic
 from compressor.gates.judge import GateResult, StageGate, Verdict, overall
 from compressor.gates.metrics import METRICS, RULES
 from compressor.gates.spec import REGRESSION
-from compressor.tasks.names import QUALITY_METRICS
+from compressor.tasks import TASKS
 
 SCHEMA_VERSION = 1
 _LATER = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive")
@@ -174,7 +174,7 @@ def _stage(entry: Mapping[str, Any]) -> StageReport:
 
 
 def _task(name: str) -> str:
-    if name not in QUALITY_METRICS:
+    if name not in TASKS:
         raise ValueError(f"no such task: {name}")
     return name
 

@@ -12,15 +12,7 @@ from compressor.report.model import Report
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.baked_tokenizer import graph
 from compressor.runtimes.ort import runtime as ort
-
-_KINDS = {
-    "text-classification": ("ForSequenceClassification", "text-classification"),
-    "text-regression": ("ForSequenceClassification", "text-classification"),
-    "token-classification": ("ForTokenClassification", "token-classification"),
-    "question-answering": ("ForQuestionAnswering", "question-answering"),
-    "masked-lm": ("ForMaskedLM", "fill-mask"),
-}
-"""For each task, the end of the Auto class and the hub's name for what it does."""
+from compressor.tasks import TASKS
 
 
 def render(report: Report, folder: Path) -> str:
@@ -32,7 +24,8 @@ def render(report: Report, folder: Path) -> str:
     """
     checkpoint = Checkpoint(folder)
     stages = " → ".join(stage.name for stage in report.built)
-    head, tag = _KINDS[report.built[-1].task]
+    task = TASKS[report.built[-1].task]
+    head, tag = task.HEAD, task.PIPELINE_TAG
     if checkpoint.tells_order:
         head = "ForPreTraining"  # the masked-LM class would leave the head for the order out
     ours = "import compressor  # its model classes, for AutoModel\n" if checkpoint.family == MODEL_TYPE else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from compressor.gates.judge import GateResult
 from compressor.gates.metrics import METRICS
 from compressor.report.model import Measurement, Report, StageReport
-from compressor.tasks.names import QUALITY_METRICS
+from compressor.tasks import TASKS
 
 if TYPE_CHECKING:
     pass
@@ -46,7 +46,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 def quality_metric(report: Report) -> str:
     """The metric shown in the table: the main one of the recipe's task."""
-    return QUALITY_METRICS[report.task][0]
+    return TASKS[report.task].METRICS[0]
 
 
 def cells(report: Report) -> list[list[str]]:
@@ -61,7 +61,7 @@ def _row(stage: StageReport, task: str) -> list[str]:
         value = measured[metric].value if metric in measured else math.nan
         return "–" if math.isnan(value) else format(value / scale, form) + unit
 
-    quality = score(measured.get(QUALITY_METRICS[stage.task][0]))
+    quality = score(measured.get(TASKS[stage.task].METRICS[0]))
     other = "" if stage.task == task else f"{stage.task} "
     speedup = stage.details.get("speedup")
     return [

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from compressor.report.model import Report, StageReport
 from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, number, quality_metric, score
-from compressor.tasks.names import QUALITY_METRICS
+from compressor.tasks import TASKS
 
 _MOST_ROWS = 16
 """Of a table that can be long: a comment on a pull request is to be read."""
@@ -50,7 +50,7 @@ def gates(report: Report) -> Table | None:
 
 def other_scores(report: Report) -> Table | None:
     """What else the task was scored by, beside its main metric."""
-    others = QUALITY_METRICS[report.task][1:]
+    others = TASKS[report.task].METRICS[1:]
     found = [name for name in others if any(name in stage.measurements for stage in report.stages)]
     rows = [
         [stage.name, *(score(stage.measurements.get(name)) for name in found)]
@@ -65,7 +65,7 @@ def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
     found = stage.details.get("selection")
     if found is None:
         return None
-    metric, kept, everything = QUALITY_METRICS[stage.task][0], found["kept"], len(found["matrices"])
+    metric, kept, everything = TASKS[stage.task].METRICS[0], found["kept"], len(found["matrices"])
     told = (
         f"{stage.name}: {kept or 'none'} of {everything} matrices had to stay in float for {metric} to drop by at most "
         f"{number(found['max_drop'])}: it is {number(found['float'])} in float, {number(found['quantized'])} with none "

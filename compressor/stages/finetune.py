@@ -7,7 +7,7 @@ from typing import Literal
 
 from compressor.models import loading
 from compressor.stages.base import StageSpec
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM, learned_from_rows
 from compressor.training.context import Context, Facts
 from compressor.training.spec import ObjectiveSpec
 
@@ -50,4 +50,12 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
         objective = MaskedLanguageModel(model, mlm, order if data.pairs else 0.0)
         return train_stage(model, source, output, spec, context, batches, objective)
     model = loading.load_model(source, context.task, **context.head)
-    return train_stage(model, source, output, spec, context, row_batches(source, spec, context), Labels(context.task))
+    return train_stage(
+        model,
+        source,
+        output,
+        spec,
+        context,
+        row_batches(source, spec, context),
+        Labels(learned_from_rows(context.task)),
+    )

@@ -240,7 +240,7 @@ class _Sample:
         """What each head and neuron of a model is worth."""
         from compressor.models.convert import put_together
         from compressor.models.surgery import prune
-        from compressor.tasks.names import MASKED_LM
+        from compressor.tasks import MASKED_LM, learned_from_rows
         from compressor.training import layer_search
         from compressor.training.objectives import Labels, MaskedLanguageModel
         from compressor.training.taylor_importance import taylor
@@ -257,7 +257,7 @@ class _Sample:
         objective = (
             MaskedLanguageModel(model, order=float(pairs))
             if self.context.task == MASKED_LM
-            else Labels(self.context.task)
+            else Labels(learned_from_rows(self.context.task))
         )
         with self._step("which heads and neurons matter") as step:
             return taylor(model, batches, objective, step)

@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 from compressor.gates.rows import Rows
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER
 
+NAME = "masked-lm"
+COLUMNS: tuple[str, ...] = ()
+METRICS: tuple[str, ...] = ("accuracy", "loss", "perplexity", "sentence_order_accuracy")
+HEAD = "ForMaskedLM"
+PIPELINE_TAG = "fill-mask"
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Outputs = Mapping[str, Floats]

@@ -8,27 +8,39 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.data import question_rows, sources
 from compressor.data.spec import DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.rows import Rows
-from compressor.models.outputs import END, START
-from compressor.tasks import NOTHING
+from compressor.models.outputs import END, NO_LABEL, START
+from compressor.tasks.base import ABSENT_LOGIT, MASKED_LOGIT
 from compressor.tasks.scoring import spans
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-TOKEN_LABELS = "inside"
+NAME = "question-answering"
+COLUMNS: tuple[str, ...] = ("question", "context", "answers", "stride")
+METRICS: tuple[str, ...] = ("f1", "exact_match")
+HEAD = "ForQuestionAnswering"
+PIPELINE_TAG = "question-answering"
+FORM = question_rows
+FORMATS = (sources.SQUAD, *sources.LISTS)
+TABLES = sources.LISTS
+PER_TOKEN = True
+LABELS_PER_TOKEN = False
+REGRESSION = False
+TOKEN_LABELS: str | None = "inside"
 MAX_SEQUENCE_LENGTH = 384
 """Source: run_squad.py of Devlin et al. 2019, for this, the windows' stride and the longest answer."""
 
 _LONGEST_ANSWER = 30
 _BEST = 20
-_NO_LABEL = -100
 
 
 def columns(data: DataSpec) -> dict[str, str]:
@@ -80,7 +92,7 @@ def encode(
         )
         rows_of, offsets = encoded.pop("overflow_to_sample_mapping"), encoded.pop("offset_mapping")
         inside = [
-            [0 if part == 1 else _NO_LABEL for part in encoded.sequence_ids(window)] for window in range(len(rows_of))
+            [0 if part == 1 else NO_LABEL for part in encoded.sequence_ids(window)] for window in range(len(rows_of))
         ]
         labels = []
         for window, row in enumerate(rows_of):
@@ -108,7 +120,7 @@ def _cut(questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int
 
 def _span(answer: tuple[int, int] | None, offsets: Sequence[tuple[int, int]], inside: Sequence[int]) -> list[int]:
     """The first and the last token of an answer, given as characters; both 0 if the window does not hold it."""
-    tokens = [index for index, label in enumerate(inside) if label != _NO_LABEL]
+    tokens = [index for index, label in enumerate(inside) if label != NO_LABEL]
     if answer is None or not tokens or offsets[tokens[0]][0] > answer[0] or offsets[tokens[-1]][1] < answer[1]:
         return [0, 0]
     first = max((index for index in tokens if offsets[index][0] <= answer[0]), default=tokens[0])
@@ -151,6 +163,19 @@ def _texts(references: Mapping[str, NDArray[Any]], name: str) -> Iterator[str]:
         start = end
 
 
+def head_logits(outputs: Mapping[str, Any]) -> torch.Tensor:
+    """Logits of starts and ends as two channels. `(batch, sequence, 2)`."""
+    import torch
+
+    return torch.stack([outputs[START], outputs[END]], dim=-1)
+
+
+def choices(head: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+    """Among the tokens of a row, once for the start and once for the end. `(2 * batch, sequence)`."""
+    padding = batch["attention_mask"][:, None] == 0
+    return head.transpose(1, 2).masked_fill(padding, MASKED_LOGIT).flatten(0, 1)
+
+
 def answers(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floats32:
     """The best spans of each window, the best first, and what no answer scores there.
 
@@ -158,7 +183,7 @@ def answers(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Float
         Start, end and score of each span, -1 and -inf where there are fewer; behind them the score of none, which is
         that of the first token. `(batch, 3 * spans + 1)`
     """
-    inside = batch["labels"] != _NO_LABEL
+    inside = batch["labels"] != NO_LABEL
     kept = []
     for start, end, allowed in zip(outputs[START], outputs[END], inside, strict=True):
         found = spans.best_spans(start, end, allowed, _BEST, _LONGEST_ANSWER)
@@ -169,7 +194,7 @@ def answers(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Float
 def compared(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floats32:
     """Logits of start and end at each token that is no padding. `(batch, 2, sequence)`."""
     both = np.stack([outputs[START], outputs[END]], axis=1)
-    return np.where(batch["attention_mask"][:, None] == 1, both, np.float32(NOTHING))
+    return np.where(batch["attention_mask"][:, None] == 1, both, np.float32(ABSENT_LOGIT))
 
 
 def score(answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Sequence[str]) -> dict[str, Rows]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.data import sources, text_rows
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Floats
@@ -15,10 +16,22 @@ from compressor.gates.rows import Rows
 from compressor.models.outputs import LOGITS
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-TOKEN_LABELS = None
+NAME = "text-classification"
+COLUMNS: tuple[str, ...] = ("text", "text_pair", "label")
+METRICS: tuple[str, ...] = ("accuracy", "f1", "matthews_correlation")
+HEAD = "ForSequenceClassification"
+PIPELINE_TAG = "text-classification"
+FORM = text_rows
+FORMATS = sources.FORMATS
+TABLES = FORMATS
+PER_TOKEN = False
+LABELS_PER_TOKEN = False
+REGRESSION = False
+TOKEN_LABELS: str | None = None
 MAX_SEQUENCE_LENGTH = DEFAULT_MAX_SEQUENCE_LENGTH
 
 
@@ -95,6 +108,17 @@ def encode_texts(
 def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
     """`labels`: index of the right label of each row. `(rows,)`."""
     return {"labels": np.asarray(encoded["labels"], dtype=np.int64)}
+
+
+def head_logits(outputs: Mapping[str, Any]) -> torch.Tensor:
+    """The logits, `(batch, labels)`."""
+    logits: torch.Tensor = outputs[LOGITS]
+    return logits
+
+
+def choices(head: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+    """One item for each row. `(batch, labels)`."""
+    return head
 
 
 def answers(outputs: Mapping[str, NDArray[np.float32]], batch: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -8,16 +8,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.data import number_rows
 from compressor.data.spec import DataSpec
 from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
 from compressor.tasks.text_classification import (
+    COLUMNS,
+    FORMATS,
+    HEAD,
+    LABELS_PER_TOKEN,
     MAX_SEQUENCE_LENGTH,
+    PER_TOKEN,
+    PIPELINE_TAG,
+    TABLES,
     TOKEN_LABELS,
     answers,
+    choices,
     columns,
     compared,
     encode_texts,
+    head_logits,
 )
 
 if TYPE_CHECKING:
@@ -25,16 +35,34 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = [
+    "COLUMNS",
+    "FORM",
+    "FORMATS",
+    "HEAD",
+    "LABELS_PER_TOKEN",
     "MAX_SEQUENCE_LENGTH",
+    "METRICS",
+    "NAME",
+    "PER_TOKEN",
+    "PIPELINE_TAG",
+    "REGRESSION",
+    "TABLES",
     "TOKEN_LABELS",
     "answers",
+    "choices",
     "columns",
     "compared",
     "encode",
+    "head_logits",
     "label_ids",
     "references",
     "score",
 ]
+
+NAME = "text-regression"
+METRICS: tuple[str, ...] = ("spearman",)
+FORM = number_rows
+REGRESSION = True
 
 
 def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, int]:

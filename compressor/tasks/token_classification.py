@@ -8,25 +8,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.data import sources, tagged_rows
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.rows import Rows
-from compressor.models.outputs import LOGITS
-from compressor.tasks import NOTHING
+from compressor.models.outputs import LOGITS, NO_LABEL
+from compressor.tasks.base import ABSENT_LOGIT
 from compressor.tasks.scoring import entity_f1
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-TOKEN_LABELS = "labels"
+NAME = "token-classification"
+COLUMNS: tuple[str, ...] = ("tokens", "tags")
+METRICS: tuple[str, ...] = ("f1", "accuracy")
+HEAD = "ForTokenClassification"
+PIPELINE_TAG = "token-classification"
+FORM = tagged_rows
+FORMATS = (*sources.CONLL, *sources.LISTS)
+TABLES = sources.LISTS
+PER_TOKEN = True
+LABELS_PER_TOKEN = True
+REGRESSION = False
+TOKEN_LABELS: str | None = "labels"
 MAX_SEQUENCE_LENGTH = DEFAULT_MAX_SEQUENCE_LENGTH
 
-_NO_LABEL = -100
-"""Of tokens that are not the first of a word."""
 _NO_WORD = -1
 _OUTSIDE = "O"
 
@@ -104,7 +115,7 @@ def _first_tokens(words: Sequence[int | None], tags: Sequence[int]) -> list[int]
     before: int | None = None
     labels = []
     for word in words:
-        labels.append(_NO_LABEL if word is None or word == before else tags[word])
+        labels.append(NO_LABEL if word is None or word == before else tags[word])
         before = word
     return labels
 
@@ -118,9 +129,20 @@ def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) ->
     return {"tags": filled}
 
 
+def head_logits(outputs: Mapping[str, Any]) -> torch.Tensor:
+    """The logits, `(batch, sequence, tags)`."""
+    logits: torch.Tensor = outputs[LOGITS]
+    return logits
+
+
+def choices(head: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+    """One item for each word: the first token of each has a label. `(words, tags)`."""
+    return head[batch["labels"] != NO_LABEL]
+
+
 def answers(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floats32:
     """The tag of each word, in order; -1 behind the last. `(batch, words)`."""
-    labelled = batch["labels"] != _NO_LABEL
+    labelled = batch["labels"] != NO_LABEL
     tags = outputs[LOGITS].argmax(axis=-1)
     filled = np.full((len(tags), max(1, int(labelled.sum(axis=1).max()))), _NO_WORD, dtype=np.float32)
     for index, where in enumerate(labelled):
@@ -130,7 +152,7 @@ def answers(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Float
 
 def compared(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floats32:
     """Logits of each token that is no padding. `(batch, sequence, tags)`."""
-    return np.where(batch["attention_mask"][..., None] == 1, outputs[LOGITS], np.float32(NOTHING))
+    return np.where(batch["attention_mask"][..., None] == 1, outputs[LOGITS], np.float32(ABSENT_LOGIT))
 
 
 def score(answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Sequence[str]) -> dict[str, Rows]:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from compressor.data.corpus import sentence_pairs
 from compressor.data.corpus.masking import Masked
 from compressor.files import gather, gather_spans
+from compressor.models.outputs import NO_LABEL
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 _ROWS_AT_ONCE = 4096
-_NO_LABEL = -100
 
 LOGITS, TOKEN_LOGITS = "logits.npy", "token_logits.npy"
 """What a teacher's logits are kept in: one line for each row, or for each token of all rows."""
@@ -81,7 +81,7 @@ class RowBatches:
         labels = chunk["labels"]
         if self._token_labels:
             width = batch["input_ids"].shape[1]
-            labels = [row + [_NO_LABEL] * (width - len(row)) for row in labels]
+            labels = [row + [NO_LABEL] * (width - len(row)) for row in labels]
         batch["labels"] = torch.tensor(labels)
         size = batch["input_ids"].numel()
         self._tokens += size

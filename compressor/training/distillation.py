@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM, learned_from_rows
 from compressor.training import masked_corpus, objectives, teacher_cache, teacher_targets
 from compressor.training.batches import MaskedBatches, RowBatches
-from compressor.training.choices import PER_TOKEN
 from compressor.training.context import Context, Facts
 from compressor.training.spec import DistillationSpec
 from compressor.training.train_stage import row_batches, save, train_stage
@@ -89,7 +88,7 @@ def _on_rows(
         return {**facts, **save(student, start, output, spec, context.task)}
     teacher = Checkpoint(context.teacher)
     layer_map = teacher_cache.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
-    by_token = {"cosine": UNLIKE} | ({"soft": UNLIKE_ANSWERS} if context.task in PER_TOKEN else {})
+    by_token = {"cosine": UNLIKE} | ({"soft": UNLIKE_ANSWERS} if learned_from_rows(context.task).PER_TOKEN else {})
     asked = [name for name in by_token if weights[name] and getattr(spec, f"alpha_{name}") is None]
     if asked and not teacher_cache.comparable(batches, start, spec, context):
         weights |= dict.fromkeys(asked, 0.0)
@@ -106,7 +105,7 @@ def _on_rows(
         batches = row_batches(start, spec, context, answers)
     if weights["cosine"]:
         objectives.add_projection(student, teacher.hidden_size)
-    objective = objectives.TaskDistillation(context.task, weights, spec.temperature, layer_map)
+    objective = objectives.TaskDistillation(learned_from_rows(context.task), weights, spec.temperature, layer_map)
     trained = train_stage(student, start, output, spec, context, batches, objective, callbacks)
     return {**facts, "weights": weights, **trained}
 

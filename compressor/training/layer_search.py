@@ -10,9 +10,10 @@ import torch
 from compressor.models.checkpoint import input_names
 from compressor.models.outputs import LOGITS, named
 from compressor.progress import Step
-from compressor.training import choices
+from compressor.tasks import MASKED_LM, learned_from_rows
+from compressor.training import task_losses
 from compressor.training.batches import MaskedBatches, RowBatches
-from compressor.training.losses import cosine_loss
+from compressor.training.losses import cosine_loss, soft_target_loss
 from compressor.training.objectives import head_at
 from compressor.training.trainer import Batch
 
@@ -50,7 +51,8 @@ def harm(
             hidden: torch.Tensor = of.base_model(**inputs).last_hidden_state[batch["attention_mask"].bool()]
             return hidden
         if "column" not in batch:
-            return choices.logits(task, choices.given(of(**inputs)), batch)
+            rows_task = learned_from_rows(task)
+            return rows_task.choices(rows_task.head_logits(of(**inputs)), batch)
         with head_at(of, batch["row"], batch["column"]):
             return named(of, of(**inputs))[LOGITS][0]
 
@@ -61,10 +63,19 @@ def harm(
     def distance(changed: PreTrainedModel) -> float:
         step.update(step.done + 1)
         pairs = [(outputs(changed, batch), before) for batch, before in zip(sample, whole, strict=True)]
-        found = [cosine_loss(*pair) if task is None else choices.distance(task, *pair) for pair in pairs]
+        found = [_distance(task, *pair) for pair in pairs]
         return float(torch.stack(found).mean())
 
     return distance
+
+
+def _distance(task: str | None, student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Of hidden states 1 - cosine, of answers the divergence of the task's choices. A scalar."""
+    if task is None:
+        return cosine_loss(student, teacher)
+    if task == MASKED_LM:
+        return soft_target_loss(student, teacher, 1.0)
+    return task_losses.distance(learned_from_rows(task), student, teacher)
 
 
 def drift(model: PreTrainedModel, sample: Sequence[Batch], step: Step) -> Callable[[PreTrainedModel], float]:

@@ -10,7 +10,8 @@ import torch
 
 from compressor.errors import StageError
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER, named
-from compressor.training import choices, losses
+from compressor.tasks.base import Task
+from compressor.training import losses, task_losses
 from compressor.training.trainer import Batch, Terms, processes
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ class Labels:
 
     weights: Mapping[str, float] = {"hard": 1.0}
 
-    def __init__(self, task: str) -> None:
+    def __init__(self, task: Task) -> None:
         self._task = task
 
     def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
         """`hard`."""
-        return {"hard": choices.hard_loss(self._task, choices.given(model(**inputs)), batch)}
+        return {"hard": task_losses.hard_loss(self._task, self._task.head_logits(model(**inputs)), batch)}
 
 
 class TaskDistillation:
@@ -47,7 +48,7 @@ class TaskDistillation:
         layer_map: For each layer of the student, the teacher's layer.
     """
 
-    def __init__(self, task: str, weights: Mapping[str, float], temperature: float, layer_map: Sequence[int]) -> None:
+    def __init__(self, task: Task, weights: Mapping[str, float], temperature: float, layer_map: Sequence[int]) -> None:
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self._task, self._temperature = task, temperature
         # The batch holds each of the teacher's layers once, in order.
@@ -59,9 +60,9 @@ class TaskDistillation:
         outputs = model(**inputs, **{name: True for name, asked in wanted.items() if asked})
         terms: Terms = {}
         if "soft" in self.weights:
-            terms["soft"] = choices.soft_loss(self._task, choices.given(outputs), batch, self._temperature)
+            terms["soft"] = task_losses.soft_loss(self._task, self._task.head_logits(outputs), batch, self._temperature)
         if "hard" in self.weights:
-            terms["hard"] = choices.hard_loss(self._task, choices.given(outputs), batch)
+            terms["hard"] = task_losses.hard_loss(self._task, self._task.head_logits(outputs), batch)
         if "cosine" in self.weights:
             terms["cosine"] = self._cosine(model, outputs.hidden_states[1:], batch)
         if "attention" in self.weights:

@@ -11,8 +11,8 @@ import numpy as np
 from compressor.errors import StageError
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
+from compressor.tasks import learned_from_rows
 from compressor.training.batches import RowBatches
-from compressor.training.choices import PER_TOKEN
 from compressor.training.context import Context
 from compressor.training.spec import DistillationSpec
 from compressor.training.teacher_outputs import write_answers
@@ -116,7 +116,7 @@ def answers(
     teacher = Checkpoint(context.teacher)
     length, tokenizer = _length(start, spec, context), loading.load_tokenizer(context.teacher)
     rows = context.tokenized(tokenizer, context.teacher, length)
-    by_token = context.task in PER_TOKEN
+    by_token = learned_from_rows(context.task).PER_TOKEN
     if (hidden or attention or by_token) and not comparable(batches, start, spec, context):
         which = "alpha_soft, alpha_cosine and alpha_attention" if by_token else "alpha_cosine and alpha_attention"
         raise StageError(
@@ -129,7 +129,7 @@ def answers(
         how: dict[str, Any] = {"attn_implementation": "eager"} if attention else {}
         model = loading.load_model(context.teacher, context.task, **how)
         with context.progress.step(f"{context.stage}: the teacher reads {len(rows)} rows") as step:
-            write_answers(model, tokenizer, rows, folder, **layers, step=step)
+            write_answers(model, learned_from_rows(context.task), tokenizer, rows, folder, **layers, step=step)
         return {"rows": len(rows)}
 
     inputs = {"teacher": teacher.digest(), "length": length, **layers}

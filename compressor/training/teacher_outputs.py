@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from compressor.files import Writer
 from compressor.models.checkpoint import input_names
 from compressor.progress import Step
-from compressor.training import choices
+from compressor.tasks.base import Task
 from compressor.training.batches import LOGITS, TOKEN_LOGITS, MaskedBatches
 from compressor.training.losses import top_k_targets
 from compressor.training.objectives import head_at
@@ -29,6 +29,7 @@ _TOKENS_PER_BATCH = 2048
 
 def write_answers(
     model: PreTrainedModel,
+    task: Task,
     tokenizer: PreTrainedTokenizerBase,
     rows: Dataset,
     folder: Path,
@@ -41,6 +42,7 @@ def write_answers(
 
     Args:
         model: The teacher; for attention, with eager attention.
+        task: The task it is trained for.
         tokenizer: Pads the batches.
         rows: Token ids and `length`.
         folder: Gets `logits.npy` `(rows, labels)` in the rows' order, or of a head for tokens `token_logits.npy`
@@ -73,7 +75,7 @@ def write_answers(
             batch = tokenizer.pad({name: chunk[name] for name in names}, return_tensors="pt").to(device)
             outputs = model(**batch, **{name: True for name, asked in wanted.items() if asked})
             real = batch["attention_mask"].bool()
-            given = choices.given(outputs).float()
+            given = task.head_logits(outputs).float()
             if given.ndim == 2:
                 by_row.append((indices, given.cpu().numpy()))
             else:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from compressor import tasks
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH
 from compressor.models import checkpoint, loading
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.context import Context, Facts
 from compressor.training.objectives import remove_projection
@@ -31,7 +31,7 @@ def max_sequence_length(source: Path, spec: TrainingSpec, task: str) -> int:
     incoming = checkpoint.Checkpoint(source)
     if spec.max_sequence_length is not None:
         return spec.max_sequence_length
-    usual = DEFAULT_MAX_SEQUENCE_LENGTH if task == MASKED_LM else tasks.get(task).MAX_SEQUENCE_LENGTH
+    usual = DEFAULT_MAX_SEQUENCE_LENGTH if task == MASKED_LM else tasks.learned_from_rows(task).MAX_SEQUENCE_LENGTH
     return min(usual, incoming.max_sequence_length())
 
 
@@ -47,7 +47,9 @@ def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Pat
     tokenizer = loading.load_tokenizer(source)
     rows = context.tokenized(tokenizer, source, max_sequence_length(source, spec, context.task))
     names = checkpoint.input_names(checkpoint.Checkpoint(source).family)
-    return RowBatches(rows, tokenizer, names, answers, token_labels=context.task == "token-classification")
+    return RowBatches(
+        rows, tokenizer, names, answers, token_labels=tasks.learned_from_rows(context.task).LABELS_PER_TOKEN
+    )
 
 
 def train_stage(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from compressor.data import question_rows
 from compressor.data import splits as data_rows
 from compressor.data.spec import DataSpec
 from compressor.errors import RecipeError
@@ -16,7 +17,7 @@ def prepare(folder: Path, train: Path, validation: Path | None = None, **spec: o
     (folder / "out").mkdir()
     (folder / "work").mkdir()
     return data_rows.prepare(
-        "question-answering", DataSpec(**spec), train, validation, COLUMNS, 0, folder / "out", folder / "work"
+        question_rows, DataSpec(**spec), train, validation, COLUMNS, 0, folder / "out", folder / "work"
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compressor.data import splits
+from compressor.data import splits, text_rows
 from compressor.data.spec import DataSpec
 from compressor.errors import RecipeError
 
@@ -22,8 +22,7 @@ def prepare(tmp_path: Path):
         output.mkdir()
         work.mkdir(exist_ok=True)
         data = DataSpec(train="x", **spec)
-        task = "text-classification"
-        facts = splits.prepare(task, data, source, validation, columns or COLUMNS, seed, output, work)
+        facts = splits.prepare(text_rows, data, source, validation, columns or COLUMNS, seed, output, work)
         return {**facts, "rows": {name: splits.load(output / name) for name in ("train", "validation")}}
 
     return run

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from compressor.data import splits as data_rows
+from compressor.data import tagged_rows
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import RecipeError
 
@@ -18,7 +19,7 @@ def prepare(tmp_path: Path, train: Path, validation: Path | HubDataset | None = 
     output.mkdir()
     work.mkdir()
     return data_rows.prepare(
-        "token-classification", DataSpec(**spec), train, validation, COLUMNS, 0, output, work
+        tagged_rows, DataSpec(**spec), train, validation, COLUMNS, 0, output, work
     )  # fmt: skip
 
 

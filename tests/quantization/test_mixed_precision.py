@@ -36,8 +36,7 @@ from compressor.runtimes import onnxruntime as onnx_runtime
 from compressor.runtimes.onnx import coverage
 from compressor.stages import quantize
 from compressor.stages.quantize import QuantizeSpec
-from compressor.tasks import text_classification
-from compressor.tasks.names import QUALITY_METRICS
+from compressor.tasks import TASKS, text_classification
 from compressor.training.context import Context
 
 LABELS = ("negative", "positive")
@@ -309,7 +308,7 @@ def test_what_is_gained_by_hand():
 
 
 def test_of_every_main_metric_more_is_better():
-    assert all(METRICS[names[0]].kind == "quality" for names in QUALITY_METRICS.values())
+    assert all(METRICS[task.METRICS[0]].kind == "quality" for task in TASKS.values())
 
 
 def test_a_language_model_and_its_report(write_recipe: WriteRecipe, tmp_path: Path):

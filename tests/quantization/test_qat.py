@@ -25,6 +25,7 @@ from compressor.commands.main import main
 from compressor.models import loading
 from compressor.progress import Progress
 from compressor.quantization import fake_quantization
+from compressor.tasks import text_classification
 from compressor.training import trainer
 from compressor.training.objectives import Labels
 
@@ -109,7 +110,7 @@ def train(
     torch.manual_seed(0)
     plain = fake_quantization.TakeOff()
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
-        arguments = (model, batches(), objective or Labels("text-classification"), schedule())
+        arguments = (model, batches(), objective or Labels(text_classification), schedule())
         return trainer.train(*arguments, seed=0, work=work, step=step, callbacks=[plain]), plain
 
 

@@ -19,6 +19,7 @@ from test_training import batches, schedule
 from compressor.models import loading
 from compressor.models.surgery import sparsity
 from compressor.progress import Progress
+from compressor.tasks import text_classification
 from compressor.training import trainer
 from compressor.training.objectives import Labels
 from compressor.training.sparse_training import KeepZeros, Zeros, make_zero
@@ -66,7 +67,7 @@ class Watch(transformers.TrainerCallback):
 def train(model: Any, work: Path, *callbacks: Any, objective: Any = None) -> dict[str, Any]:
     torch.manual_seed(0)
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
-        arguments = (model, batches(), objective or Labels("text-classification"), schedule(epochs=3))
+        arguments = (model, batches(), objective or Labels(text_classification), schedule(epochs=3))
         return trainer.train(*arguments, seed=0, work=work, step=step, callbacks=callbacks)
 
 

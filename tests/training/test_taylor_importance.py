@@ -13,6 +13,7 @@ from tiny_models import make_albert, make_batch, make_model
 from compressor.models.convert import modules, put_together, take_apart
 from compressor.models.surgery.prune import Kept, Scores, pruned
 from compressor.progress import Progress
+from compressor.tasks import text_classification
 from compressor.training.objectives import Labels, MaskedLanguageModel
 from compressor.training.taylor_importance import taylor
 from compressor.training.trainer import Batch
@@ -27,7 +28,7 @@ def batch_of(model: Any) -> Batch:
 
 
 def scores_of(model: Any, sample: list[Batch]) -> Scores:
-    objective = MaskedLanguageModel(model) if "row" in sample[0] else Labels("text-classification")
+    objective = MaskedLanguageModel(model) if "row" in sample[0] else Labels(text_classification)
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
         return taylor(model, sample, objective, step)
 
@@ -49,7 +50,7 @@ def loss_with(model: Any, module: torch.nn.Linear, channels: slice, gate: float,
     """The loss with some of a module's inputs multiplied, by changing its weights."""
     weight = module.weight.data.clone()
     module.weight.data[:, channels] *= gate
-    objective = MaskedLanguageModel(model) if "row" in batch else Labels("text-classification")
+    objective = MaskedLanguageModel(model) if "row" in batch else Labels(text_classification)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
         (loss,) = objective.terms(model, inputs, batch).values()

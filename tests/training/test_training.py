@@ -47,7 +47,7 @@ def run(model: Any, work: Path, objective: Any = None, data: Any = None, **keywo
         return trainer.train(
             model,
             data or batches(),
-            objective or Labels("text-classification"),
+            objective or Labels(text_classification),
             keywords.pop("schedule", schedule()),
             seed=0,
             work=work,
@@ -174,7 +174,7 @@ def answers_of(model: Any, folder: Path, count: int = 50, **layers: list[int]) -
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {"hidden": [], "attention": [], **layers}
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
-        write_answers(model, make_tokenizer(), rows(count), folder, **wanted, step=step)
+        write_answers(model, text_classification, make_tokenizer(), rows(count), folder, **wanted, step=step)
     return folder
 
 
@@ -203,7 +203,7 @@ def test_a_teacher_as_its_own_student_costs_nothing(classifier: Path, tmp_path: 
     everything = [0, 1, 2, 3]
     data = batches(50, answers_of(model, tmp_path, hidden=everything, attention=everything))
     objective = TaskDistillation(
-        "text-classification", {"soft": 1.0, "hard": 0.0, "cosine": 1.0, "attention": 1.0}, 2.0, everything
+        text_classification, {"soft": 1.0, "hard": 0.0, "cosine": 1.0, "attention": 1.0}, 2.0, everything
     )
     batch = data.batch(list(range(20)))
     with torch.no_grad():
@@ -230,7 +230,7 @@ def test_the_layer_map_says_which_layer_is_learned_from(classifier: Path, tmp_pa
             return outputs
 
     for layer_map, zero in (([3, 1], True), ([1, 3], False)):
-        objective = TaskDistillation("text-classification", {"cosine": 1.0, "attention": 1.0}, 2.0, layer_map)
+        objective = TaskDistillation(text_classification, {"cosine": 1.0, "attention": 1.0}, 2.0, layer_map)
         with torch.no_grad():
             terms = objective.terms(FirstTwo(), inputs, batch)
         assert all((value.item() < 1e-5) == zero for value in terms.values())

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import Problem, RecipeError
+from compressor.models.outputs import NO_LABEL
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 """Of the chosen tokens: so many become [MASK], so many another token; the rest stay as they are."""
-IGNORED = -100
-"""The label of a position that has no loss, as in PyTorch."""
 
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
@@ -79,7 +78,7 @@ class Masked:
     def labels(self, tokens: Ints) -> NDArray[np.int64]:
         """The hidden tokens of `tokens` `(rows, length)`, -100 where the position is -1. `(rows, count)`."""
         hidden = np.take_along_axis(tokens, np.maximum(self.positions, 0).astype(np.int64), axis=1)
-        return np.where(self.positions >= 0, hidden.astype(np.int64), IGNORED)
+        return np.where(self.positions >= 0, hidden.astype(np.int64), NO_LABEL)
 
 
 def mask(tokens: Ints, vocabulary: Vocabulary, *, probability: float, whole_words: bool, seed: Sequence[int]) -> Masked:

@@ -16,7 +16,7 @@ from compressor.recipe.document import Recipe
 from compressor.stages.finetune import FinetuneSpec
 from compressor.stages.prune import PruneSpec
 from compressor.stages.quantize import QuantizeSpec
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 from compressor.training.spec import DistillationSpec, TrainingSpec
 
 NO_LANGUAGE_MODEL = (

@@ -10,14 +10,12 @@ from compressor.gates.spec import REGRESSION
 from compressor.recipe.document import Recipe
 from compressor.stages.export import ExportSpec
 from compressor.stages.quantize import QuantizeSpec
-from compressor.tasks.names import QUALITY_METRICS
+from compressor.tasks import TASKS
 
 
 def gate_metrics(task: str) -> list[str]:
     """Names of the metrics that a stage of this task can be gated by."""
-    return [
-        name for name, metric in METRICS.items() if metric.kind not in QUALITY_KINDS or name in QUALITY_METRICS[task]
-    ]
+    return [name for name, metric in METRICS.items() if metric.kind not in QUALITY_KINDS or name in TASKS[task].METRICS]
 
 
 def check_gates(recipe: Recipe, add: Add) -> None:

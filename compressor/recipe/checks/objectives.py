@@ -6,7 +6,7 @@ from compressor.errors import Add
 from compressor.recipe.document import Recipe
 from compressor.stages.finetune import FinetuneSpec
 from compressor.stages.prune import PruneSpec
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 from compressor.training.spec import DistillationSpec, ObjectiveSpec
 
 _ONLY_TASK = ("alpha_hard", "alpha_attention", "layer_map")

@@ -9,7 +9,7 @@ from compressor.stages.base import StageSpec
 from compressor.stages.export import ExportSpec
 from compressor.stages.prune import PruneSpec
 from compressor.stages.quantize import QuantizeSpec
-from compressor.tasks.names import COLUMNS, MASKED_LM
+from compressor.tasks import MASKED_LM, TASKS
 from compressor.training.spec import TrainingSpec
 
 _NAMES_IN_REPORTS = {"baseline": "the teacher", REGRESSION: "the comparison with another run"}
@@ -34,10 +34,10 @@ def check_data(recipe: Recipe, add: Add) -> None:
             if getattr(data, key) is not None:
                 hint = "give the text as data.corpus; some of it is held out (data.corpus.validation_fraction)"
                 add(("data", key), "masked-lm learns from raw text", hint)
-    for key in {key for keys in COLUMNS.values() for key in keys} - set(COLUMNS[recipe.task]):
+    for key in {key for task in TASKS.values() for key in task.COLUMNS} - set(TASKS[recipe.task].COLUMNS):
         if key in data.model_fields_set:
-            fitting = ", ".join(task for task, keys in COLUMNS.items() if key in keys)
-            allowed = ", ".join(COLUMNS[recipe.task])
+            fitting = ", ".join(task.NAME for task in TASKS.values() if key in task.COLUMNS)
+            allowed = ", ".join(TASKS[recipe.task].COLUMNS)
             hint = f"of these keys {recipe.task} has {allowed}" if allowed else "drop it"
             add(("data", key), f"is for {fitting}, not for {recipe.task}", hint)
     if data.corpus is None and (found := first_stage(recipe, MASKED_LM)):

@@ -13,7 +13,7 @@ from compressor.stages.base import StageSpec
 from compressor.stages.distill import DistillSpec
 from compressor.stages.finetune import FinetuneSpec
 from compressor.stages.quantize import QuantizeSpec
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 from compressor.training.spec import TrainingSpec
 
 Add = Callable[[Location, str, str], None]

@@ -1,0 +1,45 @@
+"""Losses on a task's own choices: labels of rows, tags of words, tokens where an answer starts and ends, numbers."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional
+
+from compressor.models.outputs import NO_LABEL
+from compressor.tasks.base import Task
+from compressor.training import losses
+from compressor.training.trainer import Batch
+
+
+def hard_loss(task: Task, head: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Cross-entropy with the labels, or the squared error of a number; mean over items. A scalar.
+
+    Args:
+        task: The task.
+        head: Its `head_logits` of the model.
+        batch: The rows, with `labels`.
+    """
+    if task.REGRESSION:
+        return functional.mse_loss(head[:, 0], batch["labels"].to(head.dtype))
+    labels = batch["labels"].flatten()
+    return losses.hard_label_loss(task.choices(head, batch), labels[labels != NO_LABEL])
+
+
+def soft_loss(task: Task, head: torch.Tensor, batch: Batch, temperature: float) -> torch.Tensor:
+    """Divergence of the student's choices from its teacher's; mean over items. A scalar.
+
+    Args:
+        task: The task.
+        head: Its `head_logits` of the student.
+        batch: The rows, with the teacher's `teacher_logits`.
+        temperature: Softens both sides.
+    """
+    teacher = batch["teacher_logits"].to(head.dtype)
+    return distance(task, task.choices(head, batch), task.choices(teacher, batch), temperature)
+
+
+def distance(task: Task, student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0) -> torch.Tensor:
+    """The softened divergence of choices `(items, choices)`, or the squared difference of numbers. A scalar."""
+    if task.REGRESSION:
+        return functional.mse_loss(student, teacher)
+    return losses.soft_target_loss(student, teacher, temperature)
