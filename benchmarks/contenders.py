@@ -108,9 +108,7 @@ def prepare(given: Given, output: Path, work: Path) -> None:
 
     model = checkpoint.Checkpoint(given.checkpoint)
     spec = DataSpec(train=str(given.train), validation=str(given.validation), text=given.text, label=given.label)
-    facts = data_rows.prepare(
-        text_rows, spec, given.train, given.validation, task.columns(spec), 0, work, work
-    )
+    facts = data_rows.prepare(text_rows, spec, given.train, given.validation, task.columns(spec), 0, work, work)
     label_ids = task.label_ids(facts["labels"], model.labels)
     tokenizer = loading.load_tokenizer(given.checkpoint)
     for split, file in ((data_rows.VALIDATION, VALIDATION_ROWS), (data_rows.TRAIN, CALIBRATION_ROWS)):

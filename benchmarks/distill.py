@@ -37,7 +37,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import click
 import throughput
 import torch
-from compressor.tasks.names import MASKED_LM
+from compressor.tasks import MASKED_LM
 from rich.console import Console
 from rounds import ALONE, CACHED, PASS, PLAIN, Setting, TaskRounds, TextRounds
 
