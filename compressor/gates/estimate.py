@@ -1,4 +1,4 @@
-"""A value with confidence bounds, and what any evidence of a metric offers."""
+"""A value with its confidence bounds, and the interface of all evidence."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+RESAMPLES = 4000
+"""Resamples of every bootstrap."""
 
-_RESAMPLES = 4000
-
-
-_SEED = 0  # verdicts of the same evidence must not change from one look to the next
+SEED = 0
+"""Fixed, so that the same evidence always gets the same verdict."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Estimate:
 
 
 class Evidence(Protocol):
-    """Measurements of one metric for one checkpoint."""
+    """Measurements of one metric for one checkpoint; bounds are one-sided, each with the given confidence."""
 
     @property
     def n(self) -> int:
         """Number of independent observations."""
 
     def estimate(self, confidence: float) -> Estimate:
-        """The metric's value."""
+        """The metric's value and its bounds."""
 
     def drop(self, reference: Evidence, confidence: float) -> Estimate:
         """Reference minus this, in the metric's unit; the reference is of the same kind and metric."""

@@ -1,4 +1,4 @@
-"""Evidence that does not vary, or hardly: sizes, counts, shares of fixed rows, peak memory."""
+"""Evidence that varies little or not at all: sizes, counts, shares of fixed rows, peak memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Exact:
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity that hardly varies and is costly to repeat (peak memory): median, with the range as its bounds."""
+    """A quantity that varies little and is costly to repeat, such as peak memory: its median, bounded by its range."""
 
     samples: tuple[float, ...]
 
@@ -51,12 +51,12 @@ class Spread:
         return Estimate(float(np.median(self.samples)), min(self.samples), max(self.samples))
 
     def drop(self, reference: Evidence, confidence: float) -> Estimate:
-        """Difference of the medians; the bounds are the two ranges at their furthest."""
+        """Difference of the medians; the bounds take the opposite ends of the two ranges."""
         mine, theirs = self._pair(reference, confidence)
         return Estimate(theirs[0] - mine[0], theirs[1] - mine[2], theirs[2] - mine[1])
 
     def ratio(self, reference: Evidence, confidence: float) -> Estimate:
-        """Ratio of the medians; the bounds are the two ranges at their furthest."""
+        """Ratio of the medians; the bounds take the opposite ends of the two ranges."""
         mine, theirs = self._pair(reference, confidence)
         return Estimate(mine[0] / theirs[0], mine[1] / theirs[2], mine[2] / theirs[1])
 

@@ -1,7 +1,7 @@
-"""Rules, bounds and verdicts: from what was measured to pass, fail or inconclusive. Pure, no models.
+"""Applies a gate's rules to evidence: pass, fail or inconclusive.
 
 A gate passes when its whole interval meets the limit, fails when its whole interval misses it, and is inconclusive in
-between: then there are too few samples, or they are too noisy, to say.
+between: then the samples are too few or too noisy to decide.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from compressor.gates.spec import Gate, RegressionGate
 Verdict = Literal["pass", "fail", "inconclusive"]
 
 AT_LEAST = ("min", "min_retention", "min_speedup")
-"""Rules whose limit is a lower one; that of the others is an upper one."""
+"""Rules with a lower limit; the others have an upper one."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class GateResult:
 
 @dataclass(frozen=True)
 class StageGate:
-    """A gate of a run, as it was judged.
+    """The verdict of one rule, with the stage that it judged.
 
     Attributes:
         stage: The stage's name.
-        result: The gate.
+        result: The verdict and its numbers.
     """
 
     stage: str
@@ -68,8 +68,8 @@ def judge(
     Args:
         metric: The gated metric.
         gate: Its rules.
-        evidence: What was measured of the stage.
-        references: What was measured of what the gate may be relative to, by name.
+        evidence: The stage's measurements of the metric.
+        references: Measurements of each possible reference, by the name that `relative_to` gives it.
     """
     results = []
     for rule, limit in gate.limits.items():
@@ -92,8 +92,8 @@ def judge(
     return results
 
 
-def recall(result: GateResult) -> Verdict:
-    """The verdict that follows from what a result recorded."""
+def recorded_verdict(result: GateResult) -> Verdict:
+    """The verdict that follows from the recorded bounds and limit."""
     estimate = Estimate(result.observed, result.low, result.high)
     return _verdict(estimate, result.limit, result.rule in AT_LEAST)
 

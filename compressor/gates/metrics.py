@@ -1,4 +1,4 @@
-"""Every metric a stage can be measured and gated by, and which rules make sense for it."""
+"""The metrics that gates can limit, and the rules that make sense for each."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ RULES: dict[str, str] = {
     "min_speedup": "reference / value is at least the limit",
     "max_ratio": "value / reference is at most the limit",
 }
-"""Gate rules and what each demands; the reference is what `relative_to` names."""
+"""Gate rules and what each demands; `relative_to` names the reference."""
 
 QUALITY_KINDS = frozenset({"quality", "loss"})
-"""Kinds that a task scores; the higher a `quality` and the lower a `loss`, the better."""
+"""Kinds that are scored on rows; higher is better for a `quality`, lower for a `loss`."""
 
 RELATIVE_RULES = frozenset({"max_drop", "min_retention", "min_speedup", "max_ratio"})
 
@@ -39,8 +39,8 @@ class Metric:
     Attributes:
         name: The name in recipes and reports.
         unit: Unit of the value; `""` for a share.
-        kind: What sort of quantity it is; decides the rules and the interval.
-        help: One line for humans.
+        kind: Decides which rules are allowed and how its bounds are computed.
+        help: One line for the recipe's reference.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Metric:
 
 
 QUANTIZED_PARITY = "parity_quantized_label_agreement"
-"""The one metric that an exported checkpoint may lack: it has no second quantized format then."""
+"""The only metric that an exported checkpoint may lack: with one quantized format there is nothing to compare."""
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -64,11 +64,16 @@ METRICS: dict[str, Metric] = {
             "accuracy",
             "",
             "quality",
-            "share of rows with the right label; of words with the right tag; of masked tokens guessed at once",
+            "share of rows with the right label; of words with the right tag; of masked tokens guessed right",
         ),
-        Metric("sentence_order_accuracy", "", "quality", "share of pairs of segments whose order is told right"),
+        Metric("sentence_order_accuracy", "", "quality", "share of segment pairs whose order is classified correctly"),
         Metric("loss", "nats", "loss", "mean cross-entropy of a masked token"),
-        Metric("perplexity", "", "loss", "exponential of the loss: as if choosing among so many tokens"),
+        Metric(
+            "perplexity",
+            "",
+            "loss",
+            "exponential of the loss",
+        ),
         Metric(
             "f1",
             "",
@@ -76,7 +81,7 @@ METRICS: dict[str, Metric] = {
             "F1 of label 1 for two labels, unweighted mean over the labels for more; of entities, as seqeval counts; "
             "of the words of an answer, as SQuAD's script does",
         ),
-        Metric("exact_match", "", "quality", "share of answers that are right to the word, as SQuAD's script counts"),
+        Metric("exact_match", "", "quality", "share of answers that match word for word, as SQuAD's script counts"),
         Metric("spearman", "", "quality", "Spearman's rank correlation"),
         Metric("matthews_correlation", "", "quality", "Matthews correlation coefficient"),
         Metric("latency_p50_ms", "ms", "latency", "median latency of one call"),
@@ -87,9 +92,14 @@ METRICS: dict[str, Metric] = {
         Metric("quantized_coverage", "", "coverage", "share of weight matrices that run as integers"),
         Metric("parity_label_agreement", "", "parity", "share of rows where every exported format gives torch's label"),
         Metric(
-            "parity_max_abs_diff", "", "parity", "largest difference of a logit between an exported format and torch"
+            "parity_max_abs_diff", "", "parity", "largest difference of a logit between any exported format and torch"
         ),
-        Metric("parity_min_cosine", "", "parity", "smallest cosine of a row's logits in an exported format and torch"),
+        Metric(
+            "parity_min_cosine",
+            "",
+            "parity",
+            "smallest cosine between any exported format's logits and torch's",
+        ),
         Metric(
             QUANTIZED_PARITY,
             "",

@@ -10,7 +10,7 @@ from compressor.gates.metrics import RULES
 from compressor.spec import Spec
 
 REGRESSION = "regression"
-"""What the comparison with another run is called, in recipes and in reports."""
+"""Name of the comparison with another run, in recipes and in reports."""
 
 
 class _AbsoluteRules(Spec):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from compressor.gates.estimate import _RESAMPLES, _SEED, Estimate, Evidence, Floats
+from compressor.gates.estimate import RESAMPLES, SEED, Estimate, Evidence, Floats
 
 
 @dataclass(frozen=True)
@@ -30,33 +30,28 @@ class Timings:
     def estimate(self, confidence: float) -> Estimate:
         """The sample quantile; bounds are order statistics.
 
-        The number of samples below the true q-quantile is Binomial(n, q), whatever the distribution of the times.
+        The number of samples below the true q-quantile is Binomial(n, q), whatever the distribution of the times. For
+        q = 0.95 and 95 % confidence even the largest sample is an upper bound only from n = 59 on.
         Source: David & Nagaraja, Order Statistics (3rd ed.), section 7.1.
         """
-        from scipy.stats import binom
+        from scipy.stats import quantile_test
 
-        ordered, n, q = np.sort(self.samples), self.n, self.quantile
-        # The r-th smallest is an upper bound when P(Binomial <= r - 1) >= confidence; for q = 0.95 and 95 % even the
-        # largest is one only from n = 59 on.
-        upper = int(binom.ppf(confidence, n, q)) + 1
-        lower = int(binom.ppf(1 - confidence, n, q))
-        return Estimate(
-            float(_quantiles(self.samples[None], q)[0]),
-            float(ordered[lower - 1]) if lower >= 1 else None,
-            float(ordered[upper - 1]) if upper <= n else None,
-        )
+        # Two-sided at 2c - 1 is one-sided at c on each side.
+        bounds = quantile_test(self.samples, p=self.quantile).confidence_interval(2 * confidence - 1)
+        low, high = (None if np.isnan(bound) else float(bound) for bound in bounds)
+        return Estimate(float(_quantiles(self.samples[None], self.quantile)[0]), low, high)
 
     def drop(self, reference: Evidence, confidence: float) -> Estimate:
-        """Reference quantile minus this one, by bootstrap over the rounds."""
+        """Reference quantile minus this one, by block bootstrap over the rounds."""
         return self._paired(reference, confidence, lambda mine, theirs: theirs - mine)
 
     def ratio(self, reference: Evidence, confidence: float) -> Estimate:
-        """How many times as long this takes: of medians the median of neighbouring ratios, else a ratio of quantiles.
+        """This divided by the reference: for medians the median of neighbouring ratios, else the ratio of quantiles.
 
-        Calls next to each other share the machine's mood, which their ratio is rid of: the median of those ratios
-        varies about half as much as the ratio of the medians (`benchmarks/gate_fidelity.py`), and ratios that follow
-        each other are independent, so that order statistics bound it. Two rounds count as one: in one of them this
-        came first, in the other the reference, so that what the order does cancels.
+        Neighbouring calls meet the same load of the machine, which cancels in their ratio: the median of those ratios
+        varies about half as much as the ratio of the medians (`benchmarks/gate_fidelity.py`), and successive ratios
+        are independent, so that order statistics bound it. Two rounds count as one, because their orders are opposite:
+        the effect of being called first cancels.
         """
         if self.quantile != 0.5:
             return self._paired(reference, confidence, lambda mine, theirs: mine / theirs)
@@ -79,11 +74,11 @@ class Timings:
         own, other = self.estimate(confidence), reference.estimate(confidence)
         if None in (own.low, own.high, other.low, other.high):
             return Estimate(value, None, None)
-        # Rounds that follow each other share the machine's mood: resample blocks of them, not single rounds.
+        # Successive rounds meet the same load of the machine: resample blocks of them, not single rounds.
         # Source: Politis & Romano 1992, circular block bootstrap; block length of the order n^(1/3).
         block = max(1, round(self.n ** (1 / 3)))
-        starts = np.random.default_rng(_SEED).integers(0, self.n, (_RESAMPLES, -(-self.n // block)))
-        drawn = (starts[:, :, None] + np.arange(block)).reshape(_RESAMPLES, -1)[:, : self.n] % self.n
+        starts = np.random.default_rng(SEED).integers(0, self.n, (RESAMPLES, -(-self.n // block)))
+        drawn = (starts[:, :, None] + np.arange(block)).reshape(RESAMPLES, -1)[:, : self.n] % self.n
         mine, theirs = (_quantiles(samples[drawn], self.quantile) for samples in rounds)
         draws = combine(mine, theirs)
         low, high = np.quantile(draws, [1 - confidence, confidence])

@@ -12,7 +12,7 @@ from typing import Any
 
 from compressor.errors import CompressError, ExitCode
 from compressor.files import file_digest
-from compressor.gates.judge import StageGate, Verdict, overall, recall
+from compressor.gates.judge import StageGate, Verdict, overall, recorded_verdict
 from compressor.measure.client import Client
 from compressor.measure.measurement import repeatable
 from compressor.package import manifest as manifests
@@ -118,7 +118,7 @@ def _judged(gates: list[StageGate]) -> list[Check]:
     """Whether the recorded verdicts follow from the recorded numbers."""
     checks = []
     for gate in gates:
-        verdict = recall(gate.result)
+        verdict = recorded_verdict(gate.result)
         if verdict != gate.result.verdict:
             told = f"{gate.result.verdict} is recorded, {verdict} follows from the recorded bounds and limit"
             checks.append(Check("gates", f"{gate.stage}: {gate.result.metric}", "fail", told))

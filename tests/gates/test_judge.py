@@ -1,13 +1,34 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
-from compressor.gates.estimate import Estimate
+from compressor.gates.estimate import Estimate, Evidence
 from compressor.gates.exact import Exact
-from compressor.gates.judge import _verdict, judge, overall
+from compressor.gates.judge import judge, overall, recorded_verdict
 from compressor.gates.spec import Gate
 from compressor.gates.timings import Timings
+
+
+@dataclass(frozen=True)
+class Bounded:
+    """Evidence with the bounds that a test gives it."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int = 1
+
+    def estimate(self, confidence: float) -> Estimate:
+        return Estimate(self.value, self.low, self.high)
+
+    def drop(self, reference: Evidence, confidence: float) -> Estimate:
+        raise NotImplementedError
+
+    def ratio(self, reference: Evidence, confidence: float) -> Estimate:
+        raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -25,9 +46,9 @@ from compressor.gates.timings import Timings
     ],
 )
 def test_the_whole_interval_decides(low, high, at_least, at_most):
-    estimate = Estimate(0.8, low, high)
-    assert _verdict(estimate, 0.8, at_least=True) == at_least
-    assert _verdict(estimate, 0.8, at_least=False) == at_most
+    results = judge("accuracy", Gate(min=0.8, max=0.8), Bounded(0.8, low, high), {})
+    assert {result.rule: result.verdict for result in results} == {"min": at_least, "max": at_most}
+    assert [recorded_verdict(result) for result in results] == [result.verdict for result in results]
 
 
 def test_each_rule_compares_what_it_says():
