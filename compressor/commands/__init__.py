@@ -1,7 +1,7 @@
-"""The commands of `compress`: arguments in, exit codes out, and nothing else. One file each.
+"""The commands of `compress`, one file each: arguments in, exit codes out.
 
-To add one: a file with a click command of the file's name, whose body imports what it needs when it is called, and a
-line in `COMMANDS`.
+To add a command: a file with a click command of the file's name, and a line in `COMMANDS`. The function imports what it
+needs when it is called: `compress --help` imports only click.
 """
 
 from __future__ import annotations

@@ -1,17 +1,14 @@
-"""`compress bench`: latency of folders and files, side by side."""
+"""`compress bench`: times folders and files side by side."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from compressor.commands.options import (
-    report_errors,
-)
+from compressor.commands.options import console, json_option, report_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Rows per call.")
 @click.option("--sequence-length", type=click.IntRange(min=2), default=64, show_default=True, help="Tokens per row.")
 @click.option("--runs", type=click.IntRange(min=1), default=200, show_default=True, help="Timed calls of each.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @report_errors
 def bench(
     paths: tuple[Path, ...], threads: int, batch_size: int, sequence_length: int, runs: int, as_json: bool
@@ -57,11 +54,11 @@ def bench(
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in timed], indent=2))
     else:
-        _print_bench(timed, Console(width=None if sys.stdout.isatty() else 160))
+        _print(timed, console())
 
 
-def _print_bench(timed: list[Timed], console: Console) -> None:
-    """Prints what `compress bench` timed; brackets hold one-sided 95 % bounds."""
+def _print(timed: list[Timed], console: Console) -> None:
+    """Prints a row for each path; brackets hold one-sided 95 % bounds."""
     from rich.table import Table
 
     from compressor.report.numbers import bound

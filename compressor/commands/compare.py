@@ -1,30 +1,24 @@
-"""`compress compare`: runs and recipes, side by side."""
+"""`compress compare`: shows runs and recipes side by side."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 
-from compressor.commands.options import (
-    artifacts_option,
-    overrides_option,
-    report_errors,
-    writing,
-)
+from compressor.commands.options import artifacts_option, console, json_option, overrides_option, report_errors, writing
 
 
 @click.command()
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @overrides_option
 @artifacts_option
-@click.option("--stages", "every_stage", is_flag=True, help="Show what every stage came to, not only the last.")
+@click.option("--stages", "every_stage", is_flag=True, help="Show the result of every stage, not only of the last.")
 @click.option("--without", multiple=True, metavar="STAGE", help="Run recipes a second time without this stage.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@click.option("--markdown", "as_markdown", is_flag=True, help="Print tables in Markdown, to paste.")
-@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Draw the runs on a page.")
+@json_option
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown instead of tables.")
+@click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with drawings.")
 @report_errors
 def compare(
     paths: tuple[Path, ...],
@@ -36,29 +30,27 @@ def compare(
     as_markdown: bool,
     page: Path | None,
 ) -> None:
-    """Show runs side by side: quality, latency, memory, size, parameters, and who is on the Pareto front.
+    """Show runs side by side: quality, latency, memory, size, parameters, and which models are Pareto-optimal.
 
-    A PATH is a run's folder or its report.json, or a recipe, which is run first; what was run before comes from the
-    store. Shown are each run's baseline and the last stage that was measured. Runs of one task are compared with each
-    other. To time their models in one process there is `compress bench`.
+    A PATH is a run's folder, its report.json, or a recipe, which is run first, reusing cached stages. The tables list
+    each run's baseline and its last measured stage; runs of different tasks are in different tables. To time models in
+    one process, use `compress bench`.
 
     \b
     Example:
       compress compare artifacts/mobile_int8 artifacts/albert_int8 --html compare.html
       compress compare recipes/study/*.yaml --stages --without prune --html study.html
     """
-    from rich.console import Console
-
     from compressor.files import write_atomic
     from compressor.measure.client import Client
     from compressor.pipeline import study
     from compressor.report import comparison, comparison_html, markdown
 
     if as_json and as_markdown:
-        raise click.UsageError("--json and --markdown are two ways to print; choose one")
+        raise click.UsageError("--json and --markdown exclude each other; choose one")
     recipes = [path for path in paths if path.suffix in study.SUFFIXES]
     if not recipes and (overrides or without):
-        raise click.UsageError("--set and --without are for recipes, and there is none among the paths")
+        raise click.UsageError("--set and --without change recipes, but none of the paths is a recipe (*.yaml)")
     parts = study.forms(recipes, overrides, without)
     runs = [path for path in paths if path not in recipes]
     with Client() as client:
@@ -72,4 +64,4 @@ def compare(
     elif as_markdown:
         click.echo(markdown.comparison(groups), nl=False)
     else:
-        comparison.print_groups(groups, Console(width=None if sys.stdout.isatty() else 160))
+        comparison.print_groups(groups, console())

@@ -1,18 +1,16 @@
-"""`compress doctor`: versions, CPU features, and what is missing for which extra."""
+"""`compress doctor`: shows versions, CPU features, and the missing libraries of each extra."""
 
 from __future__ import annotations
 
 import click
 
-from compressor.commands.options import (
-    report_errors,
-)
+from compressor.commands.options import report_errors
 
 
 @click.command()
 @report_errors
 def doctor() -> None:
-    """Show versions, CPU features and threads, and what is missing for which extra.
+    """Show versions, CPU features and threads, and the missing libraries of each extra.
 
     \b
     Example:

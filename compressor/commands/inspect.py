@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from compressor.commands.options import (
-    report_errors,
-)
+from compressor.commands.options import console, json_option, report_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,28 +19,26 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, with every tensor, instead of tables.")
+@json_option
 @report_errors
 def inspect(path: Path, as_json: bool) -> None:
-    """Show what a folder or file holds: parameters stored and as called, bytes by part and type, operators.
+    """Show the contents of a folder or file: parameters stored and as called, bytes by part and type, operators.
 
     \b
     Example:
       compress inspect artifacts/mobile_int8/model
     """
-    from rich.console import Console
-
     from compressor.package import inspection
 
     found = inspection.inspect(path)
     if as_json:
         click.echo(json.dumps([entry.to_json() for entry in found], indent=2))
     else:
-        _print_inspections(found, Console(width=None if sys.stdout.isatty() else 160))
+        _print(found, console())
 
 
-def _print_inspections(found: list[Inspection], console: Console) -> None:
-    """Prints what `compress inspect` found: one table for each file, and its operators below."""
+def _print(found: list[Inspection], console: Console) -> None:
+    """Prints a table for each file, and its operators below."""
     from rich.table import Table
 
     for entry in found:

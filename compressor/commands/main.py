@@ -1,4 +1,4 @@
-"""The `compress` command: collects the commands, one file each, from `COMMANDS`."""
+"""The `compress` command, which collects the commands of `COMMANDS`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from compressor.commands.options import EXIT_CODES
 @click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="compress")
 def main() -> None:
-    """Compress BERT checkpoints for devices, from a recipe, with gates.
+    """Compress BERT checkpoints for devices: run a recipe, measure and gate every stage.
 
     \b
     Example:

@@ -7,11 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compressor.errors import CompressError, ExitCode, Problem, RecipeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_CODES = """\b
 Exit codes:
@@ -19,15 +22,15 @@ Exit codes:
   1    a gate failed
   2    the recipe or the command line is wrong
   3    a stage failed
-  4    a gate is inconclusive: too few samples, or too noisy, to say
-  130  interrupted; the same command goes on from there"""
+  4    a gate is inconclusive: the samples are too few or too noisy to decide
+  130  interrupted; run the same command again to resume"""
 
 VERIFY_CODES = """\b
 Exit codes:
-  0    everything is as it was published, and passed
-  1    a check failed, or a gate of the run had
-  2    the command line is wrong, or DIR is no folder that a run left
-  4    everything is as it was published, but a gate of the run was inconclusive"""
+  0    every check and every recorded gate passes
+  1    a check failed, or a gate failed in the run
+  2    the command line is wrong, or DIR is not a run folder
+  4    every check passes, but a gate was inconclusive in the run"""
 
 recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))
 
@@ -44,8 +47,18 @@ artifacts_option = click.option(
 )
 
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+
+
+def console() -> Console:
+    """The terminal, or a wide page where the output is piped: a table must not depend on who reads it."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
 def report_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns our errors into one message and an exit code."""
+    """Turns the errors of this package into one message and an exit code."""
 
     @wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
@@ -55,7 +68,7 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
             click.echo(f"error: {error}", err=True)
             sys.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("\nstopped; the same command goes on from here", err=True)
+            click.echo("\nstopped; run the same command again to resume", err=True)
             sys.exit(ExitCode.INTERRUPTED)
 
     return wrapper
@@ -63,8 +76,10 @@ def report_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tells in one line that a file or folder cannot be written to."""
+    """Reports in one line that a file or folder cannot be written."""
     try:
         yield
     except OSError as error:
-        raise RecipeError([Problem(str(path), f"cannot be written to: {error.strerror or error}")]) from None
+        raise RecipeError(
+            [Problem(str(path), f"cannot be written to: {error.strerror or error}", kind="value")]
+        ) from None

@@ -1,4 +1,4 @@
-"""`compress plan`: what a run would do, and why."""
+"""`compress plan`: shows which stages a run would build, and why."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ from pathlib import Path
 
 import click
 
-from compressor.commands.options import (
-    artifacts_option,
-    overrides_option,
-    recipe_argument,
-    report_errors,
-)
+from compressor.commands.options import artifacts_option, overrides_option, recipe_argument, report_errors
 
 
 @click.command()
@@ -20,7 +15,7 @@ from compressor.commands.options import (
 @artifacts_option
 @report_errors
 def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
-    """Show what a run would do, what is cached, and why the rest is not.
+    """Show which stages are cached, which would be built, and why; run nothing.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`compress report`: writes a run's reports again."""
+"""`compress report`: writes a run's reports again from its report.json."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ from pathlib import Path
 
 import click
 
-from compressor.commands.options import (
-    report_errors,
-    writing,
-)
+from compressor.commands.options import report_errors, writing
 
 
 @click.command()

@@ -8,13 +8,7 @@ from pathlib import Path
 
 import click
 
-from compressor.commands.options import (
-    EXIT_CODES,
-    artifacts_option,
-    overrides_option,
-    recipe_argument,
-    report_errors,
-)
+from compressor.commands.options import EXIT_CODES, artifacts_option, overrides_option, recipe_argument, report_errors
 
 
 @click.command(epilog=EXIT_CODES)
@@ -22,21 +16,21 @@ from compressor.commands.options import (
 @overrides_option
 @artifacts_option
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")
-@click.option("--fresh", is_flag=True, help="Rebuild this recipe's stages, ignoring the store.")
-@click.option("--locked", is_flag=True, help="Refuse to run if anything differs from the lock of the last run.")
+@click.option("--fresh", is_flag=True, help="Rebuild this recipe's stages, ignoring the cache.")
+@click.option("--locked", is_flag=True, help="Refuse to run if anything differs from the last run's lock.")
 @click.option(
     "--lock",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Refuse to run if anything differs from this lock, such as one kept beside the recipe.",
+    help="Refuse to run if anything differs from this lock, for example one kept beside the recipe.",
 )
 @click.option(
     "--baseline",
     metavar="RUN",
     type=click.Path(path_type=Path),
-    help="Compare the result with the model of another run, such as main's; see `regression` in the recipe.",
+    help="Compare the result with another run's model, for example main's; gates: `regression` in the recipe.",
 )
-@click.option("--allow-inconclusive", is_flag=True, help="Exit 0 when gates are inconclusive and none failed.")
+@click.option("--allow-inconclusive", is_flag=True, help="Exit 0 if gates are inconclusive and none failed.")
 @report_errors
 def run(
     recipe: Path,
@@ -51,8 +45,8 @@ def run(
 ) -> None:
     """Run a recipe: build, measure and gate every stage; write artifacts and reports.
 
-    Leaves report.json, report.html, report.md and junit.xml in the run's folder. Where GITHUB_STEP_SUMMARY is set, as
-    it is in GitHub's jobs, report.md is added to the file it names.
+    Writes report.json, report.html, report.md and junit.xml to the run's folder. In a GitHub job, which sets
+    GITHUB_STEP_SUMMARY, report.md is also added to the job's summary.
 
     \b
     Example:

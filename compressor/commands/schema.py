@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import click
 
-from compressor.commands.options import (
-    report_errors,
-)
+from compressor.commands.options import report_errors
 
 
 @click.command()

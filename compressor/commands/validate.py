@@ -6,11 +6,7 @@ from pathlib import Path
 
 import click
 
-from compressor.commands.options import (
-    overrides_option,
-    recipe_argument,
-    report_errors,
-)
+from compressor.commands.options import overrides_option, recipe_argument, report_errors
 
 
 @click.command()

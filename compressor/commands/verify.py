@@ -1,4 +1,4 @@
-"""`compress verify`: checks a folder that ships, without the training data."""
+"""`compress verify`: checks a published folder, without the training data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compressor.commands.options import (
-    VERIFY_CODES,
-    report_errors,
-)
+from compressor.commands.options import VERIFY_CODES, console, json_option, report_errors
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,14 +21,14 @@ if TYPE_CHECKING:
 
 @click.command(epilog=VERIFY_CODES)
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@json_option
 @report_errors
 def verify(path: Path, as_json: bool) -> None:
-    """Check a folder that ships, without the training data.
+    """Check a published folder, without the training data.
 
-    DIR is a run's folder or its model/. Checks that every file is what was published, that its formats give the same
-    answers as each other and as when they were made, and what its gates said. Latency depends on the machine: for
-    that there is `compress bench`.
+    DIR is a run's folder or its model/. Checks that no file has changed, that all formats still give the recorded
+    answers and agree with each other, and that the recorded gates passed. Latency depends on the machine and is not
+    checked: use `compress bench`. Only verify folders that you trust: loading a TorchScript file can run code.
 
     \b
     Example:
@@ -48,12 +45,12 @@ def verify(path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
-        _print_verification(found.checks, found.gates, Console(width=None if sys.stdout.isatty() else 160))
+        _print(found.checks, found.gates, console())
     sys.exit(found.exit_code)
 
 
-def _print_verification(checks: Sequence[Check], gates: Sequence[StageGate], console: Console) -> None:
-    """Prints what `compress verify` looked at, and the gates that it found recorded."""
+def _print(checks: Sequence[Check], gates: Sequence[StageGate], console: Console) -> None:
+    """Prints the checks, then the recorded gates."""
     from rich.table import Table
     from rich.text import Text
 
@@ -65,10 +62,10 @@ def _print_verification(checks: Sequence[Check], gates: Sequence[StageGate], con
         table.add_column(name, no_wrap=name != "found")
     for check in checks:
         verdict = Text(SIGNS[check.verdict], COLOURS[check.verdict])
-        # As Text: names of files may hold what would be markup.
+        # As Text: a file's name may look like markup.
         table.add_row(verdict, check.kind, Text(check.subject), Text(check.told))
     console.print(table)
     for gate in gates:
         sign, style = SIGNS[gate.result.verdict], COLOURS[gate.result.verdict]
-        told = f"  recorded gate of {gate.stage}: {gate_text(gate.result)}"
-        console.print(Text.assemble((f"{sign:>12}", style), told))
+        recorded = f"  recorded gate of {gate.stage}: {gate_text(gate.result)}"
+        console.print(Text.assemble((f"{sign:>12}", style), recorded))

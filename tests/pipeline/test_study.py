@@ -71,4 +71,4 @@ def test_mistakes_are_told_before_anything_runs(
 
 def test_options_of_recipes_need_one(tmp_path: Path):
     result = CliRunner().invoke(main, ["compare", str(tmp_path), "--without", "prune"])
-    assert result.exit_code == 2 and "are for recipes" in result.output
+    assert result.exit_code == 2 and "none of the paths is a recipe" in result.output
