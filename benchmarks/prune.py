@@ -92,7 +92,7 @@ def student(folder: Path, artifacts: Path, given: dict[str, Any]) -> Student:
 def row_by_row(path: Path, artifacts: Path) -> Evidence:
     """What the last stage of a recipe that has run got right, from the store."""
     plan, store = plan_module.make(resolve(path), download=False), Store(artifacts / ".store")
-    step = plan.steps[-1]
+    step = plan.stages[-1]
     entry = store.get(key_of(step.measure_inputs))
     assert entry is not None, "it has just been measured"
     with Progress(Console(stderr=True)) as progress:

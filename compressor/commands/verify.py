@@ -63,7 +63,7 @@ def _print(checks: Sequence[Check], gates: Sequence[StageGate], console: Console
     for check in checks:
         verdict = Text(SIGNS[check.verdict], COLOURS[check.verdict])
         # As Text: a file's name may look like markup.
-        table.add_row(verdict, check.kind, Text(check.subject), Text(check.told))
+        table.add_row(verdict, check.kind, Text(check.subject), Text(check.message))
     console.print(table)
     for gate in gates:
         sign, style = SIGNS[gate.result.verdict], COLOURS[gate.result.verdict]

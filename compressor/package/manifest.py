@@ -1,7 +1,7 @@
-"""manifest.json: what is in a folder that ships, what it was measured to be, and whether it still is.
+"""manifest.json: the files of a folder that ships, with their digests, and the run's measurements and gates.
 
-Every file has its SHA-256, and so has the manifest itself, as long as nobody writes both anew: digests find what broke
-on the way, they are no signature.
+Digests find files that were damaged or exchanged on the way. They are not a signature: whoever changes a file can write
+a new manifest.
 """
 
 from __future__ import annotations
@@ -25,34 +25,33 @@ SCHEMA_VERSION = 2
 
 @dataclass(frozen=True)
 class Check:
-    """Something that was looked at.
+    """One check of a folder.
 
     Attributes:
         kind: `files`, `gates`, `measurements` or `parity`.
-        subject: What was looked at.
-        verdict: What came of it.
-        told: What was found, and what to do if that is not what it should be.
+        subject: The file, gate, metric or format that was checked.
+        verdict: The result.
+        message: What was found, and for a failure what to do.
     """
 
     kind: str
     subject: str
     verdict: Verdict
-    told: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder says of itself.
+    """The contents of manifest.json.
 
     Attributes:
-        recipe: Name of the recipe that made it.
-        task: What it does.
-        verdict: Of the run.
+        recipe: Name of the recipe.
+        task: The model's task.
+        verdict: The run's verdict.
         environment: Versions and machine of the run.
-        gates: Of all stages.
-        measured: What was measured of `file`, the one that the measured runtime loads: `size_bytes`,
-            `num_parameters`, `quantized_coverage`.
-        file: That file; None where it does not ship.
+        gates: The gates of all stages.
+        measured: `size_bytes`, `num_parameters` and `quantized_coverage` of `file`.
+        file: The file that the measured runtime loads; None where it does not ship.
         files: For each file its `sha256` and `size_bytes`.
     """
 
@@ -75,30 +74,30 @@ class Manifest:
 
 
 def locate(path: Path, where: str = "") -> tuple[Path | None, Path]:
-    """The run's folder, if that is what is given, and the one that ships.
+    """Finds a run's folder, if `path` is not only its `model/`, and the folder that ships.
 
     Args:
         path: A run's folder, its report.json, or its `model/`.
-        where: What named it, for the error.
+        where: The option that named it, for the error.
 
     Raises:
-        RecipeError: It is neither.
+        RecipeError: It is none of these.
     """
     path = path.parent if path.name == "report.json" and path.is_file() else path
     if (path / NAME).is_file():
         return None, path
     if (path / "report.json").is_file() or (path / "model" / NAME).is_file():
         return path, path / "model"
-    what = f"is no folder that a run left: it has neither {NAME} nor report.json" if path.is_dir() else "is no folder"
+    what = f"is not a run's folder: it has neither {NAME} nor report.json" if path.is_dir() else "is not a folder"
     what = f"{path} {what}" if where else what
-    raise RecipeError([Problem(where or str(path), what, "give artifacts/<recipe> or its model/")])
+    raise RecipeError([Problem(where or str(path), what, "name artifacts/<recipe> or its model/", kind="not_found")])
 
 
 def digests(folder: Path) -> dict[str, dict[str, str | int]]:
     """SHA-256 and size of every file in a folder but its manifest."""
     return {
         name: {"sha256": file_digest(folder / name), "size_bytes": (folder / name).stat().st_size}
-        for name in sorted(_there(folder))
+        for name in sorted(_names(folder))
         if name != NAME
     }
 
@@ -107,7 +106,7 @@ def read(folder: Path) -> Manifest:
     """Reads `manifest.json`.
 
     Raises:
-        CompressError: It is not there, not of this version, or not what was written.
+        CompressError: It is missing, damaged, or of another version.
     """
     path = folder / NAME
     try:
@@ -115,53 +114,54 @@ def read(folder: Path) -> Manifest:
         document = json.loads(text)
         if document["schema_version"] != SCHEMA_VERSION:
             version = document["schema_version"]
-            raise CompressError(f"{path}: schema_version is {version}, can read {SCHEMA_VERSION}; run the recipe again")
+            what = f"schema_version is {version}, and this version of the compressor reads {SCHEMA_VERSION}"
+            raise CompressError(f"{path}: {what}; run the recipe again")
         rest = {name: value for name, value in document.items() if name not in ("schema_version", "sha256")}
         unsigned = {"schema_version": SCHEMA_VERSION, **rest}
         if document["sha256"] != _digest(unsigned) or text != _text({**unsigned, "sha256": document["sha256"]}):
-            raise CompressError(f"{path} is not what was written: its own sha256 differs; copy or make the folder anew")
+            raise CompressError(f"{path} was changed: its own sha256 differs; copy the folder or make it again")
         return Manifest(**{**rest, "gates": [_gate(entry) for entry in rest["gates"]]})
     except FileNotFoundError:
-        raise CompressError(f"{path} is missing; copy or make the folder anew") from None
+        raise CompressError(f"{path} is missing; copy the folder or make it again") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise CompressError(f"{path} is damaged ({what}); copy or make the folder anew") from None
+        raise CompressError(f"{path} is damaged ({what}); copy the folder or make it again") from None
 
 
 def check_files(folder: Path, files: Mapping[str, Mapping[str, str | int]]) -> list[Check]:
-    """Holds a folder against its manifest: a check that failed for each file that differs; none if all is well."""
+    """Compares a folder with its manifest: a failed check for each file that differs."""
     found = [
-        Check("files", name, "fail", told)
+        Check("files", name, "fail", message)
         for name, entry in sorted(files.items())
-        if (told := _difference(folder, name, entry))
+        if (message := _difference(folder, name, entry))
     ]
-    for name in sorted(_there(folder) - set(files) - {NAME}):
-        told = "the manifest does not name it; delete it, or make the folder anew"
-        found.append(Check("files", name, "fail", told))
+    for name in sorted(_names(folder) - set(files) - {NAME}):
+        message = "is not in the manifest; delete it, or make the folder again"
+        found.append(Check("files", name, "fail", message))
     return found
 
 
 def _difference(folder: Path, name: str, entry: Mapping[str, str | int]) -> str:
-    """What is wrong with a file; nothing that lies outside of the folder is opened."""
-    path, again = folder / name, "copy or make it anew"
+    """How a file differs from its entry; empty if it does not. Nothing outside of the folder is opened."""
+    path, again = folder / name, "copy it or make it again"
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
         if not inside or Path(name).is_absolute() or ".." in Path(name).parts:
-            return "lies outside of the folder, and is not opened; whoever made this manifest is not to be trusted"
+            return "its path leaves the folder, so it was not opened; do not trust this folder"
         if not path.is_file():
-            return f"is no file; {again}" if path.exists() else f"is missing; {again}"
+            return f"is not a file; {again}" if path.exists() else f"is missing; {again}"
         size = path.stat().st_size
         if size != entry["size_bytes"]:
             return f"has {size} bytes, should have {entry['size_bytes']}; {again}"
         if file_digest(path) != entry["sha256"]:
-            return f"its sha256 is not the manifest's: it was changed; {again}"
+            return f"was changed: its sha256 is not that of the manifest; {again}"
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # RuntimeError: links in a circle
         return f"cannot be read ({type(error).__name__}: {error}); {again}"
     return ""
 
 
-def _there(folder: Path) -> set[str]:
-    """All that is in a folder and in those below, but no folder; links to folders count, and are not followed."""
+def _names(folder: Path) -> set[str]:
+    """Paths of all files in a folder and below; links to folders are listed as files, and not followed."""
     found = set()
     for root, folders, names in os.walk(folder):
         links = [name for name in folders if (Path(root) / name).is_symlink()]
@@ -184,14 +184,13 @@ def _text(document: Mapping[str, Any]) -> str:
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: an undefined number is null."""
+    """Values for JSON, which has no NaN: an undefined number is null."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }
 
 
 def same(ours: Sequence[StageGate], theirs: Sequence[StageGate]) -> bool:
-    """Whether two lists of gates say the same; what is undefined equals what is undefined."""
-    pairs = ([(gate.stage, _finite(asdict(gate.result))) for gate in gates] for gates in (ours, theirs))
-    first, second = pairs
+    """Whether two lists of gates are equal; an undefined number equals an undefined one."""
+    first, second = ([(gate.stage, _finite(asdict(gate.result))) for gate in gates] for gates in (ours, theirs))
     return first == second

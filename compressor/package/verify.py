@@ -1,7 +1,7 @@
-"""`compress verify`: whether a folder is what a run left, and still answers as it did; without the training data.
+"""`compress verify`: checks that a folder is as it was published, and that its formats still give the same answers.
 
-The digests cover `model/`. report.json is held against the manifest, and the manifest against report.json; the log,
-the lock and the rendered reports beside them are no part of what ships.
+The digests cover `model/`. report.json is compared with the manifest; the log, the lock and the rendered reports beside
+them do not ship and are not checked. No training data is needed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from compressor.report import model as reports
 
 @dataclass(frozen=True)
 class Verification:
-    """What was looked at.
+    """The result of checking a folder.
 
     Attributes:
         path: The folder.
-        checks: In order.
-        gates: The run's, as they were recorded.
+        checks: The checks, in order.
+        gates: The run's gates, as they were recorded.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class Verification:
 
 
 def verify(path: Path, client: Client, progress: Progress) -> Verification:
-    """Checks a folder: its files, its gates, and what its formats answer.
+    """Checks a folder: its files, its gates, and the answers of its formats.
 
     Args:
         path: A run's folder, or its `model/`.
@@ -74,8 +74,8 @@ def verify(path: Path, client: Client, progress: Progress) -> Verification:
             report = reports.read(run / "report.json")
             gates = report.gates
             if report.verdict == "fail" and not folder.exists():
-                told = "the run failed, and left nothing to ship"
-                return Verification(path, [*_judged(gates), Check("files", "model", "fail", told)], gates)
+                message = "the run failed, so there is nothing to ship"
+                return Verification(path, [*_judged(gates), Check("files", "model", "fail", message)], gates)
         except CompressError as error:
             checks.append(Check("gates", "report.json", "fail", str(error).strip()))
     try:
@@ -83,35 +83,35 @@ def verify(path: Path, client: Client, progress: Progress) -> Verification:
     except CompressError as error:
         return Verification(path, [*checks, Check("files", manifests.NAME, "fail", str(error))], gates)
     if report is not None:
-        checks += _held_by(report, manifest, folder)
+        checks += _compared(report, manifest, folder)
     with progress.step("verify: files"):
         wrong = manifests.check_files(folder, manifest.files)
     checks += wrong or [_intact(manifest)]
     checks += _judged(manifest.gates)
     if wrong:
-        told = "not run: what is not as it was published is not loaded"
-        checks.append(Check("parity", "formats", "fail", told))
+        message = "not run: changed files are not loaded"
+        checks.append(Check("parity", "formats", "fail", message))
     else:
         checks += _measurements(folder, manifest)
         checks += Parity(folder, manifest, client, progress).checks()
     return Verification(path, checks, manifest.gates)
 
 
-def _held_by(report: reports.Report, manifest: Manifest, folder: Path) -> list[Check]:
+def _compared(report: reports.Report, manifest: Manifest, folder: Path) -> list[Check]:
     """Whether report and manifest are of the same run."""
-    again = "they are not of the same run, or one was changed; run the recipe again"
+    again = "they are of different runs, or one was changed; run the recipe again"
     if report.manifest_sha256 != file_digest(folder / manifests.NAME):
-        told = f"its sha256 is not the one in report.json: {again}"
-        return [Check("files", manifests.NAME, "fail", told)]
+        message = f"its sha256 is not the one in report.json: {again}"
+        return [Check("files", manifests.NAME, "fail", message)]
     if not manifests.same(report.gates, manifest.gates) or report.verdict != manifest.verdict:
         return [Check("gates", "report.json", "fail", f"its gates are not those of the manifest: {again}")]
-    return [Check("gates", "report.json", "pass", "holds the manifest's sha256, and its gates are the manifest's")]
+    return [Check("gates", "report.json", "pass", "has the manifest's sha256 and the manifest's gates")]
 
 
 def _intact(manifest: Manifest) -> Check:
     size = sum(int(entry["size_bytes"]) for entry in manifest.files.values())
-    told = f"{len(manifest.files)} files, {size / 1e6:.1f} MB: none is missing, changed or added"
-    return Check("files", manifest.recipe, "pass", told)
+    message = f"{len(manifest.files)} files, {size / 1e6:.1f} MB: none is missing, changed or added"
+    return Check("files", manifest.recipe, "pass", message)
 
 
 def _judged(gates: list[StageGate]) -> list[Check]:
@@ -120,23 +120,23 @@ def _judged(gates: list[StageGate]) -> list[Check]:
     for gate in gates:
         verdict = recorded_verdict(gate.result)
         if verdict != gate.result.verdict:
-            told = f"{gate.result.verdict} is recorded, {verdict} follows from the recorded bounds and limit"
-            checks.append(Check("gates", f"{gate.stage}: {gate.result.metric}", "fail", told))
+            message = f"{gate.result.verdict} is recorded, {verdict} follows from the recorded bounds and limit"
+            checks.append(Check("gates", f"{gate.stage}: {gate.result.metric}", "fail", message))
     return checks
 
 
 def _measurements(folder: Path, manifest: Manifest) -> list[Check]:
-    """Measures again what needs no data and no particular machine."""
+    """Repeats the measurements that need neither data nor a particular machine."""
     if manifest.file is None:
         return []
     try:
         now = repeatable(folder, folder / manifest.file)
-    except Exception as error:  # whatever a runtime says of a file it cannot load
+    except Exception as error:  # a library may raise anything for a file that it cannot load
         return [Check("measurements", manifest.file, "fail", f"cannot be loaded: {first_line(error)}")]
     checks = []
     for metric, value in now.items():
         before = manifest.measured.get(metric)
         worse = before is None or (value < before - 1e-9 if metric == "quantized_coverage" else value != before)
-        told = f"{value:.10g}, as recorded" if value == before else f"{value:.10g}, recorded is {before}"
-        checks.append(Check("measurements", metric, "fail" if worse else "pass", told))
+        message = f"{value:.10g}, as recorded" if value == before else f"{value:.10g}, recorded is {before}"
+        checks.append(Check("measurements", metric, "fail" if worse else "pass", message))
     return checks

@@ -1,4 +1,4 @@
-"""The part of `compress verify` that asks a folder's formats, and compares what they say."""
+"""The part of `compress verify` that runs a folder's formats and compares their answers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from compressor.stages.export import ExportSpec
 from compressor.tasks import TASKS
 
 _SAME_QUANTIZED = 0.95
-"""Share of the recorded labels that a quantized graph must give again: processors round and saturate differently."""
+"""Least share of recorded labels that a quantized graph must repeat: processors round and saturate differently."""
 
 
 class Parity:
-    """Asks all formats of a folder the rows that came with it, and made-up ones, and compares what they say.
+    """Runs all formats of a folder on the rows that came with it, and on made-up ones, and compares their answers.
 
     Args:
         folder: The folder.
@@ -44,21 +44,21 @@ class Parity:
         self._broken: dict[Endpoint, str] = {}
 
     def checks(self) -> list[Check]:
-        """Compares formats with each other, and with what was recorded of them."""
+        """Compares formats with each other, and with their recorded answers."""
         comparisons = parity.present(self._folder)
         if not comparisons:
-            told = "there is nothing to compare: formats to compare are written by the export stage"
-            return [Check("parity", "formats", "pass", told)]
+            message = "there are no formats to compare: the export stage writes them"
+            return [Check("parity", "formats", "pass", message)]
         if self._manifest.task not in TASKS:
-            return [Check("parity", "formats", "fail", f"the manifest's task is {self._manifest.task!r}: no such task")]
+            return [Check("parity", "formats", "fail", f"unknown task {self._manifest.task!r} in the manifest")]
         try:
             answers = self._recorded()
             with tempfile.TemporaryDirectory(prefix="compress-") as work:
                 material = self._material(answers, Path(work))
                 self._ask(comparisons, material)
-        except Exception as error:  # whatever a reader makes of JSON that is not what it should be
+        except Exception as error:  # a reader may raise anything for JSON of another form
             return [Check("parity", "formats", "fail", f"not compared: {first_line(error)}")]
-        broken = [Check("parity", str(side), "fail", told) for side, told in self._broken.items()]
+        broken = [Check("parity", str(side), "fail", message) for side, message in self._broken.items()]
         compared = [self._compared(entry, material, answers) for entry in comparisons if self._answered(entry)]
         sides = [side for side in self._answers if answers is not None and str(side) in answers.answers]
         repeated = [self._repeated(side, answers.answers[str(side)], comparisons) for side in sides] if answers else []
@@ -91,7 +91,7 @@ class Parity:
                     self._broken[side] = f"cannot be run: {first_line(error)}"
 
     def _compared(self, comparison: Comparison, material: ParityInputs, answers: RecordedAnswers | None) -> Check:
-        """One format against what it must answer like, by the limits that the run was held to."""
+        """Compares one format with its reference, with the limits of the run's gates."""
         facts = parity.compare(comparison, self._answers, material)
         rows = len(material.lengths)
         found = parity_evidence({"rows": rows, "edges": len(EDGES), "formats": {comparison.name: facts}})
@@ -103,31 +103,32 @@ class Parity:
                     gate = gate.model_copy(update={"min": min(gate.min, _agreed(comparison, answers))})
                 verdicts += [result.verdict for result in judge(metric, gate, evidence, {})]
         asked = f"{rows} rows" if rows else f"{len(EDGES)} made-up rows"
-        told = (
+        message = (
             f"{facts['label_agreement']:.2%} of {asked} have the label of {facts['against']}, the largest difference is"
             f" {facts['max_abs_diff']:.2e} ({facts['worst']}), the least cosine {facts['min_cosine']:.6f}"
         )
-        return Check("parity", str(comparison.candidate), overall(verdicts), told)
+        return Check("parity", str(comparison.candidate), overall(verdicts), message)
 
     def _repeated(self, side: Endpoint, answer: RecordedAnswer, comparisons: list[Comparison]) -> Check:
-        """One format against what it said when it was published."""
+        """Compares one format with its answers when it was published."""
         given = self._answers[side][parity.ALONE]
         if not answer.fits(given):
-            return Check("parity", str(side), "fail", "the recorded answers are not of this model")
+            return Check("parity", str(side), "fail", "the recorded answers are those of another model")
         agreement, difference = answer.label_agreement(given), answer.max_abs_diff(given)
         if any(side in (entry.candidate, entry.reference) for entry in comparisons if entry.kind == "float"):
             gate = _limits(self._manifest, "parity_max_abs_diff")
             good = difference <= (gate.max if gate is not None and gate.max is not None else np.inf)
         else:
             good = agreement >= _SAME_QUANTIZED
-        told = f"{agreement:.2%} of {len(given)} rows have the recorded label, logits differ by {difference:.2e}"
-        hint = "" if good else "; this machine or these versions answer otherwise: compare `compress doctor` with "
-        hint += "" if good else f"the manifest's environment ({_environment(self._manifest.environment)})"
-        return Check("parity", f"{side}, recorded", "pass" if good else "fail", told + hint)
+        message = f"{agreement:.2%} of {len(given)} rows have the recorded label, logits differ by {difference:.2e}"
+        if not good:
+            message += "; this machine or these versions give other answers: compare `compress doctor` with the"
+            message += f" manifest's environment ({_environment(self._manifest.environment)})"
+        return Check("parity", f"{side}, recorded", "pass" if good else "fail", message)
 
 
 def _limits(manifest: Manifest, metric: str) -> Gate | None:
-    """The gate that a run held a metric to, else the one that it would have been held to."""
+    """The run's gate of a metric, else the export stage's default."""
     rules: dict[str, Any] = {
         gate.result.rule: gate.result.limit
         for gate in manifest.gates
@@ -148,5 +149,5 @@ def _environment(values: Mapping[str, str | int]) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What a library says of a file it cannot read, in one line."""
+    """The first line of a library's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -115,7 +115,7 @@ def plan(recipe: AnyPath, *, overrides: Sequence[str] = (), artifacts: AnyPath =
         made = plans.make(resolved, download=False)
     store = Store(Path(artifacts) / ".store")
     locked = lock.read(Path(artifacts) / resolved.recipe.name / lock.LOCK_FILE)
-    stages = [cache_state.state(step, store, locked) for step in made.steps]
+    stages = [cache_state.state(stage, store, locked) for stage in made.stages]
     return Planned(resolved.recipe.model, made.model is not None, stages)
 
 

@@ -40,38 +40,38 @@ class StageState:
     reasons: list[str]
 
 
-def state(step: PlannedStage, store: Store, locked: Mapping[str, Any] | None) -> StageState:
+def state(stage: PlannedStage, store: Store, locked: Mapping[str, Any] | None) -> StageState:
     """Looks a stage up in the store.
 
     Args:
-        step: The stage.
+        stage: The stage.
         store: The store.
         locked: The lock of the last run, if any.
     """
-    if store.get(step.key):
-        if step.defers_training or store.get(key_of(step.measure_inputs)):
-            return StageState(step.name, step.key, "cached", [])
+    if store.get(stage.key):
+        if stage.defers_training or store.get(key_of(stage.measure_inputs)):
+            return StageState(stage.name, stage.key, "cached", [])
         reasons = ["not measured under these conditions, on this machine, with this code"]
-        return StageState(step.name, step.key, "measure", reasons)
-    if any(store.work_folder(step.key).glob("**/checkpoint-*/trainer_state.json")):
+        return StageState(stage.name, stage.key, "measure", reasons)
+    if any(store.work_folder(stage.key).glob("**/checkpoint-*/trainer_state.json")):
         reasons = ["was stopped while training; goes on from its last training checkpoint"]
-        return StageState(step.name, step.key, "resume", reasons)
-    before = (locked or {}).get("stages", {}).get(step.name)
-    return StageState(step.name, step.key, "run", _differences(step, before))
+        return StageState(stage.name, stage.key, "resume", reasons)
+    before = (locked or {}).get("stages", {}).get(stage.name)
+    return StageState(stage.name, stage.key, "run", _differences(stage, before))
 
 
-def _differences(step: PlannedStage, before: Mapping[str, Any] | None) -> list[str]:
+def _differences(stage: PlannedStage, before: Mapping[str, Any] | None) -> list[str]:
     if before is None:
         return ["not in the last run"]
     reasons = []
-    for name, value in step.inputs["spec"].items():
+    for name, value in stage.inputs["spec"].items():
         old = before.get("spec", {}).get(name)
         if old != value:
             reasons.append(f"{name} changed from {old} to {value}")
-    reasons += [reason for name, reason in _REASONS.items() if before.get(name) != step.inputs.get(name)]
-    if before.get("seed") != step.inputs["seed"]:
-        reasons.append(f"seed changed from {before.get('seed')} to {step.inputs['seed']}")
-    for library, version in step.inputs["versions"].items():
+    reasons += [reason for name, reason in _REASONS.items() if before.get(name) != stage.inputs.get(name)]
+    if before.get("seed") != stage.inputs["seed"]:
+        reasons.append(f"seed changed from {before.get('seed')} to {stage.inputs['seed']}")
+    for library, version in stage.inputs["versions"].items():
         old = before.get("versions", {}).get(library)
         if old != version:
             reasons.append(f"{library} changed from {old} to {version}")

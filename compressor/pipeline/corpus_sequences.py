@@ -17,7 +17,8 @@ from compressor.models.checkpoint import Checkpoint, splitting_digest
 from compressor.models.loading import load_tokenizer
 from compressor.models.outputs import NO_LABEL
 from compressor.pipeline.code_digest import code_digest
-from compressor.pipeline.plan import Plan, score_length
+from compressor.pipeline.plan import Plan
+from compressor.pipeline.plan_data import score_length
 from compressor.pipeline.store import Store
 from compressor.pipeline.task_rows import _REFERENCES, _references
 from compressor.progress import Progress

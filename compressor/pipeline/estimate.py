@@ -44,25 +44,27 @@ def seconds(plan: Plan, store: Store, progress: Progress, among: Collection[str]
     Returns:
         Seconds, right within a factor of two or so; None where a stage learns from raw text.
     """
-    todo = [step.key for step in plan.steps if step.key in among and state(step, store, None).state != "cached"]
+    todo = [stage.key for stage in plan.stages if stage.key in among and state(stage, store, None).state != "cached"]
     if not todo:
         return 0.0
-    if plan.model is None or any(step.task == MASKED_LM for step in plan.steps):
+    if plan.model is None or any(stage.task == MASKED_LM for stage in plan.stages):
         return None
     prepared = PreparedRows(plan, store, progress)
     shapes = _shapes(plan, Shape.of(Checkpoint(plan.model)))
-    teacher = shapes[next((index for index, step in enumerate(plan.steps) if isinstance(step.spec, FinetuneSpec)), 0)]
+    teacher = shapes[
+        next((index for index, stage in enumerate(plan.stages) if isinstance(stage.spec, FinetuneSpec)), 0)
+    ]
     validation = _tokens(plan, prepared, None) * prepared.counts[data_rows.VALIDATION]
     work = 0.0
-    for step, shape in zip(plan.steps, shapes, strict=True):
-        if step.key not in todo:
+    for stage, shape in zip(plan.stages, shapes, strict=True):
+        if stage.key not in todo:
             continue
-        work += _SCORINGS * _work(shape) * validation * (not step.defers_training)
-        if isinstance(step.spec, TrainingSpec) and step.spec.trains and not store.get(step.key):
+        work += _SCORINGS * _work(shape) * validation * (not stage.defers_training)
+        if isinstance(stage.spec, TrainingSpec) and stage.spec.trains and not store.get(stage.key):
             rows = prepared.counts[data_rows.TRAIN]
-            tokens = _tokens(plan, prepared, step.spec)
-            work += _rows_trained(step.spec, rows) * tokens * _PASSES * _work(shape)
-            work += rows * tokens * _work(teacher) * isinstance(step.spec, DistillationSpec)
+            tokens = _tokens(plan, prepared, stage.spec)
+            work += _rows_trained(stage.spec, rows) * tokens * _PASSES * _work(shape)
+            work += rows * tokens * _work(teacher) * isinstance(stage.spec, DistillationSpec)
     return work / (_EFFICIENCY * _speed())
 
 
@@ -70,8 +72,8 @@ def _shapes(plan: Plan, shape: Shape) -> list[Shape]:
     """What each stage leaves."""
     found: list[Shape] = []
     teacher = shape
-    for index, step in enumerate(plan.steps):
-        shape = check_shape(step.spec, index, shape, teacher, None, lambda *_: None)
+    for index, stage in enumerate(plan.stages):
+        shape = check_shape(stage.spec, index, shape, teacher, None, lambda *_: None)
         found.append(shape)
     return found
 
@@ -94,7 +96,7 @@ def _tokens(plan: Plan, prepared: PreparedRows, spec: TrainingSpec | None) -> fl
     from compressor.training.train_stage import max_sequence_length
 
     assert plan.model is not None, "checked before"
-    spec = spec or next((step.spec for step in plan.steps if isinstance(step.spec, TrainingSpec)), None)
+    spec = spec or next((stage.spec for stage in plan.stages if isinstance(stage.spec, TrainingSpec)), None)
     if spec is None:
         return 0.0
     length = max_sequence_length(plan.model, spec, plan.resolved.recipe.task)

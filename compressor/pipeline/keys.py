@@ -1,4 +1,4 @@
-"""What the keys of a run's stages and measurements are made of."""
+"""The inputs that keys in the store are made of."""
 
 from __future__ import annotations
 
@@ -20,19 +20,15 @@ from compressor.stages.quantize import QuantizeSpec
 
 UNKNOWN = "unknown until it is downloaded"
 
-
 CURRENT = "current"
-"""What a stage is called beside the model of another run."""
-
+"""Name of a stage among the references of another run's model."""
 
 _TRIAL_CODE = ("compressor.measure.trial", "compressor.measure.worker")
-
-
 _MEASURE_CODE = ("compressor.measure.measurement", "compressor.measure.worker")
 
 
-def _trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
-    """What a stage that tries models out depends on besides: how they are exported and if need be timed or scored."""
+def trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
+    """Further inputs of a stage that tries models out: how they are exported, timed and scored."""
     measure = recipe.measure.model_dump(mode="json")
     conditions: dict[str, Any] = {"runtime": measure["runtime"]}
     if isinstance(spec, QuantizeSpec) and spec.accuracy is not None:
@@ -44,12 +40,22 @@ def _trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
     return {"trial": {**conditions, "code": code_digest(*_TRIAL_CODE)}}
 
 
-def _export_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
-    """What exported files say of their making, besides what is in their key anyway."""
+def export_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
+    """Further inputs of the export stage: exported files hold the recipe's name and our version."""
     return {"made_by": {"recipe": recipe.name, "compressor": __version__}} if isinstance(spec, ExportSpec) else {}
 
 
-def _measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str, previous: str) -> dict[str, Any]:
+def measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str, previous: str) -> dict[str, Any]:
+    """The inputs of a stage's measurement.
+
+    Args:
+        recipe: The recipe.
+        task: The checkpoint's task.
+        data: Key of the task's data.
+        key: Key of the checkpoint.
+        baseline: Key of the baseline, which is timed in turn with it.
+        previous: Key of the stage before it, which is timed in turn with it.
+    """
     return {
         "kind": "measure",
         "data": data,
@@ -63,13 +69,14 @@ def _measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: st
     }
 
 
-def _rows_digest(source: Path | HubDataset, online: bool) -> dict[str, Any]:
+def rows_digest(source: Path | HubDataset, online: bool) -> dict[str, Any]:
+    """The digest of a file, or the commit of a data set on the hub."""
     if isinstance(source, Path):
         return {"format": source.suffix, "sha256": file_digest(source)}
     named = source.model_dump(mode="json", exclude={"revision"})
     return {**named, "commit": hub.dataset_commit(source, online) or UNKNOWN}
 
 
-def _pinned(source: Path | HubDataset, digest: Mapping[str, Any]) -> Path | HubDataset:
-    """A hub data set at the very commit that was resolved, so that what is read is what the key says."""
+def pinned(source: Path | HubDataset, digest: Mapping[str, Any]) -> Path | HubDataset:
+    """A hub data set at the commit of its digest, so that the rows that are read are those of the key."""
     return source if isinstance(source, Path) else source.model_copy(update={"revision": digest["commit"]})

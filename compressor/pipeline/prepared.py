@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from compressor.pipeline.corpus_sequences import PreparedCorpus
-from compressor.pipeline.plan import Data, Plan
+from compressor.pipeline.plan import Plan
+from compressor.pipeline.plan_data import Data
 from compressor.pipeline.store import Store
 from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
 from compressor.tasks import MASKED_LM
 from compressor.tasks.base import References, Scoring
-
-if TYPE_CHECKING:
-    pass
 
 
 class Prepared(Protocol):

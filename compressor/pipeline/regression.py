@@ -1,7 +1,7 @@
-"""`--baseline RUN`: the model that another run left, such as main's, and whether this run's last stage is as good.
+"""`--baseline RUN`: compares the last stage's model with the model of another run, such as main's.
 
-Nothing that RUN's report says is compared: its model is measured again, here and now, on the same rows and in turn with
-the new one. Another machine's milliseconds, or another day's rows, would tell nothing.
+The numbers in RUN's report are not used: its model is measured again, on this machine, on the same rows, and timed in
+turn with the new one. Milliseconds of another machine, or scores on other rows, cannot be compared.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from compressor.package import manifest as manifests
 from compressor.package.manifest import Manifest
 from compressor.pipeline.keys import CURRENT
 from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measurements
-from compressor.pipeline.plan import Plan, PlannedStage, run_measure, score_length
+from compressor.pipeline.plan import Plan, PlannedStage
+from compressor.pipeline.plan_data import score_length
 from compressor.pipeline.prepared import Prepared
 from compressor.pipeline.store import key_of
 from compressor.report.model import StageReport
@@ -36,13 +37,13 @@ _MOST_PROBLEMS = 5
 
 @dataclass(frozen=True)
 class OtherRun:
-    """The model that another run left.
+    """A run that was published, and its model.
 
     Attributes:
-        path: The run, as it was named.
-        folder: The model.
-        manifest: What it says of itself.
-        digest: SHA-256 of its manifest, which holds those of its files.
+        path: The run, as the user named it.
+        folder: Its model.
+        manifest: The model's manifest.
+        digest: SHA-256 of the manifest, which holds those of its files.
     """
 
     path: Path
@@ -52,39 +53,40 @@ class OtherRun:
 
     @property
     def key(self) -> str:
-        """Stands for the model where others have their key in the store."""
+        """The model's key, as checkpoints in the store have one."""
         return key_of({"kind": "run", "manifest_sha256": self.digest})
 
 
 def find(path: Path, own: Path) -> OtherRun:
-    """The model of another run, if all its files are what was published.
+    """Finds another run's model, and checks that its files are those that were published.
 
     Args:
         path: The run's folder, its report.json, or its `model/`.
         own: The folder of the run that is about to start.
 
     Raises:
-        RecipeError: It is no such folder, is damaged, or is the new run's own.
+        RecipeError: It is not a run, is damaged, or is the new run's own folder.
     """
     _, folder = manifests.locate(path, _OPTION)
     if folder.resolve() == (own / "model").resolve():
-        what = f"{path} is where this run leaves its own model, or none if a gate fails"
-        raise RecipeError([Problem(_OPTION, what, "copy it first, or run with another --artifacts")])
+        what = f"{path} is the folder of this run, which replaces the model in it"
+        hint = "copy it first, or run with another --artifacts"
+        raise RecipeError([Problem(_OPTION, what, hint, kind="conflict")])
     if not folder.exists():
-        what = f"{path} has no model/: a run whose gate fails leaves none"
-        raise RecipeError([Problem(_OPTION, what, "give one that passed")])
+        what = f"{path} has no model/: a gate of that run failed"
+        raise RecipeError([Problem(_OPTION, what, "name a run that passed", kind="not_found")])
     try:
         manifest = manifests.read(folder)
     except CompressError as error:
-        raise RecipeError([Problem(_OPTION, str(error))]) from None
+        raise RecipeError([Problem(_OPTION, str(error), kind="unreadable")]) from None
     if wrong := manifests.check_files(folder, manifest.files):
-        problems = [Problem(check.subject, check.told) for check in wrong[:_MOST_PROBLEMS]]
-        raise RecipeError(problems, f"{_OPTION}: {folder} is not what was published")
+        problems = [Problem(check.subject, check.message, kind="changed") for check in wrong[:_MOST_PROBLEMS]]
+        raise RecipeError(problems, f"{_OPTION}: {folder} differs from its manifest")
     return OtherRun(path, folder, manifest, file_digest(folder / manifests.NAME))
 
 
 def check(run: OtherRun, plan: Plan, last: PlannedStage, labels: tuple[str, ...]) -> None:
-    """Whether another run's model can be compared with what a plan makes.
+    """Checks that another run's model can be compared with the result of a plan.
 
     Args:
         run: The other run.
@@ -99,33 +101,36 @@ def check(run: OtherRun, plan: Plan, last: PlannedStage, labels: tuple[str, ...]
     found: list[tuple[str, str]] = []
     length = max(recipe.measure.sequence_length, score_length(recipe) if recipe.task == MASKED_LM else 0)
     if last.task != recipe.task:
-        found.append((f"the last stage, {last.name}, is {last.task}", f"run until one that is {recipe.task}"))
+        what = f"the last stage, {last.name}, is a {last.task} model"
+        found.append((what, f"run until a stage whose task is {recipe.task}"))
     elif run.manifest.task != recipe.task:
-        found.append((f"its task is {run.manifest.task}, the recipe's {recipe.task}", "give a run of the same task"))
+        found.append((f"its task is {run.manifest.task}, the recipe's {recipe.task}", "name a run of the same task"))
     elif labels and checkpoint.labels != list(labels):
         there, here = ", ".join(checkpoint.labels), ", ".join(labels)
-        found.append((f"its labels are {there}; here they are {here}", "give a run with the same labels"))
-    elif recipe.task == MASKED_LM and _splits(run.folder) != _splits(plan.model):
-        what = "its tokenizer splits texts otherwise, so it would guess other tokens"
-        found.append((what, "give a run that started with the same tokenizer"))
+        found.append((f"its labels are {there}; the recipe's are {here}", "name a run with the same labels"))
+    elif recipe.task == MASKED_LM and _splitting(run.folder) != _splitting(plan.model):
+        what = "its tokenizer splits texts differently, so it would guess other tokens"
+        found.append((what, "name a run that started with the same tokenizer"))
     if checkpoint.max_position_embeddings < length:
-        what = f"its model takes {checkpoint.max_position_embeddings} tokens, and {length} are measured"
-        found.append((what, "measure fewer"))
+        what = f"its model takes at most {checkpoint.max_position_embeddings} tokens, and {length} are measured"
+        found.append((what, "lower measure.sequence_length"))
     if run.manifest.file is not None and deployed_file(run.folder, recipe.measure.runtime) is None:
-        what = f"it ships {run.manifest.file}, which {recipe.measure.runtime} does not run"
-        found.append((what, "give a run that was measured in the same runtime"))
+        what = f"it ships {run.manifest.file}, which {recipe.measure.runtime} cannot run"
+        found.append((what, "name a run that was measured in the same runtime"))
     if found:
-        raise RecipeError([Problem(_OPTION, f"{run.path}: {what}", hint) for what, hint in found])
+        problems = [Problem(_OPTION, f"{run.path}: {what}", hint, kind="conflict") for what, hint in found]
+        raise RecipeError(problems)
 
 
-def _splits(folder: Path | None) -> str:
+def _splitting(folder: Path | None) -> str:
+    """Digest of how a checkpoint's tokenizer splits texts."""
     assert folder is not None, "a run has its model"
     return splitting_digest(load_tokenizer(folder))
 
 
 def compare(
     run: OtherRun,
-    step: PlannedStage,
+    stage: PlannedStage,
     measured: Measured,
     gates: Mapping[str, RegressionGate],
     measurer: Measurer,
@@ -135,9 +140,9 @@ def compare(
 
     Args:
         run: The other run.
-        step: The stage.
-        measured: What was measured of the stage.
-        gates: What is demanded of the stage, by metric.
+        stage: The stage.
+        measured: The stage's measurement.
+        gates: The recipe's regression gates, by metric.
         measurer: Measures.
         prepared: The rows that both are scored on.
 
@@ -146,12 +151,12 @@ def compare(
     """
     start = time.monotonic()
     name = f"run {run.manifest.recipe} (manifest {run.digest[:12]})"
-    notes = [f"the row of this name is the model of {name}, measured again; the gates compare {step.name} with it."]
+    notes = [f"this row is the model of {name}, measured again; the gates compare {stage.name} with it."]
     theirs: Mapping[str, Evidence]
     ours: Mapping[str, Evidence]
-    if measurer.same(run.key, step.key):
+    if measurer.same(run.key, stage.key):
         # The same bytes give the same answers at the same speed: a sample of either would only add noise.
-        notes = [f"{step.name} has the same file and tokenizer as the model of {name}; nothing had to be measured."]
+        notes = [f"{stage.name} has the same file and tokenizer as the model of {name}: nothing was measured again."]
         shown, from_cache = measurements(measured.evidence), True
         theirs = {
             metric: Exact(evidence.estimate(CONFIDENCE).value, evidence.n)
@@ -159,12 +164,14 @@ def compare(
         }
         ours = theirs
     else:
-        other = measurer.measure(REGRESSION, run_measure(step, run.key), prepared, parity=False)
+        other = measurer.measure(REGRESSION, stage.regression_inputs(run.key), prepared, parity=False)
         theirs, ours = other.evidence, other.references[CURRENT]
         shown, from_cache = measurements(theirs), other.from_cache
     if absent := sorted(metric for metric in gates if metric not in ours or metric not in theirs):
         what = "is not measured of both models"
-        raise RecipeError([Problem(f"{REGRESSION}.{metric}", what, "drop the gate") for metric in absent])
+        raise RecipeError(
+            [Problem(f"{REGRESSION}.{metric}", what, "remove the gate", kind="unsupported") for metric in absent]
+        )
     results = [
         result
         for metric, gate in gates.items()
@@ -173,7 +180,7 @@ def compare(
     return StageReport(
         name=REGRESSION,
         stage=REGRESSION,
-        task=step.task,
+        task=stage.task,
         verdict=overall([result.verdict for result in results]),
         seconds=round(time.monotonic() - start, 2),
         from_cache=from_cache,

@@ -88,7 +88,7 @@ def _amount(study: Sequence[Resolved], artifacts: Path) -> str:
     with quiet(artifacts / "compare.log"), Progress(console) as progress:
         for resolved in study:
             made = plan.make(resolved, download=session.set_environment(resolved))
-            new = {step.key for step in made.steps} - keys
+            new = {stage.key for stage in made.stages} - keys
             keys |= new
             known |= {key for key in new if store.get(key)}
             seconds = estimate.seconds(made, store, progress, new)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import MAX_POSITIONS, WriteRecipe, compress, recipe_writer, save_encoder
+from problems import kinds, refused
 
 from compressor.errors import ExitCode, RecipeError
 from compressor.package import manifest as manifests
@@ -57,12 +58,6 @@ def entry(report: Report) -> StageReport:
 def gates(report: Report) -> dict[str, tuple[str, str]]:
     assert all(gate.relative_to == "run" for gate in entry(report).gates)
     return {gate.metric: (gate.rule, gate.verdict) for gate in entry(report).gates}
-
-
-def refused(path: Path, own: Path) -> str:
-    with pytest.raises(RecipeError) as error:
-        regression.find(path, own)
-    return str(error.value)
 
 
 def test_the_same_model_passes_without_being_measured(branch: Path, main: Path):
@@ -162,8 +157,11 @@ def test_a_damaged_run_is_refused(main: Path, tmp_path: Path, name: str):
     content = bytearray((damaged / "model" / name).read_bytes())
     content[len(content) // 2] ^= 1
     (damaged / "model" / name).write_bytes(content)
-    said = refused(damaged, tmp_path)
-    assert "--baseline" in said and name in said and "make" in said
+    with pytest.raises(RecipeError) as error:
+        regression.find(damaged, tmp_path)
+    where, kind = ("--baseline", "unreadable") if name == "manifest.json" else (name, "changed")
+    assert kinds(error.value) == {where: kind}
+    assert "--baseline" in str(error.value) and name in str(error.value)
     result = compress("run", main.parents[1] / "recipe.yaml", "--baseline", damaged, cwd=tmp_path)
     assert result.returncode == ExitCode.USAGE and name in result.stderr and "Traceback" not in result.stderr
 
@@ -173,22 +171,24 @@ def test_a_run_is_named_by_its_folder_its_report_or_its_model(main: Path, tmp_pa
     assert len(found) == 1
 
 
-def test_what_is_no_run_is_refused(main: Path, tmp_path: Path):
-    assert "is no folder" in refused(tmp_path / "none", tmp_path)
-    assert "neither manifest.json nor report.json" in refused(tmp_path, tmp_path)
+def test_other_folders_failed_runs_and_the_run_itself_are_refused(main: Path, tmp_path: Path):
     failed = tmp_path / "failed"
     failed.mkdir()
     shutil.copy(main / "report.json", failed)
-    assert "a run whose gate fails leaves none; give one that passed" in refused(failed, tmp_path)
-    assert "copy it first" in refused(main, main), "a run would write over what it is compared with"
+    for path in (tmp_path / "none", tmp_path, failed):
+        with refused("--baseline", "not_found"):
+            regression.find(path, tmp_path)
+    with refused("--baseline", "conflict"):  # a run would write over the model it is compared with
+        regression.find(main, main)
 
 
 def comparable(recipe: Path, main: Path, *overrides: str, labels: tuple[str, ...] = LABELS, last: int = -1) -> str:
-    """What a plan is told of another run; nothing if they can be compared."""
+    """Why a plan cannot be compared with another run; nothing if it can."""
     plan = plan_module.make(resolve(recipe, overrides), download=False)
     try:
-        regression.check(regression.find(main, recipe), plan, plan.steps[last], labels)
+        regression.check(regression.find(main, recipe), plan, plan.stages[last], labels)
     except RecipeError as error:
+        assert kinds(error) == {"--baseline": "conflict"}
         return str(error)
     return ""
 
@@ -197,20 +197,20 @@ def test_models_with_other_labels_and_for_other_runtimes_are_refused(main: Path,
     recipe = write_recipe()
     assert comparable(recipe, main) == ""
     said = comparable(recipe, main, labels=("negative", "neutral", "positive"))
-    assert "its labels are negative, positive; here they are negative, neutral, positive" in said
+    assert "its labels are negative, positive" in said and "negative, neutral, positive" in said
     assert "its labels are" in comparable(recipe, main, labels=LABELS[::-1])
     torchscript = write_recipe(
         measure={"runtime": "torchscript", "sequence_length": 16, "runs": 60},
         stages=[{"stage": "finetune"}, {"stage": "export", "targets": ["torchscript"]}],
     )
     said = comparable(torchscript, main)
-    assert "it ships onnx/model_quantized.onnx, which torchscript does not run" in said
+    assert "onnx/model_quantized.onnx" in said and "torchscript" in said
 
 
 def test_language_models_are_compared_with_language_models(main: Path, write_recipe: WriteRecipe, tmp_path: Path):
     (tmp_path / "corpus.txt").write_text("the film was good\n" * 50)
     recipe = write_recipe(task="masked-lm", data={"corpus": "corpus.txt"}, stages=[{"stage": "finetune"}])
-    assert "its task is text-classification, the recipe's masked-lm" in comparable(recipe, main, labels=())
+    assert "its task is text-classification" in comparable(recipe, main, labels=())
     both: list[dict[str, Any]] = [
         {"stage": "finetune"},
         {"stage": "finetune", "name": "lm", "objective": "pretraining"},
@@ -219,7 +219,7 @@ def test_language_models_are_compared_with_language_models(main: Path, write_rec
     recipe = write_recipe(stages=both)
     data = yaml.safe_load(recipe.read_text())["data"]
     recipe = write_recipe(stages=both, data={**data, "corpus": "corpus.txt"})
-    assert "the last stage, lm, is masked-lm" in comparable(recipe, main, last=1, labels=())
+    assert "the last stage, lm," in comparable(recipe, main, last=1, labels=())
     assert comparable(recipe, main, last=2) == ""
 
 
@@ -229,7 +229,7 @@ def test_a_run_in_a_longer_sequence_than_its_model_takes_is_refused(
     long = save_encoder(tmp_path / "long", max_position_embeddings=4 * MAX_POSITIONS)
     recipe = write_recipe(model=str(long), measure={"sequence_length": 2 * MAX_POSITIONS, "runs": 60})
     said = comparable(recipe, main)
-    assert f"its model takes {MAX_POSITIONS} tokens, and {2 * MAX_POSITIONS} are measured" in said
+    assert f"{MAX_POSITIONS} tokens" in said and f"{2 * MAX_POSITIONS} are measured" in said
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_a_gate_does_not_rebuild_an_export_and_a_new_name_rebuilds_nothing_else(
     def keys(**keys: Any) -> list[str]:
         stages = [{"stage": "finetune", "epochs": 1}, {"stage": "export", "gates": keys.pop("gates", {})}]
         resolved = resolve.resolve(write_recipe(stages=stages, **keys))
-        return [step.key for step in plan.make(resolved, download=False).steps]
+        return [stage.key for stage in plan.make(resolved, download=False).stages]
 
     first = keys()
     assert keys(gates={"size_bytes": {"max": 1e6}}) == first

@@ -1,0 +1,133 @@
+"""Builds the checkpoints of a run: each stage's from its parent's, unless it is in the store."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from compressor import stages
+from compressor.data.corpus import stream
+from compressor.host import BUILD_LIBRARIES, versions
+from compressor.measure.client import Client
+from compressor.measure.trial import DeploymentTrial
+from compressor.models.checkpoint import Checkpoint
+from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.corpus_sequences import PreparedCorpus
+from compressor.pipeline.plan import Plan, PlannedStage
+from compressor.pipeline.prepared import Prepared, prepare
+from compressor.pipeline.store import Artifact, Store
+from compressor.pipeline.task_rows import PreparedRows
+from compressor.progress import Progress
+from compressor.training.context import Context
+from compressor.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class Built:
+    """A stage's checkpoint.
+
+    Attributes:
+        artifact: The checkpoint.
+        from_cache: Whether it was in the store.
+        seconds: Time that building it took.
+    """
+
+    artifact: Artifact
+    from_cache: bool
+    seconds: float
+
+
+class Builder:
+    """Builds the stages of a plan, each once.
+
+    Args:
+        plan: The plan.
+        store: Keeps the checkpoints.
+        client: Runs the measuring processes, for stages that try models out.
+        progress: Shows progress.
+    """
+
+    def __init__(self, plan: Plan, store: Store, client: Client, progress: Progress) -> None:
+        self._plan, self._store, self._client, self._progress = plan, store, client, progress
+        self._recipe = plan.resolved.recipe
+        self._prepared: dict[str, PreparedRows | PreparedCorpus] = {}
+        self._built: dict[str, Built] = {}
+        store.build(plan.source_inputs, self._copy_source)
+
+    def _copy_source(self, output: Path, work: Path) -> Mapping[str, Any]:
+        """Copies the files of the recipe's checkpoint only: an old export beside them is not a part of the teacher."""
+        assert self._plan.model is not None, "a run has its model"
+        for name in Checkpoint(self._plan.model).digest():
+            shutil.copyfile(self._plan.model / name, output / name)
+        return {}
+
+    def prepared(self, task: str) -> PreparedRows | PreparedCorpus:
+        """The data of a task, read and split."""
+        if task not in self._prepared:
+            self._prepared[task] = prepare(self._plan, task, self._store, self._progress)
+        return self._prepared[task]
+
+    @property
+    def everything_from_cache(self) -> bool:
+        """Whether all checkpoints so far were in the store."""
+        return all(built.from_cache for built in self._built.values())
+
+    def build(self, stage: PlannedStage) -> Built:
+        """The stage's checkpoint, built if it is not in the store."""
+        if stage.key not in self._built:
+            start = time.monotonic()
+            together = isinstance(stage.spec, TrainingSpec) and stage.spec.trains
+            artifact, from_cache = self._store.build(stage.inputs, partial(self._run, stage), together)
+            self._built[stage.key] = Built(artifact, from_cache, time.monotonic() - start)
+        return self._built[stage.key]
+
+    def _run(self, stage: PlannedStage, output: Path, work: Path) -> Mapping[str, Any]:
+        source = self._store.folder(stage.inputs["parent"])
+        return stages.get(stage.spec.kind)(source, output, stage.spec, self._context(stage, source, work))
+
+    def _context(self, stage: PlannedStage, source: Path, work: Path) -> Context:
+        prepared, measure = self.prepared(stage.task), self._recipe.measure
+        return Context(
+            recipe=self._recipe.name,
+            stage=stage.name,
+            key=stage.key,
+            task=stage.task,
+            pairs=self._recipe.data.text_pair is not None,
+            teacher=source if stage.key == stage.teacher else self._store.folder(stage.teacher),
+            student=stage.student,
+            labels=prepared.labels,
+            seed=self._recipe.seed,
+            tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,
+            packed=prepared.packed if isinstance(prepared, PreparedCorpus) else _no_data,
+            texts=None if stage.texts is None else partial(stream.counted, *stage.texts),
+            trial=DeploymentTrial(measure, stage.task, prepared.validation, prepared.labels, self._client),
+            memo=partial(self._memo, prepared),
+            work=work,
+            progress=self._progress,
+        )
+
+    def _memo(
+        self,
+        prepared: Prepared,
+        makers: Sequence[str],
+        inputs: Mapping[str, Any],
+        build: Callable[[Path], Mapping[str, Any]],
+    ) -> Path:
+        """Keeps a by-product of a stage in the store; its key holds the data, so that stages need not name it."""
+        full = {
+            **inputs,
+            "kind": makers[0],
+            "data": prepared.data.key,
+            "code": [prepared.task_code, code_digest(*makers)],
+            "versions": versions(BUILD_LIBRARIES),
+        }
+        return self._store.build(full, lambda output, work: build(output))[0].path
+
+
+def _no_data(*_: Any) -> Any:
+    raise AssertionError("a stage asked for rows of a corpus, or for sequences of rows")

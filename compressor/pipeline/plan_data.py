@@ -1,0 +1,90 @@
+"""The data of a plan: for each task its rows or its corpus, and their key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, HubDataset
+from compressor.host import versions
+from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.keys import pinned, rows_digest
+from compressor.pipeline.store import key_of
+from compressor.recipe.document import Recipe
+from compressor.recipe.resolve import Resolved
+from compressor.tasks import MASKED_LM
+from compressor.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows or a corpus.
+
+    Attributes:
+        train: The training rows' or the corpus' file, or hub data set at the commit that the key holds.
+        validation: The held-out rows' file, or hub data set at its commit; None for a split of `train`.
+        inputs: The inputs of the key.
+    """
+
+    train: Path | HubDataset
+    validation: Path | HubDataset | None
+    inputs: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The key in the store."""
+        return key_of(self.inputs)
+
+
+def plan_data(resolved: Resolved, online: bool) -> dict[str, Data]:
+    """The data of each task that a stage of the recipe has, the recipe's own task first.
+
+    Args:
+        resolved: The recipe.
+        online: Whether commits of hub data sets may be looked up.
+    """
+    recipe = resolved.recipe
+    found: dict[str, Data] = {}
+    if resolved.train is not None:
+        found[recipe.task] = _rows(resolved, resolved.train, online)
+    if resolved.corpus is not None and any(recipe.task_of(stage) == MASKED_LM for stage in recipe.stages):
+        found[MASKED_LM] = _corpus(resolved, resolved.corpus, online)
+    return found
+
+
+def _rows(resolved: Resolved, train: Path | HubDataset, online: bool) -> Data:
+    recipe, validation = resolved.recipe, resolved.validation
+    inputs: dict[str, Any] = {
+        "kind": "data",
+        "train": rows_digest(train, online),
+        "validation": None if validation is None else rows_digest(validation, online),
+        "spec": recipe.data.model_dump(mode="json", exclude={"train", "validation", "corpus"}),
+        "seed": recipe.seed,
+        "code": code_digest("compressor.data.splits", "compressor.tasks"),
+        "versions": versions(("datasets",)),
+    }
+    held_out = None if validation is None else pinned(validation, inputs["validation"])
+    return Data(pinned(train, inputs["train"]), held_out, inputs)
+
+
+def _corpus(resolved: Resolved, corpus: Path | HubDataset, online: bool) -> Data:
+    recipe, spec = resolved.recipe, resolved.recipe.data.corpus_spec
+    assert spec is not None, "a corpus that was found is in the recipe"
+    inputs: dict[str, Any] = {
+        "kind": "corpus",
+        "corpus": rows_digest(corpus, online),
+        "spec": spec.model_dump(mode="json", exclude={"source"}),
+        "score_length": score_length(recipe),
+        "seed": recipe.seed,
+        "code": code_digest("compressor.data.corpus.packing"),
+        "versions": versions(("datasets",)),
+    }
+    return Data(pinned(corpus, inputs["corpus"]), None, inputs)
+
+
+def score_length(recipe: Recipe) -> int:
+    """Tokens of the held-out sequences of a corpus: as many as the shortest that a pretraining stage trains on."""
+    stages = [stage for stage in recipe.stages if recipe.task_of(stage) == MASKED_LM]
+    lengths = [stage.max_sequence_length for stage in stages if isinstance(stage, TrainingSpec) and stage.trains]
+    return min(length or DEFAULT_MAX_SEQUENCE_LENGTH for length in lengths or [None])
