@@ -44,7 +44,7 @@ def compare(
     from compressor.files import write_atomic
     from compressor.measure.client import Client
     from compressor.pipeline import study
-    from compressor.report import comparison, comparison_html, markdown
+    from compressor.report import comparison, comparison_html, markdown, terminal
 
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown exclude each other; choose one")
@@ -64,4 +64,4 @@ def compare(
     elif as_markdown:
         click.echo(markdown.comparison(groups), nl=False)
     else:
-        comparison.print_groups(groups, console())
+        terminal.print_comparison(groups, console())

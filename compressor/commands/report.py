@@ -25,7 +25,7 @@ def report(path: Path) -> None:
     from compressor.report import files, model
 
     found = model.read(path)
-    folder = model.file(path).parent
+    folder = model.report_file(path).parent
     with writing(folder):
         files.write(found, folder, lock.text(folder / lock.LOCK_FILE))
-    click.echo(f"{folder}: {', '.join(files.NAMES)}: {found.verdict}")
+    click.echo(f"{folder}: {', '.join(files.FORMS)}: {found.verdict}")

@@ -17,7 +17,7 @@ from compressor.progress import Progress
 from compressor.recipe import resolve
 from compressor.recipe.reading import load
 from compressor.recipe.resolve import Resolved
-from compressor.report.comparison import duration
+from compressor.report.numbers import duration
 
 SUFFIXES = (".yaml", ".yml")
 """Of recipes; anything else is a run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compressor.report import comparison, pages
+from compressor.report import comparison_table, pages
 from compressor.report.charts import marker, trade_off
 from compressor.report.charts.trade_off import Drawn
 from compressor.report.comparison import Group
@@ -38,10 +38,10 @@ def _group(group: Group, ident: str) -> Mapping[str, Any]:
     ]
     return {
         "id": ident,
-        "title": comparison.title(group),
+        "title": comparison_table.title(group),
         "task": group.task,
         "plots": trade_off.drawings(drawn, group.quality, ident),
-        "table": comparison.table(group),
+        "table": comparison_table.table(group),
         "icons": [marker.icon(series[entry.run], bool(entry.front)) for entry in group.entries],
         "caveats": group.caveats,
     }

@@ -1,34 +1,39 @@
-"""The files that people and programs read of a run, all made from its report."""
+"""Writes the files of a run that are made from its report."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from compressor.files import write_atomic
 from compressor.report import html, junit, markdown
 from compressor.report.model import Report
 
-NAMES = ("report.html", "report.md", "junit.xml")
+FORMS: dict[str, Callable[[Report, str | None], str]] = {
+    "report.html": html.document,
+    "report.md": lambda report, lock: markdown.markdown(report),
+    "junit.xml": lambda report, lock: junit.document(report),
+}
+"""For each file, its text, made from a report and the text of recipe.lock.yaml."""
 
 
 def write(report: Report, folder: Path, lock: str | None) -> None:
-    """Writes `NAMES`.
+    """Writes the files of `FORMS`.
 
     Args:
         report: The run.
-        folder: Its folder.
-        lock: Text of its recipe.lock.yaml; None where there is none.
+        folder: The run's folder.
+        lock: Text of its recipe.lock.yaml; None if there is none.
     """
-    texts = (html.document(report, lock), markdown.markdown(report), junit.document(report))
-    for name, text in zip(NAMES, texts, strict=True):
-        write_atomic(folder / name, text)
+    for name, form in FORMS.items():
+        write_atomic(folder / name, form(report, lock))
 
 
 def append_summary(report: Report, path: Path) -> None:
-    """Adds report.md to what GitHub shows of a step, after what other commands have left there.
+    """Appends report.md to a file, as GitHub shows it for a step.
 
     Raises:
-        OSError: It cannot be written to.
+        OSError: The file cannot be written to.
     """
     with path.open("a", encoding="utf-8") as file:
         file.write(f"\n{markdown.markdown(report)}\n")

@@ -29,7 +29,7 @@ def document(report: Report, lock: str | None) -> str:
         headline=sentences.headline(report),
         result=sentences.result(report),
         open_gates=[
-            {"verdict": entry.result.verdict, "sentence": sentences.told(entry)}
+            {"verdict": entry.result.verdict, "sentence": sentences.gate(entry)}
             for entry in sentences.open_gates(report)
         ],
         stages=tables.stages(report),
@@ -63,14 +63,14 @@ def _trade_off(report: Report) -> dict[str, Element]:
 def _gates_table(report: Report) -> tables.Table:
     """The gates; the template fills the last column."""
     rows = [[entry.stage, entry.result.verdict, ""] for entry in report.gates]
-    return tables.Table(["stage", "verdict", "what was seen, and what was asked"], rows, 3)
+    return tables.Table(["stage", "verdict", "observed value and limit"], rows, 3)
 
 
 def _gates(report: Report) -> Sequence[Mapping[str, Any]]:
     """For each gate, its sentence and its drawing."""
     found = []
     for row, entry in enumerate(report.gates):
-        sentence = sentences.told(entry)
+        sentence = sentences.gate(entry)
         limit = number(entry.result.limit, gate_unit(entry.result))
         drawing = interval.draw(entry.result, f"gate-{row}", sentence, limit)
         found.append({"sentence": sentence.removeprefix(f"{entry.stage}: "), "drawing": drawing})

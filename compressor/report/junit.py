@@ -1,16 +1,14 @@
 """junit.xml: gates as test cases, for CI servers.
 
-A stage is a test suite, a gate a test case; the baseline has no gates, and is none. The file says what the exit code
-says:
+A stage is a test suite and a gate a test case; the baseline has no gates and no suite. Failures match the exit code:
 
-- A gate that failed is a `failure` of type `fail`: exit code 1.
-- One that is inconclusive is a `failure` of type `inconclusive`: exit code 4. Nobody has shown that its limit is met,
-  so the build is red, and the type tells why. If the run was told --allow-inconclusive it is `skipped`: exit code 0, a
-  build that is green and shows what was left open.
-- A stage after a failed gate was not run: one test case, `skipped`.
+- A failed gate is a `failure` of type `fail`: exit code 1.
+- An inconclusive gate is a `failure` of type `inconclusive`: exit code 4. Nothing shows that its limit is met, so the
+  build is red. With --allow-inconclusive it is `skipped`: exit code 0, a green build that shows the open gate.
+- A stage after a failed gate was not run: one `skipped` test case.
 
-Written so that both schemas in use take it: that of Jenkins' xunit plugin (junit-10.xsd), and the stricter one of Ant's
-JUnit task, which wants every attribute, the elements of a suite in one order, and nothing else.
+Valid by both schemas in use: that of Jenkins' xunit plugin (junit-10.xsd), and the stricter one of Ant's JUnit task,
+which requires every attribute, a fixed order of elements, and nothing else.
 """
 
 from __future__ import annotations
@@ -41,34 +39,34 @@ def document(report: Report) -> str:
 
 def _suite(report: Report, stage: StageReport, number: int) -> Element:
     cases = [_case(report, stage.name, _name(gate), _outcome(report, stage, gate)) for gate in stage.gates]
-    told = "\n".join(f"{gate.verdict}: {gate_text(gate)}" for gate in stage.gates)
-    return _filled(report, stage.name, stage.seconds, number, cases, told)
+    output = "\n".join(f"{gate.verdict}: {gate_text(gate)}" for gate in stage.gates)
+    return _filled(report, stage.name, stage.seconds, number, cases, output)
 
 
 def _outcome(report: Report, stage: StageReport, gate: GateResult) -> Element | None:
-    """What stands in a case that did not pass."""
+    """The element of a test case that did not pass."""
     if gate.verdict == "pass":
         return None
-    told = sentences.told(StageGate(stage.name, gate))
+    sentence = sentences.gate(StageGate(stage.name, gate))
     if gate.verdict == "inconclusive" and report.allow_inconclusive:
-        return element("skipped", message=f"inconclusive, and allowed to be: {told}")
-    return element("failure", _numbers(gate), type=gate.verdict, message=told)
+        return element("skipped", message=f"inconclusive, accepted by --allow-inconclusive: {sentence}")
+    return element("failure", _numbers(gate), type=gate.verdict, message=sentence)
 
 
-def _filled(report: Report, name: str, seconds: float, number: int, cases: Sequence[Element], told: str) -> Element:
+def _filled(report: Report, name: str, seconds: float, number: int, cases: Sequence[Element], output: str) -> Element:
     known = {"task": report.task, "command": report.command, **report.measure, **report.environment}
     properties = [element("property", name=key, value=str(value)) for key, value in known.items() if value is not None]
     return element(
         "testsuite",
         element("properties", *properties),
         *cases,
-        element("system-out", told),
+        element("system-out", output),
         element("system-err"),
         name=name,
         package=report.recipe,
         id=number,
-        hostname="localhost",  # what Ant's schema says of a host that is not known
-        timestamp=report.started and report.started[: len("2000-01-01T00:00:00")],  # without its zone, says that schema
+        hostname="localhost",  # Ant's schema asks for this where the host is unknown
+        timestamp=report.started and report.started[: len("2000-01-01T00:00:00")],  # that schema allows no time zone
         time=f"{seconds:.2f}",
         tests=len(cases),
         failures=sum(case.find("failure") is not None for case in cases),
@@ -82,7 +80,7 @@ def _case(report: Report, stage: str, name: str, outcome: Element | None) -> Ele
 
 
 def _name(gate: GateResult) -> str:
-    """A name that stays the same when limits and values change: servers follow a test by its name."""
+    """A name without limit and value: servers follow a test by its name across runs."""
     against = f" relative to {gate.relative_to}" if gate.relative_to else ""
     return f"{gate.metric} {gate.rule}{against}"
 

@@ -1,31 +1,31 @@
-"""The report as Markdown: a comment on a pull request, a step's summary, and the model's card."""
+"""The report as Markdown: for pull request comments, step summaries and the model card."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from compressor.report import sentences as words
-from compressor.report import tables
-from compressor.report.comparison import Group, table, title
+from compressor.gates.judge import StageGate
+from compressor.report import comparison_table, sentences, tables
+from compressor.report.comparison import Group
 from compressor.report.model import Report
 from compressor.report.numbers import SIGNS
 from compressor.report.tables import Table
 
 MOST_BYTES = 65_000
-"""GitHub takes comments of 65,536 characters; a few are left for what is put around the report."""
+"""GitHub allows 65,536 characters in a comment; the rest is for text around the report."""
 
 _LONGEST_CELL, _LONGEST_LINE = 200, 2000
 """In characters."""
 
-_CUT = "*Cut to fit a comment: the whole of it is in report.html and report.json.*"
+_CUT = "*Cut to fit a comment; report.html and report.json hold the full report.*"
 
 
 def markdown(report: Report) -> str:
-    """The report, the most important first; what does not fit a comment is cut from the end."""
+    """The report, the most important first, cut at the end if it does not fit a comment."""
     blocks = [
         [f"# {report.recipe}: {SIGNS[report.verdict]}"],
-        [_prose(words.headline(report), words.result(report))],
-        [f"- {words.badge(entry.result.verdict)}: {_prose(words.told(entry))}" for entry in words.open_gates(report)],
+        [_prose(sentences.headline(report), sentences.result(report))],
+        [_open_gate(entry) for entry in sentences.open_gates(report)],
         _table(tables.stages(report)),
         _table(tables.gates(report)),
         *_parity(report),
@@ -34,9 +34,13 @@ def markdown(report: Report) -> str:
         *([_prose(note)] for note in tables.notes(report)),
         _table(tables.curves(report)),
         [tables.BOUNDS],
-        [_prose(words.conditions(report), f"{report.seconds:.0f} s.", f"{_environment(report)}.")],
+        [_prose(sentences.conditions(report), f"{report.seconds:.0f} s.", f"{_environment(report)}.")],
     ]
     return _fitted([line for block in blocks if block for line in (*block, "")])
+
+
+def _open_gate(entry: StageGate) -> str:
+    return f"- {sentences.badge(entry.result.verdict)}: {_prose(sentences.gate(entry))}"
 
 
 def comparison(groups: Sequence[Group]) -> str:
@@ -45,8 +49,8 @@ def comparison(groups: Sequence[Group]) -> str:
         block
         for group in groups
         for block in (
-            [f"### {_prose(title(group))}"],
-            _table(table(group)),
+            [f"### {_prose(comparison_table.title(group))}"],
+            _table(comparison_table.table(group)),
             *([_prose(text)] for text in group.caveats),
         )
     ]
@@ -64,7 +68,7 @@ def _parity(report: Report) -> list[list[str]]:
 
 def _kept_in_float(report: Report) -> list[list[str]]:
     found = [entry for stage in report.stages if (entry := tables.kept_in_float(stage)) is not None]
-    return [block for told, table in found for block in ([_prose(told)], _table(table))]
+    return [block for summary, table in found for block in ([_prose(summary)], _table(table))]
 
 
 def _table(table: Table | None) -> list[str]:
@@ -75,24 +79,24 @@ def _table(table: Table | None) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Text that stays in its column."""
+    """Text that cannot end its cell."""
     return _inline(text, _LONGEST_CELL).replace("|", "\\|")
 
 
-def _prose(*sentences: str) -> str:
+def _prose(*texts: str) -> str:
     """A line of text."""
-    return _inline(" ".join(filter(None, sentences)), _LONGEST_LINE)
+    return _inline(" ".join(filter(None, texts)), _LONGEST_LINE)
 
 
 def _inline(text: str, most: int) -> str:
-    """Text in one line that is no HTML, and that no name in it can make longer than the report."""
+    """Text in one line, of limited length, that cannot be read as HTML."""
     line = " ".join(text.split())
     shown = line if len(line) <= most else line[: most - 1] + "…"
     return shown.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _fitted(lines: Sequence[str]) -> str:
-    """The lines that fit; bytes are counted, since that is the strictest way to count characters."""
+    """The lines that fit, counted in bytes: a character has at least one."""
     text = "\n".join(lines)
     if len(text.encode()) <= MOST_BYTES:
         return text

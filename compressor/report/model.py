@@ -1,4 +1,4 @@
-"""What a run found: the contents of report.json, schema_version 1."""
+"""The report of a run: the contents of report.json, schema_version 1."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from compressor.gates.spec import REGRESSION
 from compressor.tasks import TASKS
 
 SCHEMA_VERSION = 1
-_LATER = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive")
-"""What reports of old do not tell."""
+_OPTIONAL = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive")
+"""Keys that older reports lack."""
 
 COMPARED = ("baseline", REGRESSION)
-"""Kinds of entries that are no stage of the recipe: the teacher, and the model of another run."""
+"""Kinds of entries that are not stages of the recipe: the teacher, and the model of another run."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class StageReport:
         from_cache: Whether both its checkpoint and its measurements were there already.
         measurements: By metric.
         gates: One per rule.
-        details: What the stage tells of its work, such as the layers it kept and its loss curve.
+        details: Facts of the stage's work, such as the layers it kept and its loss curve.
     """
 
     name: str
@@ -82,10 +82,10 @@ class Report:
         stages: Baseline first.
         not_run: Names of stages after a failed gate.
         manifest_sha256: Digest of `model/manifest.json`; None where there is none.
-        measure: The recipe's conditions of measuring, such as `sequence_length`; empty in reports of old.
-        command: The command that ran it; None in reports of old.
-        started: When, in UTC as ISO 8601; None in reports of old.
-        allow_inconclusive: Whether it was told to take inconclusive for passed.
+        measure: The recipe's measuring conditions, such as `sequence_length`; empty in older reports.
+        command: The command that ran it; None in older reports.
+        started: When, in UTC as ISO 8601; None in older reports.
+        allow_inconclusive: Whether inconclusive gates count as passed.
     """
 
     recipe: str
@@ -102,7 +102,7 @@ class Report:
 
     @property
     def built(self) -> list[StageReport]:
-        """The recipe's own stages: all entries but what they are compared with."""
+        """The recipe's own stages: all entries except those of `COMPARED`."""
         return [stage for stage in self.stages if stage.stage not in COMPARED]
 
     @property
@@ -128,8 +128,8 @@ class Report:
         write_atomic(path, json.dumps(finite(document), indent=2) + "\n")
 
 
-def file(path: Path) -> Path:
-    """The report of what may be named by its folder or its file."""
+def report_file(path: Path) -> Path:
+    """The report.json of a run that is given as its folder or as the file."""
     return path / "report.json" if path.is_dir() else path
 
 
@@ -142,10 +142,10 @@ def read(path: Path) -> Report:
     Raises:
         RecipeError: It is not a report of this version.
     """
-    path = file(path)
+    path = report_file(path)
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(document, ensure_ascii=False).encode()  # half a character, that no file could hold, is an error
+        json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate, which no file can hold, is an error
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {document['schema_version']}, can read {SCHEMA_VERSION}")
         return Report(
@@ -155,13 +155,14 @@ def read(path: Path) -> Report:
             document["environment"],
             [_stage(entry) for entry in document["stages"]],
             document["not_run"],
-            **{name: document[name] for name in _LATER if name in document},
+            **{name: document[name] for name in _OPTIONAL if name in document},
         )
     except FileNotFoundError:
-        what = "there is no such file"
+        kind, what = "not_found", "there is no such file"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        what = f"not a report ({type(error).__name__}: {error})"
-    raise RecipeError([Problem(str(path), what, "give a run's folder, artifacts/<recipe>, or its report.json")])
+        kind, what = "unreadable", f"not a report ({type(error).__name__}: {error})"
+    hint = "give a run's folder, artifacts/<recipe>, or its report.json"
+    raise RecipeError([Problem(str(path), what, hint, kind=kind)])
 
 
 def _stage(entry: Mapping[str, Any]) -> StageReport:
@@ -190,7 +191,7 @@ def _number(value: float | None) -> float:
 
 
 def finite(value: Any) -> Any:
-    """JSON has no NaN: an undefined number is null."""
+    """The value with null for each undefined number: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -27,7 +27,7 @@ def render(report: Report, folder: Path) -> str:
     task = TASKS[report.built[-1].task]
     head, tag = task.HEAD, task.PIPELINE_TAG
     if checkpoint.tells_order:
-        head = "ForPreTraining"  # the masked-LM class would leave the head for the order out
+        head = "ForPreTraining"  # the masked-LM class would drop the sentence-order head
     ours = "import compressor  # its model classes, for AutoModel\n" if checkpoint.family == MODEL_TYPE else ""
     usage = (
         "```python\n"
@@ -41,12 +41,12 @@ def render(report: Report, folder: Path) -> str:
 
 
 def files_table(folder: Path) -> str:
-    """A line for each file that can be run, and how."""
+    """A row for each file that can be run: its size and how to run it."""
     inputs = ", ".join(f"`{name}`" for name in input_names(Checkpoint(folder).family))
     uses = {
         RUNTIMES["onnxruntime"].file: f"onnxruntime, transformers.js (`dtype: fp32`); {inputs}, `(batch, sequence)`",
         QUANTIZED_ONNX: "the same, quantized (transformers.js: `dtype: q8`)",
-        graph.FILE: "texts in (`text`, of pairs `text_pair` too), `label` and `probabilities` out; onnxruntime with "
+        graph.FILE: "texts in (`text`, for pairs also `text_pair`), `label` and `probabilities` out; onnxruntime with "
         "onnxruntime-extensions: `options.register_custom_ops_library(onnxruntime_extensions.get_library_path())`",
         RUNTIMES["ort"].file: "onnxruntime, also its minimal builds; the same inputs",
         ort.OPERATORS: "`build.sh --minimal_build --include_ops_by_config` makes such a build of ONNX Runtime",

@@ -1,24 +1,17 @@
-"""Numbers as people read them, in every form of the report."""
+"""Formats numbers, the same way in every form of the report."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from compressor.gates.judge import GateResult
 from compressor.gates.metrics import METRICS
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.tasks import TASKS
 
-if TYPE_CHECKING:
-    pass
-
-
 SIGNS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
 
-
 _RULE_SIGNS = {"min": "≥", "min_retention": "≥", "min_speedup": "≥", "max": "≤", "max_drop": "≤", "max_ratio": "≤"}
-
 
 _RULE_WORDS = {
     "max_drop": "drop of",
@@ -27,12 +20,11 @@ _RULE_WORDS = {
     "max_ratio": "ratio of",
 }
 
-
 HEADER = ["stage", "verdict", "{quality}", "p50 ms", "speed-up", "p95 ms", "MB", "parameters", "peak MB", "int", "time"]
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """A value as people read it."""
+    """A value in a readable unit."""
     if value is None or math.isnan(value):
         return "–"
     if unit == "bytes":
@@ -45,7 +37,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def quality_metric(report: Report) -> str:
-    """The metric shown in the table: the main one of the recipe's task."""
+    """The primary metric of the recipe's task, which the table shows."""
     return TASKS[report.task].METRICS[0]
 
 
@@ -80,12 +72,12 @@ def _row(stage: StageReport, task: str) -> list[str]:
 
 
 def gate_unit(gate: GateResult) -> str:
-    """Unit of what a gate compares; a ratio has none."""
+    """Unit of the quantity that a gate compares; a ratio has none."""
     return METRICS[gate.metric].unit if gate.rule in ("min", "max", "max_drop") else ""
 
 
 def gate_text(gate: GateResult) -> str:
-    """A gate in one line: what was demanded, what was seen."""
+    """A gate in one line: the observed value, its bounds and the limit."""
     relative = gate.relative_to is not None
     unit = gate_unit(gate)
     word = f"{_RULE_WORDS[gate.rule]} " if relative else ""
@@ -104,5 +96,12 @@ def score(measured: Measurement | None) -> str:
 
 
 def bound(value: float | None) -> str:
-    """A bound as people read it."""
+    """A bound with two digits."""
     return "–" if value is None else f"{value:.2f}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

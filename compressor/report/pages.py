@@ -1,4 +1,4 @@
-"""Fills the templates of HTML pages: self-contained files that escape every text and load nothing."""
+"""Fills the templates of HTML pages. Pages are self-contained, load nothing and escape every text."""
 
 from __future__ import annotations
 

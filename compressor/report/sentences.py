@@ -1,4 +1,4 @@
-"""The verdict in words: what came out, what failed and by how much, and what to do about it."""
+"""Words the verdict: the result, which gates failed and by how much, and what to do about it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def headline(report: Report) -> str:
     counts = Counter(gate.verdict for gate in gates)
     of = f" of {_count(len(gates), 'gate')}"
     if not gates:
-        told = "There are no gates."
+        text = "There are no gates."
     elif report.verdict == "pass":
-        told = f"All {_count(len(gates), 'gate')} pass." if len(gates) > 1 else "The only gate passes."
+        text = f"All {_count(len(gates), 'gate')} pass." if len(gates) > 1 else "The only gate passes."
     else:
         parts = []
         if counts["fail"]:
@@ -29,16 +29,16 @@ def headline(report: Report) -> str:
         if counts["inconclusive"]:
             open_gates = counts["inconclusive"]
             parts.append(f"{open_gates}{'' if parts else of} {'is' if open_gates == 1 else 'are'} inconclusive")
-        told = ", ".join(parts) + "."
+        text = ", ".join(parts) + "."
     if report.verdict == "inconclusive" and report.allow_inconclusive:
-        told += " The run was told to take that for passed (--allow-inconclusive)."
+        text += " The run accepts inconclusive gates (--allow-inconclusive)."
     if report.not_run:
-        told += f" Not run after the failed gate: {', '.join(report.not_run)}."
-    return told
+        text += f" Not run after the failed gate: {', '.join(report.not_run)}."
+    return text
 
 
 def result(report: Report) -> str:
-    """What the last stage made of the baseline, in a sentence; nothing if there is no such stage."""
+    """The last stage's measurements beside the baseline's, in a sentence; empty if either is missing."""
     metric = quality_metric(report)
     first = [stage for stage in report.stages if stage.stage == "baseline"]
     measured = [s for s in (*first, *report.built) if s.task == report.task and metric in s.measurements]
@@ -54,17 +54,17 @@ def result(report: Report) -> str:
 
 
 def open_gates(report: Report) -> list[StageGate]:
-    """Gates that do not pass: those that failed, then those that cannot be decided."""
+    """Gates that do not pass: the failed ones, then the inconclusive ones."""
     return [entry for verdict in ("fail", "inconclusive") for entry in report.gates if entry.result.verdict == verdict]
 
 
-def told(entry: StageGate) -> str:
-    """A gate in a sentence or two: what was seen, what was asked, by how much it was missed, and what would tell."""
-    gate = entry.result
-    return f"{entry.stage}: {_seen(gate)}; {_asked(gate)}.{_missed(gate)}"
+def gate(entry: StageGate) -> str:
+    """A gate in a sentence or two: the observed value, the limit, by how much it was missed, and what to do."""
+    result = entry.result
+    return f"{entry.stage}: {_observed(result)}; {_required(result)}.{_missed(result)}"
 
 
-def _seen(gate: GateResult) -> str:
+def _observed(gate: GateResult) -> str:
     against = _REFERENCES.get(gate.relative_to or "", gate.relative_to)
     value = _value(gate, gate.observed)
     low, high = ("unknown" if bound is None else _value(gate, bound) for bound in (gate.low, gate.high))
@@ -81,9 +81,9 @@ def _seen(gate: GateResult) -> str:
     return shown + bounds
 
 
-def _asked(gate: GateResult) -> str:
+def _required(gate: GateResult) -> str:
     word = "at least" if gate.rule in AT_LEAST else "at most"
-    return f"{word} {_value(gate, gate.limit)} was asked"
+    return f"{word} {_value(gate, gate.limit)} is required"
 
 
 def _missed(gate: GateResult) -> str:
@@ -92,22 +92,22 @@ def _missed(gate: GateResult) -> str:
     sign = 1 if gate.rule in AT_LEAST else -1
     if gate.verdict == "inconclusive":
         return f" {_why_open(gate)}"
-    best = gate.high if gate.rule in AT_LEAST else gate.low
-    told = f" Missed by {_value(gate, sign * (gate.limit - gate.observed))}"
+    best, side = (gate.high, "upper") if gate.rule in AT_LEAST else (gate.low, "lower")
+    text = f" Missed by {_value(gate, sign * (gate.limit - gate.observed))}"
     if best is not None and best != gate.observed:
-        told += f", and by {_value(gate, sign * (gate.limit - best))} even at the better bound"
-    return told + "."
+        text += f", and by {_value(gate, sign * (gate.limit - best))} even at the {side} bound"
+    return text + "."
 
 
 def _why_open(gate: GateResult) -> str:
     kind = METRICS[gate.metric].kind
     what = "timed runs (measure.runs)" if kind == "latency" else "validation rows" if kind in QUALITY_KINDS else ""
-    more = f"; more {what} would tell" if what else ""
+    more = f"; use more {what}" if what else ""
     if math.isnan(gate.observed):
-        return "It is not defined, so it cannot be held against a limit."
+        return "The value is undefined and cannot be compared with the limit."
     if gate.low is None or gate.high is None:
         return f"There are too few observations for a bound{more}."
-    return f"The limit lies within the bounds{more}."
+    return f"The limit lies between the bounds{more}."
 
 
 def _value(gate: GateResult, value: float) -> str:
@@ -125,12 +125,12 @@ def measured(name: str, found: Measurement) -> str:
 
 
 def badge(verdict: str) -> str:
-    """A verdict with a sign that needs no colour."""
+    """A verdict with a sign, so that it does not depend on colour."""
     return {"pass": "✓ ", "fail": "✗ ", "inconclusive": "? "}.get(verdict, "") + SIGNS.get(verdict, verdict)
 
 
 def conditions(report: Report) -> str:
-    """How stages were measured; nothing for reports that do not tell."""
+    """How stages were measured, in a sentence; empty for older reports, which do not record it."""
     spec = report.measure
     if not {"runtime", "threads", "batch_size", "sequence_length", "runs"} <= set(spec):
         return ""

@@ -1,4 +1,4 @@
-"""The tables of a report, as cells: Markdown and HTML show the same ones."""
+"""The tables of a report, as texts: Markdown and HTML show the same ones."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, number, q
 from compressor.tasks import TASKS
 
 _MOST_ROWS = 16
-"""Of a table that can be long: a comment on a pull request is to be read."""
+"""Longest table of matrices, so that a comment on a pull request stays readable."""
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 BOUNDS = (
     "Brackets hold one-sided 95 % bounds: order statistics for latency, Wilson's interval for accuracy, paired"
-    " bootstrap for differences. Speed-up is a ratio of calls timed in turn in one process."
+    " bootstrap for differences. Speed-up is a ratio of alternating calls in one process."
 )
-"""What is to be known about the numbers."""
+"""How the bounds and the speed-up are computed."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Table:
     Attributes:
         header: Names of the columns.
         rows: Cells.
-        words: How many columns from the left hold words; the others hold numbers.
+        words: Number of columns from the left that hold words; the others hold numbers.
     """
 
     header: Sequence[str]
@@ -38,18 +38,18 @@ class Table:
 
 
 def stages(report: Report) -> Table:
-    """Every stage, with what was measured of it."""
+    """Every stage with its measurements."""
     return Table([name.format(quality=quality_metric(report)) for name in HEADER], cells(report), 2)
 
 
 def gates(report: Report) -> Table | None:
-    """Every gate, with what it saw."""
+    """Every gate with its observed value and verdict."""
     rows = [[entry.stage, gate_text(entry.result), SIGNS[entry.result.verdict]] for entry in report.gates]
     return Table(["stage", "gate", "verdict"], rows, 3) if rows else None
 
 
 def other_scores(report: Report) -> Table | None:
-    """What else the task was scored by, beside its main metric."""
+    """The task's metrics other than its primary one."""
     others = TASKS[report.task].METRICS[1:]
     found = [name for name in others if any(name in stage.measurements for stage in report.stages)]
     rows = [
@@ -61,15 +61,15 @@ def other_scores(report: Report) -> Table | None:
 
 
 def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
-    """What quantization left in float, and why; None where it was not asked to choose."""
+    """The matrices that quantization kept in float, and why; None unless the recipe limits the drop."""
     found = stage.details.get("selection")
     if found is None:
         return None
     metric, kept, everything = TASKS[stage.task].METRICS[0], found["kept"], len(found["matrices"])
-    told = (
-        f"{stage.name}: {kept or 'none'} of {everything} matrices had to stay in float for {metric} to drop by at most "
-        f"{number(found['max_drop'])}: it is {number(found['float'])} in float, {number(found['quantized'])} with none "
-        f"of them and {number(found['chosen'])} as chosen."
+    summary = (
+        f"{stage.name}: {kept or 'none'} of {everything} matrices stay in float, so that {metric} drops by at most "
+        f"{number(found['max_drop'])}: {number(found['float'])} in float, {number(found['quantized'])} with every "
+        f"matrix quantized, {number(found['chosen'])} with this choice."
     )
     rows = [
         [matrix["name"], f"{matrix['divergence']:.2e}", f"{matrix['multiply_adds']:.1%}", f"{matrix['size']:.1%}"]
@@ -77,12 +77,12 @@ def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
     ]
     if kept > _MOST_ROWS:
         rows = [*rows[: _MOST_ROWS - 1], [f"and {kept - _MOST_ROWS + 1} more, in report.json", "", "", ""]]
-    header = ["stays in float", "divergence of the answers if quantized alone, nats", "multiply-adds", "bytes"]
-    return told, Table(header, rows) if rows else None
+    header = ["matrix in float", "divergence if only it is quantized, nats", "multiply-adds", "bytes"]
+    return summary, Table(header, rows) if rows else None
 
 
 def parity(report: Report) -> tuple[Table, str] | None:
-    """How far each exported format is from what it is held against, and what the formats were asked."""
+    """Differences between each exported format and its reference, and the inputs they were compared on."""
     found = [(stage.name, stage.details["parity"]) for stage in report.stages if "parity" in stage.details]
     if not found:
         return None
@@ -92,14 +92,17 @@ def parity(report: Report) -> tuple[Table, str] | None:
             numbers = [number(entry["label_agreement"]), number(entry["max_abs_diff"])]
             rows.append([name, form, entry["against"], *numbers, entry["worst"], f"{entry['min_cosine']:.6f}"])
     _, last = found[-1]
-    asked = f"{last['rows']} validation rows in batches and alone; rows of 1, 2 and the most tokens, of two segments,"
-    end = f"padded left, right and inside; no token types ({last['no_token_types']})."
-    header = ["stage", "format", "against", "same label", "largest difference", "where", "least cosine"]
-    return Table(header, rows, 3), f"Formats were asked: {asked} {end}"
+    inputs = (
+        f"Compared on {last['rows']} validation rows, in batches and one by one; on rows of 1, 2 and the maximum "
+        "number of tokens; on two segments; with padding on the left, on the right and inside; and without token types "
+        f"({last['no_token_types']})."
+    )
+    header = ["stage", "format", "reference", "same label", "largest difference", "where", "smallest cosine"]
+    return Table(header, rows, 3), inputs
 
 
 def curves(report: Report) -> Table | None:
-    """What each loss term of each training stage did, from the first to the last point of its curve."""
+    """Each loss term of each training stage, from the first to the last point of its curve."""
     rows = [
         [stage.name, name, f"{curve[0][1]:.4f}", f"{curve[-1][1]:.4f}", sparkline([loss for _, loss in curve])]
         for stage in report.stages
@@ -109,7 +112,7 @@ def curves(report: Report) -> Table | None:
 
 
 def loss_curves(stage: StageReport) -> dict[str, list[tuple[float, float]]]:
-    """(step, loss) of the loss, and of its terms where there are several; without what was no number."""
+    """(step, loss) of the loss, and of its terms if there are several; undefined points are left out."""
     terms = stage.details.get("terms", {})
     found = {"loss": stage.details.get("loss", []), **(terms if len(terms) > 1 else {})}
     finite = {
@@ -130,5 +133,5 @@ def sparkline(values: Sequence[float], width: int = 20) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """What stages have to say."""
+    """The notes of all stages."""
     return [f"{stage.name}: {note}" for stage in report.stages for note in stage.details.get("notes", [])]

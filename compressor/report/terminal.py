@@ -1,9 +1,12 @@
-"""Tables in a terminal."""
+"""Prints reports and comparisons in a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from compressor.report import comparison_table
+from compressor.report.comparison import Group
 from compressor.report.model import Report
 from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, quality_metric
 
@@ -15,7 +18,7 @@ COLOURS = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 
 
 def print_table(report: Report, console: Console) -> None:
-    """Prints the report."""
+    """Prints a run: a row for each stage, a line for each gate."""
     from rich.table import Table
     from rich.text import Text
 
@@ -25,7 +28,7 @@ def print_table(report: Report, console: Console) -> None:
         right = index > 1
         table.add_column(name.format(quality=quality), justify="right" if right else "left", no_wrap=index != 2)
     for stage, row in zip(report.stages, cells(report), strict=True):
-        # As Text: a stage's name may hold what would be markup.
+        # As Text: a stage's name may look like markup.
         table.add_row(Text(row[0]), Text(row[1], style=COLOURS[stage.verdict]), *row[2:])
     console.print(table)
     for stage in report.stages:
@@ -34,3 +37,20 @@ def print_table(report: Report, console: Console) -> None:
             console.print(Text.assemble((f"{SIGNS[gate.verdict]:>12}", style), f"  {stage.name}: {gate_text(gate)}"))
     if report.not_run:
         console.print(Text(f"not run after the failed gate: {', '.join(report.not_run)}"))
+
+
+def print_comparison(groups: Sequence[Group], console: Console) -> None:
+    """Prints a table for each task, and the caveats."""
+    from rich.table import Table as Printed
+    from rich.text import Text
+
+    for group in groups:
+        shown = comparison_table.table(group)
+        printed = Printed(title=Text(comparison_table.title(group)), title_justify="left", header_style="bold")
+        for index, name in enumerate(shown.header):
+            printed.add_column(name, justify="right" if index >= shown.words else "left")
+        for row in shown.rows:
+            printed.add_row(*map(Text, row))  # as Text: names may look like markup
+        console.print(printed)
+        for caveat in group.caveats:
+            console.print(Text(caveat), soft_wrap=True)

@@ -85,7 +85,7 @@ def test_all_can_be_seen(seen):
     headings = [found["text"] for found in seen["passing", "light", 1280]["headings"]]
     assert headings == [
         *("small", "Stages", "accuracy against latency and size", "Gates", "Other scores"),
-        *("Formats against each other", "What stays in float", "Loss", "Notes", "Environment", "How to reproduce"),
+        *("Parity of the formats", "Matrices in float", "Loss", "Notes", "Environment", "How to reproduce"),
     ]
 
 

@@ -60,7 +60,7 @@ def test_two_runs_side_by_side(folders: tuple[Path, Path]):
     }
     caveats = " ".join(task["caveats"])
     assert "compress bench" in caveats and "at different times" in caveats
-    assert "scored on different rows: 500, 1,000 of them" in caveats
+    assert "scored on different numbers of rows: 500, 1,000." in caveats
     assert "sequence_length differ" in caveats
 
 

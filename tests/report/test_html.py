@@ -27,11 +27,11 @@ def test_the_verdict_comes_first_and_says_what_failed_and_by_how_much():
         for told in (
             "✗ FAIL",
             "1 of 3 gates fails, 1 is inconclusive. Not run after the failed gate: quantize, export.",
-            "Missed by 3.00 %, and by 1.00 % even at the better bound.",
+            "Missed by 3.00 %, and by 1.00 % even at the upper bound.",
             "There are too few observations for a bound",
             "Stages",
             "accuracy against latency and size",
-            "What each gate saw",
+            "Result of each gate",
             "Loss",
             "Environment",
             "How to reproduce",
@@ -46,8 +46,8 @@ def test_everything_a_run_tells_is_on_the_page():
     text = words_of(page)
     for told in (
         *("✓ pass", "All 3 gates pass.", "2026-11-22 10:20 UTC", "f1", "Measured with onnxruntime on 1 thread"),
-        *("torchscript", "row 7", "Formats were asked: 300 validation rows"),
-        "1 of 2 matrices had to stay in float for accuracy",
+        *("torchscript", "row 7", "Compared on 300 validation rows"),
+        "1 of 2 matrices stay in float",
         *("encoder.0.query", "Zeros do not change latency.", "of some kind"),
         "compress run small.yaml --set 'stages.distill.epochs=3' --locked",
         *(hashlib.sha256(lock.encode()).hexdigest(), "ab" * 32, lock.strip()),

@@ -77,8 +77,8 @@ def test_what_failed_has_its_numbers_and_what_was_not_run_is_skipped():
     failed, undecided_gate = root.iter("failure")
     assert failed.get("type") == "fail"
     assert failed.get("message") == (
-        "distill: accuracy is 92.00 % of the baseline's (90.00 % to 94.00 %); at least 95.00 % was asked. "
-        "Missed by 3.00 %, and by 1.00 % even at the better bound."
+        "distill: accuracy is 92.00 % of the baseline's (90.00 % to 94.00 %); at least 95.00 % is required. "
+        "Missed by 3.00 %, and by 1.00 % even at the upper bound."
     )
     assert failed.text.splitlines()[1:] == [
         *("observed: 0.92", "low: 0.9", "high: 0.94", "limit: 0.95"),
@@ -90,11 +90,13 @@ def test_what_failed_has_its_numbers_and_what_was_not_run_is_skipped():
 
 def test_inconclusive_is_skipped_if_it_is_allowed():
     (failure,) = parse(undecided()).iter("failure")
-    assert failure.get("type") == "inconclusive" and "The limit lies within the bounds" in failure.get("message")
+    assert failure.get("type") == "inconclusive" and "The limit lies between the bounds" in failure.get("message")
     allowed = parse(undecided(allow_inconclusive=True))
     assert not list(allowed.iter("failure"))
     (skipped,) = allowed.iter("skipped")
-    assert skipped.get("message").startswith("inconclusive, and allowed to be: distill: accuracy is 0.8800")
+    assert skipped.get("message").startswith(
+        "inconclusive, accepted by --allow-inconclusive: distill: accuracy is 0.8800"
+    )
 
 
 def test_names_do_not_change_with_the_limits():

@@ -25,10 +25,10 @@ def test_the_verdict_is_first_then_what_failed_by_how_much_then_the_table():
         "size 40.0 MB (baseline 80.0 MB)."
     )
     assert lines[4:6] == [
-        "- ✗ FAIL: distill: accuracy is 92.00 % of the baseline's (90.00 % to 94.00 %); at least 95.00 % was asked. "
-        "Missed by 3.00 %, and by 1.00 % even at the better bound.",
-        "- ? inconclusive: distill: latency_p95_ms is 16.00 ms (12.00 ms to unknown); at most 20.00 ms was asked. "
-        "There are too few observations for a bound; more timed runs (measure.runs) would tell.",
+        "- ✗ FAIL: distill: accuracy is 92.00 % of the baseline's (90.00 % to 94.00 %); at least 95.00 % is required. "
+        "Missed by 3.00 %, and by 1.00 % even at the upper bound.",
+        "- ? inconclusive: distill: latency_p95_ms is 16.00 ms (12.00 ms to unknown); at most 20.00 ms is required. "
+        "There are too few observations for a bound; use more timed runs (measure.runs).",
     ]
     assert lines[7].startswith("| stage | verdict | accuracy | p50 ms |")
 
@@ -39,7 +39,7 @@ def test_a_run_that_passes_says_what_came_of_it():
     for told in (
         "| quantize | size_bytes: 10.0 MB [10.0 MB, 10.0 MB] ≤ 12.0 MB | pass |",
         "| quantize | torchscript | torch | 1.0000 | 2.50e-06 | row 7 | 1.000000 |",
-        "1 of 2 matrices had to stay in float for accuracy to drop by at most 0.0050",
+        "1 of 2 matrices stay in float, so that accuracy drops by at most 0.0050",
         "| encoder.0.query | 2.00e-03 | 5.0% | 1.0% |",
         "quantize: Zeros do not change latency.",
         "| distill | soft | 0.8000 | 0.2000 | █",
@@ -62,7 +62,7 @@ def test_it_fits_a_comment_whatever_the_run(name: str):
     assert len(text) <= len(text.encode()) < COMMENT
     assert text.startswith("# small: FAIL\n\n400 of 1200 gates fail, 400 are inconclusive.")
     assert "\n- ✗ FAIL: stage" in text or name != "stage"
-    assert text.endswith("the whole of it is in report.html and report.json.*\n")
+    assert text.endswith("report.html and report.json hold the full report.*\n")
 
 
 def test_a_report_that_just_fits_is_not_cut(monkeypatch: pytest.MonkeyPatch):

@@ -15,9 +15,9 @@ _WIDTH, _HEIGHT = 240.0, 44.0
 
 
 def draw(gate: GateResult, ident: str, description: str, limit: str) -> Element:
-    """What a gate saw, with its bounds, against its limit; the allowed side is shaded.
+    """The observed value and its bounds against the limit; the allowed side is shaded.
 
-    A bound that is not known is an arrow to the edge.
+    An unknown bound is drawn as an arrow to the edge.
 
     Args:
         gate: The gate.

@@ -25,7 +25,7 @@ class Point:
         x: Its cost, above 0, with its bounds.
         y: Its quality, with its bounds.
         front: Whether it is on the Pareto front.
-        series: Whose it is; decides colour and shape.
+        series: The series it belongs to, which decides colour and shape.
         description: The same in words.
     """
 
@@ -82,7 +82,7 @@ def _axes(x: Scale, y: Scale, x_label: str, y_label: str) -> Element:
 
 
 def _front(places: Sequence[tuple[float, float]]) -> Element:
-    """What the front attains, as steps: up at each of its points, and level until the next."""
+    """The Pareto front as steps: up at each of its points, level until the next."""
     steps = "".join(
         f"{'M' if index == 0 else 'H'}{x:.1f}{f' {_BOTTOM:.1f}' if index == 0 else ''}V{y:.1f}"
         for index, (x, y) in enumerate(sorted(places, key=lambda place: (place[0], -place[1])))

@@ -14,12 +14,12 @@ from compressor.report.charts.scatter import Point
 from compressor.report.model import Measurement
 
 COSTS = {"latency_p50_ms": ("latency", "p50 latency, ms", 1.0), "size_bytes": ("size", "size, MB", 1e6)}
-"""What quality is drawn against: a short name, the axis, and the unit of the axis in the metric's own."""
+"""The costs that quality is drawn against: a short name, the axis title, and the metric's value of one axis unit."""
 
 LEGEND = (
-    "Filled markers and the dashed line are the Pareto front: whatever is better costs more. Of the hollow ones, "
-    "something as good costs less, or something better no more. Bars are one-sided 95 % bounds; where they overlap, "
-    "the order may be chance."
+    "Filled markers and the dashed line are the Pareto front: anything better costs more. For each hollow marker, "
+    "something as good costs less, or something better costs no more. Bars are one-sided 95 % bounds; where they "
+    "overlap, the order may be chance."
 )
 
 
@@ -28,8 +28,8 @@ class Drawn:
     """A checkpoint in a drawing.
 
     Attributes:
-        name: What it is called.
-        series: Whose it is; decides colour and shape.
+        name: Its name.
+        series: The series it belongs to, which decides colour and shape.
         measurements: By metric.
         named: Whether its name stands beside it.
     """
@@ -58,7 +58,7 @@ def drawings(measured: Sequence[Drawn], quality: str, ident: str) -> dict[str, E
 
 
 def on_front(measured: Sequence[Mapping[str, Measurement]], quality: str, metric: str) -> list[bool]:
-    """For each, whether it is on the front of quality and a cost; what was not measured in both is not."""
+    """For each, whether it is Pareto-optimal in quality and a cost; false unless both were measured."""
     found = [index for index, entry in enumerate(measured) if _drawable(entry, quality, metric)]
     best = front([(measured[index][metric].value, measured[index][quality].value) for index in found])
     chosen = {index for index, is_best in zip(found, best, strict=True) if is_best}
