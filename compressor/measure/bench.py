@@ -14,9 +14,10 @@ from compressor.measure.client import Client
 from compressor.measure.measurement import deployed_file
 from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Step
+from compressor.runtimes import RUNTIMES
 from compressor.runtimes.baked_tokenizer import graph
 
-_RUNTIME_BY_SUFFIX = {".onnx": "onnxruntime", ".pt": "torchscript", ".ort": "ort", ".pte": "executorch"}
+_RUNTIME_BY_SUFFIX = {runtime.file.suffix: name for name, runtime in RUNTIMES.items() if runtime.target}
 _CONFIDENCE = 0.95
 _FALLBACK_VOCABULARY = 1000
 

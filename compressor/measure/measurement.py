@@ -231,6 +231,7 @@ def parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
         found["parity_label_agreement"] = Exact(min(entry["label_agreement"] for entry in floats), n=rows)
         found["parity_max_abs_diff"] = Exact(max(entry["max_abs_diff"] for entry in floats), n=everything)
         found["parity_min_cosine"] = Exact(min(entry["min_cosine"] for entry in floats), n=everything)
-    if quantized := [entry["label_agreement"] for entry in formats if entry["kind"] == "quantized"]:
-        found["parity_quantized_label_agreement"] = Exact(min(quantized), n=rows)
+    if quantized := [entry for entry in formats if entry["kind"] == "quantized"]:
+        least = min(quantized, key=lambda entry: entry["label_agreement"])
+        found["parity_quantized_label_agreement"] = Exact(least["label_agreement"], n=least["rows"])
     return found

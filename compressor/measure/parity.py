@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor import runtimes
 from compressor.host import host
 from compressor.measure.client import Client
-from compressor.measure.token_rows import EDGES, TokenRows, by_length, edge_cases, in_order
+from compressor.measure.token_rows import EDGES, TokenRows, by_length, edge_cases
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
 from compressor.progress import Step
-from compressor.runtimes import RUNTIMES
+from compressor.runtimes import TARGETS
 from compressor.tasks.base import ABSENT_LOGIT
 
 ComparedLogits = dict[str, NDArray[np.float32]]
@@ -56,26 +57,38 @@ class Comparison:
         reference: What it is held against.
         kind: `float` formats give the reference's logits, in whatever batches. `quantized` ones give the labels of a
             quantized reference: what is rounded as it passes depends on the rest of the batch, so rows come alone.
+        sample: Real rows, at most and evenly spread, that a quantized format is asked; None for all.
     """
 
     name: str
     candidate: Endpoint
     reference: Endpoint
     kind: Literal["float", "quantized"] = "float"
+    sample: int | None = None
+
+    @property
+    def real_rows(self) -> str:
+        """Name of the set of real rows that both are asked."""
+        if self.kind == "float":
+            return ROWS
+        return SINGLE if self.sample is None else f"{SINGLE}_{self.sample}"
 
 
-TORCH = Endpoint("torch", Path())
+TORCH = Endpoint(runtimes.TORCH.name, runtimes.TORCH.file)
 QUANTIZED = Endpoint("onnxruntime", QUANTIZED_ONNX)
 
-COMPARISONS = (
-    Comparison("onnx", Endpoint("onnxruntime", RUNTIMES["onnxruntime"].file), TORCH),
-    Comparison("torchscript", Endpoint("torchscript", RUNTIMES["torchscript"].file), QUANTIZED, "quantized"),
-    Comparison("torchscript", Endpoint("torchscript", RUNTIMES["torchscript"].file), TORCH),
-    Comparison("executorch", Endpoint("executorch", RUNTIMES["executorch"].file), TORCH),
-    Comparison("ort", Endpoint("ort", RUNTIMES["ort"].file), QUANTIZED, "quantized"),
-    Comparison("ort", Endpoint("ort", RUNTIMES["ort"].file), TORCH),
-)
-"""What is held against what, where both are there; of several references, the first that is."""
+
+def _comparisons() -> Iterator[Comparison]:
+    """Every exported format against torch, or against the quantized graph whose integers it holds."""
+    for target, runtime in TARGETS.items():
+        candidate = Endpoint(runtime.name, runtime.file)
+        if runtime.follows_quantized:
+            yield Comparison(target, candidate, QUANTIZED, "quantized", runtime.quantized_rows)
+        yield Comparison(target, candidate, TORCH)
+
+
+COMPARISONS = tuple(_comparisons())
+"""Each format with its references, where both files are there; of several references, the first that is."""
 
 
 def present(folder: Path, comparisons: Sequence[Comparison] = COMPARISONS) -> list[Comparison]:
@@ -129,25 +142,25 @@ class ParityInputs:
         edges_file = work / "edges.npz"
         edges.save(edges_file)
         count = len(tokens) if tokens else 0
-        picked = np.unique(np.linspace(0, count - 1, min(chosen, count)).round().astype(np.int64)).tolist()
         lengths = tokens.lengths if tokens else np.zeros(0, np.int64)
-        return cls(rows, edges_file, tuple(picked), lengths, edges.lengths)
+        return cls(rows, edges_file, tuple(spread(count, chosen)), lengths, edges.lengths)
 
-    def row_sets(self, kinds: Sequence[str], untyped: str) -> list[dict[str, Any]]:
+    def row_sets(self, comparisons: Sequence[Comparison], untyped: str) -> list[dict[str, Any]]:
         """The sets of rows for a measuring process.
 
         Args:
-            kinds: Kinds of the comparisons that the answers are for.
+            comparisons: Those that the answers are for.
             untyped: What stands for no token types: `omitted` or `zeros`.
         """
         edges = [[index] for index in range(len(EDGES))]
         asked: list[tuple[str, Path | None, list[list[int]]]] = [("edges_alone", self.edges, edges)]
-        if "float" in kinds:
+        if any(entry.kind == "float" for entry in comparisons):
             together = by_length(self.edge_lengths, 4 * int(self.edge_lengths.max()))
             asked += [("edges_together", self.edges, together), ("untyped", self.edges, edges)]
             asked += [(ROWS, self.rows, by_length(self.lengths, _BATCH_TOKENS))]
-        if "quantized" in kinds:
-            asked += [(SINGLE, self.rows, in_order(len(self.lengths), 1))]
+        samples = {entry.real_rows: entry.sample for entry in comparisons if entry.kind == "quantized"}
+        for name, limit in samples.items():
+            asked += [(name, self.rows, [[index] for index in spread(len(self.lengths), limit)])]
         asked += [(ALONE, self.rows, [[index] for index in self.chosen])]
         return [
             {
@@ -184,7 +197,7 @@ def run_endpoint(
     Raises:
         StageError: It cannot be loaded or run.
     """
-    kinds = {entry.kind for entry in comparisons if side in _endpoints(entry)}
+    own = [entry for entry in comparisons if side in _endpoints(entry)]
     threads = int(host()["cores"])
     job = {
         "task": task,
@@ -192,7 +205,7 @@ def run_endpoint(
         "runtime": side.runtime,
         "path": str(folder / side.file),
     }
-    sets = material.row_sets(sorted(kinds), untyped="omitted" if side == TORCH else "zeros")
+    sets = material.row_sets(own, untyped="omitted" if side == TORCH else "zeros")
     return client.predict({**job, "sets": sets, "threads": threads, "workers": threads}, step)
 
 
@@ -202,21 +215,21 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
     Returns:
         `label_agreement` (share of the answers to real rows, or to the edges where there are none), `max_abs_diff` of a
         logit and `min_cosine` of an answer's logits over all rows and edges, `worst` (where the difference is), `kind`,
-        `against`.
+        `rows` (how many the labels are of), `against`.
     """
     given, expected = answers[comparison.candidate], answers[comparison.reference]
     shared = [name for name in expected if name in given]
-    real = ROWS if comparison.kind == "float" else SINGLE
-    labelled = real if real in shared else "edges_alone"
+    labelled = comparison.real_rows if comparison.real_rows in shared else "edges_alone"
     differences = {name: _differences(given[name], expected[name]) for name in shared}
     worst = max(shared, key=lambda name: float(differences[name].max()))
     return {
         "kind": comparison.kind,
+        "rows": len(given[labelled]),
         "against": str(comparison.reference),
         "label_agreement": agreement(given[labelled], expected[labelled]),
         "max_abs_diff": float(differences[worst].max()),
         "min_cosine": min(float(_cosine(given[name], expected[name]).min()) for name in shared),
-        "worst": _place(worst, int(differences[worst].argmax()), material),
+        "worst": _place(comparison, worst, int(differences[worst].argmax()), material),
     }
 
 
@@ -229,6 +242,13 @@ def agreement(given: NDArray[np.float32], expected: NDArray[np.float32]) -> floa
         return float((np.abs(given - expected) <= _SAME_NUMBER * expected.std()).mean())
     same = given.argmax(axis=-1) == expected.argmax(axis=-1)
     return float(same[~_nothing(expected).all(axis=-1)].mean())
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """Indices of at most so many of some rows, evenly spread; all of them for None."""
+    wanted = count if limit is None else min(limit, count)
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, wanted).round().astype(np.int64)).tolist()
+    return chosen
 
 
 def _nothing(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -257,10 +277,14 @@ def _cosine(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArra
     return np.asarray(np.nan_to_num(cosine, nan=-1.0))
 
 
-def _place(name: str, index: int, material: ParityInputs) -> str:
-    if name not in _EDGE_SETS:
-        return f"row {material.chosen[index] if name == ALONE else index}"
-    return f"{EDGES[index]}, {_EDGE_SETS[name]}"
+def _place(comparison: Comparison, name: str, index: int, inputs: ParityInputs) -> str:
+    """Where a difference is: a real row, by its index, or an edge case."""
+    if name in _EDGE_SETS:
+        return f"{EDGES[index]}, {_EDGE_SETS[name]}"
+    if name == ALONE:
+        return f"row {inputs.chosen[index]}"
+    sampled = name != ROWS
+    return f"row {spread(len(inputs.lengths), comparison.sample)[index] if sampled else index}"
 
 
 def no_token_types(checkpoint: Checkpoint) -> str:

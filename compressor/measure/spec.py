@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from compressor.spec import Spec
+from compressor.runtimes import RUNTIMES
+from compressor.spec import OneOf, Spec
 
 
 class MeasureSpec(Spec):
     """How every stage is timed and scored: the conditions of the device, as closely as this machine can."""
 
-    runtime: Literal["onnxruntime", "torchscript"] = "onnxruntime"
+    runtime: Annotated[str, OneOf(name for name, runtime in RUNTIMES.items() if runtime.measured)] = "onnxruntime"
     """Runtime that ships."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of the runtime while timing."""

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from compressor import stages
 from compressor.data.corpus import stream
 from compressor.host import BUILD_LIBRARIES, versions
 from compressor.measure.client import Client
@@ -23,6 +22,7 @@ from compressor.pipeline.prepared import Prepared, prepare
 from compressor.pipeline.store import Artifact, Store
 from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
+from compressor.stages import STAGES
 from compressor.training.context import Context
 from compressor.training.spec import TrainingSpec
 
@@ -88,7 +88,7 @@ class Builder:
 
     def _run(self, stage: PlannedStage, output: Path, work: Path) -> Mapping[str, Any]:
         source = self._store.folder(stage.inputs["parent"])
-        return stages.get(stage.spec.kind)(source, output, stage.spec, self._context(stage, source, work))
+        return STAGES[stage.spec.kind].run(source, output, stage.spec, self._context(stage, source, work))
 
     def _context(self, stage: PlannedStage, source: Path, work: Path) -> Context:
         prepared, measure = self.prepared(stage.task), self._recipe.measure

@@ -21,7 +21,6 @@ from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.prepared import Prepared
 from compressor.pipeline.store import Store
 from compressor.progress import Progress
-from compressor.quantization.spec import INTEGER_SCHEMES
 from compressor.report.model import Measurement
 from compressor.runtimes import RUNTIMES
 from compressor.stages.base import StageSpec
@@ -67,7 +66,7 @@ def measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
 
 def notes(spec: StageSpec) -> list[str]:
     """What is to be known about a stage's measurements on this machine."""
-    eight_bits = isinstance(spec, QuantizeSpec) and spec.scheme in INTEGER_SCHEMES and not spec.reduce_range
+    eight_bits = isinstance(spec, QuantizeSpec) and spec.how.integer and not spec.reduce_range
     return [_SATURATES] if eight_bits and saturates() else []
 
 

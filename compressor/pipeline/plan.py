@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor import stages
 from compressor.data import hub
 from compressor.data.spec import HubDataset, TextSpec
 from compressor.errors import Problem, RecipeError
@@ -20,6 +19,7 @@ from compressor.pipeline.plan_data import Data, plan_data
 from compressor.pipeline.store import key_of
 from compressor.recipe.checks.checkpoint import check_checkpoint
 from compressor.recipe.resolve import Resolved
+from compressor.stages import STAGES
 from compressor.stages.base import StageSpec
 from compressor.stages.finetune import FinetuneSpec
 from compressor.stages.prune import PruneSpec
@@ -182,7 +182,7 @@ def _plan_stages(
             "parent": parents[task],
             "teacher": line.teacher,
             "seed": recipe.seed,
-            "code": code_digest(*stages.modules(spec), "compressor.tasks"),
+            "code": code_digest(STAGES[spec.kind].module, "compressor.tasks"),
             "versions": versions((*BUILD_LIBRARIES, *spec.libraries)),
         }
         student = _student(resolved, index, download)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.progress import Step
-from compressor.quantization import Ranges
+from compressor.quantization.base import Ranges
 from compressor.quantization.spec import CalibrationSpec, QuantizationSpec
 from compressor.runtimes import Inputs
 from compressor.tasks import MASKED_LM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compressor.quantization import Ranges, Settings
+from compressor.quantization.base import Ranges, Scheme, Settings
 
 
 def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None = None) -> None:
@@ -28,7 +28,7 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
 
     target.parent.mkdir(parents=True, exist_ok=True)
     model, every = weight_matrices.read(source)
-    chosen = [matrix for matrix in every if not settings.keeps(matrix.name)]
+    chosen = [matrix for matrix in every if not settings.stays_float(matrix.name)]
     weights = {matrix.weight for matrix in chosen}
     tables = sharing.ties(model.graph) if settings.embeddings else {}
     tables = {matrix: table for matrix, table in tables.items() if weights.issuperset((matrix, table))}
@@ -54,3 +54,11 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     sharing.tie_quantized(model, tables)
     sharing.tie(model)  # what stays in float
     onnx.save(model, str(target))
+
+
+SCHEME = Scheme(
+    name="dynamic_int8",
+    help="int8 weights; activations are quantized to uint8 at run time.",
+    write=write,
+    integer=True,
+)

@@ -123,7 +123,7 @@ def put_on(model: PreTrainedModel, settings: Settings, ranges: Ranges) -> None:
         settings: How it is going to be quantized.
         ranges: Of what each matrix is multiplied with.
     """
-    rounded = {name: module for name, module in model.named_modules() if not settings.keeps(name)}
+    rounded = {name: module for name, module in model.named_modules() if not settings.stays_float(name)}
     linears = {name: module for name, module in rounded.items() if isinstance(module, nn.Linear)}
     inputs = {name: RoundedInput(*bounds) for name, bounds in _together(model, linears, ranges).items()}
     limit, undo = rounding.weight_limit(settings.reduce_range), list[Callable[[], None]]()

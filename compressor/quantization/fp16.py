@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
-from compressor.quantization import Ranges, Settings, weight_matrices
-from compressor.runtimes.onnx import sharing
-from compressor.runtimes.onnxruntime import strip
+if TYPE_CHECKING:
+    import onnx
+
+from compressor.quantization.base import Ranges, Scheme, Settings
 
 
 def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None = None) -> None:
@@ -28,6 +28,13 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
             precision cannot hold.
         ranges: Not needed.
     """
+    import onnx
+    from onnx import numpy_helper
+
+    from compressor.quantization import weight_matrices
+    from compressor.runtimes.onnx import sharing
+    from compressor.runtimes.onnxruntime import strip
+
     target.parent.mkdir(parents=True, exist_ok=True)
     model, _ = weight_matrices.read(source)
     graph = model.graph
@@ -58,4 +65,13 @@ def _half(weight: str) -> str:
 
 
 def _cast(source: str, target: str, name: str) -> onnx.NodeProto:
+    from onnx import TensorProto, helper
+
     return helper.make_node("Cast", [source], [target], name=name, to=TensorProto.FLOAT)
+
+
+SCHEME = Scheme(
+    name="fp16",
+    help="half-precision weights; products are of floats.",
+    write=write,
+)

@@ -98,7 +98,9 @@ def _quantized(subject: Subject, matrices: Sequence[Matrix]) -> list[Matrix]:
     """Those that the settings do not leave in float."""
     settings = subject.settings
     return [
-        matrix for matrix in matrices if not settings.keeps(matrix.name) and (settings.embeddings or not matrix.table)
+        matrix
+        for matrix in matrices
+        if not settings.stays_float(matrix.name) and (settings.embeddings or not matrix.table)
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.quantization import Ranges, Settings
+from compressor.quantization.base import Ranges, Settings
 from compressor.quantization.spec import QuantizationSpec
 from compressor.training.context import Context, Facts
 

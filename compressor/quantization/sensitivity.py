@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor import quantization
 from compressor.host import host, processor
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.models.outputs import LOGITS
-from compressor.quantization import Ranges, Settings
+from compressor.quantization.base import Ranges, Settings
 from compressor.quantization.spec import CalibrationSpec, QuantizationSpec
 from compressor.runtimes import RUNTIMES, Inputs, Session
 from compressor.tasks import MASKED_LM
@@ -64,8 +63,7 @@ class Subject:
             target: The file.
             kept: Names of matrices that stay in float besides those that the settings name.
         """
-        way = quantization.way(self.spec.backend, self.spec.scheme)
-        way.write(self.graph, target, self.settings.keeping(tuple(kept)), self.ranges)
+        self.spec.how.write(self.graph, target, self.settings.with_float(tuple(kept)), self.ranges)
 
 
 def divergences(subject: Subject, matrices: Sequence[Matrix], context: Context) -> dict[str, float]:
@@ -93,12 +91,11 @@ def divergences(subject: Subject, matrices: Sequence[Matrix], context: Context) 
         "settings": settings,
         "processor": processor(),
     }
-    makers = (__name__, quantization.module_name(subject.spec.backend, subject.spec.scheme))
     found = {}
     with context.progress.step("quantize: what each matrix loses", len(matrices)) as step:
         for done, matrix in enumerate(matrices, start=1):
             inputs = {**known, "matrix": matrix.name, "range": (subject.ranges or {}).get(matrix.name)}
-            folder = context.memo(makers, inputs, partial(_measure, sample, matrix))
+            folder = context.memo((__name__,), inputs, partial(_measure, sample, matrix))
             found[matrix.name] = float(json.loads((folder / "divergence.json").read_text(encoding="utf-8")))
             step.update(done)
     return found
@@ -225,7 +222,7 @@ class _Skeleton:
             onnx.save(model, str(source))
             settings, spec = self._subject.settings, self._subject.spec
             only = replace(settings, keep_float=())
-            quantization.way(spec.backend, spec.scheme).write(source, target, only, self._subject.ranges)
+            spec.how.write(source, target, only, self._subject.ranges)
             model = onnx.load(str(target))
             inputs = [value for value in model.graph.input if value.name not in others]
             del model.graph.input[:]

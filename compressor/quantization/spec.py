@@ -6,19 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from compressor.spec import Spec
+from compressor.quantization import SCHEMES, Scheme, neural_compressor
+from compressor.spec import OneOf, Spec
 from compressor.training.spec import RecoverySpec
 
-INTEGER_SCHEMES = ("dynamic_int8", "static_int8", "qat_int8")
-"""Schemes whose products are int8 throughout, with a scale for each channel; the others store weights small."""
+BACKENDS = ("onnxruntime", neural_compressor.NAME)
+"""Libraries that choose integers and ranges; the first is the default."""
 
-
-NEURAL_COMPRESSOR_SCHEMES = ("static_int8", "weight_only_int8", "weight_only_int4")
-"""What the backend of that name can do."""
-
-
-NEURAL_COMPRESSOR_LIBRARIES = ("neural-compressor", "torchao")
-"""Its observers are torchao's."""
+_SCHEMES_HELP = " ".join(f"`{scheme.name}`: {scheme.help}" for scheme in SCHEMES.values())
 
 
 class CalibrationSpec(Spec):
@@ -53,14 +48,8 @@ class QuantizationSpec(RecoverySpec):
     keys of training stages; the other schemes do not train and have no use for those.
     """
 
-    scheme: Literal["dynamic_int8", "static_int8", "qat_int8", "weight_only_int8", "weight_only_int4", "fp16"] = (
-        "dynamic_int8"
-    )
-    """`dynamic_int8`: int8 weights, activations quantized on the fly to uint8. `static_int8`: their ranges are found
-    beforehand, on training rows. `qat_int8`: the same, and training has got used to it. `weight_only_int8`,
-    `weight_only_int4`: small weights, with a scale for every `block_size` of them. `fp16`: half precision, multiplied
-    as floats."""
-    backend: Literal["onnxruntime", "neural_compressor"] = "onnxruntime"
+    scheme: Annotated[str, OneOf(SCHEMES), Field(description=_SCHEMES_HELP)] = "dynamic_int8"
+    backend: Annotated[str, OneOf(BACKENDS)] = BACKENDS[0]
     """Which library chooses integers and ranges. neural_compressor is an extra, for static_int8 and the
     weight-only schemes."""
     per_channel: bool = True
@@ -84,31 +73,35 @@ class QuantizationSpec(RecoverySpec):
     @property
     def trains(self) -> bool:
         """Only quantization-aware training does."""
-        return self.scheme == "qat_int8" and super().trains
+        return self.how.trained and super().trains
+
+    @property
+    def how(self) -> Scheme:
+        """The scheme's entry in the table."""
+        return SCHEMES[self.scheme]
 
     @model_validator(mode="after")
     def _makes_sense(self) -> QuantizationSpec:
         given = self.model_fields_set
         if "objective" in given:
             raise ValueError("objective is for stages before it: what is quantized does the recipe's own task; drop it")
-        learning = set(RecoverySpec.model_fields)
-        groups = (
-            (learning, ("qat_int8",)),
-            ({"calibration"}, ("static_int8", "qat_int8")),
-            ({"block_size"}, ("weight_only_int8", "weight_only_int4")),
-            ({"per_channel", "reduce_range"}, INTEGER_SCHEMES),
-        )
-        for keys, schemes in groups:
-            if self.scheme not in schemes and (wrong := sorted(keys & given)):
-                raise ValueError(f"{', '.join(wrong)} is for {', '.join(schemes)}, not for {self.scheme}; drop it")
-        if self.backend == "neural_compressor":
+        for keys, applies in (
+            (set(RecoverySpec.model_fields), "trained"),
+            ({"calibration"}, "calibrated"),
+            ({"block_size"}, "in_blocks"),
+            ({"per_channel", "reduce_range"}, "integer"),
+        ):
+            if not getattr(self.how, applies) and (wrong := sorted(keys & given)):
+                schemes = ", ".join(name for name, scheme in SCHEMES.items() if getattr(scheme, applies))
+                raise ValueError(f"{', '.join(wrong)} applies to {schemes}, not to {self.scheme}; drop it")
+        if self.backend == neural_compressor.NAME:
             self._check_neural_compressor()
         return self
 
     def _check_neural_compressor(self) -> None:
         """Refuses what that library has not."""
-        allowed = ", ".join(NEURAL_COMPRESSOR_SCHEMES)
-        if self.scheme not in NEURAL_COMPRESSOR_SCHEMES:
+        allowed = ", ".join(neural_compressor.SCHEMES)
+        if self.scheme not in neural_compressor.SCHEMES:
             raise ValueError(f"backend neural_compressor has no {self.scheme}; it has {allowed}; or use onnxruntime")
         if self.calibration.method == "percentile":
             what = "backend neural_compressor has no calibration.method: percentile"

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.quantization import Ranges, Settings, rounding
+from compressor.quantization import rounding
+from compressor.quantization.base import Ranges, Scheme, Settings
 
 if TYPE_CHECKING:
     import onnx
@@ -45,7 +46,7 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None)
 
     assert ranges is not None, "static schemes are calibrated first"
     model, every = weight_matrices.read(source)
-    found = [matrix for matrix in every if not settings.keeps(matrix.name)]
+    found = [matrix for matrix in every if not settings.stays_float(matrix.name)]
     place(model, settings, found, _bounds(found, ranges))
     target.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(target))
@@ -237,3 +238,20 @@ class _Writer:
         made = [numpy_helper.from_array(value, name) for name, value in self._constants.items()]
         self._graph.initializer.extend([*kept, *made])
         remove_unused(self._graph)
+
+
+SCHEME = Scheme(
+    name="static_int8",
+    help="int8 weights and uint8 activations, whose ranges are found beforehand on training rows.",
+    write=write,
+    integer=True,
+    calibrated=True,
+)
+TRAINED = Scheme(
+    name="qat_int8",
+    help="static int8 after quantization-aware training.",
+    write=write,
+    integer=True,
+    calibrated=True,
+    trained=True,
+)

@@ -14,7 +14,7 @@ import onnx
 from onnx import numpy_helper
 
 from compressor.errors import StageError
-from compressor.quantization import Settings
+from compressor.quantization.base import Settings
 from compressor.runtimes.onnx import sharing
 from compressor.runtimes.onnx.rewrite import attribute
 
@@ -99,7 +99,7 @@ def shrinkable(model: onnx.ModelProto, settings: Settings) -> list[Matrix]:
     return [
         matrix
         for matrix in find(model)
-        if not settings.keeps(matrix.name)
+        if not settings.stays_float(matrix.name)
         and (settings.embeddings or not matrix.table)
         and np.abs(numpy_helper.to_array(values[matrix.weight])).max() <= np.finfo(np.float16).max
     ]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
-from compressor.quantization import Ranges, Settings, weight_matrices
+if TYPE_CHECKING:
+    import onnx
+
+    from compressor.runtimes.onnx.rewrite import Array
+
+from compressor.quantization.base import Ranges, Scheme, Settings
 from compressor.quantization.block_rounding import Blocks, Floats, round_rows
-from compressor.runtimes.onnx import sharing
-from compressor.runtimes.onnx.rewrite import Array, attribute, remove_unused
-from compressor.runtimes.onnxruntime import strip
 
 _DOMAIN = "com.microsoft"
 _START, _LAST = "start", "last_axis"
@@ -39,6 +40,10 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
             size is filled up, in smaller blocks where that takes less. What half precision cannot hold stays in float.
         ranges: Not needed.
     """
+    import onnx
+
+    from compressor.quantization import weight_matrices
+
     model, _ = weight_matrices.read(source)
     values, tied = rows(model, settings)
     rounded = {name: round_rows(value, settings.bits, settings.block_size) for name, value in values.items()}
@@ -58,6 +63,11 @@ def rows(model: onnx.ModelProto, settings: Settings) -> tuple[dict[str, Floats],
         By the constant's name, `(outputs, inputs)` or, of tables, `(rows, width)`; and from tables that are tied, and
         not among these, to the matrices that have their integers.
     """
+    from onnx import numpy_helper
+
+    from compressor.quantization import weight_matrices
+    from compressor.runtimes.onnx import sharing
+
     users = {node.name: node for node in model.graph.node}
     chosen = {
         matrix.weight: matrix
@@ -79,6 +89,13 @@ def place(model: onnx.ModelProto, rounded: Mapping[str, Blocks], tied: Mapping[s
         rounded: The integers of what `rows` gave, or of some of it.
         tied: What it gave besides.
     """
+    from onnx import helper, numpy_helper
+
+    from compressor.quantization import weight_matrices
+    from compressor.runtimes.onnx import sharing
+    from compressor.runtimes.onnx.rewrite import remove_unused
+    from compressor.runtimes.onnxruntime import strip
+
     graph = model.graph
     tables = {matrix.weight for matrix in weight_matrices.find(model) if matrix.table}
     stored = {name: name for name in rounded} | {table: name for table, name in tied.items() if name in rounded}
@@ -104,6 +121,8 @@ def place(model: onnx.ModelProto, rounded: Mapping[str, Blocks], tied: Mapping[s
 
 def _is_plain(node: onnx.NodeProto) -> bool:
     """Whether a node only multiplies by the weight, or looks up its rows."""
+    from compressor.runtimes.onnx.rewrite import attribute
+
     defaults = {"Gemm": {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0}}
     return all(attribute(node, name, value) == value for name, value in defaults.get(node.op_type, {}).items())
 
@@ -119,6 +138,8 @@ def _stored(rounded: Mapping[str, Blocks], products: Collection[str]) -> tuple[l
         rounded: By name of the float weight.
         products: Those that are multiplied.
     """
+    from onnx import TensorProto, helper
+
     nodes = []
     constants: dict[str, Array] = {_LAST: np.array([-1], dtype=np.int64), _START: np.array([0], dtype=np.int64)}
     for name, blocks in rounded.items():
@@ -138,6 +159,8 @@ def _stored(rounded: Mapping[str, Blocks], products: Collection[str]) -> tuple[l
 
 def _product(node: onnx.NodeProto, weight: str, blocks: Blocks) -> list[onnx.NodeProto]:
     """Nodes in place of a MatMul or Gemm."""
+    from onnx import helper
+
     (result,), bias = node.output, list(node.input[2:])
     product = f"{result}.product" if bias else result
     nodes = [
@@ -161,6 +184,8 @@ def _product(node: onnx.NodeProto, weight: str, blocks: Blocks) -> list[onnx.Nod
 
 def _look_up(node: onnx.NodeProto, weight: str, blocks: Blocks) -> list[onnx.NodeProto]:
     """Nodes in place of a Gather; the weight is the table, or the matrix that it is tied to."""
+    from onnx import helper
+
     (result,), full = node.output, blocks.padded == blocks.width
     rows = result if full else f"{result}.padded"
     nodes = [
@@ -185,3 +210,18 @@ def _look_up(node: onnx.NodeProto, weight: str, blocks: Blocks) -> list[onnx.Nod
 def _width(blocks: Blocks) -> str:
     """Name of the constant that says where rows end."""
     return f"width.{blocks.width}"
+
+
+INT8 = Scheme(
+    name="weight_only_int8",
+    help="8-bit weights with a scale for every `block_size` of them; products are of floats.",
+    write=write,
+    in_blocks=True,
+)
+INT4 = Scheme(
+    name="weight_only_int4",
+    help="4-bit weights with a scale for every `block_size` of them; products are of floats.",
+    write=write,
+    bits=4,
+    in_blocks=True,
+)

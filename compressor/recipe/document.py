@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field
 
@@ -10,20 +10,13 @@ from compressor.data.spec import DataSpec
 from compressor.gates.spec import RegressionGate
 from compressor.measure.spec import MeasureSpec
 from compressor.spec import OneOf, Spec
-from compressor.stages.base import StageSpec
-from compressor.stages.distill import DistillSpec
-from compressor.stages.export import ExportSpec
-from compressor.stages.factorize import FactorizeSpec
-from compressor.stages.finetune import FinetuneSpec
-from compressor.stages.prune import PruneSpec
-from compressor.stages.quantize import QuantizeSpec
-from compressor.stages.share import ShareSpec
+from compressor.stages import STAGES, StageSpec
 from compressor.tasks import MASKED_LM, TASKS
 
-AnyStage = Annotated[
-    FinetuneSpec | DistillSpec | ShareSpec | FactorizeSpec | PruneSpec | QuantizeSpec | ExportSpec,
-    Field(discriminator="stage"),
-]
+if TYPE_CHECKING:
+    AnyStage = StageSpec
+else:
+    AnyStage = Annotated[Union[tuple(stage.spec for stage in STAGES.values())], Field(discriminator="stage")]  # noqa: UP007 -- of a table, which `|` cannot take
 
 
 class Recipe(Spec):

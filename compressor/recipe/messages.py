@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from compressor.errors import Location, Problem, path_text, suggest
 from compressor.recipe.document import Recipe
+from compressor.stages import STAGES
 
 _WRONG_FORM_KEY = "wrong form"
 
@@ -119,7 +120,7 @@ def _problem(detail: Any, data: dict[str, Any], line_of: Callable[[Location], in
 
 
 def _stage_models() -> dict[str, type[BaseModel]]:
-    return {get_args(model.model_fields["stage"].annotation)[0]: model for model in _models(Recipe, "stages")}
+    return {kind: stage.spec for kind, stage in STAGES.items()}
 
 
 def _models(model: type[BaseModel], field: str) -> list[type[BaseModel]]:

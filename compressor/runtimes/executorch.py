@@ -7,26 +7,28 @@ than the ONNX graph that ships, and would give other labels.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from compressor.errors import StageError
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER
-from compressor.runtimes import Inputs, Outputs
+from compressor.runtimes.base import Inputs, Outputs, Runtime
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUTS = (LOGITS, SENTENCE_ORDER)
 """Names of what a file takes and gives, in its order; it has the first few of them."""
 
-INSTALL = "install it with: pip install 'bert-compressor[executorch]'"
-"""What to do when it is missing."""
 
-
-def installed() -> bool:
-    """Whether the extra is installed."""
-    return find_spec("executorch") is not None
+RUNTIME = Runtime(
+    name="executorch",
+    module=__name__,
+    file=Path("executorch") / "model.pte",
+    usage="ExecuTorch with XNNPACK; the same inputs, `(1, sequence)`",
+    target="executorch",
+    extra="executorch",
+    requires=("executorch",),
+)
 
 
 def export(source: Path, path: Path) -> None:
@@ -105,5 +107,5 @@ class Session:
 
 
 def _check() -> None:
-    if not installed():
-        raise StageError(f"the target executorch needs the package of that name; {INSTALL}")
+    if missing := RUNTIME.missing():
+        raise StageError(f"the target executorch needs {', '.join(missing)}, not installed: {RUNTIME.install}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.runtimes import Inputs, Outputs
+from compressor.runtimes.base import Inputs, Outputs, Runtime
 
 if TYPE_CHECKING:
     import onnx
@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
 OPSET = 17
 """The first with LayerNormalization as one operator, and old enough for the mobile runtimes in use."""
+
+
+RUNTIME = Runtime(
+    name="onnxruntime",
+    module=__name__,
+    file=Path("onnx") / "model.onnx",
+    usage="onnxruntime, transformers.js (`dtype: fp32`); {inputs}, `(batch, sequence)`",
+    target="onnx",
+    measured=True,
+)
 
 
 def export(source: Path, path: Path) -> None:

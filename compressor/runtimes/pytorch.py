@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compressor.runtimes import Inputs, Outputs
+from compressor.runtimes.base import Inputs, Outputs, Runtime
+
+RUNTIME = Runtime(name="torch", module=__name__, file=Path(), usage="")
 
 
 class Session:

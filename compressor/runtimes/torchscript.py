@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.models.checkpoint import QUANTIZED_ONNX
-from compressor.runtimes import Inputs, Outputs
+from compressor.runtimes.base import Inputs, Outputs, Runtime
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from compressor.runtimes.tracing import Traceable
 
 _INPUTS, _OUTPUTS = "input_names.txt", "output_names.txt"
+
+
+RUNTIME = Runtime(
+    name="torchscript",
+    module=__name__,
+    file=Path("torchscript") / "model.pt",
+    usage="`torch.jit.load`; inputs by position: {inputs}",
+    target="torchscript",
+    follows_quantized=True,
+    # Its integer products are emulated, many times slower than the graph they are compared with.
+    quantized_rows=200,
+    measured=True,
+)
 
 
 def export(source: Path, path: Path) -> None:

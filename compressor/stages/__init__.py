@@ -1,36 +1,27 @@
-"""Stages: functions from a checkpoint on disk to a new checkpoint on disk. One module each, found by name.
+"""Stages: functions from a checkpoint on disk to a new checkpoint on disk. One file each.
 
-A stage module has `run(source, output, spec, context) -> Facts`. It reads the checkpoint folder `source`, fills the
-empty folder `output`, and knows nothing of gates, measurements, the store or other stages.
+To add one: a file with the stage's keys (a `StageSpec`), its `run(source, output, spec, context) -> Facts` and a
+`Stage` of both, and a line in `_STAGES` below. `run` reads the checkpoint folder `source`, fills the empty folder
+`output`, and knows nothing of gates, measurements, the store or other stages. The spec says what a recipe's checks need
+to know: what the stage may follow, what it needs of the incoming checkpoint, and the shape that it leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from pathlib import Path
-from typing import Any
+from compressor.stages import distill, export, factorize, finetune, prune, quantize, share
+from compressor.stages.base import Stage, StageSpec
 
-from compressor import quantization
-from compressor.stages.base import StageSpec
-from compressor.stages.quantize import QuantizeSpec
-from compressor.training.context import Context, Facts
+__all__ = ["STAGES", "Stage", "StageSpec"]
 
-Run = Callable[[Path, Path, Any, Context], Facts]
+_STAGES = (
+    finetune.STAGE,
+    distill.STAGE,
+    share.STAGE,
+    factorize.STAGE,
+    prune.STAGE,
+    quantize.STAGE,
+    export.STAGE,
+)
 
-
-def module_name(kind: str) -> str:
-    """Dotted name of a stage's module."""
-    return f"compressor.stages.{kind}"
-
-
-def modules(spec: StageSpec) -> list[str]:
-    """Dotted names of the modules whose code, with what they import, does a stage's work: some are found by name."""
-    ways = [quantization.module_name(spec.backend, spec.scheme)] if isinstance(spec, QuantizeSpec) else []
-    return [module_name(spec.kind), *ways]
-
-
-def get(kind: str) -> Run:
-    """The `run` function of a kind of stage."""
-    run: Run = import_module(module_name(kind)).run
-    return run
+STAGES: dict[str, Stage] = {stage.kind: stage for stage in _STAGES}
+"""Stages by their names in recipes."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from compressor.models.checkpoint import Checkpoint
-from compressor.stages.base import StageSpec
+from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 from compressor.training.spec import DistillationSpec
 
@@ -101,3 +101,6 @@ def _student(
     if spec.hidden_size is not None:
         student = narrower(student, spec.hidden_size)
     return student, {"layers": layers, **facts}
+
+
+STAGE = Stage(DistillSpec, run)

@@ -11,11 +11,15 @@ from pydantic import Field
 from compressor.gates.metrics import QUANTIZED_PARITY
 from compressor.gates.spec import Gate
 from compressor.models.checkpoint import Checkpoint
-from compressor.runtimes import RUNTIMES, TARGETS
+from compressor.runtimes import TARGETS, onnxruntime
 from compressor.runtimes.baked_tokenizer import graph as baked
 from compressor.runtimes.onnx import metadata
-from compressor.stages.base import StageSpec
+from compressor.runtimes.ort import runtime as ort
+from compressor.spec import OneOf
+from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
+
+TargetName = Annotated[str, OneOf(TARGETS)]
 
 
 class ExportSpec(StageSpec):
@@ -23,7 +27,7 @@ class ExportSpec(StageSpec):
 
     stage: Literal["export"]
     """The kind of stage."""
-    targets: Annotated[tuple[Literal["onnx", "torchscript", "ort", "executorch"], ...], Field(min_length=1)] = ("onnx",)
+    targets: Annotated[tuple[TargetName, ...], Field(min_length=1)] = ("onnx",)
     """Formats to write. `torchscript`: after a quantize stage with its integers, and the quantized ONNX graph's labels.
     `ort`, for small builds of ONNX Runtime: the ONNX file that ships, in ORT format, with the list of the operators
     that it needs. `executorch`, an extra: a .pte file for XNNPACK, in float in any case."""
@@ -45,7 +49,7 @@ class ExportSpec(StageSpec):
         }
 
 
-_ONNX = RUNTIMES[TARGETS["onnx"]].file
+_ONNX = onnxruntime.RUNTIME.file
 
 
 def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts:
@@ -61,8 +65,8 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
     facts = {}
     graph = _graph(output, spec, context)
     for target in spec.targets:
-        runtime = RUNTIMES[TARGETS[target]]
-        if target != "onnx":
+        runtime = TARGETS[target]
+        if runtime is not onnxruntime.RUNTIME:
             with context.progress.step(f"export: {target}"):
                 runtime.export(output, output / runtime.file)
         facts[f"{target}_bytes"] = (output / runtime.file).stat().st_size
@@ -70,7 +74,7 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
         with context.progress.step("export: onnx with its tokenizer"):
             baked.write(output, graph, output / baked.FILE, context.pairs)
         facts["baked_bytes"] = (output / baked.FILE).stat().st_size
-    if "onnx" not in spec.targets:
+    if onnxruntime.RUNTIME.target not in spec.targets:
         (output / _ONNX).unlink(missing_ok=True)
     return facts
 
@@ -80,11 +84,14 @@ def _graph(output: Path, spec: ExportSpec, context: Context) -> Path:
     folder = Checkpoint(output)
     labels = list(context.labels) and folder.labels
     quantized = folder.quantized
-    made_of_it = spec.tokenizer == "baked" or "ort" in spec.targets
-    if "onnx" in spec.targets or (made_of_it and quantized is None):
+    made_of_it = spec.tokenizer == "baked" or any(TARGETS[target] is ort.RUNTIME for target in spec.targets)
+    if onnxruntime.RUNTIME.target in spec.targets or (made_of_it and quantized is None):
         with context.progress.step("export: onnx"):
-            RUNTIMES["onnxruntime"].export(output, output / _ONNX)
+            onnxruntime.RUNTIME.export(output, output / _ONNX)
     for path in (output / _ONNX, quantized):
         if path is not None and path.is_file():
             metadata.describe(path, context.task, labels, context.recipe, context.key)
     return quantized or output / _ONNX
+
+
+STAGE = Stage(ExportSpec, run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from compressor.stages.base import StageSpec
+from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 from compressor.training.spec import RecoverySpec
 
@@ -48,3 +48,6 @@ def run(source: Path, output: Path, spec: FactorizeSpec, context: Context) -> Fa
         return student, {"embedding_error": error, "parameters": student.num_parameters()}
 
     return distil(source, output, spec, context, make)
+
+
+STAGE = Stage(FactorizeSpec, run)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from compressor.models import loading
-from compressor.stages.base import StageSpec
+from compressor.stages.base import Stage, StageSpec
 from compressor.tasks import MASKED_LM, learned_from_rows
 from compressor.training.context import Context, Facts
 from compressor.training.spec import ObjectiveSpec
@@ -59,3 +59,6 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
         row_batches(source, spec, context),
         Labels(learned_from_rows(context.task)),
     )
+
+
+STAGE = Stage(FinetuneSpec, run)

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from compressor.errors import StageError
 from compressor.models.checkpoint import Checkpoint
-from compressor.stages.base import StageSpec
+from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 from compressor.training.spec import RecoverySpec, TargetSpec, VocabularySpec
 
@@ -297,3 +297,6 @@ def _goal(sample: _Sample, whole: Anatomy, scores: Scores, facts: Facts) -> Widt
     with sample.harm(f"widths for {metric} of {number(limit)}") as harm:
         found, facts["target"] = fit(whole, scores, spec.scope, Target(metric, limit), sample.context.trial, harm)
     return found
+
+
+STAGE = Stage(PruneSpec, run)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 from compressor.gates.spec import Gate
 from compressor.models import checkpoint
-from compressor.quantization import Ranges, Settings
-from compressor.quantization.spec import INTEGER_SCHEMES, NEURAL_COMPRESSOR_LIBRARIES, QuantizationSpec
-from compressor.stages.base import StageSpec
+from compressor.quantization import Ranges, Settings, neural_compressor
+from compressor.quantization.spec import QuantizationSpec
+from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class QuantizeSpec(QuantizationSpec, StageSpec):
     @property
     def libraries(self) -> tuple[str, ...]:
         """The backend's, where an extra brings it."""
-        return NEURAL_COMPRESSOR_LIBRARIES if self.backend == "neural_compressor" else ()
+        return neural_compressor.LIBRARIES if self.backend == neural_compressor.NAME else ()
 
     @property
     def default_gates(self) -> dict[str, Gate]:
         """A silent loss of quantization fails the run."""
         asked = self.accuracy is not None or self.keep_float or not self.embeddings
-        return {} if asked or self.scheme not in INTEGER_SCHEMES else {"quantized_coverage": Gate(min=0.95)}
+        return {} if asked or not self.how.integer else {"quantized_coverage": Gate(min=0.95)}
 
 
 def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Facts:
@@ -69,7 +69,7 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
     else:
         shutil.copytree(source, output, dirs_exist_ok=True)
     target = output / checkpoint.QUANTIZED_ONNX
-    write = _by_neural_compressor if spec.backend == "neural_compressor" else _by_ourselves
+    write = _by_neural_compressor if spec.backend == neural_compressor.NAME else _by_ourselves
     with tempfile.TemporaryDirectory(dir=context.work) as folder:
         exported = Path(folder) / "model.onnx"
         with context.progress.step("quantize: exporting"):
@@ -83,7 +83,7 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
 
 def _settings(spec: QuantizeSpec) -> Settings:
     return Settings(
-        bits=4 if spec.scheme == "weight_only_int4" else 8,
+        bits=spec.how.bits,
         per_channel=spec.per_channel,
         embeddings=spec.embeddings,
         reduce_range=spec.reduce_range,
@@ -101,7 +101,7 @@ def _by_ourselves(subject: Subject, target: Path, context: Context) -> Facts:
     spec = subject.spec
     facts: Facts = {}
     kept: tuple[str, ...] = ()
-    if spec.scheme in ("static_int8", "qat_int8") and subject.ranges is None:
+    if spec.how.calibrated and subject.ranges is None:
         with context.progress.step("quantize: calibrating") as step:
             sample = calibration.rows(subject.checkpoint, spec, context)
             subject = replace(subject, ranges=calibration.ranges(subject.graph, sample, spec.calibration, step))
@@ -126,7 +126,7 @@ def _by_neural_compressor(subject: Subject, target: Path, context: Context) -> F
     spec = subject.spec
     facts: Facts = {}
     algorithm: neural.Algorithm
-    if spec.scheme == "static_int8":
+    if spec.how.calibrated:
         sample = calibration.rows(subject.checkpoint, spec, context)
         facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
         algorithm = Static(subject.checkpoint, subject.graph, subject.settings, spec.calibration.method, sample)
@@ -141,3 +141,6 @@ def _by_neural_compressor(subject: Subject, target: Path, context: Context) -> F
 
         limit = neural.Limit(spec.accuracy.max_drop, score, score(subject.graph))
         return facts | neural.tune(algorithm, target, limit)
+
+
+STAGE = Stage(QuantizeSpec, run)

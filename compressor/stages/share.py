@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from compressor.stages.base import StageSpec
+from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 from compressor.training.spec import RecoverySpec
 
@@ -65,3 +65,6 @@ def run(source: Path, output: Path, spec: ShareSpec, context: Context) -> Facts:
         return student, {"start": start, **facts, "parameters": student.num_parameters()}
 
     return distil(source, output, spec, context, make)
+
+
+STAGE = Stage(ShareSpec, run)

@@ -63,7 +63,7 @@ def held(folder: Path, work: Path, client: Client, *comparisons: Comparison) -> 
 def test_every_target_is_held_against_something():
     files = {entry.candidate for entry in parity.COMPARISONS}
     for target, runtime in TARGETS.items():
-        assert Endpoint(runtime, RUNTIMES[runtime].file) in files, target
+        assert Endpoint(runtime.name, runtime.file) in files, target
 
 
 def test_the_numbers_by_hand(tmp_path: Path, classifier: Path):
@@ -77,6 +77,7 @@ def test_the_numbers_by_hand(tmp_path: Path, classifier: Path):
     found = parity.compare(comparison, {ONNX: given, TORCH: expected}, asked)
     assert found == {
         "kind": "float",
+        "rows": 4,
         "against": "torch",
         "label_agreement": 0.75,
         "max_abs_diff": 1.0,
@@ -101,7 +102,7 @@ def test_absent_token_types_are_described(exported: Path, tmp_path: Path, client
     told = parity.no_token_types(Checkpoint(exported))
     assert told == ("there is no such input" if distilbert else "all zeros")
     for untyped in ("omitted", "zeros"):
-        sets = material(exported, tmp_path).row_sets(["float"], untyped)
+        sets = material(exported, tmp_path).row_sets([Comparison("onnx", ONNX, TORCH)], untyped)
         assert {entry["name"]: entry["token_types"] for entry in sets}["untyped"] == untyped
     asked = material(exported, tmp_path)
     pair = EDGES.index("pair")
@@ -151,7 +152,7 @@ def test_quantized_formats_are_held_against_the_quantized_graph_row_by_row(
 ):
     shutil.copy(exported / QUANTIZED_ONNX, exported / OTHER.file)
     same = Comparison("same", OTHER, QUANTIZED, "quantized")
-    sets = {entry["name"]: entry["batches"] for entry in material(exported, tmp_path).row_sets([same.kind], "zeros")}
+    sets = {entry["name"]: entry["batches"] for entry in material(exported, tmp_path).row_sets([same], "zeros")}
     assert all(len(batch) == 1 for batches in sets.values() for batch in batches)
     found, float_ = held(exported, tmp_path, client, same, Comparison("onnx", ONNX, TORCH))
     assert found["kind"] == "quantized" and found["against"] == "onnx/model_quantized.onnx"
@@ -230,3 +231,16 @@ def test_numbers_are_equal_when_they_are_near():
     expected = np.array([[[0.0]], [[1.0]], [[2.0]], [[3.0]]], np.float32)
     given = expected + np.array([[[0.005]], [[-0.005]], [[0.0]], [[0.1]]], np.float32)
     assert parity.agreement(given, expected) == 0.75
+
+
+def test_a_slow_format_is_asked_a_stated_sample_of_the_rows(exported: Path, tmp_path: Path, client: Client):
+    shutil.copy(exported / QUANTIZED_ONNX, exported / OTHER.file)
+    every, some = (
+        Comparison(name, OTHER, QUANTIZED, "quantized", limit) for name, limit in (("all", None), ("few", 5))
+    )
+    sets = {entry["name"]: entry["batches"] for entry in material(exported, tmp_path).row_sets([every, some], "zeros")}
+    assert len(sets[every.real_rows]) == 20 and sets[some.real_rows] == [[0], [5], [10], [14], [19]]
+    found = held(exported, tmp_path, client, every, some)
+    assert [entry["rows"] for entry in found] == [20, 5]
+    evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"few": found[1]}})
+    assert evidence["parity_quantized_label_agreement"] == Exact(1.0, n=5)

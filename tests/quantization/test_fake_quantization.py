@@ -84,7 +84,7 @@ def differences(model: Any, folder: Path, settings: Settings) -> tuple[np.ndarra
     assert set(state) <= set(model.state_dict()), "parameters keep their names"
     trained = [main_output(model, row) for row in sample]
     used = fake_quantization.take_off(model)
-    assert set(used) == {name for name in ranges if not settings.keeps(name)}
+    assert set(used) == {name for name in ranges if not settings.stays_float(name)}
     assert list(model.state_dict()) == list(state)
     static_int8.write(graph, folder / "q.onnx", settings, used)
     plain = [main_output(model, row) for row in sample]

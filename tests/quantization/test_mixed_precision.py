@@ -256,7 +256,7 @@ def test_tied_embeddings_that_stay_in_float_are_stored_once(tmp_path: Path, sche
     onnx_runtime.export(tmp_path / "source", graph)
     ranges = {matrix.name: (-1.0, 1.0) for matrix in weight_matrices.read(graph)[1]}
     settings = exact_settings(keep_float=("*.word_embeddings", "*.decoder"))
-    quantization.way("onnxruntime", scheme).write(graph, tmp_path / "small.onnx", settings, ranges)
+    quantization.SCHEMES[scheme].write(graph, tmp_path / "small.onnx", settings, ranges)
     stored = [tensor for tensor in onnx.load(tmp_path / "small.onnx").graph.initializer if words in tensor.dims]
     assert [list(tensor.dims) for tensor in stored if len(tensor.dims) == 2] == [[words, 32]]
     assert stored[0].data_type == onnx.TensorProto.FLOAT

@@ -30,7 +30,7 @@ from compressor.runtimes.torchscript_int8.module import GraphModule
 from compressor.runtimes.torchscript_int8.operators import Node
 
 VOCABULARY = 60
-SCHEMES = [scheme for backend, scheme in quantization.WAYS if backend == "onnxruntime" and scheme != "qat_int8"]
+SCHEMES = [name for name, scheme in quantization.SCHEMES.items() if not scheme.trained]
 
 
 def quantized(folder: Path, source: Path, model: Any, scheme: str = "dynamic_int8", **settings: Any) -> Path:
@@ -39,7 +39,7 @@ def quantized(folder: Path, source: Path, model: Any, scheme: str = "dynamic_int
     bits = 4 if scheme.endswith("int4") else 8
     target = folder / QUANTIZED_ONNX
     target.parent.mkdir(parents=True)
-    quantization.way("onnxruntime", scheme).write(source, target, exact_settings(bits=bits, **settings), ranges)
+    quantization.SCHEMES[scheme].write(source, target, exact_settings(bits=bits, **settings), ranges)
     torchscript.export(folder, folder / "model.pt")
     return folder
 

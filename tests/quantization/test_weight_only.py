@@ -239,4 +239,4 @@ def test_it_runs_without_the_runtimes_optimisation(tmp_path: Path):
 
 def test_every_scheme_of_the_recipe_has_a_module():
     for scheme in get_args(QuantizeSpec.model_fields["scheme"].annotation):
-        assert callable(quantization.way("onnxruntime", scheme).write)
+        assert callable(quantization.SCHEMES[scheme].write)

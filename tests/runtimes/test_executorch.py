@@ -15,12 +15,12 @@ from compressor.commands import main
 from compressor.errors import StageError
 from compressor.measure.token_rows import edge_cases
 from compressor.models import checkpoint, loading
-from compressor.runtimes import RUNTIMES, executorch
+from compressor.runtimes import RUNTIMES, base, executorch
 
 FAMILIES = ["bert", "distilbert", "albert", "compact_bert"]
 VOCABULARY = 60
 needs_executorch = pytest.mark.skipif(
-    not executorch.installed(), reason="needs the extra: pip install 'bert-compressor[executorch]'"
+    bool(executorch.RUNTIME.missing()), reason="needs the extra: pip install 'bert-compressor[executorch]'"
 )
 
 
@@ -89,7 +89,7 @@ def test_bench_times_it(exported: Path):
 def test_without_the_extra_validate_and_the_stage_say_so(
     write_recipe: WriteRecipe, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    monkeypatch.setattr(executorch, "installed", lambda: False)
+    monkeypatch.setattr(base, "installed", lambda name: False)
     recipe = write_recipe(stages=[{"stage": "finetune"}, {"stage": "export", "targets": ["onnx", "executorch"]}])
     result = CliRunner().invoke(main.main, ["validate", str(recipe)])
     assert result.exit_code == 2

@@ -24,7 +24,7 @@ from compressor.runtimes.torchscript_int8.module import GraphModule
 HEADS = {"TokenClassification": "token-classification", "QuestionAnswering": "question-answering"}
 FAMILIES = ["bert", "distilbert", "albert", "shared_attention", "pruned"]
 KINDS = [(family, head) for head in HEADS for family in FAMILIES]
-SCHEMES = [scheme for backend, scheme in quantization.WAYS if backend == "onnxruntime"]
+SCHEMES = list(quantization.SCHEMES)
 
 
 @pytest.mark.parametrize(("family", "head"), KINDS)
@@ -79,7 +79,7 @@ def test_graphs_give_the_models_answers_in_every_scheme(family: str, head: str, 
     for scheme in SCHEMES:
         path = tmp_path / f"{scheme}.onnx"
         settings = exact_settings(bits=4 if scheme.endswith("int4") else 8, block_size=16)
-        quantization.way("onnxruntime", scheme).write(source, path, settings, ranges)
+        quantization.SCHEMES[scheme].write(source, path, settings, ranges)
         assert error("onnxruntime", path) < (0.5 if scheme.endswith("int4") else 0.12), scheme
         if scheme != "fp16":
             assert coverage.quantized_coverage(path) == 1, scheme

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compressor.errors import StageError
+from compressor.quantization.neural_compressor import INSTALL
 from compressor.training.context import Facts
 
 if TYPE_CHECKING:
     import torch
 
-INSTALL = "pip install 'bert-compressor[neural-compressor]'"
 
 _SLACK = 1e-9
 """Scores are sums of floats: a loss that is the limit itself counts as held."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compressor.quantization import Settings
+from compressor.quantization.base import Settings
 from compressor.quantization.neural_compressor.backend import SHARES, Rung, with_exceptions, worst
 from compressor.quantization.static_int8 import Bounds, Rounded
 from compressor.runtimes import Inputs
@@ -99,7 +99,7 @@ class Static:
         chosen, kept, calls = [], [], Counter[str]()
         for matrix in every:
             modules = [_called(weight_matrices.module(node), products) for node in matrix.nodes]
-            if self._settings.keeps(matrix.name) or not (matrix.table or set(modules) <= set(products)):
+            if self._settings.stays_float(matrix.name) or not (matrix.table or set(modules) <= set(products)):
                 kept.append(matrix.name)
                 continue
             chosen.append(matrix)
@@ -119,7 +119,7 @@ class Static:
 
         granularity = "per_channel" if self._settings.per_channel else "per_tensor"
         config = INT8StaticQuantConfig(w_granularity=granularity, act_algo=OBSERVERS[method])
-        kept = [*kept, *(name for name in self._linears() if self._settings.keeps(name.removeprefix(_PREFIX)))]
+        kept = [*kept, *(name for name in self._linears() if self._settings.stays_float(name.removeprefix(_PREFIX)))]
         return with_exceptions(config, kept, INT8StaticQuantConfig(w_dtype="fp32", act_dtype="fp32"))
 
     def _linears(self) -> dict[str, torch.nn.Module]:

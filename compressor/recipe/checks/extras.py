@@ -5,9 +5,9 @@ from __future__ import annotations
 from compressor.errors import Add
 from compressor.host import installed
 from compressor.models.checkpoint import Checkpoint
-from compressor.quantization.neural_compressor.backend import INSTALL
+from compressor.quantization.neural_compressor import INSTALL
 from compressor.recipe.document import Recipe
-from compressor.runtimes import executorch
+from compressor.runtimes import TARGETS
 from compressor.runtimes.baked_tokenizer import graph, wordpiece
 from compressor.stages.export import ExportSpec
 
@@ -38,6 +38,7 @@ def check_extras(recipe: Recipe, add: Add) -> None:
 def check_targets(recipe: Recipe, add: Add) -> None:
     """Whether what writes the targets is installed."""
     for index, stage in enumerate(recipe.stages):
-        if isinstance(stage, ExportSpec) and "executorch" in stage.targets and not executorch.installed():
-            what = "has executorch, and the package of that name is not installed"
-            add(("stages", index, "targets"), what, executorch.INSTALL)
+        for target in stage.targets if isinstance(stage, ExportSpec) else ():
+            if missing := TARGETS[target].missing():
+                what = f"has {target}, which needs {', '.join(missing)}, not installed here"
+                add(("stages", index, "targets"), what, TARGETS[target].install)

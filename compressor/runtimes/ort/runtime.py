@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.errors import StageError
+from compressor.runtimes.base import Runtime
 from compressor.runtimes.onnxruntime import Session as Session
 from compressor.runtimes.ort.conversion import schema
 
@@ -20,6 +21,16 @@ OPERATORS = Path("ort") / "required_operators.config"
 """Where a checkpoint folder keeps the list of operators that its ORT file needs."""
 
 
+RUNTIME = Runtime(
+    name="ort",
+    module=__name__,
+    file=Path("ort") / "model.ort",
+    usage="onnxruntime, also its minimal builds; the same inputs",
+    target="ort",
+    follows_quantized=True,
+)
+
+
 def export(source: Path, path: Path) -> None:
     """Writes the ONNX file that ships of a checkpoint, the quantized one where there is one, in ORT format.
 
@@ -28,9 +39,9 @@ def export(source: Path, path: Path) -> None:
         path: The .ort file; the list of its operators goes beside it.
     """
     from compressor.models.checkpoint import Checkpoint
-    from compressor.runtimes import RUNTIMES, onnxruntime
+    from compressor.runtimes import onnxruntime
 
-    made = source / RUNTIMES["onnxruntime"].file
+    made = source / onnxruntime.RUNTIME.file
     if graph := Checkpoint(source).quantized or (made if made.is_file() else None):
         write(graph, path)
         return

@@ -1,0 +1,73 @@
+"""Settings of a quantized graph, and what a scheme offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Protocol
+
+Ranges = Mapping[str, tuple[float, float]]
+"""For each weight matrix, by name, the range of the activations that it is multiplied with."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How weights are quantized.
+
+    Attributes:
+        bits: Bits of a weight: 8, or 4 for weight-only schemes.
+        per_channel: One scale per output channel.
+        embeddings: Quantize embedding tables too.
+        reduce_range: 7-bit weights.
+        block_size: Neighbouring weights that share a scale, in weight-only schemes.
+        keep_float: Names or patterns of matrices that stay in float.
+    """
+
+    bits: int = 8
+    per_channel: bool = True
+    embeddings: bool = True
+    reduce_range: bool = False
+    block_size: int = 32
+    keep_float: tuple[str, ...] = ()
+
+    def stays_float(self, name: str) -> bool:
+        """Whether a matrix stays in float."""
+        return any(fnmatchcase(name, pattern) for pattern in self.keep_float)
+
+    def with_float(self, names: tuple[str, ...]) -> Settings:
+        """The same settings, with more matrices in float."""
+        return replace(self, keep_float=(*self.keep_float, *names))
+
+
+class Quantizer(Protocol):
+    """Writes a quantized graph."""
+
+    def __call__(self, source: Path, target: Path, settings: Settings, ranges: Ranges | None) -> None:
+        """Writes the quantized form of a float .onnx file; ranges are given to calibrated schemes."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A way to quantize a float graph.
+
+    Attributes:
+        name: The name in recipes.
+        help: One sentence for the recipe's reference.
+        write: Writes the quantized graph.
+        bits: Bits of a weight.
+        integer: Whether products are integers throughout, with a scale per channel; else weights are stored small.
+        calibrated: Whether it needs the ranges of the activations.
+        trained: Whether training comes before, with weights and activations rounded as they will be.
+        in_blocks: Whether a scale is of `block_size` neighbouring weights.
+    """
+
+    name: str
+    help: str
+    write: Quantizer
+    bits: int = 8
+    integer: bool = False
+    calibrated: bool = False
+    trained: bool = False
+    in_blocks: bool = False

@@ -1,0 +1,90 @@
+"""What a runtime offers: `export` writes its format, `Session` runs it, a `Runtime` says where its file goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.host import DISTRIBUTION, installed
+
+Inputs = Mapping[str, NDArray[np.int64]]
+"""`input_ids`, `attention_mask` and, where the model has token types, `token_type_ids`; `(batch, sequence)` each."""
+
+Outputs = dict[str, NDArray[np.float32]]
+"""`logits` `(batch, labels)` or `(batch, sequence, vocabulary)`, and the model's other outputs, by name; see
+`compressor.models.outputs`."""
+
+
+class Session(Protocol):
+    """A loaded model."""
+
+    concurrent: bool
+    """Whether several threads may call `predict` at once and gain from it."""
+
+    def predict(self, inputs: Inputs) -> Outputs:
+        """The model's outputs by name; inputs that it does not take are ignored."""
+
+
+class _Module(Protocol):
+    """A runtime's module."""
+
+    Session: Callable[[Path, int], Session]
+
+    def export(self, source: Path, path: Path) -> None:
+        """Writes a checkpoint in the runtime's format."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A format and the runtime that runs it. Its module is imported when it is first used.
+
+    Attributes:
+        name: The name in `measure.runtime` and in reports.
+        module: Dotted name of the module, with `export(source, path)` and `Session(path, threads)`.
+        file: The float format's place in a checkpoint folder.
+        usage: How to run the file, for the model card; `{inputs}` stands for the names of the model's inputs.
+        target: The name in the export stage's `targets`; None if the stage does not write it.
+        follows_quantized: Whether the file holds a quantized graph's integers where the checkpoint has one, and so has
+            to give that graph's labels instead of torch's logits.
+        quantized_rows: Real rows, at most, that a quantized file of this format is compared on; None for all.
+        measured: Whether it can be the runtime of `measure`.
+        extra: The extra of this project that installs it; None if a plain installation does.
+        requires: Distributions of that extra.
+    """
+
+    name: str
+    module: str
+    file: Path
+    usage: str
+    target: str | None = None
+    follows_quantized: bool = False
+    quantized_rows: int | None = None
+    measured: bool = False
+    extra: str | None = None
+    requires: tuple[str, ...] = ()
+
+    def export(self, source: Path, path: Path) -> None:
+        """Writes a checkpoint in this runtime's format."""
+        self._load().export(source, path)
+
+    def session(self, path: Path, threads: int) -> Session:
+        """Loads a file of this runtime's format."""
+        return self._load().Session(path, threads)
+
+    def missing(self) -> tuple[str, ...]:
+        """Distributions that it needs and that are not installed."""
+        return tuple(name for name in self.requires if not installed(name))
+
+    @property
+    def install(self) -> str:
+        """The command that installs what is missing."""
+        return f"pip install '{DISTRIBUTION}[{self.extra}]'"
+
+    def _load(self) -> _Module:
+        return cast(_Module, import_module(self.module))
