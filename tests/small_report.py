@@ -111,7 +111,7 @@ def passing(**changes: Any) -> Report:
 
 
 def failing(**changes: Any) -> Report:
-    """A student that is too bad for certain, and whose latency cannot be told; the rest was not run."""
+    """A student that is too bad for certain, and whose latency is inconclusive; the rest was not run."""
     first, student, _ = passing().stages
     gates = [
         gate("accuracy", "min_retention", 0.95, (0.92, 0.90, 0.94), "fail"),

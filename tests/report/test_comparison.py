@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from lxml import html as reader
+from problems import refused
 from small_report import HOSTILE, failing, measured, passing, run_folder, stage, undecided
 
 from compressor.commands import main
-from compressor.report.model import Report, read
+from compressor.report.model import Report, read, report_file
 
 
 def compress(*arguments: str | Path) -> Result:
@@ -109,7 +110,7 @@ def test_the_caveat_names_models_that_can_be_timed(folders: tuple[Path, Path]):
     assert task["caveats"][0].endswith(f"compress bench {folders[0] / 'model'}")
 
 
-def test_runs_of_one_recipe_are_told_apart_by_their_paths(tmp_path: Path):
+def test_runs_of_one_recipe_are_named_by_their_paths(tmp_path: Path):
     paths = [run_folder(tmp_path / name / "artifacts" / "small", passing()) for name in ("main", "branch/of/mine")]
     (task,) = json.loads(compress("compare", *paths, paths[0] / "report.json", "--json").stdout)["tasks"]
     runs = [entry["run"] for entry in task["entries"]]
@@ -157,26 +158,29 @@ def test_hostile_names_on_the_page_of_a_comparison(tmp_path: Path):
 
 @pytest.mark.parametrize("command", ["compare", "report"])
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "kind"),
     [
-        (None, "there is no such file"),
-        ("", "not a report"),
-        ("[]", "not a report"),
-        ("7", "not a report"),
-        ('{"schema_version": 7}', "schema_version is 7, can read 1"),
-        ('{"schema_version": 1, "task": "text-classification"}', "not a report"),
-        ("[" * 100_000, "not a report"),
+        (None, "not_found"),
+        ("", "unreadable"),
+        ("[]", "unreadable"),
+        ("7", "unreadable"),
+        ('{"schema_version": 7}', "unreadable"),
+        ('{"schema_version": 1, "task": "text-classification"}', "unreadable"),
+        ("[" * 100_000, "unreadable"),
     ],
 )
-def test_what_is_no_run_is_a_wrong_command_line(tmp_path: Path, command: str, content: str | None, message: str):
+def test_a_path_that_is_not_a_run_is_a_wrong_command_line(tmp_path: Path, command: str, content: str | None, kind: str):
+    path = tmp_path / "report.json"
     if content is not None:
-        (tmp_path / "report.json").write_text(content, encoding="utf-8")
+        path.write_text(content, encoding="utf-8")
+    with refused(str(report_file(tmp_path)), kind):
+        read(tmp_path)
     result = compress(command, tmp_path)
     assert result.exit_code == 2, result.output
-    assert message in result.output and "give a run's folder" in result.output and "Traceback" not in result.output
+    assert str(tmp_path) in result.output and "Traceback" not in result.output
 
 
-def test_all_that_are_no_runs_are_named_at_once(folders: tuple[Path, Path], tmp_path: Path):
+def test_all_paths_that_are_not_runs_are_named_at_once(folders: tuple[Path, Path], tmp_path: Path):
     result = compress("compare", folders[0], tmp_path / "a", tmp_path / "b")
     assert result.exit_code == 2
     assert str(tmp_path / "a") in result.output and str(tmp_path / "b") in result.output
@@ -198,8 +202,9 @@ def test_a_report_that_was_changed_to_nonsense(tmp_path: Path, change):
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document))
-    result = compress("report", tmp_path)
-    assert result.exit_code == 2 and "not a report" in result.output
+    with refused(str(path), "unreadable"):
+        read(path)
+    assert compress("report", tmp_path).exit_code == 2
 
 
 @pytest.mark.parametrize("report", [passing(), failing(), undecided(allow_inconclusive=True)])

@@ -40,7 +40,7 @@ def test_the_verdict_comes_first_and_says_what_failed_and_by_how_much():
     assert order == sorted(order)
 
 
-def test_everything_a_run_tells_is_on_the_page():
+def test_everything_in_a_report_is_on_the_page():
     lock = "recipe: {name: small}\n"
     page = html.document(passing(), lock)
     text = words_of(page)
@@ -59,7 +59,7 @@ def test_everything_a_run_tells_is_on_the_page():
     assert len(root.xpath("//*[@id='curves']//svg")) == 3, "the loss, and its two terms"
 
 
-def test_what_a_run_has_not_is_no_empty_section():
+def test_an_empty_section_is_left_out():
     bare = passing(stages=[stage("baseline", "baseline", (0.9, 1.0, 1e6))], manifest_sha256=None, command=None)
     root = reader.fromstring(html.document(replace(bare, measure={}, started=None), None))
     assert root.xpath("//section/@id") == ["stages", "trade-off", "scores", "environment", "reproduce"]

@@ -49,7 +49,7 @@ def test_a_run_that_passes_says_what_came_of_it():
     assert "encoder.1.query" not in text, "it was quantized"
 
 
-def test_what_was_allowed_is_told():
+def test_inconclusive_gates_that_are_accepted_are_reported():
     assert "(--allow-inconclusive)" in markdown(undecided(allow_inconclusive=True))
     assert "--allow-inconclusive" not in markdown(undecided())
 
