@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code each kind ends with."""
+"""Errors that commands report in one message, their exit codes, and the problems they list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     STAGE_FAILED = 3
     """A stage broke while running."""
     INCONCLUSIVE = 4
-    """No gate failed, but at least one cannot be decided from what was measured."""
+    """No gate failed, but at least one cannot be decided from the measurements."""
     INTERRUPTED = 130
     """Stopped by Ctrl-C or SIGTERM; the same command goes on from there."""
 
@@ -39,17 +39,17 @@ KINDS = {
     "not_installed": "an extra that is not installed",
     "changed": "something that differs from what a lock or a manifest recorded",
 }
-"""What a problem can be; tests and programs compare a problem's place and kind, not its sentence."""
+"""The kinds of problems; tests and programs compare a problem's place and kind, not its sentence."""
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One error of the user's, with what is needed to fix it.
+    """One mistake in a recipe, its data or the command line.
 
     Attributes:
         where: The place, as a path through the recipe (`stages[1] (distill).temperature`) or a file.
-        what: What is wrong, with the value that was found.
-        hint: What is allowed, or what to do.
+        what: The mistake, with the value that was found.
+        hint: The allowed values, or the next step.
         line: Line in the recipe file, 1-based; 0 when there is none.
         kind: One of `KINDS`.
     """
@@ -126,4 +126,4 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
 
 
 Add = Callable[[Location, str, str], None]
-"""Notes a problem: where in the recipe, what, what to do."""
+"""Adds a problem: its place in the recipe, the mistake, a hint."""

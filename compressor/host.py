@@ -14,7 +14,7 @@ DISTRIBUTION = "bert-compressor"
 
 
 BUILD_LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime")
-"""Libraries whose version can change what a stage leaves."""
+"""Libraries whose version can change a stage's checkpoint."""
 
 
 _SHOWN_LIBRARIES = (*BUILD_LIBRARIES, "accelerate", "datasets", "numpy", "tokenizers")
@@ -27,7 +27,7 @@ def versions(libraries: tuple[str, ...] = _SHOWN_LIBRARIES) -> dict[str, str]:
 
 @cache
 def host() -> dict[str, str | int]:
-    """The machine, as far as it decides speed and the kernels that run."""
+    """The properties of this machine that decide speed and which kernels run."""
     info: dict[str, str] = {}
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -49,12 +49,12 @@ def host() -> dict[str, str | int]:
 
 
 def processor() -> dict[str, str | int]:
-    """The machine without how much of it may be used: what decides what comes out, and not how fast."""
+    """The machine without its number of cores: the part that decides results, not speed."""
     return {name: value for name, value in host().items() if name != "cores"}
 
 
 def saturates() -> bool:
-    """Whether ONNX Runtime adds products of 8 bits in 16 here, where they can saturate: on x86 without VNNI.
+    """Whether ONNX Runtime adds 8-bit products in 16 bits here, where sums are clipped: on x86 without VNNI.
 
     Source: ONNX Runtime, "Quantize ONNX models", section "When and why do I need to try U8U8?".
     """
@@ -62,7 +62,7 @@ def saturates() -> bool:
 
 
 def environment() -> dict[str, str | int]:
-    """Everything that identifies this installation and machine, for reports."""
+    """Versions and machine, for reports."""
     package = metadata.version(DISTRIBUTION) if installed(DISTRIBUTION) else "not installed"
     python = ".".join(str(part) for part in sys.version_info[:3])
     return {DISTRIBUTION: package, "python": python, **versions(), **host()}

@@ -1,4 +1,4 @@
-"""Telling the user what is happening and how long it will take; keeping libraries' chatter in a log file."""
+"""Progress bars on a terminal, lines elsewhere; and the way an interrupt reaches a running step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 _SHOW_AFTER_S = 2.0
-"""A piece of work shorter than this gets no line of its own when the output is not a terminal."""
+"""Work that is shorter gets no line of its own."""
 
 
 class Step:
@@ -72,7 +72,7 @@ class Progress:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            # What others print belongs into the log, not, as rich would have it, above the bars.
+            # Output of libraries belongs into the log, not above the bars, where rich would put it.
             redirect_stdout=False,
             redirect_stderr=False,
             disable=not console.is_terminal,
@@ -91,7 +91,7 @@ class Progress:
         raise KeyboardInterrupt
 
     def check_interrupted(self) -> None:
-        """Raises KeyboardInterrupt if the run was told to stop and did not."""
+        """Raises KeyboardInterrupt if the run was asked to stop and did not."""
         if self._interrupted:
             raise KeyboardInterrupt
 

@@ -139,23 +139,23 @@ def _parity(subject: Subject, rows: Path, output: Path, client: Client, progress
     """Compares every format with its reference, and records some answers for `compress verify`."""
     comparisons, checkpoint = parity.present(subject.folder), Checkpoint(subject.folder)
     tokens = TokenRows.load(rows)
-    said = {}
+    answers_of = {}
     with tempfile.TemporaryDirectory(prefix="compress-") as work:
         chosen = max(subject.recorded_rows, _PARITY_ALONE)
         material = parity.ParityInputs.of(checkpoint, rows, chosen, Path(work))
         for side in parity.endpoints(subject.folder, comparisons):
             with progress.step(f"{subject.name}: parity, {side}", len(tokens)) as step:
-                said[side] = parity.run_endpoint(
+                answers_of[side] = parity.run_endpoint(
                     subject.folder, subject.task, side, comparisons, material, client, step
                 )
     if subject.recorded_rows:
-        given = {str(side): found[parity.ALONE] for side, found in said.items()}
+        given = {str(side): found[parity.ALONE] for side, found in answers_of.items()}
         recorded_answers.write(output / recorded_answers.FILE, subject.task, tokens.take(material.chosen), given)
     return {
         "rows": len(tokens),
         "edges": len(EDGES),
         "no_token_types": parity.no_token_types(checkpoint),
-        "formats": {entry.name: parity.compare(entry, said, material) for entry in comparisons},
+        "formats": {entry.name: parity.compare(entry, answers_of, material) for entry in comparisons},
     }
 
 

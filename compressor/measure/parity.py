@@ -1,4 +1,4 @@
-"""Parity: whether every format of a checkpoint gives the same answers, on real rows and where graphs go wrong first."""
+"""Parity: whether every format of a checkpoint gives the same answers, on real rows and on edge cases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ComparedLogits = dict[str, NDArray[np.float32]]
 """Compared logits of each set of rows, `(rows, items, choices)`, by the set's name; see `compressor.tasks`."""
 
 ROWS, SINGLE, ALONE = "rows", "single", "alone"
-"""Sets of real rows: all in batches, all one at a time, some one at a time."""
+"""Names of sets of real rows: all in batches, all one at a time, some one at a time."""
 
 _BATCH_TOKENS = 2048
 _SAME_NUMBER = 0.01
@@ -32,11 +32,11 @@ _EDGE_SETS = {"edges_alone": "batch 1", "edges_together": "one batch", "untyped"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One of two that are held against each other.
+    """A file and its runtime: one of the two sides of a comparison.
 
     Attributes:
-        runtime: Runs it.
-        file: Its place in a checkpoint's folder; of torch, the folder itself.
+        runtime: The runtime.
+        file: The file's path in a checkpoint's folder; for torch, the folder itself.
     """
 
     runtime: str
@@ -49,15 +49,15 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A format and what it must answer like.
+    """A format and its reference.
 
     Attributes:
-        name: Of the format, in reports.
+        name: The format's name in reports.
         candidate: The format.
-        reference: What it is held against.
-        kind: `float` formats give the reference's logits, in whatever batches. `quantized` ones give the labels of a
-            quantized reference: what is rounded as it passes depends on the rest of the batch, so rows come alone.
-        sample: Real rows, at most and evenly spread, that a quantized format is asked; None for all.
+        reference: The reference.
+        kind: `float` formats must give the reference's logits, in any batches. `quantized` ones must give the labels of
+            a quantized reference, one row at a time: activations are rounded by the range of the whole batch.
+        sample: Real rows, at most and evenly spread, that a quantized format is run on; None for all.
     """
 
     name: str
@@ -88,7 +88,7 @@ def _comparisons() -> Iterator[Comparison]:
 
 
 COMPARISONS = tuple(_comparisons())
-"""Each format with its references, where both files are there; of several references, the first that is."""
+"""Comparisons, made where both files are there; of several for one format, the first."""
 
 
 def present(folder: Path, comparisons: Sequence[Comparison] = COMPARISONS) -> list[Comparison]:
@@ -99,7 +99,7 @@ def present(folder: Path, comparisons: Sequence[Comparison] = COMPARISONS) -> li
 
 
 def endpoints(folder: Path, comparisons: Sequence[Comparison]) -> list[Endpoint]:
-    """All that ships and takes token ids: both sides of the comparisons, torch, and the quantized graph."""
+    """Everything that ships and takes token ids: both sides of the comparisons, torch, and the quantized graph."""
     extra = [QUANTIZED] if (folder / QUANTIZED.file).is_file() else []
     return list(dict.fromkeys([TORCH, *(side for entry in comparisons for side in _endpoints(entry)), *extra]))
 
@@ -110,12 +110,12 @@ def _endpoints(comparison: Comparison) -> tuple[Endpoint, Endpoint]:
 
 @dataclass(frozen=True)
 class ParityInputs:
-    """What the formats of a checkpoint are asked.
+    """The inputs that all formats of a checkpoint are run on.
 
     Attributes:
         rows: File of real rows (`TokenRows`); None where there are only edges.
         edges: File of the edge cases (`EDGES`).
-        chosen: Indices of the real rows that are also asked one at a time.
+        chosen: Indices of the real rows that are also run one at a time.
         lengths: Tokens of each real row.
         edge_lengths: Tokens of each edge.
     """
@@ -128,12 +128,12 @@ class ParityInputs:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, rows: Path | None, chosen: int, work: Path) -> ParityInputs:
-        """Real rows, if there are any, and the edges of a checkpoint.
+        """Makes the inputs: real rows, if there are any, and the edge cases of a checkpoint.
 
         Args:
-            checkpoint: Says how long a row may be, and how many tokens there are.
+            checkpoint: Gives the longest sequence and the size of the vocabulary.
             rows: File of real rows.
-            chosen: How many of them are also asked one at a time, evenly spread.
+            chosen: How many of them are also run one at a time, evenly spread.
             work: Folder for the edges.
         """
         tokens = TokenRows.load(rows) if rows else None
@@ -149,8 +149,8 @@ class ParityInputs:
         """The sets of rows for a measuring process.
 
         Args:
-            comparisons: Those that the answers are for.
-            untyped: What stands for no token types: `omitted` or `zeros`.
+            comparisons: The comparisons that the answers are for.
+            untyped: How inputs without token types are passed: `omitted` or `zeros`.
         """
         edges = [[index] for index in range(len(EDGES))]
         asked: list[tuple[str, Path | None, list[list[int]]]] = [("edges_alone", self.edges, edges)]
@@ -187,15 +187,15 @@ def run_endpoint(
 
     Args:
         folder: The checkpoint.
-        task: Says what is compared of the outputs.
-        side: What answers.
-        comparisons: Those that are to be made; they say which rows it is asked.
+        task: The task, which selects the outputs to compare.
+        side: The format to run.
+        comparisons: All comparisons; those with this side decide which rows it is run on.
         material: The rows.
         client: Runs the measuring processes.
         step: Progress, in rows.
 
     Raises:
-        StageError: It cannot be loaded or run.
+        StageError: The file cannot be loaded or run.
     """
     own = [entry for entry in comparisons if side in _endpoints(entry)]
     threads = int(host()["cores"])
@@ -210,7 +210,7 @@ def run_endpoint(
 
 
 def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], material: ParityInputs) -> dict[str, Any]:
-    """Holds a format against its reference.
+    """Compares a format with its reference.
 
     Returns:
         `label_agreement` (share of the answers to real rows, or to the edges where there are none), `max_abs_diff` of a
@@ -234,9 +234,9 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
 
 
 def agreement(given: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
-    """Share of equal choices, of logits `(rows, items, choices)`, where there is something to choose.
+    """Share of equal choices, of logits `(rows, items, choices)`, without absent items.
 
-    A single number is no choice: two are equal when they are nearer than a hundredth of the numbers' spread.
+    Single numbers, as in regression, are equal when they differ by at most a hundredth of the numbers' spread.
     """
     if expected.shape[-1] == 1:
         return float((np.abs(given - expected) <= _SAME_NUMBER * expected.std()).mean())
@@ -258,7 +258,7 @@ def _nothing(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _differences(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float32]:
     """The largest difference of each row. `(rows,)`.
 
-    What is not a number differs from everything, and must not be lost in a comparison.
+    NaN differs from everything: its difference is infinite, so that no comparison drops it.
     """
     with np.errstate(invalid="ignore"):
         differences = np.abs(given - expected)
@@ -267,12 +267,12 @@ def _differences(given: NDArray[np.float32], expected: NDArray[np.float32]) -> N
 
 
 def _cosine(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of the logits of each item; 1 where there are none."""
+    """Cosine of the logits of each item, `(rows, items)`; 1 for absent items."""
     nothing = _nothing(given) & _nothing(expected)
     a, b = (np.where(nothing, 0, side).astype(np.float64) for side in (given, expected))
     lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
     products = (a * b).sum(axis=-1)
-    same = (a == b).all(axis=-1).astype(np.float64)  # of what has no direction
+    same = (a == b).all(axis=-1).astype(np.float64)  # of zero vectors
     cosine = np.divide(products, lengths, out=same, where=lengths != 0)
     return np.asarray(np.nan_to_num(cosine, nan=-1.0))
 
@@ -288,5 +288,5 @@ def _place(comparison: Comparison, name: str, index: int, inputs: ParityInputs) 
 
 
 def no_token_types(checkpoint: Checkpoint) -> str:
-    """What exported formats are given where there are no token types, and torch is given nothing."""
+    """How exported formats are run without token types, where torch gets no such input."""
     return "all zeros" if "token_type_ids" in input_names(checkpoint.family) else "there is no such input"

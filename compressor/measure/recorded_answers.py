@@ -1,4 +1,4 @@
-"""RecordedAnswers answers: a few real rows and what each format said of them, small enough to ship with the formats."""
+"""Recorded answers: a few real rows and the answer of each format to them, small enough to ship with the formats."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ FILE = "verification.json"
 SCHEMA_VERSION = 2
 
 _TOP, _TOP_OF_MANY = 5, 2
-"""Choices of an answer whose logits are recorded, the highest ones: a language model has a whole vocabulary of them.
-Of rows with an answer for every token, fewer."""
+"""Highest choices of an answer that are recorded, since a language model has a whole vocabulary of choices; fewer where
+rows have an answer for every token."""
 _MANY = 8
 _NONE = -1
 
 
 @dataclass(frozen=True)
 class RecordedAnswer:
-    """What one format said.
+    """The answers of one format.
 
     Attributes:
         choices: The choices with the highest logits of each answer, the highest first; -1 where a row has no such
             answer or choice. `(rows, items, at most 5)`.
-        logits: Theirs.
+        logits: Their logits, of the same shape.
     """
 
     choices: NDArray[np.int64]
     logits: NDArray[np.float64]
 
     def fits(self, given: NDArray[np.float32]) -> bool:
-        """Whether logits `(rows, items, all choices)` have all that was recorded."""
+        """Whether logits `(rows, items, all choices)` have every recorded item and choice."""
         rows, items, _ = self.choices.shape
         within = _NONE <= int(self.choices.min()) and int(self.choices.max()) < given.shape[2]
         return within and rows == given.shape[0] and items <= given.shape[1]
 
     def label_agreement(self, given: NDArray[np.float32]) -> float:
-        """Share of the answers that have the recorded label among other logits."""
+        """Share of the answers whose highest logit is that of the recorded label."""
         return self.agreement(given[:, : self.choices.shape[1]].argmax(axis=-1))
 
     def agreement(self, choices: NDArray[np.int64]) -> float:
-        """Share of the answers that others chose alike. `(rows, items)`."""
+        """Share of the answers with the same choice as in `choices`. `(rows, items)`."""
         first = self.choices[..., 0]
         return float((choices == first)[first != _NONE].mean())
 
     def max_abs_diff(self, given: NDArray[np.float32]) -> float:
-        """Largest difference of a recorded logit; infinite where one is not a number."""
+        """Largest difference from a recorded logit; infinite where a logit is NaN."""
         there = self.choices != _NONE
         found = np.take_along_axis(given[:, : self.choices.shape[1]], np.where(there, self.choices, 0), axis=-1)
         difference = np.where(there, np.abs(np.where(there, found, 0) - self.logits), 0)
@@ -65,7 +65,7 @@ class RecordedAnswers:
     """Rows and answers.
 
     Attributes:
-        task: What the formats do.
+        task: The formats' task.
         rows: For `TokenRows.of`.
         answers: By the file that gave them, `torch` for the checkpoint itself.
     """
@@ -82,8 +82,8 @@ def write(
 
     Args:
         path: The file.
-        task: What the formats do.
-        rows: As `TokenRows.take` gives them.
+        task: The formats' task.
+        rows: Rows in the form of `TokenRows.take`.
         answers: All logits of each format, `(rows, items, choices)`; see `compressor.tasks`.
     """
     document = {
@@ -96,7 +96,7 @@ def write(
 
 
 def _highest(logits: NDArray[np.float32]) -> dict[str, Any]:
-    """Lists of lists, without what is not there: `{choices, logits}`, each of rows of answers of choices."""
+    """The highest choices and their logits as lists of rows of answers, without absent answers and choices."""
     top = _TOP if logits.shape[1] < _MANY else _TOP_OF_MANY
     order = np.argsort(-logits, axis=-1, kind="stable")[..., :top]
     values = np.take_along_axis(logits, order, axis=-1).astype(np.float64).round(6)
@@ -126,12 +126,12 @@ def read(path: Path) -> RecordedAnswers:
     """Reads recorded answers.
 
     Raises:
-        CompressError: It is no such file.
+        CompressError: The file cannot be read.
     """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema_version is {document['schema_version']}, can read {SCHEMA_VERSION}")
+            raise ValueError(f"schema_version is {document['schema_version']}, must be {SCHEMA_VERSION}")
         rows: list[dict[str, list[int]]] = [dict(row) for row in document["rows"]]
         answers = {
             str(name): RecordedAnswer(

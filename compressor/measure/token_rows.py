@@ -1,4 +1,4 @@
-"""Rows of tokens as plain arrays: what a measuring process reads without any tokenizer."""
+"""Rows of tokens as plain arrays, which a measuring process can read without a tokenizer."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TokenRows:
         return batch
 
     def take(self, indices: Sequence[int]) -> list[dict[str, list[int]]]:
-        """Some rows, for `of`; what every token has anyway is left out."""
+        """Some rows as lists, for `of`; columns that hold only their default value are left out."""
         taken = []
         for index in indices:
             start, end = int(self.starts[index]), int(self.starts[index + 1])
@@ -94,12 +94,12 @@ class TokenRows:
 
 
 def in_order(count: int, batch_size: int) -> list[list[int]]:
-    """Batches of consecutive rows: what an app that fills batches as texts arrive would run."""
+    """Batches of consecutive rows, as an app makes them that fills batches in the order texts arrive."""
     return [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
 
 
 def by_length(lengths: Ints, tokens: int) -> list[list[int]]:
-    """Batches of rows of similar length with at most so many tokens, padding included."""
+    """Batches of rows of similar length, each of at most `tokens` tokens with padding."""
     order = np.argsort(lengths, kind="stable").tolist()
     batches: list[list[int]] = []
     current: list[int] = []
@@ -112,7 +112,7 @@ def by_length(lengths: Ints, tokens: int) -> list[list[int]]:
 
 
 EDGES = ("one", "two", "middle", "left", "interior", "pair", "max", "right")
-"""The rows of `edge_cases`, by what is special about each: its length, where it is padded, or its two segments."""
+"""Names of the rows of `edge_cases`: by length, by where they are padded, or for having two segments."""
 
 
 def edge_cases(max_length: int, vocab_size: int, pad_token_id: int) -> TokenRows:
@@ -120,7 +120,7 @@ def edge_cases(max_length: int, vocab_size: int, pad_token_id: int) -> TokenRows
 
     Args:
         max_length: Longest sequence.
-        vocab_size: Ids are drawn below it, by a fixed seed.
+        vocab_size: Upper bound of the ids, which are drawn with a fixed seed.
         pad_token_id: Id of padded positions.
 
     Returns:

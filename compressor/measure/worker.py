@@ -25,17 +25,17 @@ from compressor.measure.token_rows import INPUTS, TokenRows
 from compressor.runtimes import RUNTIMES, Session
 
 Keep = Callable[[Mapping[str, NDArray[np.float32]], Mapping[str, NDArray[np.int64]]], NDArray[np.float32]]
-Tell = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 """Reports progress: done, of how much."""
 
 _WARM_UP_CALLS = 10
 _WARM_UP_S = 1.0
 _PATIENCE = 2
-"""Calls that are timed again, for each that is wanted; then they are taken as they come."""
-_TELL_S = 0.1
+"""Interrupted calls that are timed again, for each timed call; later ones are kept as they are."""
+_REPORT_S = 0.1
 
 
-def predict(job: Mapping[str, Any], tell: Tell) -> dict[str, NDArray[Any]]:
+def predict(job: Mapping[str, Any], report: Progress) -> dict[str, NDArray[Any]]:
     """Answers to several sets of rows, in the rows' order, computed in the batches that each set lists.
 
     `task` and `keep` (`answers` or `compared`) name the function that selects what is kept of the outputs. A set may
@@ -59,7 +59,7 @@ def predict(job: Mapping[str, Any], tell: Tell) -> dict[str, NDArray[Any]]:
                 for index, row in zip(batch, kept, strict=True):
                     answers[index] = row
                 done += len(batch)
-                tell(done, total)
+                report(done, total)
             results[entry["name"]] = _stacked([answers[index] for index in sorted(answers)], fill)
     return results
 
@@ -83,12 +83,12 @@ def _stacked(rows: list[NDArray[np.float32]], fill: float) -> NDArray[np.float32
     return stacked
 
 
-def latency(job: Mapping[str, Any], tell: Tell) -> dict[str, NDArray[Any]]:
+def latency(job: Mapping[str, Any], report: Progress) -> dict[str, NDArray[Any]]:
     """Milliseconds per call of several files, timed in turn: in each round every file once, in alternating order.
 
-    A file that goes by several names is timed once. A call during which the system gave a core to someone else is timed
-    again: on a busy machine calls are either left alone or a time slice longer, whatever the model, and a median that
-    falls between the two says nothing (`benchmarks/gate_fidelity.py`).
+    A file with several names is timed once. A call during which the system gave a core to another process is timed
+    again: on a busy machine a call is either undisturbed or a time slice longer, whatever the model, and a median that
+    falls between the two describes neither (`benchmarks/gate_fidelity.py`).
     """
     paths = {entry["name"]: entry["path"] for entry in job["files"]}
     runtimes = {entry["path"]: entry["runtime"] for entry in job["files"]}
@@ -109,12 +109,12 @@ def latency(job: Mapping[str, Any], tell: Tell) -> dict[str, NDArray[Any]]:
                 patience -= 1
                 milliseconds, interrupted = _timed(sessions[path], inputs)
             samples[path].append(milliseconds)
-        tell(run + 1, job["runs"])
+        report(run + 1, job["runs"])
     return {name: np.array(samples[path]) for name, path in paths.items()}
 
 
 def _timed(session: Session, inputs: Mapping[str, NDArray[np.int64]]) -> tuple[float, bool]:
-    """Milliseconds of a call, and whether a thread of this process lost its core to another process meanwhile."""
+    """Milliseconds of a call, and whether a thread of this process lost its core during it."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     start = time.perf_counter()
     session.predict(inputs)
@@ -122,7 +122,7 @@ def _timed(session: Session, inputs: Mapping[str, NDArray[np.int64]]) -> tuple[f
     return seconds * 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
 
 
-def memory(job: Mapping[str, Any], tell: Tell) -> dict[str, NDArray[Any]]:
+def memory(job: Mapping[str, Any], report: Progress) -> dict[str, NDArray[Any]]:
     """Peak resident memory of this process, in bytes, after it has loaded one file and run it a few times."""
     session = _session(job["runtime"], job["path"], job["threads"])
     inputs = _full_batch(job)
@@ -154,16 +154,16 @@ def _peak_rss_bytes() -> int:
 
 
 JOBS = {"predict": predict, "latency": latency, "memory": memory}
-"""What a job's `kind` may be."""
+"""The function that does a job, by the job's `kind`."""
 
 
 def serve(connection: Connection) -> None:
     """Does jobs until the other end of the connection is closed."""
     last = 0.0
 
-    def tell(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         nonlocal last
-        if done == total or time.monotonic() - last >= _TELL_S:
+        if done == total or time.monotonic() - last >= _REPORT_S:
             last = time.monotonic()
             connection.send(("progress", done, total))
 
@@ -173,7 +173,7 @@ def serve(connection: Connection) -> None:
         except EOFError:
             return
         try:
-            np.savez(job["output"], **JOBS[job["kind"]](job, tell))  # type: ignore[arg-type]  # kwds: Any in numpy's own
+            np.savez(job["output"], **JOBS[job["kind"]](job, report))  # type: ignore[arg-type]  # kwds: Any in numpy's own
             message: tuple[str, ...] = ("done",)
         except Exception as error:
             traceback.print_exc()

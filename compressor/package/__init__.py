@@ -1,1 +1,4 @@
-"""TODO."""
+"""The folder that ships, `model/`: publishing it with its manifest, verifying it, and listing what is in it.
+
+To add a check of published folders: a function in `verify` that returns `Check`s.
+"""

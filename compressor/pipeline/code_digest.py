@@ -14,7 +14,7 @@ _ROOT = Path(__file__).parents[1]
 
 
 _NOT_CODE = frozenset(f"{PACKAGE}.{name}" for name in ("errors", "progress", "host", "spec", "gates", "pipeline"))
-"""Modules and folders that cannot change an artifact: messages, judging, and what is in the keys anyway."""
+"""Modules and folders that cannot change an artifact: messages, judging, and values that keys hold themselves."""
 
 
 @cache

@@ -37,8 +37,8 @@ class PreparedCorpus:
 
     Args:
         plan: Names the corpus and its key.
-        store: Keeps what is prepared.
-        progress: Tells the user.
+        store: Keeps the prepared data.
+        progress: Shows progress.
 
     Attributes:
         task: The masked-lm task.

@@ -1,4 +1,4 @@
-"""About how long a plan will run: the arithmetic that is left to do, at this machine's speed."""
+"""Estimates how long a plan will run: the arithmetic that is left to do, at this machine's speed."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from compressor.tasks import MASKED_LM
 from compressor.training.spec import DistillationSpec, TrainingSpec
 
 _EFFICIENCY = 0.6
-"""Share of the speed of large products that training and scoring reach; the rest is small products and memory."""
+"""Share of the speed of large products that training and scoring reach: they also have small products and copies."""
 _PASSES = 3
 """Forward, and twice as much backward."""
 _SCORINGS = 2
-"""What measuring a stage takes, in passes over the validation rows: one on a single core, and its export."""
+"""Cost of measuring a stage, in passes over the validation rows: one on a single core, and its export."""
 
 
 def seconds(plan: Plan, store: Store, progress: Progress, among: Collection[str]) -> float | None:
-    """About how long the stages will take that are not in the store.
+    """Estimates how long the stages take that are not in the store.
 
     Reads and tokenizes the rows, which the run needs anyway.
 
     Args:
         plan: The plan.
         store: The store.
-        progress: Tells the user.
-        among: Keys of the stages that count: others of a study have the rest.
+        progress: Shows progress.
+        among: Keys of the stages to count; in a study, other recipes may share the rest.
 
     Returns:
-        Seconds, right within a factor of two or so; None where a stage learns from raw text.
+        Seconds, right within a factor of about two; None if a stage learns from raw text.
     """
     todo = [stage.key for stage in plan.stages if stage.key in among and state(stage, store, None).state != "cached"]
     if not todo:
@@ -69,7 +69,7 @@ def seconds(plan: Plan, store: Store, progress: Progress, among: Collection[str]
 
 
 def _shapes(plan: Plan, shape: Shape) -> list[Shape]:
-    """What each stage leaves."""
+    """The shape of each stage's checkpoint."""
     found: list[Shape] = []
     teacher = shape
     for index, stage in enumerate(plan.stages):

@@ -1,4 +1,4 @@
-"""Sends what libraries print to a log file."""
+"""Sends the output of libraries to a log file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
-
-if TYPE_CHECKING:
-    pass
+from typing import TextIO
 
 
 def stream(standard: TextIO) -> TextIO:
-    """A stream of its own onto where `standard` goes now, so that it still gets there when `quiet` diverts the rest."""
+    """A new stream to the present target of `standard`: what is written to it is not diverted by `quiet`."""
     try:
         descriptor = os.dup(standard.fileno())
     except (OSError, ValueError):  # not a real file, as under a test's capture
@@ -25,7 +22,7 @@ def stream(standard: TextIO) -> TextIO:
 
 @contextlib.contextmanager
 def quiet(log: Path) -> Iterator[None]:
-    """Sends everything that anything prints, logs or warns to a log file, native libraries included.
+    """Sends all prints, log records and warnings to a log file, those of native libraries included.
 
     Args:
         log: The file; lines are appended.
@@ -50,7 +47,7 @@ def quiet(log: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _diverted(standard: TextIO, log: Path) -> Iterator[None]:
-    """Points a standard stream's descriptor at the log: the only way that also catches C++."""
+    """Points a standard stream's file descriptor at the log, which also catches the output of C++ code."""
     try:
         descriptor = standard.fileno()
         saved = os.dup(descriptor)

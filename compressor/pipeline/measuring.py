@@ -1,4 +1,4 @@
-"""A run's measurements: of the file that ships, kept in the store, with the evidence that gates are judged by."""
+"""The measurements of a run: made once and kept in the store, with the evidence for gates."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from compressor.stages.base import StageSpec
 from compressor.stages.quantize import QuantizeSpec
 
 CONFIDENCE = 0.95
-"""Of each bound in a report."""
+"""Confidence of each bound in a report."""
 
 _SATURATES = (
-    "This processor has no VNNI: ONNX Runtime adds products of 8 bits in 16 here, where they can saturate. What it "
-    "answers can be worse than on ARM and on processors that have it, and differ from other formats; "
-    "reduce_range: true avoids it."
+    "This processor has no VNNI instructions, so ONNX Runtime adds 8-bit products in 16 bits, which can clip sums. "
+    "Its answers can be worse than on ARM or on processors with VNNI, and differ from other formats; "
+    "reduce_range: true avoids this."
 )
 
 
@@ -41,11 +41,11 @@ class Measured:
     """A measurement.
 
     Attributes:
-        evidence: By metric.
-        references: Evidence of what it was measured beside, by name; their timings are from the same process.
-        from_cache: Whether it was in the store.
-        parity: What was found of each format; None where there are none.
-        recorded: Answers recorded to ship; None where none are.
+        evidence: The evidence, by metric.
+        references: Evidence of the checkpoints that were timed in turn with it, by name.
+        from_cache: Whether the measurement was in the store.
+        parity: The comparison of each format with its reference; None where there are no formats.
+        recorded: File of recorded answers to ship; None if there is none.
     """
 
     evidence: Mapping[str, Evidence]
@@ -56,16 +56,16 @@ class Measured:
 
 
 def measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
-    """Evidence as reports tell it."""
-    told = {}
+    """Estimates of all metrics, for a report."""
+    estimates = {}
     for name, evidence in found.items():
         estimate = evidence.estimate(CONFIDENCE)
-        told[name] = Measurement(estimate.value, METRICS[name].unit, evidence.n, estimate.low, estimate.high)
-    return told
+        estimates[name] = Measurement(estimate.value, METRICS[name].unit, evidence.n, estimate.low, estimate.high)
+    return estimates
 
 
 def notes(spec: StageSpec) -> list[str]:
-    """What is to be known about a stage's measurements on this machine."""
+    """Warnings about a stage's measurements on this machine."""
     eight_bits = isinstance(spec, QuantizeSpec) and spec.how.integer and not spec.reduce_range
     return [_SATURATES] if eight_bits and saturates() else []
 
@@ -142,7 +142,7 @@ class Measurer:
         return self._outside.get(key) or self._store.folder(key)
 
     def _deployed(self, name: str, key: str) -> Path:
-        """The file of a checkpoint that ships for the measured runtime; exported for measuring if no stage did."""
+        """A checkpoint's file for the measured runtime; exported here if no stage exported it."""
         runtime = self._spec.runtime
         folder = self._folder(key)
         if (path := deployed_file(folder, runtime)) is not None:

@@ -16,7 +16,7 @@ from compressor.tasks.base import References, Scoring
 
 
 class Prepared(Protocol):
-    """What a task of a plan learns from and is scored on."""
+    """The data that a task of a plan learns from and is scored on."""
 
     @property
     def task(self) -> Scoring:
@@ -32,12 +32,12 @@ class Prepared(Protocol):
 
     @property
     def data(self) -> Data:
-        """Where the data is."""
+        """The files of the data, and their key."""
 
     def validation(self, folder: Path) -> tuple[Path, References]:
-        """The validation rows as a checkpoint's tokenizer reads them (`TokenRows`), and what answers are scored by."""
+        """The file of validation rows as a checkpoint's tokenizer reads them (`TokenRows`), and the right answers."""
 
 
 def prepare(plan: Plan, task: str, store: Store, progress: Progress) -> PreparedRows | PreparedCorpus:
-    """What a task of a plan learns from."""
+    """Reads and splits the data of a task."""
     return (PreparedCorpus if task == MASKED_LM else PreparedRows)(plan, store, progress)

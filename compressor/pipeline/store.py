@@ -1,9 +1,9 @@
 """Artifacts by key: atomic, resumable, safe to delete, safe to share between processes.
 
-.store/<key>/files/…      what a build left
-.store/<key>/entry.json   what the key was made of, what the build reported; written last, so it marks completion
-.store/.partial/<key>/    a build under way; of no worth after a kill
-.store/.work/<key>/       training checkpoints of a build under way; a later build of the same key goes on from them
+.store/<key>/files/…      the artifact's files
+.store/<key>/entry.json   the inputs of the key and the facts that the build returned; written last, to mark completion
+.store/.partial/<key>/    an unfinished build; useless after a kill
+.store/.work/<key>/       training checkpoints of an unfinished build; the next build of the same key resumes from them
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Artifact:
     Attributes:
         key: Its key.
         path: Folder with its files; read-only by convention.
-        inputs: What the key was made of.
-        facts: What the build reported (small, JSON).
+        inputs: The inputs of the key.
+        facts: The facts that the build returned (small, JSON).
     """
 
     key: str
@@ -59,8 +59,8 @@ class Store:
     """A folder of artifacts.
 
     Args:
-        root: The folder; made when needed.
-        follower: Whether another process of the same distributed run (its rank 0) builds, and this one waits for it.
+        root: The folder; created when needed.
+        follower: Whether rank 0 of the same distributed run builds artifacts, and this process waits for them.
     """
 
     def __init__(self, root: Path, follower: bool = False) -> None:
@@ -68,7 +68,7 @@ class Store:
         self.follower = follower
 
     def get(self, key: str) -> Artifact | None:
-        """The artifact of a key, or None when there is none or its files are not those that were stored."""
+        """The artifact of a key; None if there is none, or if a file is missing or has another size."""
         folder = self.root / key
         try:
             record = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
@@ -89,8 +89,8 @@ class Store:
         """The artifact of these inputs, built if it is not there.
 
         Args:
-            inputs: What the result depends on; makes the key.
-            build: Called with an empty folder to fill and a work folder that survives a kill.
+            inputs: All inputs of the result; they make the key.
+            build: Called with an empty folder to fill, and a work folder that survives a kill.
             together: Whether all processes of a distributed run take part in the build.
 
         Returns:
@@ -127,7 +127,7 @@ class Store:
         return entry, False
 
     def _follow(self, key: str, build: Build | None) -> Artifact:
-        """Takes part in a build, if asked to, and waits for what rank 0 makes of it; the launcher ends both at once."""
+        """Takes part in a build, if there is one, and waits for rank 0's artifact; the launcher ends all together."""
         if build is not None:
             with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
                 build(Path(scratch), self.work_folder(key))
@@ -136,13 +136,13 @@ class Store:
         return entry
 
     def discard(self, key: str) -> None:
-        """Forgets an artifact and what was left of an unfinished build of it."""
+        """Deletes an artifact, and the work folder of an unfinished build of it."""
         with self._lock(key):
             shutil.rmtree(self.root / key, ignore_errors=True)
             shutil.rmtree(self.work_folder(key), ignore_errors=True)
 
     def work_folder(self, key: str) -> Path:
-        """Where an unfinished build of this key keeps what it can go on from."""
+        """The folder from which an unfinished build of this key is resumed."""
         return self.root / ".work" / key
 
     @contextmanager

@@ -1,10 +1,11 @@
-"""Recipes that are run to be compared: one after the other, each from what others have left in the store."""
+"""Runs several recipes for a comparison, one after the other, with one store."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,11 +21,11 @@ from compressor.recipe.resolve import Resolved
 from compressor.report.numbers import duration
 
 SUFFIXES = (".yaml", ".yml")
-"""Of recipes; anything else is a run."""
+"""Suffixes of recipes; any other path is a run."""
 
 
 def forms(recipes: Sequence[Path], overrides: tuple[str, ...], without: Sequence[str]) -> list[Resolved]:
-    """Each recipe as it is, and without each of some stages, if it has them.
+    """Each recipe as it is, and again without each of the named stages that it has.
 
     Args:
         recipes: The recipes.
@@ -32,7 +33,7 @@ def forms(recipes: Sequence[Path], overrides: tuple[str, ...], without: Sequence
         without: Names of stages.
 
     Raises:
-        RecipeError: What is wrong with any of them, all at once.
+        RecipeError: A recipe is wrong; the problems of all recipes at once.
     """
     found: list[Resolved] = []
     problems: list[Problem] = []
@@ -45,9 +46,10 @@ def forms(recipes: Sequence[Path], overrides: tuple[str, ...], without: Sequence
             for form in _forms(recipe.name, overrides, [stage for stage in without if stage in names]):
                 found.append(resolve.resolve(path, form))
         except RecipeError as error:
-            problems += [Problem(f"{path}: {p.where}", p.what, p.hint, p.line) for p in error.problems]
+            problems += [replace(problem, where=f"{path}: {problem.where}") for problem in error.problems]
     if left and not problems:
-        problems.append(Problem("--without", f"no recipe has a stage {', '.join(sorted(left))}", "give stages' names"))
+        what = f"no recipe has a stage {', '.join(sorted(left))}"
+        problems.append(Problem("--without", what, "name stages of the recipes", kind="unknown"))
     if problems:
         raise RecipeError(problems)
     return found
@@ -60,10 +62,10 @@ def _forms(name: str, overrides: tuple[str, ...], without: Sequence[str]) -> Ite
 
 
 def run(study: Sequence[Resolved], artifacts: Path, client: Client) -> list[Path]:
-    """Runs recipes, and gives the runs' folders; all that is told on the way goes to the standard error.
+    """Runs recipes, and returns the runs' folders; progress goes to the standard error.
 
-    What was run before comes from the store, and a study that was stopped goes on where it was. A gate that fails ends
-    its own run only: what was measured until there is compared.
+    Stages that were built before come from the store, so a study that was stopped is resumed. A gate that fails ends
+    its own run only: the stages measured before it are compared.
     """
     if not study:
         return []
@@ -76,7 +78,7 @@ def run(study: Sequence[Resolved], artifacts: Path, client: Client) -> list[Path
 
 
 def _amount(study: Sequence[Resolved], artifacts: Path) -> str:
-    """How much there is to do."""
+    """How many stages are to be built, and about how long that takes."""
     from rich.console import Console
 
     from compressor.pipeline import estimate, plan
@@ -94,6 +96,6 @@ def _amount(study: Sequence[Resolved], artifacts: Path) -> str:
             seconds = estimate.seconds(made, store, progress, new)
             whole, total = whole and seconds is not None, total + (seconds or 0.0)
     about = f", about {duration(total)}" if total else ""
-    more = "" if whole else ", and what learns from raw text"
+    more = "" if whole else ", and the stages that learn from raw text"
     runs = f"{len(study)} run{'s' if len(study) > 1 else ''}"
     return f"{runs}, {len(keys)} stages: {len(known)} in the store, {len(keys - known)} to build{about}{more}"

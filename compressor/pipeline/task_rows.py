@@ -38,18 +38,18 @@ class PreparedRows:
 
     Args:
         plan: Names the sources and their keys.
-        store: Keeps what is prepared.
-        progress: Tells the user.
+        store: Keeps the prepared data.
+        progress: Shows progress.
 
     Attributes:
         task: The recipe's task.
-        task_code: Digest of the code that makes tokens of rows.
+        task_code: Digest of the code that turns rows into tokens.
         labels: Names of the head's outputs, in order.
-        data: Where the rows are.
+        data: The files of the rows, and their key.
         counts: Numbers of training and validation rows, by split.
 
     Raises:
-        RecipeError: The rows cannot be learned from or scored, or the checkpoint's head does not fit them.
+        RecipeError: The rows cannot be learned from or scored, or the checkpoint's head does not fit their labels.
     """
 
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
@@ -104,10 +104,10 @@ class PreparedRows:
         return data_rows.load(entry.path / "rows")
 
     def validation(self, folder: Path) -> tuple[Path, References]:
-        """The validation rows as a checkpoint's own tokenizer, which ships with it, reads them.
+        """The validation rows as a checkpoint's own tokenizer reads them.
 
         Returns:
-            The file of `TokenRows`, and what answers are scored by.
+            The file of `TokenRows`, and the right answers.
         """
         checkpoint = Checkpoint(folder)
         length = checkpoint.max_sequence_length()
