@@ -13,9 +13,9 @@ from small_report import gate
 from compressor.gates.metrics import METRICS
 from compressor.report.charts import curve, interval, labels, marker, scatter
 from compressor.report.charts.labels import Box
-from compressor.report.charts.pareto import front
 from compressor.report.charts.scales import Scale
 from compressor.report.charts.scatter import Point
+from compressor.report.charts.trade_off import front
 from compressor.tasks import TASKS
 
 

@@ -9,7 +9,6 @@ from xml.etree.ElementTree import Element
 
 from compressor.report import sentences
 from compressor.report.charts import scatter
-from compressor.report.charts.pareto import front
 from compressor.report.charts.scatter import Point
 from compressor.report.model import Measurement
 
@@ -63,6 +62,16 @@ def on_front(measured: Sequence[Mapping[str, Measurement]], quality: str, metric
     best = front([(measured[index][metric].value, measured[index][quality].value) for index in found])
     chosen = {index for index, is_best in zip(found, best, strict=True) if is_best}
     return [index in chosen for index in range(len(measured))]
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """For each (cost, quality), whether no other point is at least as good in both and better in one.
+
+    Less cost and more quality are better. Equal points are on the front together.
+    """
+    return [
+        not any(cost <= x and quality >= y and (cost, quality) != (x, y) for cost, quality in points) for x, y in points
+    ]
 
 
 def _drawable(entry: Mapping[str, Measurement], quality: str, metric: str) -> bool:
