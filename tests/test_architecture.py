@@ -112,6 +112,16 @@ def test_files_are_short_and_nothing_is_called_utils():
         assert path.stem not in ("utils", "helpers", "common", "misc")
 
 
+def test_a_public_class_name_occurs_once():
+    found: dict[str, Path] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            # Every runtime's module has a `Session`, as `compressor.runtimes.base` asks of it.
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and node.name != "Session":
+                assert node.name not in found, f"{node.name} is in {found[node.name]} and in {path}"
+                found[node.name] = path
+
+
 def test_only_one_module_can_reach_the_network():
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -25,7 +25,7 @@ from compressor.measure.token_rows import INPUTS, TokenRows
 from compressor.runtimes import RUNTIMES, Session
 
 Keep = Callable[[Mapping[str, NDArray[np.float32]], Mapping[str, NDArray[np.int64]]], NDArray[np.float32]]
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Reports progress: done, of how much."""
 
 _WARM_UP_CALLS = 10
@@ -35,7 +35,7 @@ _PATIENCE = 2
 _REPORT_S = 0.1
 
 
-def predict(job: Mapping[str, Any], report: Progress) -> dict[str, NDArray[Any]]:
+def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any]]:
     """Answers to several sets of rows, in the rows' order, computed in the batches that each set lists.
 
     `task` and `keep` (`answers` or `compared`) name the function that selects what is kept of the outputs. A set may
@@ -83,7 +83,7 @@ def _stacked(rows: list[NDArray[np.float32]], fill: float) -> NDArray[np.float32
     return stacked
 
 
-def latency(job: Mapping[str, Any], report: Progress) -> dict[str, NDArray[Any]]:
+def latency(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any]]:
     """Milliseconds per call of several files, timed in turn: in each round every file once, in alternating order.
 
     A file with several names is timed once. A call during which the system gave a core to another process is timed
@@ -122,7 +122,7 @@ def _timed(session: Session, inputs: Mapping[str, NDArray[np.int64]]) -> tuple[f
     return seconds * 1e3, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw > before
 
 
-def memory(job: Mapping[str, Any], report: Progress) -> dict[str, NDArray[Any]]:
+def memory(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any]]:
     """Peak resident memory of this process, in bytes, after it has loaded one file and run it a few times."""
     session = _session(job["runtime"], job["path"], job["threads"])
     inputs = _full_batch(job)

@@ -11,7 +11,7 @@ from pathlib import Path
 from compressor.errors import StageError
 from compressor.files import write_atomic
 from compressor.progress import Step
-from compressor.quantization.sensitivity import Subject, divergences
+from compressor.quantization.sensitivity import GraphQuantizer, divergences
 from compressor.quantization.weight_matrices import Matrix
 from compressor.training.context import Context, Facts
 
@@ -43,12 +43,12 @@ class Candidate:
 
 
 def select(
-    subject: Subject, matrices: Sequence[Matrix], max_drop: float, context: Context
+    quantizer: GraphQuantizer, matrices: Sequence[Matrix], max_drop: float, context: Context
 ) -> tuple[tuple[str, ...], Facts]:
     """The fewest matrices that have to stay in float, those that lose most for what they gain first.
 
     Args:
-        subject: What is quantized.
+        quantizer: What is quantized.
         matrices: All of its graph.
         max_drop: Most that the task's main metric may lose against the float graph.
         context: Training rows for what each matrix loses; tries what comes out on the validation rows.
@@ -59,10 +59,10 @@ def select(
     Raises:
         StageError: Even with all of them in float it loses more.
     """
-    order = candidates(subject, matrices, divergences(subject, _quantized(subject, matrices), context))
+    order = candidates(quantizer, matrices, divergences(quantizer, _quantized(quantizer, matrices), context))
     names = [candidate.name for candidate in order]
     with context.progress.step("quantize: what has to stay in float") as step:
-        score = _Scores(subject, names, context, step)
+        score = _Scores(quantizer, names, context, step)
         whole = score.of_float()
 
         def holds(kept: int) -> bool:
@@ -71,7 +71,7 @@ def select(
         count = fewest(holds, len(names))
     if count is None:
         raise StageError(
-            f"accuracy.max_drop is {max_drop:g}, but with every matrix in float what {subject.spec.scheme} writes "
+            f"accuracy.max_drop is {max_drop:g}, but with every matrix in float what {quantizer.spec.scheme} writes "
             f"still scores {score(len(names)):.4f}, the float graph {whole:.4f}; allow more, or choose another scheme"
         )
     facts: Facts = {
@@ -94,9 +94,9 @@ def select(
     return tuple(names[:count]), {"selection": facts}
 
 
-def _quantized(subject: Subject, matrices: Sequence[Matrix]) -> list[Matrix]:
+def _quantized(quantizer: GraphQuantizer, matrices: Sequence[Matrix]) -> list[Matrix]:
     """Those that the settings do not leave in float."""
-    settings = subject.settings
+    settings = quantizer.settings
     return [
         matrix
         for matrix in matrices
@@ -104,7 +104,7 @@ def _quantized(subject: Subject, matrices: Sequence[Matrix]) -> list[Matrix]:
     ]
 
 
-def candidates(subject: Subject, matrices: Sequence[Matrix], divergence: dict[str, float]) -> list[Candidate]:
+def candidates(quantizer: GraphQuantizer, matrices: Sequence[Matrix], divergence: dict[str, float]) -> list[Candidate]:
     """Matrices in the order in which they stay in float."""
     work = {matrix.name: 0 if matrix.table else matrix.elements * len(matrix.nodes) for matrix in matrices}
     size = {matrix.name: matrix.elements for matrix in matrices}
@@ -140,14 +140,14 @@ class _Scores:
     """The main metric on the validation rows, by how many matrices stay in float; kept for after a kill.
 
     Args:
-        subject: What is quantized.
+        quantizer: What is quantized.
         names: Matrices in the order in which they stay in float.
         context: Tries files, and has a work folder, which belongs to these very keys of the stage.
         step: Progress, in files.
     """
 
-    def __init__(self, subject: Subject, names: Sequence[str], context: Context, step: Step) -> None:
-        self._subject, self._names, self._context, self._step = subject, names, context, step
+    def __init__(self, quantizer: GraphQuantizer, names: Sequence[str], context: Context, step: Step) -> None:
+        self._quantizer, self._names, self._context, self._step = quantizer, names, context, step
         self._file = context.work / "scores.json"
         self._known: dict[str, float] = {}
         if self._file.is_file():
@@ -158,14 +158,14 @@ class _Scores:
         if str(kept) not in self._known:
             with tempfile.TemporaryDirectory(dir=self._context.work) as folder:
                 target = Path(folder) / "model.onnx"
-                self._subject.write(target, self._names[:kept])
+                self._quantizer.write(target, self._names[:kept])
                 self._keep(str(kept), target)
         return self._known[str(kept)]
 
     def of_float(self) -> float:
         """Of the float graph."""
         if _FLOAT not in self._known:
-            self._keep(_FLOAT, self._subject.graph)
+            self._keep(_FLOAT, self._quantizer.graph)
         return self._known[_FLOAT]
 
     def known(self) -> list[tuple[int, float]]:
@@ -173,6 +173,6 @@ class _Scores:
         return sorted((int(kept), value) for kept, value in self._known.items() if kept != _FLOAT)
 
     def _keep(self, name: str, file: Path) -> None:
-        (self._known[name],) = self._context.trial.quality(self._subject.checkpoint, [file])
+        (self._known[name],) = self._context.trial.quality(self._quantizer.checkpoint, [file])
         write_atomic(self._file, json.dumps(self._known))
         self._step.update(len(self._known))

@@ -39,8 +39,8 @@ _BROKEN = 1e9
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is quantized, and how.
+class GraphQuantizer:
+    """Quantizes one float graph by a stage's keys, with some matrices left in float.
 
     Attributes:
         graph: The float .onnx file.
@@ -66,7 +66,7 @@ class Subject:
         self.spec.how.write(self.graph, target, self.settings.with_float(tuple(kept)), self.ranges)
 
 
-def divergences(subject: Subject, matrices: Sequence[Matrix], context: Context) -> dict[str, float]:
+def divergences(quantizer: GraphQuantizer, matrices: Sequence[Matrix], context: Context) -> dict[str, float]:
     """How far the answers move when one matrix is quantized and all others stay in float, by the matrix's name.
 
     The mean over a fixed sample of training rows of KL(float || quantized) of the softmaxed logits, in nats, at the
@@ -74,27 +74,27 @@ def divergences(subject: Subject, matrices: Sequence[Matrix], context: Context) 
     dynamic schemes make of a row depends on those it shares a batch with.
 
     Args:
-        subject: What is quantized.
+        quantizer: What is quantized.
         matrices: Of its graph, those that are wanted.
         context: Training rows, progress, and where what is measured is kept.
     """
     from compressor.training.train_stage import max_sequence_length
 
-    sample = _Sample(subject, context)
-    settings = {name: value for name, value in asdict(subject.settings).items() if name != "keep_float"}
+    sample = _Sample(quantizer, context)
+    settings = {name: value for name, value in asdict(quantizer.settings).items() if name != "keep_float"}
     known = {
-        "checkpoint": Checkpoint(subject.checkpoint).digest(),
-        "length": max_sequence_length(subject.checkpoint, subject.spec, context.task),
-        "masked": [subject.spec.masking, subject.spec.mlm_probability, context.seed],
-        "backend": subject.spec.backend,
-        "scheme": subject.spec.scheme,
+        "checkpoint": Checkpoint(quantizer.checkpoint).digest(),
+        "length": max_sequence_length(quantizer.checkpoint, quantizer.spec, context.task),
+        "masked": [quantizer.spec.masking, quantizer.spec.mlm_probability, context.seed],
+        "backend": quantizer.spec.backend,
+        "scheme": quantizer.spec.scheme,
         "settings": settings,
         "processor": processor(),
     }
     found = {}
     with context.progress.step("quantize: what each matrix loses", len(matrices)) as step:
         for done, matrix in enumerate(matrices, start=1):
-            inputs = {**known, "matrix": matrix.name, "range": (subject.ranges or {}).get(matrix.name)}
+            inputs = {**known, "matrix": matrix.name, "range": (quantizer.ranges or {}).get(matrix.name)}
             folder = context.memo((__name__,), inputs, partial(_measure, sample, matrix))
             found[matrix.name] = float(json.loads((folder / "divergence.json").read_text(encoding="utf-8")))
             step.update(done)
@@ -112,26 +112,26 @@ class _Sample:
     """Training rows and what the float graph answers to them; read when the first matrix is not in the store.
 
     Args:
-        subject: What is quantized.
+        quantizer: What is quantized.
         context: The rows.
     """
 
-    def __init__(self, subject: Subject, context: Context) -> None:
-        self._subject, self._context = subject, context
+    def __init__(self, quantizer: GraphQuantizer, context: Context) -> None:
+        self._quantizer, self._context = quantizer, context
 
     @cached_property
     def skeleton(self) -> _Skeleton:
         """The float graph, ready to have one matrix quantized."""
-        return _Skeleton(self._subject)
+        return _Skeleton(self._quantizer)
 
     @cached_property
     def _rows(self) -> list[Inputs]:
         """Evenly spread over the training rows, and fewer of long ones."""
         from compressor.quantization import calibration
 
-        spec = self._subject.spec
+        spec = self._quantizer.spec
         many = spec.model_copy(update={"calibration": CalibrationSpec(samples=_ROWS)})
-        rows = calibration.rows(self._subject.checkpoint, many, self._context)
+        rows = calibration.rows(self._quantizer.checkpoint, many, self._context)
         tokens = sum(row["input_ids"].size for row in rows)
         count = max(1, min(len(rows), _TOKENS * len(rows) // tokens))
         return [rows[index * len(rows) // count] for index in range(count)]
@@ -139,11 +139,11 @@ class _Sample:
     @cached_property
     def _hidden(self) -> int:
         """The token that stands where tokens are hidden from a language model."""
-        return int(load_tokenizer(self._subject.checkpoint).mask_token_id)
+        return int(load_tokenizer(self._quantizer.checkpoint).mask_token_id)
 
     @cached_property
     def _reference(self) -> list[Answers]:
-        return self._answers(RUNTIMES["onnxruntime"].session(self._subject.graph, 1))
+        return self._answers(RUNTIMES["onnxruntime"].session(self._quantizer.graph, 1))
 
     def _answers(self, session: Session) -> list[Answers]:
         with ThreadPoolExecutor(int(host()["cores"])) as pool:
@@ -186,16 +186,16 @@ class _Skeleton:
     one is quantized, which no way of quantizing takes for matrices, and constants again afterwards.
 
     Args:
-        subject: What is quantized.
+        quantizer: What is quantized.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, quantizer: GraphQuantizer) -> None:
         import onnx
 
         from compressor.quantization import weight_matrices
 
-        self._subject = subject
-        self._model, found = weight_matrices.read(subject.graph)
+        self._quantizer = quantizer
+        self._model, found = weight_matrices.read(quantizer.graph)
         names = {matrix.weight for matrix in found}
         self._weights = {tensor.name: tensor for tensor in self._model.graph.initializer if tensor.name in names}
         self._weights = {name: _copy(tensor) for name, tensor in self._weights.items()}
@@ -220,9 +220,9 @@ class _Skeleton:
         with tempfile.TemporaryDirectory(prefix="compress-") as folder:
             source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
             onnx.save(model, str(source))
-            settings, spec = self._subject.settings, self._subject.spec
+            settings, spec = self._quantizer.settings, self._quantizer.spec
             only = replace(settings, keep_float=())
-            spec.how.write(source, target, only, self._subject.ranges)
+            spec.how.write(source, target, only, self._quantizer.ranges)
             model = onnx.load(str(target))
             inputs = [value for value in model.graph.input if value.name not in others]
             del model.graph.input[:]

@@ -15,7 +15,7 @@ from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
-    from compressor.quantization.sensitivity import Subject
+    from compressor.quantization.sensitivity import GraphQuantizer
 
 
 class QuantizeSpec(QuantizationSpec, StageSpec):
@@ -53,7 +53,7 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
         StageError: `keep_float` names what is not there, `accuracy` cannot be held, or a library is not installed.
     """
     from compressor.quantization import weight_matrices
-    from compressor.quantization.sensitivity import Subject
+    from compressor.quantization.sensitivity import GraphQuantizer
     from compressor.runtimes import onnxruntime
 
     facts: Facts = {}
@@ -76,7 +76,7 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
             onnxruntime.export(output, exported)
         if spec.keep_float:
             weight_matrices.check_patterns(spec.keep_float, weight_matrices.read(exported)[1])
-        facts |= write(Subject(exported, output, spec, settings, ranges), target, context)
+        facts |= write(GraphQuantizer(exported, output, spec, settings, ranges), target, context)
         before = exported.stat().st_size
     return {"float_bytes": before, "quantized_bytes": target.stat().st_size, **facts}
 
@@ -92,30 +92,30 @@ def _settings(spec: QuantizeSpec) -> Settings:
     )
 
 
-def _by_ourselves(subject: Subject, target: Path, context: Context) -> Facts:
+def _by_ourselves(quantizer: GraphQuantizer, target: Path, context: Context) -> Facts:
     """Writes the quantized graph, with ranges from training rows and matrices in float where they are asked for."""
     from dataclasses import replace
 
     from compressor.quantization import calibration, mixed_precision, weight_matrices
 
-    spec = subject.spec
+    spec = quantizer.spec
     facts: Facts = {}
     kept: tuple[str, ...] = ()
-    if spec.how.calibrated and subject.ranges is None:
+    if spec.how.calibrated and quantizer.ranges is None:
         with context.progress.step("quantize: calibrating") as step:
-            sample = calibration.rows(subject.checkpoint, spec, context)
-            subject = replace(subject, ranges=calibration.ranges(subject.graph, sample, spec.calibration, step))
+            sample = calibration.rows(quantizer.checkpoint, spec, context)
+            quantizer = replace(quantizer, ranges=calibration.ranges(quantizer.graph, sample, spec.calibration, step))
         facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
     if spec.accuracy is not None:
-        found = weight_matrices.read(subject.graph)[1]
-        kept, told = mixed_precision.select(subject, found, spec.accuracy.max_drop, context)
+        found = weight_matrices.read(quantizer.graph)[1]
+        kept, told = mixed_precision.select(quantizer, found, spec.accuracy.max_drop, context)
         facts |= told
     with context.progress.step(f"quantize: {spec.scheme}"):
-        subject.write(target, kept)
+        quantizer.write(target, kept)
     return facts
 
 
-def _by_neural_compressor(subject: Subject, target: Path, context: Context) -> Facts:
+def _by_neural_compressor(quantizer: GraphQuantizer, target: Path, context: Context) -> Facts:
     """The same with neural-compressor's algorithms; it finds what stays in float with its own tuning."""
     from compressor.quantization import calibration
     from compressor.quantization.neural_compressor import backend as neural
@@ -123,23 +123,23 @@ def _by_neural_compressor(subject: Subject, target: Path, context: Context) -> F
     from compressor.quantization.neural_compressor.weight_only import WeightOnly
 
     neural.check_installed()
-    spec = subject.spec
+    spec = quantizer.spec
     facts: Facts = {}
     algorithm: neural.Algorithm
     if spec.how.calibrated:
-        sample = calibration.rows(subject.checkpoint, spec, context)
+        sample = calibration.rows(quantizer.checkpoint, spec, context)
         facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
-        algorithm = Static(subject.checkpoint, subject.graph, subject.settings, spec.calibration.method, sample)
+        algorithm = Static(quantizer.checkpoint, quantizer.graph, quantizer.settings, spec.calibration.method, sample)
     else:
-        algorithm = WeightOnly(subject.graph, subject.settings)
+        algorithm = WeightOnly(quantizer.graph, quantizer.settings)
     with context.progress.step(f"quantize: {spec.scheme}, neural-compressor"):
         if spec.accuracy is None:
             return facts | neural.write(algorithm, target)
 
         def score(path: Path) -> float:
-            return context.trial.quality(subject.checkpoint, [path])[0]
+            return context.trial.quality(quantizer.checkpoint, [path])[0]
 
-        limit = neural.Limit(spec.accuracy.max_drop, score, score(subject.graph))
+        limit = neural.Limit(spec.accuracy.max_drop, score, score(quantizer.graph))
         return facts | neural.tune(algorithm, target, limit)
 
 

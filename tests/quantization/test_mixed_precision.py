@@ -30,7 +30,7 @@ from compressor.pipeline.store import key_of
 from compressor.progress import Progress
 from compressor.quantization import calibration, weight_matrices
 from compressor.quantization.mixed_precision import candidates, fewest
-from compressor.quantization.sensitivity import Subject, _Sample, divergences
+from compressor.quantization.sensitivity import GraphQuantizer, _Sample, divergences
 from compressor.quantization.weight_matrices import Matrix
 from compressor.runtimes import onnxruntime as onnx_runtime
 from compressor.runtimes.onnx import coverage
@@ -226,15 +226,15 @@ def test_one_quantized_alone_answers_as_the_file_in_which_all_others_are_kept(be
         context = bench.context(scheme, progress)
         rows = calibration.rows(outliers, spec, context)
         ranges = calibration.ranges(graph, rows, spec.calibration) if scheme == "static_int8" else None
-        subject = Subject(graph, outliers, spec, exact_settings(bits=4 if scheme.endswith("4") else 8), ranges)
-        sample = _Sample(subject, context)
+        quantizer = GraphQuantizer(graph, outliers, spec, exact_settings(bits=4 if scheme.endswith("4") else 8), ranges)
+        sample = _Sample(quantizer, context)
         for matrix in (every[0], every[6], every[-1]):
-            subject.write(bench.folder / "whole.onnx", [other.name for other in every if other is not matrix])
+            quantizer.write(bench.folder / "whole.onnx", [other.name for other in every if other is not matrix])
             whole = onnx_runtime.Session(bench.folder / "whole.onnx", 1)
             with sample.skeleton.quantized(matrix) as path:
                 alone = onnx_runtime.Session(path, 1)
             np.testing.assert_array_equal(alone.predict(rows[0])["logits"], whole.predict(rows[0])["logits"])
-            assert divergences(subject, [matrix], context)[matrix.name] == sample.divergence(whole) > 0
+            assert divergences(quantizer, [matrix], context)[matrix.name] == sample.divergence(whole) > 0
         assert sample.divergence(onnx_runtime.Session(graph, 1)) == 0
 
 
