@@ -24,7 +24,6 @@ from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
 from compressor.stages import STAGES
 from compressor.training.context import Context
-from compressor.training.spec import TrainingSpec
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Builder:
         """The stage's checkpoint, built if it is not in the store."""
         if stage.key not in self._built:
             start = time.monotonic()
-            together = isinstance(stage.spec, TrainingSpec) and stage.spec.trains
+            together = stage.spec.trains
             artifact, from_cache = self._store.build(stage.inputs, partial(self._run, stage), together)
             self._built[stage.key] = Built(artifact, from_cache, time.monotonic() - start)
         return self._built[stage.key]

@@ -17,8 +17,6 @@ from compressor.pipeline.plan import Plan
 from compressor.pipeline.store import Store
 from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
-from compressor.recipe.checks.shapes import check_shape
-from compressor.stages.finetune import FinetuneSpec
 from compressor.tasks import MASKED_LM
 from compressor.training.spec import DistillationSpec, TrainingSpec
 
@@ -51,9 +49,7 @@ def seconds(plan: Plan, store: Store, progress: Progress, among: Collection[str]
         return None
     prepared = PreparedRows(plan, store, progress)
     shapes = _shapes(plan, Shape.of(Checkpoint(plan.model)))
-    teacher = shapes[
-        next((index for index, stage in enumerate(plan.stages) if isinstance(stage.spec, FinetuneSpec)), 0)
-    ]
+    teacher = shapes[next((index for index, stage in enumerate(plan.stages) if stage.spec.makes_teacher), 0)]
     validation = _tokens(plan, prepared, None) * prepared.counts[data_rows.VALIDATION]
     work = 0.0
     for stage, shape in zip(plan.stages, shapes, strict=True):
@@ -72,8 +68,8 @@ def _shapes(plan: Plan, shape: Shape) -> list[Shape]:
     """The shape of each stage's checkpoint."""
     found: list[Shape] = []
     teacher = shape
-    for index, stage in enumerate(plan.stages):
-        shape = check_shape(stage.spec, index, shape, teacher, None, lambda *_: None)
+    for stage in plan.stages:
+        shape = stage.spec.leaves(shape, teacher, None, lambda *_: None)
         found.append(shape)
     return found
 

@@ -14,9 +14,6 @@ from compressor.host import BUILD_LIBRARIES, host, processor, versions
 from compressor.pipeline.code_digest import code_digest
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
-from compressor.stages.export import ExportSpec
-from compressor.stages.prune import PruneSpec
-from compressor.stages.quantize import QuantizeSpec
 
 UNKNOWN = "unknown until it is downloaded"
 
@@ -31,18 +28,18 @@ def trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
     """Further inputs of a stage that tries models out: how they are exported, timed and scored."""
     measure = recipe.measure.model_dump(mode="json")
     conditions: dict[str, Any] = {"runtime": measure["runtime"]}
-    if isinstance(spec, QuantizeSpec) and spec.accuracy is not None:
-        conditions |= {"batch_size": measure["batch_size"], "processor": processor()}
-    elif not isinstance(spec, PruneSpec) or spec.target is None or spec.target.num_parameters is not None:
+    if spec.trial is None:
         return {}
-    elif spec.target.latency_p50_ms:
+    if spec.trial == "quality":
+        conditions |= {"batch_size": measure["batch_size"], "processor": processor()}
+    elif spec.trial == "latency":
         conditions = {**measure, "host": host()}
     return {"trial": {**conditions, "code": code_digest(*_TRIAL_CODE)}}
 
 
 def export_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
     """Further inputs of the export stage: exported files hold the recipe's name and our version."""
-    return {"made_by": {"recipe": recipe.name, "compressor": __version__}} if isinstance(spec, ExportSpec) else {}
+    return {"made_by": {"recipe": recipe.name, "compressor": __version__}} if spec.ships else {}
 
 
 def measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str, previous: str) -> dict[str, Any]:

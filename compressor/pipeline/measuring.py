@@ -24,7 +24,6 @@ from compressor.progress import Progress
 from compressor.report.model import Measurement
 from compressor.runtimes import RUNTIMES
 from compressor.stages.base import StageSpec
-from compressor.stages.quantize import QuantizeSpec
 
 CONFIDENCE = 0.95
 """Confidence of each bound in a report."""
@@ -66,8 +65,7 @@ def measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
 
 def notes(spec: StageSpec) -> list[str]:
     """Warnings about a stage's measurements on this machine."""
-    eight_bits = isinstance(spec, QuantizeSpec) and spec.how.integer and not spec.reduce_range
-    return [_SATURATES] if eight_bits and saturates() else []
+    return [_SATURATES] if spec.eight_bit_products and saturates() else []
 
 
 class Measurer:

@@ -21,9 +21,7 @@ from compressor.recipe.checks.checkpoint import check_checkpoint
 from compressor.recipe.resolve import Resolved
 from compressor.stages import STAGES
 from compressor.stages.base import StageSpec
-from compressor.stages.finetune import FinetuneSpec
-from compressor.stages.prune import PruneSpec
-from compressor.training.spec import RecoverySpec, TrainingSpec
+from compressor.training.spec import RecoverySpec
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,7 @@ def _plan_stages(
             inputs["texts"] = keys.rows_digest(texts[0], download)
         inputs |= keys.trial_inputs(recipe, spec) | keys.export_inputs(recipe, spec)
         key = key_of(inputs)
-        line.add(key, isinstance(spec, FinetuneSpec))
+        line.add(key, spec.makes_teacher)
         assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"
         stage = PlannedStage(
             name=name,
@@ -229,11 +227,11 @@ def _texts(resolved: Resolved, index: int, spec: StageSpec) -> tuple[Path | HubD
     source = resolved.texts.get(index)
     if source is None:
         return None
-    assert isinstance(spec, PruneSpec) and spec.vocabulary is not None and spec.vocabulary.text is not None
-    return source, spec.vocabulary.text
+    assert spec.counted_text is not None, "a text that was found is in the recipe"
+    return source, spec.counted_text
 
 
 def _defers_training(stages: Sequence[StageSpec]) -> bool:
     """Whether the first of two stages leaves training to the second, which does train."""
-    trains = [isinstance(stage, TrainingSpec) and stage.trains for stage in stages]
+    trains = [stage.trains for stage in stages]
     return isinstance(stages[0], RecoverySpec) and trains == [False, True] and not stages[0].all_gates

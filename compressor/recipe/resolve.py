@@ -16,18 +16,14 @@ from compressor.errors import Location, Problem, RecipeError, path_text, suggest
 from compressor.models import checkpoint
 from compressor.models.checkpoint import Checkpoint
 from compressor.recipe.checks.checkpoint import check_checkpoint
-from compressor.recipe.checks.extras import check_baked, check_extras, check_targets
 from compressor.recipe.checks.gates import check_gates
 from compressor.recipe.checks.objectives import check_objectives
-from compressor.recipe.checks.order import check_data, check_order, check_pruned, first_stage
+from compressor.recipe.checks.order import check_data, check_order, check_pruned, check_stages, first_stage
 from compressor.recipe.checks.sentence_order import check_pairs
 from compressor.recipe.document import Recipe
 from compressor.recipe.reading import read
 from compressor.recipe.yaml_file import line_of
 from compressor.stages.base import StageSpec
-from compressor.stages.distill import DistillSpec
-from compressor.stages.finetune import FinetuneSpec
-from compressor.stages.prune import PruneSpec
 from compressor.tasks import MASKED_LM
 
 Found = TypeVar("Found")
@@ -61,7 +57,7 @@ class Resolved:
     def makes_teacher(self) -> bool:
         """Whether the task's first stage makes the teacher; else the checkpoint is the teacher."""
         first = first_stage(self.recipe, self.recipe.task)
-        return first is not None and isinstance(first[1], FinetuneSpec)
+        return first is not None and first[1].makes_teacher
 
 
 def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
@@ -87,12 +83,12 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     texts = {
         index: text
         for index, stage in enumerate(recipe.stages)
-        if (text := _find_text(collector, ("stages", index, "vocabulary", "corpus"), _counted_text(stage), folder))
+        if (text := _find_text(collector, ("stages", index, "vocabulary", "corpus"), stage.counted_text, folder))
     }
     students = {
         index: ready
         for index, stage in enumerate(recipe.stages)
-        if isinstance(stage, DistillSpec) and (ready := _find_student(collector, index, stage, folder)) is not None
+        if (ready := _find_student(collector, index, stage, folder)) is not None
     }
     _check_columns(collector, train, validation)
     incoming = None
@@ -102,13 +98,11 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
         incoming = None if found else Checkpoint(model)
     check_data(recipe, collector.add)
     check_order(recipe, collector.add)
-    check_extras(recipe, collector.add)
     check_pruned(recipe, collector.add)
-    check_targets(recipe, collector.add)
     check_objectives(recipe, collector.add)
     check_gates(recipe, collector.add)
     check_pairs(recipe, collector.add)
-    check_baked(recipe, incoming, collector.add)
+    check_stages(recipe, incoming, collector.add)
     if incoming is not None and not any(problem.where == "model" for problem in collector.problems):
         here = {index: Checkpoint(student) for index, student in students.items() if isinstance(student, Path)}
         check_checkpoint(recipe, incoming, collector.add, here)
@@ -170,14 +164,9 @@ def _find_text(collector: _Collector, place: Location, spec: TextSpec | None, fo
     return found
 
 
-def _counted_text(stage: StageSpec) -> TextSpec | None:
-    """The raw text that a stage counts tokens in."""
-    return stage.vocabulary.text if isinstance(stage, PruneSpec) and stage.vocabulary is not None else None
-
-
-def _find_student(collector: _Collector, index: int, stage: DistillSpec, folder: Path) -> Path | HubModel | None:
+def _find_student(collector: _Collector, index: int, stage: StageSpec, folder: Path) -> Path | HubModel | None:
     """A stage's ready checkpoint; notes a problem when it is none."""
-    if (given := stage.student) is None:
+    if (given := stage.ready_student) is None:
         return None
     place: Location = ("stages", index, "student")
     found = collector.find(place, lambda: sources.model(given, folder, path_text(place, collector.recipe.stages)))

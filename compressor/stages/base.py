@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
+from compressor.data.spec import TextSpec
+from compressor.errors import Add
 from compressor.gates.spec import Gate
+from compressor.models.checkpoint import Checkpoint
+from compressor.models.shape import Shape
 from compressor.spec import Spec
 from compressor.training.context import Context, Facts
 
@@ -26,6 +30,75 @@ class StageSpec(Spec):
     def kind(self) -> str:
         """The kind of stage: a key of `compressor.stages.STAGES`."""
         return str(getattr(self, "stage"))  # noqa: B009 -- the discriminator lives on the subclasses
+
+    makes_teacher: ClassVar[bool] = False
+    """Whether the first such stage of a task makes its teacher."""
+    needs_head: ClassVar[bool] = True
+    """Whether the incoming checkpoint has to have the task's head."""
+    quantizes: ClassVar[bool] = False
+    """Whether it leaves a quantized graph, which nothing but a stage that ships can follow."""
+    ships: ClassVar[bool] = False
+    """Whether it writes the files that ship: the last stage, where formats are compared."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it learns weights."""
+        return False
+
+    @property
+    def trims_vocabulary(self) -> bool:
+        """Whether it changes the tokens."""
+        return False
+
+    @property
+    def makes_zeros(self) -> bool:
+        """Whether it leaves weights at zero that further training would fill."""
+        return False
+
+    @property
+    def holds_integers(self) -> bool:
+        """Whether it writes a format that holds the integers of a quantized graph."""
+        return False
+
+    @property
+    def eight_bit_products(self) -> bool:
+        """Whether its graph multiplies integers of 8 bits, which some processors add with saturation."""
+        return False
+
+    @property
+    def counted_text(self) -> TextSpec | None:
+        """Raw text that it counts tokens in; None for the training rows."""
+        return None
+
+    @property
+    def ready_student(self) -> str | None:
+        """A ready checkpoint that it starts from; None for the incoming one."""
+        return None
+
+    @property
+    def trial(self) -> Literal["size", "latency", "quality"] | None:
+        """The metric by which it tries models out, as they would ship; it becomes a part of the stage's key."""
+        return None
+
+    def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:
+        """The shape of the checkpoint that it leaves; notes what it cannot make of the incoming one.
+
+        Args:
+            shape: The incoming checkpoint.
+            teacher: The teacher.
+            ready: The ready checkpoint that it starts from, if that is here.
+            add: Notes a problem, at a place within the stage.
+        """
+        return shape
+
+    def check(self, task: str, incoming: Checkpoint | None, add: Add) -> None:
+        """Notes what keeps it from running here: libraries that are missing, a tokenizer that it cannot change.
+
+        Args:
+            task: The task of its checkpoint.
+            incoming: The recipe's model, if it is here.
+            add: Notes a problem, at a place within the stage.
+        """
 
     @property
     def libraries(self) -> tuple[str, ...]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from compressor.errors import Add
 from compressor.models.checkpoint import Checkpoint
+from compressor.models.shape import Shape
 from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 from compressor.training.spec import DistillationSpec
@@ -26,6 +29,7 @@ class DistillSpec(DistillationSpec, StageSpec):
 
     stage: Literal["distill"]
     """The kind of stage."""
+    needs_head: ClassVar[bool] = False
     num_hidden_layers: Annotated[int, Field(ge=1)] | None = None
     """Layers of the student; by default as many as `layers` lists, or half of the teacher's, or all of a checkpoint
     that has fewer than the teacher already."""
@@ -55,6 +59,51 @@ class DistillSpec(DistillationSpec, StageSpec):
         if self.student is not None and (given := [key for key in fixed if key in self.model_fields_set]):
             raise ValueError(f"student is a ready checkpoint, so {', '.join(given)} cannot be chosen; drop one of them")
         return self
+
+    @property
+    def ready_student(self) -> str | None:
+        """The ready checkpoint of `student`."""
+        return self.student
+
+    def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:
+        """See `StageSpec.leaves`."""
+        if self.student is not None:
+            return shape if ready is None else ready
+        if (shape.family, self.architecture) == ("distilbert", "bert"):
+            what = "a DistilBERT checkpoint cannot become bert: it has no token types and no pooler"
+            add(("architecture",), what, "use architecture: distilbert")
+        plain = shape.family in ("bert", "distilbert")
+        if self.architecture is not None and not plain:
+            what = f"a checkpoint with shared, factorized or pruned weights ({shape.family}) cannot become "
+            what += self.architecture
+            add(("architecture",), what, "leave it out: the student stays what the checkpoint is")
+        count, layers = self.num_hidden_layers, shape.layers
+        if count is not None and count > layers:
+            add(("num_hidden_layers",), f"is {count}, but {layers} layers come in", f"at most {layers}")
+        chosen = self.layers if isinstance(self.layers, tuple) else ()
+        if wrong := [layer for layer in chosen if layer >= layers]:
+            what = f"there is no layer {wrong[0]}; {layers} layers come in"
+            add(("layers",), what, f"allowed: 0 to {layers - 1}")
+        hidden, size = self.hidden_size or shape.hidden, shape.head_size
+        if hidden > shape.hidden or hidden % size:
+            what = f"is {hidden}; heads of {size} channels stay whole"
+            add(("hidden_size",), what, f"allowed: multiples of {size} up to {shape.hidden}")
+        smaller = layers if layers < teacher.layers else max(1, layers // 2)
+        family = self.architecture or ("distilbert" if plain else shape.family)
+        embedding = hidden if shape.embedding == shape.hidden else shape.embedding
+        return replace(
+            shape,
+            family=family,
+            layers=len(chosen) or count or smaller,
+            hidden=hidden,
+            heads=_in_proportion(shape.heads, hidden, shape.hidden),
+            neurons=shape.neurons if hidden == shape.hidden else None,
+            embedding=embedding,
+        )
+
+
+def _in_proportion(heads: int | None, hidden: int, of: int) -> int | None:
+    return None if heads is None else max(1, round(heads * hidden / of))
 
 
 def run(source: Path, output: Path, spec: DistillSpec, context: Context) -> Facts:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from compressor.errors import Add
 from compressor.gates.metrics import QUANTIZED_PARITY
 from compressor.gates.spec import Gate
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import TARGETS, onnxruntime
 from compressor.runtimes.baked_tokenizer import graph as baked
+from compressor.runtimes.baked_tokenizer import wordpiece
 from compressor.runtimes.onnx import metadata
 from compressor.runtimes.ort import runtime as ort
 from compressor.spec import OneOf
 from compressor.stages.base import Stage, StageSpec
+from compressor.tasks import MASKED_LM, learned_from_rows
 from compressor.training.context import Context, Facts
 
 TargetName = Annotated[str, OneOf(TARGETS)]
@@ -27,6 +30,7 @@ class ExportSpec(StageSpec):
 
     stage: Literal["export"]
     """The kind of stage."""
+    ships: ClassVar[bool] = True
     targets: Annotated[tuple[TargetName, ...], Field(min_length=1)] = ("onnx",)
     """Formats to write. `torchscript`: after a quantize stage with its integers, and the quantized ONNX graph's labels.
     `ort`, for small builds of ONNX Runtime: the ONNX file that ships, in ORT format, with the list of the operators
@@ -47,6 +51,27 @@ class ExportSpec(StageSpec):
             "parity_max_abs_diff": Gate(max=1e-3),
             QUANTIZED_PARITY: Gate(min=0.99),
         }
+
+    @property
+    def holds_integers(self) -> bool:
+        """Whether one of the targets follows a quantized graph."""
+        return any(TARGETS[target].follows_quantized for target in self.targets)
+
+    def check(self, task: str, incoming: Checkpoint | None, add: Add) -> None:
+        """Whether the targets' libraries are installed, and the tokenizer can be baked into an ONNX file."""
+        for target in self.targets:
+            if missing := TARGETS[target].missing():
+                what = f"has {target}, which needs {', '.join(missing)}, not installed here"
+                add(("targets",), what, TARGETS[target].install)
+        if self.tokenizer != "baked":
+            return
+        if task == MASKED_LM or (rows := learned_from_rows(task)).PER_TOKEN or rows.REGRESSION:
+            what = f"is baked: a label for each text comes out, and {task} does not give one"
+            add(("tokenizer",), what, "use tokenizer: files")
+        if not baked.installed():
+            add(("tokenizer",), "is baked, which needs the package onnxruntime-extensions", baked.INSTALL)
+        if incoming is not None and (why := wordpiece.unsupported_file(incoming.path / "tokenizer.json")):
+            add(("tokenizer",), f"is baked, and the checkpoint's cannot be: {why}", "use tokenizer: files")
 
 
 _ONNX = onnxruntime.RUNTIME.file

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from compressor.errors import Add
+from compressor.models.shape import Shape
 from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 from compressor.training.spec import RecoverySpec
@@ -26,8 +29,19 @@ class FactorizeSpec(RecoverySpec, StageSpec):
 
     stage: Literal["factorize"]
     """The kind of stage."""
+    needs_head: ClassVar[bool] = False
     embedding_size: Annotated[int, Field(ge=2)] = 128
     """E, the width of the embeddings; at the incoming width nothing is split."""
+
+    def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:
+        """See `StageSpec.leaves`."""
+        if self.embedding_size > shape.embedding:
+            what = f"is {self.embedding_size}, but the incoming embeddings are {shape.embedding} wide"
+            add(("embedding_size",), what, f"at most {shape.embedding}")
+        if self.embedding_size == shape.embedding:
+            return shape
+        family = "albert" if shape.family in ("bert", "distilbert") else shape.family
+        return replace(shape, family=family, embedding=self.embedding_size)
 
 
 def run(source: Path, output: Path, spec: FactorizeSpec, context: Context) -> Facts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from compressor.models import loading
 from compressor.stages.base import Stage, StageSpec
@@ -17,6 +17,8 @@ class FinetuneSpec(ObjectiveSpec, StageSpec):
 
     stage: Literal["finetune"]
     """The kind of stage."""
+    makes_teacher: ClassVar[bool] = True
+    needs_head: ClassVar[bool] = False
 
 
 def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Facts:

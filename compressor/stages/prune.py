@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from compressor.errors import StageError
+from compressor.data.spec import TextSpec
+from compressor.errors import Add, StageError
+from compressor.models import tokenizers
 from compressor.models.checkpoint import Checkpoint
+from compressor.models.registration import MODEL_TYPE
+from compressor.models.shape import Shape
+from compressor.models.surgery import pruning_widths
 from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 from compressor.training.spec import RecoverySpec, TargetSpec, VocabularySpec
@@ -96,6 +101,78 @@ class PruneSpec(RecoverySpec, StageSpec):
         if self.steps > 1 and not (self.epochs or self.max_steps):
             raise ValueError(f"steps is {self.steps}, but with 0 epochs nothing is learned in between; raise epochs")
         return self
+
+    @property
+    def trims_vocabulary(self) -> bool:
+        """With `vocabulary`."""
+        return self.vocabulary is not None
+
+    @property
+    def makes_zeros(self) -> bool:
+        """With `sparsity` or `pattern`."""
+        return bool(self.sparsity or self.pattern)
+
+    @property
+    def counted_text(self) -> TextSpec | None:
+        """The text of `vocabulary.corpus`."""
+        return None if self.vocabulary is None else self.vocabulary.text
+
+    @property
+    def trial(self) -> Literal["size", "latency", "quality"] | None:
+        """The metric of `target`, if it has to be measured."""
+        if self.target is None or self.target.num_parameters is not None:
+            return None
+        return "latency" if self.target.latency_p50_ms else "size"
+
+    def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:
+        """See `StageSpec.leaves`."""
+        layers = shape.layers
+        removed = self.layers if isinstance(self.layers, int) else len(set(self.layers))
+        if isinstance(self.layers, tuple) and (wrong := [layer for layer in self.layers if layer >= layers]):
+            what = f"there is no layer {wrong[0]}; {layers} layers come in"
+            add(("layers",), what, f"allowed: 0 to {layers - 1}")
+        elif removed >= layers:
+            what = f"removes {removed} of {layers} layers"
+            add(("layers",), what, f"at most {layers - 1}")
+        heads = self._stays("heads", shape.heads, 1, add)
+        neurons = self._stays("ffn", shape.neurons, pruning_widths.EIGHT, add)
+        if self.target is not None:
+            heads = neurons = None
+        return replace(
+            shape,
+            family=MODEL_TYPE if heads != shape.heads or neurons is None else shape.family,
+            layers=max(1, layers - removed),
+            heads=heads,
+            neurons=neurons,
+        )
+
+    def _stays(self, key: str, count: int | None, group: int, add: Add) -> int | None:
+        """Heads or neurons that stay in each layer of `count`; None where only the stage will know."""
+        share: float = getattr(self, key)
+        if count is None or share == 0:
+            return count
+        # Of equal layers, a share of all leaves each of them enough just where a share of each does.
+        left, needed = pruning_widths.kept(count, share, group), min(group, count)
+        if left < needed:
+            add((key,), f"is {share:g}", pruning_widths.too_much(count, needed, group))
+        return None if self.scope == "global" else max(left, needed)
+
+    def check(self, task: str, incoming: Checkpoint | None, add: Add) -> None:
+        """Whether the tokenizer can be trimmed as far as `vocabulary` says."""
+        if incoming is None or self.vocabulary is None:
+            return
+        try:
+            found = tokenizers.bounds(incoming.path)
+        except StageError as error:
+            add(("vocabulary",), str(error), "")
+            return
+        if found is None or (keep := self.vocabulary.keep) is None:
+            return
+        least, most = found
+        if keep < least:
+            add(("vocabulary", "keep"), f"is {keep}", tokenizers.too_few(least))
+        elif keep > most:
+            add(("vocabulary", "keep"), f"is {keep}, but there are {most} tokens", f"at most {most}")
 
 
 def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from compressor.errors import Add
 from compressor.gates.spec import Gate
+from compressor.host import installed
 from compressor.models import checkpoint
+from compressor.models.checkpoint import Checkpoint
 from compressor.quantization import Ranges, Settings, neural_compressor
-from compressor.quantization.spec import QuantizationSpec
+from compressor.quantization.spec import BACKENDS, QuantizationSpec
 from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 
@@ -27,6 +30,7 @@ class QuantizeSpec(QuantizationSpec, StageSpec):
 
     stage: Literal["quantize"]
     """The kind of stage."""
+    quantizes: ClassVar[bool] = True
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -38,6 +42,22 @@ class QuantizeSpec(QuantizationSpec, StageSpec):
         """A silent loss of quantization fails the run."""
         asked = self.accuracy is not None or self.keep_float or not self.embeddings
         return {} if asked or not self.how.integer else {"quantized_coverage": Gate(min=0.95)}
+
+    @property
+    def eight_bit_products(self) -> bool:
+        """Unless weights have 7 bits, or products are of floats."""
+        return self.how.integer and not self.reduce_range
+
+    @property
+    def trial(self) -> Literal["size", "latency", "quality"] | None:
+        """Quality, where `accuracy` has to be held."""
+        return "quality" if self.accuracy is not None else None
+
+    def check(self, task: str, incoming: Checkpoint | None, add: Add) -> None:
+        """Whether the backend is installed."""
+        if absent := [library for library in self.libraries if not installed(library)]:
+            what = f"{self.backend} needs {', '.join(absent)}, not installed here"
+            add(("backend",), what, f"{neural_compressor.INSTALL}, or use {BACKENDS[0]}")
 
 
 def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Facts:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from compressor.errors import Add
+from compressor.models.registration import MODEL_TYPE
+from compressor.models.shape import Shape
 from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
 from compressor.training.spec import RecoverySpec
@@ -26,6 +30,7 @@ class ShareSpec(RecoverySpec, StageSpec):
 
     stage: Literal["share"]
     """The kind of stage."""
+    needs_head: ClassVar[bool] = False
     num_hidden_groups: Annotated[int, Field(ge=1)] = 1
     """Groups of layers; those of a group share."""
     share: Literal["all", "attention", "ffn"] = "all"
@@ -36,6 +41,19 @@ class ShareSpec(RecoverySpec, StageSpec):
     layers: tuple[Annotated[int, Field(ge=0)], ...] | Literal["mean", "least_harm"] = "least_harm"
     """What each group starts from: one incoming layer for each group, the `mean` of those it replaces, or whichever of
     these changes the hidden states least, layer by layer, on a sample of the training rows."""
+
+    def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:
+        """See `StageSpec.leaves`."""
+        depth, groups = self.num_hidden_layers or shape.layers, self.num_hidden_groups
+        if groups > depth:
+            what = f"is {groups}, but there are {depth} layers to share"
+            add(("num_hidden_groups",), what, f"at most {depth}")
+        given = self.layers if isinstance(self.layers, tuple) else None
+        if given is not None and (len(given) != groups or max(given, default=0) >= shape.layers):
+            what = f"is {list(given)}; there are {groups} groups, and {shape.layers} layers come in"
+            add(("layers",), what, f"give a layer from 0 to {shape.layers - 1} for each group")
+        whole = shape.heads == shape.hidden // shape.head_size and shape.neurons is not None
+        return replace(shape, family="albert" if self.share == "all" and whole else MODEL_TYPE, layers=depth)
 
 
 def run(source: Path, output: Path, spec: ShareSpec, context: Context) -> Facts:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from compressor.data.spec import TextSpec
+from compressor.errors import Add
+from compressor.models.shape import Shape
 from compressor.spec import Spec
 
 
@@ -90,6 +92,23 @@ class DistillationSpec(ObjectiveSpec):
     default evenly spaced up to the last: 1, 3, 5 for three of six. In pretraining, last learns from last."""
     top_k: Annotated[int, Field(ge=1)] = 32
     """Pretraining: how many of the teacher's probabilities are kept for each masked token; the rest keep their sum."""
+
+    def check_layers(self, student: Shape, teacher: Shape, add: Add) -> None:
+        """Notes where the layers or heads of student and teacher do not correspond.
+
+        Args:
+            student: The student's shape.
+            teacher: The teacher's.
+            add: Notes a problem, at a place within the stage.
+        """
+        given = self.layer_map
+        if given is not None and (len(given) != student.layers or max(given) >= teacher.layers):
+            what = f"is {list(given)}; the student has {student.layers} layers, the teacher {teacher.layers}"
+            add(("layer_map",), what, f"give {student.layers} layers from 0 to {teacher.layers - 1}")
+        if self.alpha_attention and (student.heads is None or student.heads != teacher.heads):
+            ours, theirs = (shape.heads or "no one number of" for shape in (student, teacher))
+            what = f"compares head by head, but the student has {ours} heads and the teacher {theirs}"
+            add(("alpha_attention",), what, "drop it, and transfer hidden states with alpha_cosine")
 
 
 class RecoverySpec(DistillationSpec):

@@ -245,9 +245,9 @@ def test_without_the_extra_the_recipe_is_refused_with_the_way_to_install_it(
 ):
     from compressor.errors import RecipeError
     from compressor.recipe import resolve
-    from compressor.recipe.checks import extras
+    from compressor.stages import quantize
 
-    monkeypatch.setattr(extras, "installed", lambda library: False)
+    monkeypatch.setattr(quantize, "installed", lambda library: False)
     stage = {"stage": "quantize", "scheme": "static_int8", "backend": "neural_compressor"}
     with pytest.raises(RecipeError, match=r"backend: neural_compressor needs neural-compressor, torchao.*pip install"):
         resolve.resolve(write_recipe(stages=[{"stage": "finetune"}, stage]))

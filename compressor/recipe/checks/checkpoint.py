@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from compressor.errors import Add, StageError
+from compressor.errors import Add
 from compressor.gates.metrics import RELATIVE_RULES
-from compressor.models import tokenizers
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.shape import Shape
-from compressor.recipe.checks.order import first_stage
+from compressor.recipe.checks.order import first_stage, within
 from compressor.recipe.checks.sentence_order import check_family, check_order_head
-from compressor.recipe.checks.shapes import check_shape
 from compressor.recipe.document import Recipe
-from compressor.stages.finetune import FinetuneSpec
-from compressor.stages.prune import PruneSpec
-from compressor.stages.quantize import QuantizeSpec
 from compressor.tasks import MASKED_LM
 from compressor.training.spec import DistillationSpec, TrainingSpec
 
@@ -40,7 +35,6 @@ def check_checkpoint(
     """
     _check_heads(recipe, incoming, add)
     check_order_head(recipe, incoming, add)
-    _check_vocabulary(recipe, incoming, add)
     source = Shape.of(incoming)
     if recipe.measure.sequence_length > source.table:
         what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
@@ -50,8 +44,12 @@ def check_checkpoint(
     for index, stage in enumerate(recipe.stages):
         task = recipe.task_of(stage)
         shape = shapes[task]
-        teacher = teachers.setdefault(task, shape if isinstance(stage, FinetuneSpec) else source)
-        shape = check_shape(stage, index, shape, teacher, (students or {}).get(index), add)
+        teacher = teachers.setdefault(task, shape if stage.makes_teacher else source)
+        ready = (students or {}).get(index)
+        here = within(index, add)
+        shape = stage.leaves(shape, teacher, None if ready is None else Shape.of(ready), here)
+        if isinstance(stage, DistillationSpec):
+            stage.check_layers(shape, teacher, here)
         check_family(recipe, index, shape.family, add)
         length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
         if length is not None and length > shape.table:
@@ -60,29 +58,10 @@ def check_checkpoint(
         shapes[task] = shapes[recipe.task] = shape
 
 
-def _check_vocabulary(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
-    """Whether the tokenizer can be trimmed as far as the stages say."""
-    for index, stage in enumerate(recipe.stages):
-        if not isinstance(stage, PruneSpec) or stage.vocabulary is None:
-            continue
-        try:
-            found = tokenizers.bounds(incoming.path)
-        except StageError as error:
-            add(("stages", index, "vocabulary"), str(error), "")
-            return
-        if found is None or (keep := stage.vocabulary.keep) is None:
-            continue
-        least, most = found
-        if keep < least:
-            add(("stages", index, "vocabulary", "keep"), f"is {keep}", tokenizers.too_few(least))
-        elif keep > most:
-            add(("stages", index, "vocabulary", "keep"), f"is {keep}, but there are {most} tokens", f"at most {most}")
-
-
 def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     """Whether the teacher of each task has a head for it, or is given one."""
     first = first_stage(recipe, recipe.task)
-    if first and recipe.task != MASKED_LM and not isinstance(first[1], FinetuneSpec):
+    if first and recipe.task != MASKED_LM and not first[1].makes_teacher:
         if first[0] > 0:
             hint = "make the task's teacher first: `- stage: finetune`"
             add(("stages", first[0]), f"there is no teacher for {recipe.task} before it", hint)
@@ -91,10 +70,10 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
             what = f"the checkpoint ({architecture}) has no head for {recipe.task}"
             add(("model",), what, "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint")
     first = first_stage(recipe, MASKED_LM)
-    if first is None or isinstance(first[1], FinetuneSpec) or incoming.has_head(MASKED_LM):
+    if first is None or first[1].makes_teacher or incoming.has_head(MASKED_LM):
         return
     index, stage = first
-    if not isinstance(stage, DistillationSpec) or isinstance(stage, QuantizeSpec):
+    if not isinstance(stage, DistillationSpec) or stage.quantizes:
         add(("model",), f"the checkpoint has no head for {MASKED_LM}", "make `- stage: finetune` the first stage")
     elif stage.alpha_soft != 0:
         add(("stages", index, "alpha_soft"), *NO_LANGUAGE_MODEL)

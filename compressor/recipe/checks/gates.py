@@ -8,8 +8,6 @@ from compressor.errors import Add, Location, suggest
 from compressor.gates.metrics import METRICS, QUALITY_KINDS, QUANTIZED_PARITY, RELATIVE_RULES
 from compressor.gates.spec import REGRESSION
 from compressor.recipe.document import Recipe
-from compressor.stages.export import ExportSpec
-from compressor.stages.quantize import QuantizeSpec
 from compressor.tasks import TASKS
 
 
@@ -28,7 +26,7 @@ def check_gates(recipe: Recipe, add: Add) -> None:
             if name == QUANTIZED_PARITY and not _compares_quantized(recipe, index):
                 what = "compares formats of a quantized graph, and there is one at most"
                 add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate")
-            elif METRICS[name].kind == "parity" and not isinstance(stage, ExportSpec):
+            elif METRICS[name].kind == "parity" and not stage.ships:
                 add(place, f"{name} is measured where formats are exported", "move the gate to export")
     for name, regression_gate in (recipe.regression or {}).items():
         _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
@@ -54,5 +52,5 @@ def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Locat
 def _compares_quantized(recipe: Recipe, index: int) -> bool:
     """Whether a stage leaves a quantized graph and a format that is made of it."""
     stage = recipe.stages[index]
-    quantized = any(isinstance(before, QuantizeSpec) for before in recipe.stages[:index])
-    return quantized and isinstance(stage, ExportSpec) and not {"torchscript", "ort"}.isdisjoint(stage.targets)
+    quantized = any(before.quantizes for before in recipe.stages[:index])
+    return quantized and stage.holds_integers

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from compressor.errors import Add
 from compressor.recipe.document import Recipe
-from compressor.stages.finetune import FinetuneSpec
-from compressor.stages.prune import PruneSpec
 from compressor.tasks import MASKED_LM
 from compressor.training.spec import DistillationSpec, ObjectiveSpec
 
@@ -26,10 +24,10 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
             if key in stage.model_fields_set:
                 other = "training on the task's rows" if pretraining else "objective: pretraining"
                 add(("stages", index, key), f"is for {other}", "drop it, or change the objective")
-        if pretraining and isinstance(stage, PruneSpec) and stage.vocabulary is not None:
+        if pretraining and stage.trims_vocabulary:
             what = "changes the tokens, and pretraining learns which tokens the teacher guesses"
             add(("stages", index, "vocabulary"), what, "trim in a stage that trains on the task's rows")
-        if isinstance(stage, FinetuneSpec) and stage.alpha_mlm == 0:
+        if stage.makes_teacher and stage.alpha_mlm == 0:
             what = "is 0, and finetune trains a language model: its head would stay as it is"
             add(("stages", index, "alpha_mlm"), what, "make it positive")
         if not isinstance(stage, DistillationSpec):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from compressor.errors import Add
+from compressor.errors import Add, Location
 from compressor.gates.spec import REGRESSION
+from compressor.models.checkpoint import Checkpoint
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
-from compressor.stages.export import ExportSpec
-from compressor.stages.prune import PruneSpec
-from compressor.stages.quantize import QuantizeSpec
 from compressor.tasks import MASKED_LM, TASKS
-from compressor.training.spec import TrainingSpec
 
 _NAMES_IN_REPORTS = {"baseline": "the teacher", REGRESSION: "the comparison with another run"}
 
@@ -57,20 +54,16 @@ def check_order(recipe: Recipe, add: Add) -> None:
     for index, stage in enumerate(recipe.stages):
         if exported:
             add(("stages", index), f"{stage.kind} comes after export", "export ships; make it the last stage")
-        elif quantized and not isinstance(stage, ExportSpec):
+        elif quantized and not stage.ships:
             hint = "integers cannot be trained or cut; move quantize behind it"
             add(("stages", index), f"{stage.kind} comes after quantize", hint)
         pretraining = recipe.task_of(stage) == MASKED_LM
-        if (
-            pretrained
-            and not pretraining
-            and (not isinstance(stage, TrainingSpec) or isinstance(stage, PruneSpec | QuantizeSpec))
-        ):
+        if pretrained and not pretraining and stage.needs_head:
             what = f"{stage.kind} follows pretraining, which leaves no head for {recipe.task}"
             add(("stages", index), what, "put a finetune or distill stage in between")
         pretrained = pretraining and recipe.task != MASKED_LM
-        quantized |= isinstance(stage, QuantizeSpec)
-        exported |= isinstance(stage, ExportSpec)
+        quantized |= stage.quantizes
+        exported |= stage.ships
     if quantized and recipe.measure.runtime != "onnxruntime":
         what = f"quantize writes ONNX, which {recipe.measure.runtime} does not run"
         add(("measure", "runtime"), what, "use onnxruntime, or leave quantize out")
@@ -83,9 +76,23 @@ def check_pruned(recipe: Recipe, add: Add) -> None:
         if trimmed and recipe.task_of(stage) == MASKED_LM:
             what = "pretraining starts from the whole vocabulary again, and a stage before it has trimmed that"
             add(("stages", index), what, "put the prune stage behind it")
-        if sparse and isinstance(stage, TrainingSpec) and stage.trains:
+        if sparse and stage.trains:
             what = f"{stage.kind} trains, and would fill the zeros that a stage before it has made"
             add(("stages", index), what, "put the prune stage with sparsity or pattern behind it")
-        if isinstance(stage, PruneSpec):
-            trimmed |= stage.vocabulary is not None
-            sparse |= bool(stage.sparsity or stage.pattern)
+        trimmed |= stage.trims_vocabulary
+        sparse |= stage.makes_zeros
+
+
+def check_stages(recipe: Recipe, incoming: Checkpoint | None, add: Add) -> None:
+    """Whether each stage can run here: its libraries, and the tokenizer that it works on."""
+    for index, stage in enumerate(recipe.stages):
+        stage.check(recipe.task_of(stage), incoming, within(index, add))
+
+
+def within(index: int, add: Add) -> Add:
+    """Notes problems at places within a stage."""
+
+    def at(place: Location, what: str, hint: str) -> None:
+        add(("stages", index, *place), what, hint)
+
+    return at

@@ -10,9 +10,6 @@ from compressor.gates.metrics import RELATIVE_RULES
 from compressor.models.checkpoint import Checkpoint
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
-from compressor.stages.distill import DistillSpec
-from compressor.stages.finetune import FinetuneSpec
-from compressor.stages.quantize import QuantizeSpec
 from compressor.tasks import MASKED_LM
 from compressor.training.spec import TrainingSpec
 
@@ -52,7 +49,7 @@ def check_family(recipe: Recipe, index: int, family: str, add: Add) -> None:
     if corpus is None or not corpus.sentence_order or family != "distilbert":
         return
     if recipe.task_of(stage) == MASKED_LM and isinstance(stage, TrainingSpec):
-        chosen = isinstance(stage, DistillSpec) and stage.student is None
+        chosen = "architecture" in type(stage).model_fields and stage.ready_student is None
         place: Location = ("stages", index, "architecture") if chosen else ("stages", index)
         what = "a DistilBERT has no head for the order of segments, which data.corpus.sentence_order asks for"
         way = "give `architecture: bert`" if chosen else "start from a BERT or an ALBERT"
@@ -65,7 +62,7 @@ def check_order_head(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     for index, stage in _pretraining(recipe):
         previous, there = there, there or _makes_head(stage)
         if compared is None:  # the first: makes the baseline, unless the checkpoint is one
-            makes_it = isinstance(stage, FinetuneSpec) or not incoming.has_head(MASKED_LM)
+            makes_it = stage.makes_teacher or not incoming.has_head(MASKED_LM)
             previous = compared = there if makes_it else incoming.tells_order
         if (gate := stage.gates.get(METRIC)) is None:
             continue
@@ -81,7 +78,7 @@ def check_order_head(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
 
 def _makes_head(stage: StageSpec) -> bool:
     """Whether the language model that comes out has a head for the order, trained or not."""
-    return isinstance(stage, TrainingSpec) and (stage.trains or not isinstance(stage, QuantizeSpec))
+    return isinstance(stage, TrainingSpec) and (stage.trains or not stage.quantizes)
 
 
 def _pretraining(recipe: Recipe) -> list[tuple[int, StageSpec]]:
