@@ -11,6 +11,10 @@ import pytest
 
 import compressor
 from compressor.pipeline import code_digest
+from compressor.quantization import SCHEMES
+from compressor.runtimes import RUNTIMES
+from compressor.stages import STAGES
+from compressor.tasks import TASKS
 
 PACKAGE = Path(compressor.__file__).parent
 
@@ -61,6 +65,33 @@ FOLDERS = {name for layer in LAYERS for name in layer} - ROOT_MODULES
 def test_the_root_shows_the_architecture():
     assert {path.stem for path in PACKAGE.glob("*.py")} == ROOT_MODULES
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == FOLDERS
+
+
+NAMES_OTHERS = {
+    "host.py": "versions of libraries",
+    "measure": "the default runtime, and the one that others are compared with",
+    "models": "the tasks of a checkpoint's class",
+    "package/verify_parity.py": "a folder called export",
+    "quantization/neural_compressor": "the schemes that this backend has",
+    "quantization/sensitivity.py": "runs candidates with ONNX Runtime",
+    "quantization/spec.py": "default values",
+    "recipe": "checks of two parts together",
+    "report/comparison.py": "versions of libraries",
+    "training": "fp16 is a precision of training, too",
+}
+"""Files and folders that may name an entry of a table without being its file, and why."""
+
+
+def test_the_name_of_an_entry_is_in_its_own_file():
+    tables = {**STAGES, **TASKS, **SCHEMES, **RUNTIMES}
+    files: dict[str, list[str]] = {name: [] for name in tables}
+    for path in PACKAGE.rglob("*.py"):
+        relative = path.relative_to(PACKAGE).as_posix()
+        if not relative.startswith(tuple(NAMES_OTHERS)):
+            constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+            for name in tables.keys() & {value for value in constants if isinstance(value, str)}:
+                files[name].append(relative)
+    assert {name: found for name, found in files.items() if len(found) != 1} == {}
 
 
 def test_stages_know_nothing_of_measurements_or_the_store():

@@ -16,6 +16,7 @@ from compressor.gates.spec import REGRESSION
 from compressor.report import model
 from compressor.report.charts import trade_off
 from compressor.report.model import Measurement, Report, StageReport
+from compressor.stages import finetune
 from compressor.tasks import TASKS
 
 
@@ -147,7 +148,7 @@ def _entries(run: str, path: Path, report: Report, every_stage: bool) -> tuple[s
 
     if every_stage:
         # The checkpoint of a finetune stage is the teacher, which is the baseline already.
-        stages = [s for s in report.built if s.measurements and s.task == last.task and s.stage != "finetune"]
+        stages = [s for s in report.built if s.measurements and s.task == last.task and s.stage != finetune.STAGE.kind]
     else:
         stages = [last] if last.stage != "baseline" else []
     return last.task, [entry(stage) for stage in (baseline, *stages) if stage is not None]
@@ -165,7 +166,7 @@ def _training_seconds(report: Report) -> dict[str, float]:
     found, total = {"baseline": 0.0}, 0.0
     for stage in report.built:
         seconds = float(stage.details.get("training_seconds", 0.0))
-        if stage.stage == "finetune" and found["baseline"] == 0.0:
+        if stage.stage == finetune.STAGE.kind and found["baseline"] == 0.0:
             found["baseline"] = seconds
         else:
             total += seconds
