@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 
 class ExitCode(IntEnum):
@@ -125,5 +125,15 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     return f"did you mean {matches[0]!r}?" if matches else ""
 
 
-Add = Callable[[Location, str, str], None]
-"""Adds a problem: its place in the recipe, the mistake, a hint."""
+class Add(Protocol):
+    """Adds a problem to a list."""
+
+    def __call__(self, location: Location, what: str, hint: str = "", kind: str = "value") -> None:
+        """Adds a problem.
+
+        Args:
+            location: Its place in the recipe.
+            what: The mistake, with the value that was found.
+            hint: The allowed values, or the next step.
+            kind: One of `KINDS`.
+        """

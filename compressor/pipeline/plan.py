@@ -9,7 +9,7 @@ from typing import Any
 
 from compressor.data import hub
 from compressor.data.spec import HubDataset, TextSpec
-from compressor.errors import Problem, RecipeError
+from compressor.errors import Location, Problem, RecipeError, path_text
 from compressor.host import BUILD_LIBRARIES, environment, versions
 from compressor.models import checkpoint
 from compressor.models.checkpoint import Checkpoint
@@ -123,10 +123,12 @@ def make(resolved: Resolved, download: bool) -> Plan:
 
 def _check_downloaded(resolved: Resolved, model: Path) -> None:
     found = checkpoint.problems(model, "model")
+
+    def add(location: Location, what: str, hint: str = "", kind: str = "value") -> None:
+        found.append(Problem(path_text(location, resolved.recipe.stages), what, hint, kind=kind))
+
     if not found:
-        check_checkpoint(
-            resolved.recipe, Checkpoint(model), lambda at, what, hint: found.append(Problem(str(at[0]), what, hint))
-        )
+        check_checkpoint(resolved.recipe, Checkpoint(model), add)
     if found:
         raise RecipeError(found, str(resolved.path))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -120,10 +120,10 @@ class _Collector:
         self.recipe = recipe
         self.problems = list(problems)
 
-    def add(self, location: Location, what: str, hint: str = "") -> None:
+    def add(self, location: Location, what: str, hint: str = "", kind: str = "value") -> None:
         """Notes a problem at a place in the recipe."""
         where = path_text(location, self.recipe.stages)
-        self.problems.append(Problem(where, what, hint, line_of(self.path, location)))
+        self.problems.append(Problem(where, what, hint, line_of(self.path, location), kind))
 
     def find(self, location: Location, search: Callable[[], Found]) -> Found | None:
         """What a search finds; notes its problems, with their line, when it finds nothing."""
@@ -136,7 +136,7 @@ class _Collector:
 
 
 def _at(problem: Problem, line: int) -> Problem:
-    return Problem(problem.where, problem.what, problem.hint, line)
+    return replace(problem, line=line)
 
 
 def _find_rows(collector: _Collector, split: str, source: Source | None, folder: Path) -> Path | HubDataset | None:

@@ -73,3 +73,19 @@ def test_memory_and_times_come_from_fresh_processes(client: Client, job: dict[st
     memory = client.peak_memory({**call, "runtime": "onnxruntime", "path": job["path"]})
     assert len(memory) == 3 and all(10e6 < value < 500e6 for value in memory)
     assert not client._serving
+
+
+def test_an_interrupt_ends_the_process(client: Client, job: dict[str, Any]):
+    class Interrupted:
+        def check_interrupted(self) -> None: ...
+
+        def update(self, done: float, total: float) -> None:
+            raise KeyboardInterrupt
+
+    client.predict(job)
+    serving = pid(client)
+    with pytest.raises(KeyboardInterrupt):
+        client.predict(job, Interrupted())
+    assert not client._serving
+    with pytest.raises(ProcessLookupError):
+        os.kill(serving, 0)

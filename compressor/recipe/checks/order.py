@@ -90,9 +90,9 @@ def check_stages(recipe: Recipe, incoming: Checkpoint | None, add: Add) -> None:
 
 
 def within(index: int, add: Add) -> Add:
-    """Notes problems at places within a stage."""
+    """Adds problems at places within a stage."""
 
-    def at(place: Location, what: str, hint: str) -> None:
-        add(("stages", index, *place), what, hint)
+    def at(location: Location, what: str, hint: str = "", kind: str = "value") -> None:
+        add(("stages", index, *location), what, hint, kind)
 
     return at

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from compressor.data.corpus.sentence_pairs import LEAST_LENGTH
-from compressor.errors import Location
+from compressor.errors import Add, Location
 from compressor.gates.metrics import RELATIVE_RULES
 from compressor.models.checkpoint import Checkpoint
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
 from compressor.tasks import MASKED_LM
 from compressor.training.spec import TrainingSpec
-
-Add = Callable[[Location, str, str], None]
-"""Notes a problem: where in the recipe, what, what to do."""
 
 METRIC = "sentence_order_accuracy"
 
