@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,12 @@ FOLDERS = {name for layer in LAYERS for name in layer} - ROOT_MODULES
 def test_the_root_shows_the_architecture():
     assert {path.stem for path in PACKAGE.glob("*.py")} == ROOT_MODULES
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == FOLDERS
+
+
+def test_each_folder_says_its_job_and_how_to_add_to_it():
+    for path in PACKAGE.glob("*/**/__init__.py"):
+        says = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert re.search(r"\bTo add\b|\bA new\b", says), path
 
 
 NAMES_OTHERS = {

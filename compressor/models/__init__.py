@@ -1,1 +1,5 @@
-"""Model classes of our own, for what no class of transformers can hold."""
+"""Checkpoints and models: reading, loading and converting them, and the model classes of this package.
+
+`parts` and `convert` take a model of any class apart into named blocks; `surgery/` changes those blocks.
+To add a way of changing models: a file in `surgery/`.
+"""
