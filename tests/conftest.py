@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from running import STORE, compress, share_store
 
 from compressor.host import saturates
 from compressor.quantization import Settings
@@ -122,6 +121,13 @@ def save_classifier(folder: Path, family: str = "bert", **overrides: Any) -> Pat
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session_store(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The store of runs that share one, in the folder that the test processes of a session have in common."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ[STORE] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store")
+
+
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_encoder(tmp_path_factory.mktemp("encoder"))
@@ -213,19 +219,15 @@ def published(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
         {"stage": "export", "targets": ["onnx", "torchscript", "ort"], "gates": {"size_bytes": {"max": 1e6}}},
     ]
     path = recipe_writer(folder, encoder)(stages=stages)
+    share_store(folder)
     result = compress("run", path.name, cwd=folder)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder / "artifacts" / "tiny"
 
 
-def compress(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The real command, in a process of its own."""
-    command = [sys.executable, "-m", "compressor", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
-
-
 def passing(write: WriteRecipe, folder: Path, stages: list[dict[str, Any]], **overrides: Any) -> dict[str, Any]:
-    """Runs a recipe that is to pass; its stages' reports by name."""
+    """Runs a recipe that is to pass, in the session's store; its stages' reports by name."""
+    share_store(folder)
     result = compress("run", write(stages=stages, **overrides).name, cwd=folder)
     assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads((folder / "artifacts/tiny/report.json").read_text())

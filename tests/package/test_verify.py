@@ -11,9 +11,9 @@ from typing import Any
 
 import onnx
 import pytest
-from conftest import compress
 from problems import refused
 from rich.console import Console
+from running import compress
 
 from compressor.errors import ExitCode
 from compressor.files import file_digest

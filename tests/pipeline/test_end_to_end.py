@@ -1,4 +1,8 @@
-"""A real recipe through the real command, in processes of its own, as a user or a CI job runs it."""
+"""A real recipe through the real command, as a user or a CI job runs it.
+
+What is about processes runs in processes of its own: the whole recipe once, with all that measures it, terminals,
+signals, kills and torchrun. The rest runs in the tests' process.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,8 @@ import onnxruntime
 import pytest
 import torch
 import yaml
-from conftest import WriteRecipe, compress, recipe_writer, sentences
+from conftest import WriteRecipe, recipe_writer, sentences
+from running import compress, compress_process
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from compressor.files import file_digest
@@ -35,10 +40,10 @@ def stage(report: dict, name: str) -> dict:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """One run of the whole recipe, looked at by several tests."""
+    """One run of the whole recipe in a process of its own, looked at by several tests."""
     folder = tmp_path_factory.mktemp("run")
     path = recipe_writer(folder, encoder)()
-    return folder, compress("run", path.name, cwd=folder)
+    return folder, compress_process("run", path.name, cwd=folder)
 
 
 def test_run_passes_and_reports_every_stage(finished):
@@ -228,9 +233,7 @@ def test_locked_refuses_what_differs(finished):
 
 def test_several_processes_train_together(write_recipe: WriteRecipe, tmp_path: Path):
     path = write_recipe()
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "compressor", "run", path.name, "--until", "distill"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    result = compress_process("run", path.name, "--until", "distill", cwd=tmp_path, together=2)
     assert result.returncode == 0, result.stdout + result.stderr
     report = report_of(tmp_path)
     for name in ("finetune", "distill"):

@@ -13,7 +13,8 @@ from typing import Any
 import problems
 import pytest
 import yaml
-from conftest import WriteRecipe, compress, save_encoder, sentences, write_rows
+from conftest import WriteRecipe, save_encoder, sentences, write_rows
+from running import compress
 
 import compressor
 from compressor.errors import ExitCode, Problem, RecipeError

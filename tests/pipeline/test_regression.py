@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import MAX_POSITIONS, WriteRecipe, compress, recipe_writer, save_encoder
+from conftest import MAX_POSITIONS, WriteRecipe, recipe_writer, save_encoder
 from problems import kinds, refused
+from running import compress
 
 from compressor.errors import ExitCode, RecipeError
 from compressor.package import manifest as manifests

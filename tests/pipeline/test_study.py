@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import WriteRecipe, compress
+from conftest import WriteRecipe
+from running import compress
 
 from compressor.commands.main import main
 from compressor.recipe.reading import load

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import transformers
 from click.testing import CliRunner
 from conftest import WriteRecipe, exact_settings, make_tokenizer, passing
 from rich.console import Console
+from running import compress_process
 from safetensors import safe_open
 from test_training import batches, schedule
 
@@ -96,9 +95,7 @@ def test_several_processes_train_together_what_starts_with_equal_layers(
     model.bert.encoder.layer[1].load_state_dict(model.bert.encoder.layer[0].state_dict())
     loading.save(tmp_path / "model", model, make_tokenizer())
     path = write_recipe(model="model", stages=[{**QAT, **TRAIN, "max_steps": 4}])
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compressor", "run"]
-    command = [sys.executable, *launch, path.name, "--allow-inconclusive"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    result = compress_process("run", path.name, "--allow-inconclusive", cwd=tmp_path, together=2)
     assert result.returncode == 0, result.stdout + result.stderr
     entry = json.loads((tmp_path / "artifacts/tiny/report.json").read_text())["stages"][-1]
     assert entry["details"]["steps"] == 4 and entry["measurements"]["quantized_coverage"]["value"] == 1

@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import torch
 import yaml
 from conftest import GOOD, NEUTRAL, WriteRecipe, make_config, make_tokenizer
 from rich.console import Console
+from running import compress
 
 from compressor.data.corpus import packing, sentence_pairs
 from compressor.data.corpus.masking import Vocabulary, mask
@@ -284,8 +283,7 @@ def test_the_order_of_sentences_is_learned_measured_gated_and_ships(write_recipe
     ]
     corpus = {"source": "corpus.txt", "sentence_order": True, "validation_fraction": 0.2}
     path = write_recipe(task="masked-lm", data={"corpus": corpus}, stages=stages)
-    command = [sys.executable, "-m", "compressor", "run", path.name]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    result = compress("run", path.name, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     report = json.loads((tmp_path / "artifacts/tiny/report.json").read_text())
     entries = {entry["name"]: entry for entry in report["stages"]}

@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 import torch
 import transformers
-from conftest import WriteRecipe, compress, passing, recipe_writer
+from conftest import WriteRecipe, passing, recipe_writer
+from running import compress
 
 from compressor.gates.spec import Gate
 from compressor.pipeline import plan

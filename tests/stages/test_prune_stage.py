@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import onnxruntime
 import pytest
 import torch
 import transformers
-from conftest import WriteRecipe, compress, passing, recipe_writer
+from conftest import WriteRecipe, passing, recipe_writer
+from running import compress, compress_process
 
 TRAIN = {"batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
 TEACHER = {"stage": "finetune", "epochs": 4, **TRAIN}
@@ -220,9 +219,7 @@ def test_a_text_to_count_in_is_part_of_the_key_and_an_empty_one_is_refused(write
 def test_several_processes_prune_together(write_recipe: WriteRecipe, tmp_path: Path):
     cut = {"heads": 0.5, "ffn": 0.5, "scope": "global", "steps": 2, "vocabulary": {"min_count": 1}, "sparsity": 0.5}
     path = write_recipe(stages=[TEACHER, {"stage": "prune", **cut, **TRAIN, "max_steps": 4}])
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "compressor", "run"]
-    command = [sys.executable, *launch, path.name, "--allow-inconclusive"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    result = compress_process("run", path.name, "--allow-inconclusive", cwd=tmp_path, together=2)
     assert result.returncode == 0, result.stdout + result.stderr
     details = json.loads((tmp_path / "artifacts/tiny/report.json").read_text())["stages"][-1]["details"]
     assert (sum(details["heads"]), sum(details["neurons"])) == (8, 128)

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import transformers
-from conftest import compress
+from running import compress
 from task_rows import METRIC, TRAIN, write_recipe
 
 TASKS = list(METRIC)
