@@ -41,6 +41,7 @@ def context_of(teacher: Path, work: Path, progress: Progress) -> Context:
 
     return Context(
         recipe="tiny",
+        stage="prune",
         key="0" * 24,
         task="text-classification",
         pairs=False,
