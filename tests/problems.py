@@ -20,4 +20,5 @@ def refused(where: str, kind: str) -> Iterator[None]:
     """What is inside raises a RecipeError with a problem of this kind at this place."""
     with pytest.raises(RecipeError) as caught:
         yield
-    assert (where, kind) in kinds(caught.value).items(), str(caught.value)
+    found = {(problem.where, problem.kind) for problem in caught.value.problems}
+    assert (where, kind) in found, str(caught.value)

@@ -42,15 +42,15 @@ def read(path: Path, place: str) -> Iterator[Sentence]:
     """The sentences of a file, one at a time.
 
     A line is split at its tabs, or at its spaces if it has no tab. The token is the first column, the tag the last, and
-    what is between is left out. A line of white space ends a sentence; so does `-DOCSTART-`, which is left out as are
-    comments (`# sent_id = 1`) between sentences.
+    columns between them are ignored. A line of white space ends a sentence; so does `-DOCSTART-`, which is skipped, as
+    are comments (`# sent_id = 1`) between sentences.
 
     Args:
         path: The file, in UTF-8.
         place: The key of the recipe that names it.
 
     Raises:
-        RecipeError: With the lines that are no token and tag, the first ten of the file at once.
+        RecipeError: Lines are not a token and a tag; reports the first ten of the file at once.
     """
     problems: list[Problem] = []
     tokens: list[str] = []
@@ -71,7 +71,7 @@ def read(path: Path, place: str) -> Iterator[Sentence]:
         tags.append(columns[-1])
         if mistake := _mistake(columns):
             what, hint = mistake
-            problems.append(Problem(place, f"{path.name}, line {number}: {what}", hint))
+            problems.append(Problem(place, f"{path.name}, line {number}: {what}", hint, kind="unreadable"))
             if len(problems) == MOST_PROBLEMS:
                 break
     if problems:
@@ -97,7 +97,7 @@ def _is_comment(line: str, columns: list[str]) -> bool:
 
 
 def _mistake(columns: list[str]) -> tuple[str, str] | None:
-    """What is wrong with a line, and what is allowed."""
+    """The mistake in a line, and the allowed form; None for a good line."""
     token, tag = columns[0], columns[-1]
     if len(columns) == 1:
         return f"{quoted(token)} stands alone, without a tag", _LINE_HINT

@@ -25,7 +25,7 @@ def model_folder(model: HubModel, download: bool) -> Path | None:
         download: Fetch it if it is not there.
 
     Returns:
-        Its folder, named by the commit; None when it is not there and is not to be fetched.
+        Its folder, named by the commit; None when it is not there and `download` is false.
 
     Raises:
         CompressError: It cannot be fetched.

@@ -1,4 +1,4 @@
-"""Lines of a text file with their numbers, and how what is wrong with a file is told."""
+"""Lines of a text file with their numbers, and the errors that name a line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from compressor.errors import Problem, RecipeError
 
 MOST_PROBLEMS = 10
-"""Mistakes of one file that are told at once."""
+"""Mistakes of one file that are reported at once."""
 
 _LONGEST_QUOTE = 60
 
@@ -19,7 +19,7 @@ def lines(path: Path, place: str, kind: str) -> Iterator[tuple[int, str]]:
     Args:
         path: A file in UTF-8. Only `\n` ends a line: tokens and texts may hold Unicode's other line ends.
         place: The key of the recipe that names it.
-        kind: What the file is, such as `csv`.
+        kind: The format, such as `csv`.
 
     Raises:
         RecipeError: The file cannot be read, or is not UTF-8.
@@ -33,23 +33,23 @@ def lines(path: Path, place: str, kind: str) -> Iterator[tuple[int, str]]:
                     raise unreadable(path, f"line {number}", f"is not UTF-8: {error.reason}", place, kind) from None
                 yield number, text
     except OSError as error:
-        raise RecipeError([Problem(place, f"{path} cannot be read: {error}")]) from error
+        raise RecipeError([Problem(place, f"{path} cannot be read: {error}", kind="unreadable")]) from error
 
 
 def unreadable(path: Path, where: str, what: str, place: str, kind: str) -> RecipeError:
-    """The error of a file that is not what it is read as.
+    """The error of a file that is not of its format.
 
     Args:
         path: The file.
         where: The place in it, such as `line 3`.
-        what: What is wrong there.
+        what: The mistake.
         place: The key of the recipe that names the file.
-        kind: What it is read as, such as `csv`.
+        kind: The format, such as `csv`.
     """
-    hint = f"mend the file, or check that it is {kind} in UTF-8"
-    return RecipeError([Problem(place, f"{path.name}, {where}: {what}", hint)])
+    hint = f"fix the file, or check that it is {kind} in UTF-8"
+    return RecipeError([Problem(place, f"{path.name}, {where}: {what}", hint, kind="unreadable")])
 
 
 def quoted(text: str) -> str:
-    """A piece of a file for a message: in quotes, what cannot be seen escaped, and cut if it is long."""
+    """A piece of a file for a message: in quotes, with invisible characters escaped, and cut if it is long."""
     return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 1]}…")

@@ -16,20 +16,29 @@ __all__ = ["identities", "labels", "read"]
 
 
 def labels(train: Dataset, validation: Dataset) -> list[str]:
-    """None: numbers are no choices.
+    """An empty list: numbers do not have names.
 
     Raises:
-        RecipeError: One is no number, or all are the same.
+        RecipeError: A label is not a number, or all labels are equal.
     """
     found = []
     for name, rows in (("training", train), ("validation", validation)):
         wrong = next((i for i, value in enumerate(rows["label"]) if not _is_number(value)), None)
         if wrong is not None:
-            what = f"row {wrong + 1} of the {name} rows has {rows['label'][wrong]!r}, which is no number"
-            found.append(Problem("data.label", what, "names are learned with task: text-classification"))
+            what = f"row {wrong + 1} of the {name} rows has {rows['label'][wrong]!r}, which is not a number"
+            found.append(
+                Problem("data.label", what, "map the labels to numbers, or choose a task that classifies", kind="type")
+            )
         elif _constant(rows["label"]):
             what = f"all {name} rows have the number {rows['label'][0]}"
-            found.append(Problem("data.label", what, "there is nothing to learn, or no ranks to compare"))
+            found.append(
+                Problem(
+                    "data.label",
+                    what,
+                    "a correlation needs different numbers; check that this is the right column",
+                    kind="value",
+                )
+            )
     if found:
         raise RecipeError(found)
     return []

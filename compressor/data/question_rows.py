@@ -31,14 +31,16 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
         `question`, `context`, `answers` (texts; none for a question that has no answer) and `starts` (characters).
 
     Raises:
-        RecipeError: They cannot be read, or an answer is not where it is said to be.
+        RecipeError: They cannot be read, or an answer does not start at its `answer_start`.
     """
     from datasets import Dataset, Features, List, Value
 
     if isinstance(source, Path) and source.suffix == SQUAD:
         if spec.where:
             what = f"{source.name} has no columns to compare"
-            raise RecipeError([Problem("data.where", what, "where is for tables: jsonl, parquet, hub")])
+            raise RecipeError(
+                [Problem("data.where", what, "where is for tables: jsonl, parquet, hub", kind="conflict")]
+            )
         rows = [(entry.question, entry.context, entry.answers, entry.starts) for entry in squad.read(source, place)]
     else:
         name = source.hub if isinstance(source, HubDataset) else source.name
@@ -56,7 +58,9 @@ def _of_table(rows: Dataset, name: str, place: str) -> list[tuple[str, str, tupl
         answers: Any = row["answers"]
         if not isinstance(answers, dict) or not {"text", "answer_start"} <= set(answers):
             what = f"{where}: answers is {str(answers)[:60]!r}"
-            problems.append(Problem(place, what, "allowed: {text: […], answer_start: […]}, as SQuAD has it on the hub"))
+            problems.append(
+                Problem(place, what, "allowed: {text: […], answer_start: […]}, as SQuAD has it on the hub", kind="type")
+            )
         else:
             texts, starts = tuple(map(str, answers["text"])), tuple(map(int, answers["answer_start"]))
             question, context = str(row["question"]), str(row["context"])
@@ -71,16 +75,18 @@ def _of_table(rows: Dataset, name: str, place: str) -> list[tuple[str, str, tupl
 
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
-    """What makes a row the same as another, so that both are on one side of a split: the context, told or asked."""
+    """The context of each row; rows with equal contexts stay on one side of a split."""
     return ((context,) for context in rows["context"])
 
 
 def labels(train: Dataset, validation: Dataset) -> list[str]:
-    """None: what is chosen among are tokens.
+    """An empty list: the head chooses among the tokens of a row.
 
     Raises:
         RecipeError: No training question has an answer.
     """
     if not any(train["answers"]):
-        raise RecipeError([Problem("data.answers", "no training question has an answer", "is this the right column?")])
+        raise RecipeError(
+            [Problem("data.answers", "no training question has an answer", "is this the right column?", kind="value")]
+        )
     return []

@@ -1,4 +1,4 @@
-"""What a recipe's strings point to: files, folders, files inside installed packages, the hub. No torch, no network."""
+"""Resolves the sources of a recipe: files, folders, files inside installed packages, hub ids. No torch, no network."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def model(source: str, folder: Path, where: str = "model") -> Path | HubModel:
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.exists()
     if looks_local or not _HUB_MODEL.match(source):
         what = f"{path} is not a folder" if path.exists() else f"there is no folder {path}"
-        raise RecipeError([Problem(where, what, _nearby(path) or "give a folder, package:PKG/path or a hub id")])
+        raise RecipeError(
+            [Problem(where, what, _nearby(path) or "give a folder, package:PKG/path or a hub id", kind="not_found")]
+        )
     repo, _, revision = source.partition("@")
     return HubModel(repo, revision or None)
 
@@ -75,16 +77,20 @@ def rows(source: Source, folder: Path, where: str, formats: tuple[str, ...] = FO
         formats: Suffixes that are read.
 
     Raises:
-        RecipeError: It names nothing, or nothing that is read.
+        RecipeError: It names nothing, or a file of a format that is not read.
     """
     if isinstance(source, HubDataset):
         return source
     path = _in_package(source, where) if source.startswith("package:") else _local(source, folder)
     if not path.is_file():
         what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
-        raise RecipeError([Problem(where, what, _nearby(path) or f"allowed: {', '.join(formats)}, or {{hub: id}}")])
+        raise RecipeError(
+            [Problem(where, what, _nearby(path) or f"allowed: {', '.join(formats)}, or {{hub: id}}", kind="not_found")]
+        )
     if path.suffix not in formats:
-        raise RecipeError([Problem(where, f"cannot read {path.name}", f"allowed: {', '.join(formats)}")])
+        raise RecipeError(
+            [Problem(where, f"cannot read {path.name}", f"allowed: {', '.join(formats)}", kind="unsupported")]
+        )
     return path
 
 
@@ -108,9 +114,11 @@ def columns(path: Path, where: str) -> list[str]:
             else:
                 names = next(csv.reader(file), [])
     except (OSError, ValueError, UnicodeDecodeError, csv.Error) as error:
-        raise RecipeError([Problem(where, f"{path} is not a readable {path.suffix[1:]} file: {error}")]) from None
+        raise RecipeError(
+            [Problem(where, f"{path} is not a readable {path.suffix[1:]} file: {error}", kind="unreadable")]
+        ) from None
     if not [name for name in names if name]:
-        raise RecipeError([Problem(where, f"{path} is empty", "the first line names the columns")])
+        raise RecipeError([Problem(where, f"{path} is empty", "the first line names the columns", kind="unreadable")])
     return names
 
 
@@ -125,13 +133,15 @@ def _in_package(source: str, where: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         distribution = name.replace("_", "-")
         hint = f"pip install --no-deps {distribution}"
-        raise RecipeError([Problem(where, f"{source}: package {name!r} is not installed", hint)])
+        raise RecipeError([Problem(where, f"{source}: package {name!r} is not installed", hint, kind="not_found")])
     roots = [Path(location) for location in spec.submodule_search_locations]
     for root in roots:
         path = (root / inner).resolve()
         if path.exists() and path.is_relative_to(root.resolve()):
             return path
-    raise RecipeError([Problem(where, f"{source}: package {name!r} has no {inner!r}", _nearby(roots[0] / inner))])
+    raise RecipeError(
+        [Problem(where, f"{source}: package {name!r} has no {inner!r}", _nearby(roots[0] / inner), kind="not_found")]
+    )
 
 
 def _nearby(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""A recipe's `data`: where rows and raw text come from, and which columns hold what."""
+"""A recipe's `data`: where rows and raw text come from, and which columns are read."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CorpusSpec(TextSpec):
     """Separates the paragraphs inside one text."""
     sentence_order: bool = False
     """Make each sequence of two segments of one text, half of them swapped, and have pretraining stages train a head
-    that tells the order, beside the masked-LM head. Texts need two sentences at least. Not for DistilBERT."""
+    that classifies the order, beside the masked-LM head. Texts need two sentences at least. Not for DistilBERT."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of the texts held out, by another hash."""
     max_validation_sequences: Annotated[int, Field(ge=1)] = 400
@@ -56,7 +56,7 @@ class CorpusSpec(TextSpec):
 
 
 class DataSpec(Spec):
-    """Where the rows come from, and which columns hold what."""
+    """Where the rows come from, and which columns are read."""
 
     train: Source | None = None
     """csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or `{hub: id, name:, split:}`. Of

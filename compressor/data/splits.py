@@ -80,7 +80,7 @@ def prepare(
     for name, rows in splits.items():
         if len(rows) == 0:
             hint = "give data.validation, a larger data.validation_fraction, or more rows"
-            raise RecipeError([Problem(f"data.{name}", f"no rows are left for {name}", hint)])
+            raise RecipeError([Problem(f"data.{name}", f"no rows are left for {name}", hint, kind="missing")])
         limit = limits[name]
         if limit is not None and limit < len(rows):
             chosen = np.random.default_rng(seed).permutation(len(rows))[:limit]
@@ -104,7 +104,7 @@ def _read(
 ) -> Dataset:
     rows = form.read(source, columns, spec, work, place)
     if len(rows) == 0:
-        raise RecipeError([Problem(place, "has no rows")])
+        raise RecipeError([Problem(place, "has no rows", kind="missing")])
     return rows
 
 

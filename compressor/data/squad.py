@@ -32,7 +32,7 @@ class Question:
         id: Its name in the file, which no other question has.
         question: The question.
         context: The text.
-        answers: Right answers, each a part of the text; none if the text does not tell.
+        answers: Right answers, each a part of the text; none if the text does not answer the question.
         starts: The character at which each answer starts, from 0.
     """
 
@@ -55,8 +55,8 @@ def read(path: Path, place: str) -> Iterator[Question]:
         place: The key of the recipe that names it.
 
     Raises:
-        RecipeError: The file is not SQuAD's JSON, two questions have one id, or an answer does not stand where it is
-            said to; the first ten of such questions at once.
+        RecipeError: The file is not SQuAD's JSON, two questions have one id, or an answer does not start at its
+            `answer_start`; reports the first ten of such questions at once.
     """
     document = "".join(line for _, line in lines(path, place, KIND))
     content = _parsed(document, path, place)
@@ -73,15 +73,15 @@ def read(path: Path, place: str) -> Iterator[Question]:
             if mistake:
                 what, hint = mistake
                 where = _position(document, entry["id"], seen[question.id])
-                told = f"{path.name}{where}: question {quoted(question.id)}: {what}"
-                problems.append(Problem(place, told, hint))
+                what = f"{path.name}{where}: question {quoted(question.id)}: {what}"
+                problems.append(Problem(place, what, hint, kind="value"))
                 if len(problems) == MOST_PROBLEMS:
                     break
             elif not problems:
                 yield question
             seen[question.id] += 1
     except _Malformed as error:
-        problems.append(Problem(place, f"{path.name}: {error}", _SHAPE_HINT))
+        problems.append(Problem(place, f"{path.name}: {error}", _SHAPE_HINT, kind="unreadable"))
     if problems:
         raise RecipeError(problems)
 
@@ -89,7 +89,7 @@ def read(path: Path, place: str) -> Iterator[Question]:
 def check(
     question: str, context: str, answers: Sequence[str], starts: Sequence[int], place: str, where: str
 ) -> Problem | None:
-    """What is wrong with a question that is no file's of its own, but a row of a table.
+    """Checks a question that is a row of a table.
 
     Args:
         question: The question.
@@ -103,18 +103,18 @@ def check(
         The mistake, or None.
     """
     mistake = _mistake(question, context, answers, starts)
-    return Problem(place, f"{where}: {mistake[0]}", mistake[1]) if mistake else None
+    return Problem(place, f"{where}: {mistake[0]}", mistake[1], kind="value") if mistake else None
 
 
 def _mistake(question: str, context: str, answers: Sequence[str], starts: Sequence[int]) -> tuple[str, str] | None:
-    """What is wrong with a question, and what to do."""
+    """The mistake in a question and the way to fix it; None for a good question."""
     for name, text in (("question", question), ("context", context)):
         if not text.strip():
-            return f"the {name} is empty", "drop the question, or mend the file"
+            return f"the {name} is empty", "drop the question, or fix the file"
         try:
             text.encode()
         except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
-            return f"the {name} is not Unicode: {error.reason}", "mend the file"
+            return f"the {name} is not Unicode: {error.reason}", "fix the file"
     if len(answers) != len(starts):
         what = f"there are {len(answers)} answers and {len(starts)} answer_start"
         return what, "every answer has the character of the context at which it starts"
@@ -157,7 +157,7 @@ def _entries(content: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def _question(where: str, context: str, entry: Any) -> tuple[Question, bool]:
-    """The question of an entry of `qas`, and whether it says that there is no answer."""
+    """The question of an entry of `qas`, and whether `is_impossible` is true."""
     text = _field(entry, "question", str, where)
     named = entry.get("id")
     name = str(_field(entry, "id", int if isinstance(named, int) else str, where))
@@ -182,9 +182,14 @@ def _field(value: Any, key: str, kind: type, where: str) -> Any:
 
 
 def _position(document: str, name: str | int, before: int) -> str:
-    """Line and column of a question's id, of which so many equal ones come before; nothing if it is written strangely.
+    """Where a question's id stands in the file: `, line N, column N`; empty if the id is not found.
 
-    JSON does not keep where a value was, and looking for it is slow: it is done for what is told only.
+    The parsed JSON has no positions, and searching is slow, so only ids in messages are looked up.
+
+    Args:
+        document: The file.
+        name: The id.
+        before: Number of equal ids that stand before this one.
     """
     written = "|".join(re.escape(json.dumps(name, ensure_ascii=ascii)) for ascii in (True, False))
     found = next(islice(re.finditer(rf'"id"\s*:\s*(?:{written})(?!\d)', document), before, None), None)

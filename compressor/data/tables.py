@@ -34,7 +34,7 @@ def read(
     rows = _open(source, wanted, work, place)
     if missing := [name for name in wanted if name not in rows.column_names]:
         what = f"there is no column {', '.join(map(repr, missing))}"
-        raise RecipeError([Problem(place, what, f"the columns are {', '.join(rows.column_names)}")])
+        raise RecipeError([Problem(place, what, f"the columns are {', '.join(rows.column_names)}", kind="missing")])
     before = len(rows)
     if where:
         limits = {name: as_text(value) for name, value in where.items()}
@@ -42,7 +42,9 @@ def read(
         tests = zip(*(asked[name] for name in limits), strict=True)
         rows = rows.select([i for i, values in enumerate(tests) if values == tuple(limits.values())])
         if before and not len(rows):
-            raise RecipeError([Problem("data.where", f"none of the {before} rows of {place} matches {limits}")])
+            raise RecipeError(
+                [Problem("data.where", f"none of the {before} rows of {place} matches {limits}", kind="value")]
+            )
     rows = rows.select_columns(list(columns.values()))
     return rows.rename_columns({column: name for name, column in columns.items() if column != name})
 
@@ -75,7 +77,9 @@ def _open(source: Path | HubDataset, wanted: list[str], work: Path, place: str) 
         cause = error.__cause__ or error
         name = source.hub if isinstance(source, HubDataset) else source.name
         what = f"{name} cannot be read: {type(cause).__name__}: {cause}".strip()
-        raise RecipeError([Problem(place, what, "check the file's format and its first lines")]) from error
+        raise RecipeError(
+            [Problem(place, what, "check the file's format and its first lines", kind="unreadable")]
+        ) from error
 
 
 def as_texts(rows: Dataset, cache: Path) -> Dataset:

@@ -42,7 +42,9 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
     if isinstance(source, Path) and source.suffix in CONLL:
         if spec.where:
             what = f"{source.name} has no columns to compare"
-            raise RecipeError([Problem("data.where", what, "where is for tables: jsonl, parquet, hub")])
+            raise RecipeError(
+                [Problem("data.where", what, "where is for tables: jsonl, parquet, hub", kind="conflict")]
+            )
         sentences = list(conll.read(source, place))
         return Dataset.from_dict(
             {
@@ -69,7 +71,9 @@ def _texts(rows: Dataset, column: str, called: str, place: str) -> list[list[str
     feature = getattr(rows.features[column], "feature", None)
     if feature is None or not all(isinstance(value, list) for value in values):
         what = f"the column {called!r} does not hold a list in each row"
-        raise RecipeError([Problem(place, what, f"allowed: a list of {column} in each row, or a CoNLL file")])
+        raise RecipeError(
+            [Problem(place, what, f"allowed: a list of {column} in each row, or a CoNLL file", kind="type")]
+        )
     if isinstance(feature, ClassLabel):
         return [[feature.int2str(index) for index in value] for value in values]
     return [[tables.as_text(item) for item in value] for value in values]
@@ -80,15 +84,15 @@ def _check_pairs(tokens: list[list[str]], tags: list[list[str]], name: str, plac
     for row, (words, given) in enumerate(zip(tokens, tags, strict=True), start=1):
         if len(words) != len(given) or not words:
             what = f"{name}, row {row}: {len(words)} tokens and {len(given)} tags"
-            problems.append(Problem(place, what, "every token needs a tag, and a row a token"))
+            problems.append(Problem(place, what, "every token needs a tag, and a row a token", kind="value"))
         elif wrong := [tag for tag in given if not is_tag(tag)]:
-            problems.append(Problem(place, f"{name}, row {row}: the tag {wrong[0]!r}", _TAG_HINT))
+            problems.append(Problem(place, f"{name}, row {row}: the tag {wrong[0]!r}", _TAG_HINT, kind="value"))
     if problems:
         raise RecipeError(problems[:MOST_PROBLEMS])
 
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
-    """What makes a row the same as another, so that both are on one side of a split: its words."""
+    """The words of each row; rows with equal words stay on one side of a split."""
     return (tuple(words) for words in rows["tokens"])
 
 
@@ -96,13 +100,15 @@ def labels(train: Dataset, validation: Dataset) -> list[str]:
     """The tags in order: `O`, then by type, where entities begin before where they go on.
 
     Raises:
-        RecipeError: There is nothing to learn, or a tag cannot be learned.
+        RecipeError: No training row has an entity, or a validation tag does not occur in the training rows.
     """
     counts = Counter(tag for tags in train["tags"] for tag in tags)
     found = []
     if not set(counts) - {OUTSIDE}:
         what = "the training rows have no entity, only O"
-        found.append(Problem("data.tags", what, "is this the column with the tags? In CoNLL files it is the last"))
+        found.append(
+            Problem("data.tags", what, "is this the column with the tags? In CoNLL files it is the last", kind="value")
+        )
     unseen: dict[str, str] = {}
     for row in validation:
         for index, tag in enumerate(row["tags"]):
@@ -110,7 +116,7 @@ def labels(train: Dataset, validation: Dataset) -> list[str]:
                 at = f"line {row['line'] + index}" if row["line"] else f"row {row['row']}, token {index + 1}"
                 unseen[tag] = f"{row['source']}, {at}: the tag {tag!r} is not in the training rows"
     hint = f"they have {', '.join(sorted(counts)[:12])}"
-    found += [Problem("data.validation", what, hint) for what in list(unseen.values())[:MOST_PROBLEMS]]
+    found += [Problem("data.validation", what, hint, kind="unknown") for what in list(unseen.values())[:MOST_PROBLEMS]]
     if found:
         raise RecipeError(found)
     return sorted(counts, key=lambda tag: (tag != OUTSIDE, tag[2:], tag[:1]))

@@ -33,12 +33,14 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
         empty = next((i for i, value in enumerate(rows[name]) if value is None or not str(value).strip()), None)
         if empty is not None:
             what = f"row {empty + 1} of the rows used has nothing in column {column!r}"
-            raise RecipeError([Problem(place, what, "every row needs a value; drop the row or mend the file")])
+            raise RecipeError(
+                [Problem(place, what, "every row needs a value; drop the row or fix the file", kind="missing")]
+            )
     return rows
 
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
-    """What makes a row the same as another, so that both are on one side of a split: its texts."""
+    """The texts of each row; rows with equal texts stay on one side of a split."""
     return zip(*(rows[name] for name in rows.column_names if name != "label"), strict=True)
 
 
@@ -46,26 +48,30 @@ def labels(train: Dataset, validation: Dataset) -> list[str]:
     """The labels in order: as numbers when all are, else by alphabet.
 
     Raises:
-        RecipeError: One cannot be learned or scored.
+        RecipeError: A label cannot be learned or scored.
     """
     counts, held_out = Counter(train["label"]), Counter(validation["label"])
     labels = sorted(counts, key=lambda label: (0, int(label), label) if label.lstrip("-").isdigit() else (1, 0, label))
     found = []
     if len(labels) < 2:
-        found.append(Problem("data.label", f"the training rows have only the label {labels[0]!r}", "two are needed"))
+        found.append(
+            Problem(
+                "data.label", f"the training rows have only the label {labels[0]!r}", "two are needed", kind="value"
+            )
+        )
     if once := [label for label in labels if counts[label] == 1]:
         what = f"{', '.join(map(repr, once[:5]))} occurs once in the training rows"
         hint = "one example can neither be learned nor held out: drop the row with data.where, or merge the label"
-        found.append(Problem("data.label", what, hint))
+        found.append(Problem("data.label", what, hint, kind="value"))
     if unseen := sorted(set(held_out) - set(counts)):
         first = next(i for i, label in enumerate(validation["label"]) if label == unseen[0])
         what = f"the validation rows have labels that the training rows lack: {', '.join(map(repr, unseen[:5]))} "
         what += f"({unseen[0]!r} first in row {first + 1} of those used)"
-        found.append(Problem("data.label", what, f"the training rows have {', '.join(labels[:10])}"))
+        found.append(Problem("data.label", what, f"the training rows have {', '.join(labels[:10])}", kind="unknown"))
     if len(labels) > max(100, len(train) // 4):
         what = f"{len(labels)} labels in {len(train)} training rows"
-        hint = "is this the label column? It looks like text or an id; numbers are learned with task: text-regression"
-        found.append(Problem("data.label", what, hint))
+        hint = "is this the label column? It looks like text or an id; numbers need a task that learns numbers"
+        found.append(Problem("data.label", what, hint, kind="value"))
     if found:
         raise RecipeError(found)
     return labels

@@ -27,13 +27,13 @@ def answers(outputs: Outputs, batch: Batch) -> Floats:
     """Sums over a row's masked tokens; the logits themselves would take megabytes a row.
 
     Args:
-        outputs: `logits` `(batch, sequence, vocabulary)` and, of a model that tells it, `sentence_order_logits`
+        outputs: `logits` `(batch, sequence, vocabulary)` and, of a model with that head, `sentence_order_logits`
             `(batch, 2)`.
         batch: With `labels`: the hidden tokens, -100 where nothing is hidden. `(batch, sequence)`.
 
     Returns:
-        Cross-entropy in nats, right guesses, and masked tokens. `(batch, 3)`; or with the order that the model takes
-        the segments to be in, `(batch, 4)`.
+        Cross-entropy in nats, right guesses, and masked tokens. `(batch, 3)`; or with the order that the model
+        predicts, `(batch, 4)`.
     """
     labels = batch["labels"]
     sums = np.zeros((len(labels), 3), dtype=np.float32)
@@ -57,8 +57,8 @@ def score(answers: Floats, references: Mapping[str, NDArray[Any]], labels: Seque
     """Top-1 accuracy, cross-entropy and perplexity of a masked token, and the accuracy of the order of segments.
 
     Args:
-        answers: What `answers` kept. `(rows, 3)` or, of a model that tells the order, `(rows, 4)`.
-        references: `order`: the right order of each row's segments; nothing where there are no pairs. `(rows,)` or
+        answers: What `answers` kept. `(rows, 3)` or, of a model that classifies the order, `(rows, 4)`.
+        references: `order`: the right order of each row's segments; empty where there are no pairs. `(rows,)` or
             `(0,)`.
         labels: None.
     """

@@ -49,7 +49,7 @@ def columns(data: DataSpec) -> dict[str, str]:
 
 
 def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, int]:
-    """None: what is chosen among are tokens."""
+    """An empty dict: the head chooses among the tokens of a row."""
     return {}
 
 
@@ -63,7 +63,7 @@ def encode(
         tokenizer: The checkpoint's, a fast one.
         max_length: Tokens of a window, special tokens and question included; a question takes half of it at most.
         label_ids: Nothing.
-        data: Says how many tokens windows share.
+        data: Sets how many tokens windows share.
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` if the tokenizer has them, `length`; `labels`: where the first
@@ -78,7 +78,7 @@ def encode(
     stride = min(data.stride, room // 2)
     if room < 1:
         what = f"windows of {max_length} tokens have no room for a question and a context"
-        raise RecipeError([Problem("data", what, "give training stages a larger max_sequence_length")])
+        raise RecipeError([Problem("data", what, "give training stages a larger max_sequence_length", kind="value")])
 
     def convert(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
         encoded = tokenizer(
@@ -112,7 +112,7 @@ def encode(
 
 
 def _cut(questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int) -> list[str]:
-    """Questions of so many tokens at most; leading spaces, which some data sets have, are no tokens of BERT's."""
+    """Questions cut to `room` tokens; leading spaces, which some data sets have, are not tokens of BERT's."""
     encoded = tokenizer(list(questions), add_special_tokens=False, return_offsets_mapping=True)
     ends = [offsets[room - 1][1] if len(offsets) > room else None for offsets in encoded["offset_mapping"]]
     return [question[:end] for question, end in zip(questions, ends, strict=True)]
@@ -129,7 +129,7 @@ def _span(answer: tuple[int, int] | None, offsets: Sequence[tuple[int, int]], in
 
 
 def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> dict[str, NDArray[Any]]:
-    """What it takes to turn tokens into text and compare it.
+    """The arrays that turn tokens into text and compare it.
 
     Returns:
         Of each window `question` `(windows,)`, and `offsets`, the characters of its tokens, end to end `(tokens, 2)`
@@ -177,11 +177,11 @@ def choices(head: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
 
 
 def answers(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floats32:
-    """The best spans of each window, the best first, and what no answer scores there.
+    """The best spans of each window, the best first, and the score of no answer there.
 
     Returns:
-        Start, end and score of each span, -1 and -inf where there are fewer; behind them the score of none, which is
-        that of the first token. `(batch, 3 * spans + 1)`
+        Start, end and score of each span, -1 and -inf where there are fewer; behind them the score of no answer,
+        which is that of the first token. `(batch, 3 * spans + 1)`
     """
     inside = batch["labels"] != NO_LABEL
     kept = []
@@ -192,7 +192,7 @@ def answers(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Float
 
 
 def compared(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floats32:
-    """Logits of start and end at each token that is no padding. `(batch, 2, sequence)`."""
+    """Logits of start and end at each token that is not padding. `(batch, 2, sequence)`."""
     both = np.stack([outputs[START], outputs[END]], axis=1)
     return np.where(batch["attention_mask"][:, None] == 1, both, np.float32(ABSENT_LOGIT))
 
@@ -200,11 +200,11 @@ def compared(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floa
 def score(answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Sequence[str]) -> dict[str, Rows]:
     """Exact match and F1 of words, as SQuAD's script counts them; the rows are questions.
 
-    That there is no answer may be said where some question has none, as in SQuAD 2.
+    "No answer" is a possible prediction only if some question has no answer, as in SQuAD 2.
 
     Args:
-        answers: What `answers` kept of each window. `(windows, 3 * spans + 1)`
-        references: What `references` made.
+        answers: From `answers`, for each window. `(windows, 3 * spans + 1)`
+        references: From `references`.
         labels: None.
     """
     texts = predictions(answers, references)

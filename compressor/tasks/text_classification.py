@@ -60,7 +60,11 @@ def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, in
     unknown = ", ".join(repr(label) for label in labels if label not in head)
     what = f"the checkpoint's head has the labels {', '.join(map(repr, head))}; the data also has {unknown}"
     raise RecipeError(
-        [Problem("data.label", what, "map the data's labels, or make a new head with `- stage: finetune`")]
+        [
+            Problem(
+                "data.label", what, "map the data's labels, or make a new head with `- stage: finetune`", kind="unknown"
+            )
+        ]
     )
 
 
@@ -91,7 +95,7 @@ def encode_texts(
         rows: With `text`, maybe `text_pair`, and `label`.
         tokenizer: The checkpoint's.
         max_length: Tokens a row is cut to.
-        label: From a label's text to what is learned.
+        label: From a label's text to the value that is learned.
     """
     paired = "text_pair" in rows.column_names
 

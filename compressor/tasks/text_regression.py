@@ -66,7 +66,7 @@ REGRESSION = True
 
 
 def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, int]:
-    """None: a number is no choice."""
+    """An empty dict: a number does not have a name."""
     return {}
 
 

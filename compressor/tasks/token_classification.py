@@ -62,7 +62,14 @@ def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, in
     if unknown := [label for label in labels if label not in head]:
         what = f"the checkpoint's head has the tags {', '.join(head)}; the data also has {', '.join(unknown)}"
         raise RecipeError(
-            [Problem("data.tags", what, "map the data's tags, or make a new head with `- stage: finetune`")]
+            [
+                Problem(
+                    "data.tags",
+                    what,
+                    "map the data's tags, or make a new head with `- stage: finetune`",
+                    kind="unknown",
+                )
+            ]
         )
     return {label: list(head).index(label) for label in labels}
 
@@ -70,10 +77,10 @@ def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, in
 def encode(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label_ids: Mapping[str, int], data: DataSpec
 ) -> Dataset:
-    """Tokenizes words; the first token of each has its tag, all others none.
+    """Tokenizes words; the first token of each has its tag, all others have none.
 
-    A word of which the tokenizer leaves nothing, such as a lone control character, is read as unknown, so that there is
-    a token to every word.
+    A word that the tokenizer drops, such as a lone control character, is read as unknown, so that every word has a
+    token.
 
     Args:
         rows: With `tokens` and `tags`.
@@ -86,7 +93,7 @@ def encode(
         `input_ids`, `attention_mask`, `token_type_ids` if the tokenizer has them, `length`, and `labels`, -100 where a
         token has none.
 
-    Source: Devlin et al. 2019, section 5.3: the first sub-token of a word is what is classified.
+    Source: Devlin et al. 2019, section 5.3: the first sub-token of a word is classified.
     """
 
     def convert(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -151,7 +158,7 @@ def answers(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Float
 
 
 def compared(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floats32:
-    """Logits of each token that is no padding. `(batch, sequence, tags)`."""
+    """Logits of each token that is not padding. `(batch, sequence, tags)`."""
     return np.where(batch["attention_mask"][..., None] == 1, outputs[LOGITS], np.float32(ABSENT_LOGIT))
 
 
@@ -159,7 +166,7 @@ def score(answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Seq
     """F1 of entities, and the share of words with the right tag. A word that was cut off is outside of any entity.
 
     Args:
-        answers: What `answers` kept. `(rows, words)`
+        answers: From `answers`. `(rows, words)`
         references: `tags`. `(rows, words)`
         labels: Names of the tags.
     """

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import make_tokenizer
+from problems import refused
 
 from compressor.data.corpus.masking import Masked, Vocabulary, mask
-from compressor.errors import RecipeError
 
 # 0 [PAD], 1 [CLS], 2 [SEP], 3 [MASK], 4 to 13 whole words, 14 to 19 pieces that continue one.
 SPECIAL = np.arange(20) < 4
@@ -188,5 +188,5 @@ def test_the_vocabulary_of_a_tokenizer():
 def test_a_tokenizer_without_a_mask_is_refused():
     tokenizer = make_tokenizer()
     tokenizer.mask_token = None
-    with pytest.raises(RecipeError, match="model: its tokenizer has no mask token"):
+    with refused("model", "unsupported"):
         Vocabulary.of(tokenizer)

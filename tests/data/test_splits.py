@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from problems import refused
 
 from compressor.data import splits, text_rows
 from compressor.data.spec import DataSpec
-from compressor.errors import RecipeError
 
 COLUMNS = {"text": "text", "label": "label"}
 
@@ -90,7 +90,7 @@ def test_where_keeps_matching_rows(prepare, tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_text("text,label,year\n" + "".join(f"t{i},{i % 2},{2000 + i % 5}\n" for i in range(80)))
     assert prepare(path, path, where={"year": 2001})["train"] == 16
-    with pytest.raises(RecipeError, match="none of the 80 rows"):
+    with refused("data.where", "value"):
         prepare(path, path, where={"year": 1999})
 
 
@@ -102,33 +102,33 @@ def test_labels_are_ordered_as_numbers_when_they_are(prepare, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
+    "labels",
     [
-        ([0, 1] * 10 + [2], "'2' occurs once in the training rows"),
-        ([0] * 20, "have only the label '0'"),
+        [0, 1] * 10 + [2],  # 2 occurs once
+        [0] * 20,  # one label only
     ],
 )
-def test_labels_that_cannot_be_learned(prepare, tmp_path: Path, labels, message: str):
+def test_labels_that_cannot_be_learned(prepare, tmp_path: Path, labels):
     path = write(tmp_path / "a.csv", [f"t{i}" for i in range(len(labels))], labels)
-    with pytest.raises(RecipeError, match=message):
+    with refused("data.label", "value"):
         prepare(path, many(tmp_path / "v.csv"))
 
 
 def test_a_validation_label_that_training_never_sees(prepare, tmp_path: Path):
-    with pytest.raises(RecipeError, match="labels that the training rows lack: '7'"):
+    with refused("data.label", "unknown"):
         prepare(many(tmp_path / "a.csv"), write(tmp_path / "v.csv", ["x", "y"], [1, 7]))
 
 
 def test_a_text_column_taken_for_labels(prepare, tmp_path: Path):
     path = write(tmp_path / "a.csv", [str(i % 2) for i in range(400)], [f"id{i // 2}" for i in range(400)])
-    with pytest.raises(RecipeError, match="is this the label column"):
+    with refused("data.label", "value"):
         prepare(path, path)
 
 
 def test_rows_with_holes_are_named(prepare, tmp_path: Path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\na,1\nb,\nc,0\n")
-    with pytest.raises(RecipeError, match="row 2 of the rows used has nothing in column 'label'"):
+    with refused("data.train", "missing"):
         prepare(path, many(tmp_path / "v.csv"))
 
 
@@ -136,22 +136,22 @@ def test_rows_with_holes_are_named(prepare, tmp_path: Path):
 def test_no_rows(prepare, tmp_path: Path, content: str):
     path = tmp_path / "a.csv"
     path.write_text(content)
-    with pytest.raises(RecipeError, match=r"has no rows|cannot be read|empty"):
+    with refused("data.train", "unreadable"):
         prepare(path, many(tmp_path / "v.csv"))
 
 
 def test_a_broken_file(prepare, tmp_path: Path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"not parquet")
-    with pytest.raises(RecipeError, match=r"a\.parquet cannot be read"):
+    with refused("data.train", "unreadable"):
         prepare(path, path)
     path = tmp_path / "a.csv"
     path.write_text('text,label\n"open quote,1\n')
-    with pytest.raises(RecipeError):
+    with refused("data.train", "unreadable"):
         prepare(path, path)
 
 
 def test_a_split_that_leaves_nothing(prepare, tmp_path: Path):
     path = write(tmp_path / "a.csv", ["same"] * 20, [0, 1] * 10)
-    with pytest.raises(RecipeError, match="no rows are left for"):
+    with refused("data.train", "missing"):
         prepare(path, validation_fraction=0.5)

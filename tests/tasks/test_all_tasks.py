@@ -123,15 +123,12 @@ def test_mistakes(task: str, override: str, message: str, tmp_path: Path, encode
     assert result.returncode == 2 and message in " ".join(result.stderr.split()), result.stderr
 
 
-def test_what_is_wrong_with_a_file_is_told_with_its_line(tmp_path: Path, encoder: Path):
+def test_mistakes_of_a_file_are_reported_with_their_lines(tmp_path: Path, encoder: Path):
     path = write_recipe(tmp_path, "token-classification", encoder, [{"stage": "finetune"}])
     train = tmp_path / "train.conll"
     train.write_text("good\tB-praise\nfilm\n\nbad\tperson\n")
     result = compress("run", path.name, cwd=tmp_path)
-    told = " ".join(result.stderr.split())
-    assert result.returncode == 2 and "Traceback" not in told
-    assert (
-        "train.conll, line 2: 'film' stands alone" in told
-        and "train.conll, line 4: the token 'bad' has the tag" in told
-    )
+    message = " ".join(result.stderr.split())
+    assert result.returncode == 2 and "Traceback" not in message
+    assert "train.conll, line 2: 'film'" in message and "train.conll, line 4: the token 'bad'" in message
     assert not (tmp_path / "artifacts/tiny/model").exists()

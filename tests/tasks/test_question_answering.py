@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from conftest import make_tokenizer
 from datasets import Dataset, Features, List, Value
+from problems import refused
 
 from compressor.data.spec import DataSpec
-from compressor.errors import RecipeError
 from compressor.tasks import question_answering as task
 
 FEATURES = Features(
@@ -124,7 +123,7 @@ def test_formats_are_compared_where_there_is_no_padding():
 
 
 def test_windows_without_room():
-    with pytest.raises(RecipeError, match="no room"):
+    with refused("data", "value"):
         encode(rows(("was it", "good", "good")), length=6)
     long = rows(("was it good " * 20, "a dull film", "dull"))
     assert max(encode(long, length=16)["length"]) <= 16, "a long question leaves room for the context"

@@ -24,7 +24,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """What masking needs to know about a tokenizer.
+    """The properties of a tokenizer that masking needs.
 
     Attributes:
         size: Number of ids.
@@ -47,10 +47,10 @@ class Vocabulary:
         """
         if tokenizer.mask_token_id is None:
             hint = "give a checkpoint that was pretrained as a masked language model"
-            raise RecipeError([Problem("model", "its tokenizer has no mask token", hint)])
+            raise RecipeError([Problem("model", "its tokenizer has no mask token", hint, kind="unsupported")])
         size = len(tokenizer)
         pieces = tokenizer.convert_ids_to_tokens(list(range(size)))
-        special = np.array([piece is None for piece in pieces])  # a gap in the ids is no token
+        special = np.array([piece is None for piece in pieces])  # a gap in the ids is not a token
         special[tokenizer.all_special_ids] = True
         continues = np.array([piece is not None and piece.startswith("##") for piece in pieces])
         return cls(size, int(tokenizer.mask_token_id), special, continues)
@@ -58,11 +58,11 @@ class Vocabulary:
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """Which tokens are hidden, and what stands in their place.
+    """The hidden tokens, and their replacements.
 
     Attributes:
         positions: Ascending, then -1 where a row has fewer. `(rows, count)`, int16 or int32
-        inputs: What stands there instead, 0 where the position is -1. `(rows, count)`, the tokens' dtype
+        inputs: The replacements, 0 where the position is -1. `(rows, count)`, the tokens' dtype
     """
 
     positions: Ints
@@ -89,7 +89,7 @@ def mask(tokens: Ints, vocabulary: Vocabulary, *, probability: float, whole_word
 
     Args:
         tokens: Packed sequences. `(rows, length)`; working memory is about 40 bytes for each token.
-        vocabulary: What can be hidden.
+        vocabulary: Says which tokens can be hidden.
         probability: Share of a row's tokens, special ones aside, that are chosen: rounded, at least one.
         whole_words: Choose words with all their pieces. One that would exceed the number is passed over, unless the
             row would then have none; each piece is replaced for itself.
@@ -155,7 +155,7 @@ def _positions(chosen: Bools) -> Ints:
 
 
 def _replaced(originals: Ints, vocabulary: Vocabulary, random: np.random.Generator) -> Ints:
-    """What each chosen token becomes, drawn for each by itself. `(rows, count)`."""
+    """The replacement of each chosen token, drawn for each independently. `(rows, count)`."""
     draw = random.random(originals.shape)
     candidates = np.flatnonzero(~vocabulary.special)
     others = candidates[random.integers(len(candidates), size=originals.shape)]

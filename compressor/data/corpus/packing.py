@@ -22,7 +22,7 @@ BATCH_PIECES, BATCH_CHARACTERS = 1000, 1 << 20
 
 
 class _Part(NamedTuple):
-    """A paragraph or a sentence: whether it is held out, whether a text begins with it, and what it says."""
+    """A paragraph or a sentence: whether it is held out, whether a text begins with it, and its text."""
 
     held: bool
     begins: bool
@@ -47,7 +47,7 @@ def pack(
         length: Tokens of a sequence, at least 3, for pairs 5.
         held_out_fraction: Share of the texts that goes to validation.
         output: Folder; gets `train.npy` and `validation.npy`, `(rows, length)`, uint16 if the vocabulary fits.
-        tell: Is told the bytes of text read so far.
+        tell: Takes the bytes of text read so far.
 
     Returns:
         `texts`, `bytes` (of UTF-8) and `tokens` (without special ones) of the corpus; `train`, `validation`: rows.
@@ -84,13 +84,22 @@ def _side(path: Path, spec: CorpusSpec, tokenizer: PreTrainedTokenizerBase, leng
 def _require_both_sides(spec: CorpusSpec, texts: int, train: int, validation: int) -> None:
     if not texts:
         hint = "check the file, its text column and data.corpus.fraction"
-        raise RecipeError([Problem(PLACE, "there is no text", hint)])
+        raise RecipeError([Problem(PLACE, "has no text", hint, kind="missing")])
     for name, rows in (("train", train), ("validation", validation)):
         if not rows:
             hint = "give more texts, or another data.corpus.validation_fraction"
             if spec.sentence_order:
-                hint += "; a pair of segments takes a text of two sentences (data.corpus.sentence_order)"
-            raise RecipeError([Problem(PLACE, f"nothing is left for {name} of {texts} text{'s' * (texts > 1)}", hint)])
+                hint += "; a pair of segments needs a text of two sentences (data.corpus.sentence_order)"
+            raise RecipeError(
+                [
+                    Problem(
+                        PLACE,
+                        f"no sequence is left for {name} of {texts} text{'s' * (texts > 1)}",
+                        hint,
+                        kind="missing",
+                    )
+                ]
+            )
 
 
 def _parts(texts: Iterable[str], spec: CorpusSpec, held_out_fraction: float, counts: dict[str, int]) -> Iterator[_Part]:

@@ -33,7 +33,7 @@ Ints = NDArray[np.integer[Any]]
 
 
 def order_file(sequences: Path) -> Path:
-    """Where the labels of a file of pairs are, `(rows,)`; it is not there if the sequences are no pairs."""
+    """Where the labels of a file of pairs are, `(rows,)`; the file does not exist if the sequences are not pairs."""
     return sequences.with_name(f"{sequences.stem}_order.npy")
 
 
@@ -68,13 +68,13 @@ def token_types(tokens: Ints, second: Ints, padding: int) -> NDArray[np.int64]:
 class Pairs:
     """`[CLS] A [SEP] B [SEP]`, padded: A and B are consecutive runs of sentences of one text, swapped half of the time.
 
-    A sequence takes sentences as long as the next one fits, and what room is left is filled from before, with sentences
-    that the sequence before has as well: it halves the padding, and no end of a text is too short for a pair of its
-    own. A sentence longer than half of the room is cut into equal parts that are not. Where A ends, and whether they
-    are swapped, is drawn by a hash of the tokens. Of a text that is one short sentence nothing can be made.
+    A sequence takes sentences as long as the next one fits, and fills the room that is left with sentences from the end
+    of the sequence before it: this halves the padding, and the end of a text is never too short for a pair of its own.
+    A sentence longer than half of the room is cut into equal parts that fit. Where A ends, and whether they are
+    swapped, is drawn by a hash of the tokens. A text of one short sentence is left out.
 
-    Segments begin and end with a sentence, as far as none had to be cut. If sequences were filled up with parts of
-    sentences, a segment that breaks off would be the second, and tell the order.
+    Segments begin and end with a sentence, unless a sentence had to be cut. If sequences were filled up with parts of
+    sentences, a segment that breaks off would always be the second, and give the order away.
 
     Args:
         path: The .npy file, `(rows, length)`; `order_file` and `second_file` are written beside it.
@@ -161,7 +161,7 @@ def _parts(ids: list[int], longest: int) -> list[list[int]]:
 def _pair(sentences: list[list[int]]) -> tuple[int, list[int], list[int]]:
     """The label, and the segments as they stand in the sequence.
 
-    Drawn by a hash, not from a stream of random numbers: what becomes of a text does not depend on those before it.
+    Drawn by a hash, not from a stream of random numbers: the pairs of a text do not depend on the texts before it.
     """
     tokens = np.asarray([token for sentence in sentences for token in sentence], dtype="<i4")
     drawn = int.from_bytes(hashlib.sha256(b"pair\x1f" + tokens.tobytes()).digest()[:8], "big")

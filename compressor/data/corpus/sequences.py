@@ -35,14 +35,14 @@ class Side(Protocol):
     def __enter__(self) -> Side: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """Writes what is left, unless something went wrong."""
+        """Writes the rest, unless an error occurred."""
 
 
 class FullSequences:
     """`[CLS] tokens [SEP] tokens ... [SEP]`: pieces end to end, a [SEP] between two, over the ends of texts.
 
-    The tokens at the end that fill no sequence are dropped, unless they are all there is: then the one sequence is
-    padded.
+    Tokens at the end that do not fill a sequence are dropped, unless there is no full sequence: then the one sequence
+    is padded.
 
     Source: Liu et al. 2019 (RoBERTa), section 4.2, FULL-SENTENCES.
 
@@ -114,5 +114,5 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, int]:
     ids = {name: getattr(tokenizer, f"{name}_token_id") for name in ("cls", "sep", "pad")}
     if missing := [name for name, value in ids.items() if value is None]:
         what = f"its tokenizer has no {', '.join(f'{name}_token' for name in missing)}"
-        raise RecipeError([Problem("model", what, "a corpus is packed for tokenizers like BERT's")])
+        raise RecipeError([Problem("model", what, "a corpus is packed for tokenizers like BERT's", kind="unsupported")])
     return ids["cls"], ids["sep"], ids["pad"]

@@ -18,9 +18,9 @@ from compressor.errors import Problem, RecipeError
 
 PLACE = "data.corpus"
 LONGEST_FIELD = 1 << 26
-"""Characters of one csv field; more is a quote that nobody closed, and would be held in memory whole."""
+"""Characters of one csv field; a longer one is a quote without an end, and would fill the memory."""
 
-_SAID = ("where", "what", "hint")
+_PARTS = ("where", "what", "hint")
 
 Row = tuple[str, Mapping[str, Any]]
 """Where it is, such as `line 3`, and its columns."""
@@ -45,15 +45,15 @@ def texts(source: Path | HubDataset, spec: TextSpec) -> Iterator[str]:
 
 
 def counted(source: Path | HubDataset, spec: TextSpec) -> Iterator[str]:
-    """The texts whose tokens a stage counts: as `texts` gives them, with mistakes told where the recipe has them."""
+    """The texts whose tokens a stage counts: as `texts` yields them; errors name the stage's own keys."""
     try:
         yield from texts(source, spec)
     except RecipeError as error:
-        said = [
-            replace(problem, **{part: getattr(problem, part).replace(PLACE, "vocabulary.corpus") for part in _SAID})
+        renamed = [
+            replace(problem, **{part: getattr(problem, part).replace(PLACE, "vocabulary.corpus") for part in _PARTS})
             for problem in error.problems
         ]
-        raise RecipeError(said) from None
+        raise RecipeError(renamed) from None
 
 
 def paragraphs(text: str, separator: str) -> list[str]:
@@ -72,7 +72,7 @@ def _values(source: Path | HubDataset, spec: TextSpec) -> Iterator[tuple[str, An
     if isinstance(source, Path) and source.suffix == ".txt":
         if spec.where:
             what = f"{source.name} is a text file, it has no columns"
-            raise RecipeError([Problem(f"{PLACE}.where", what, "drop data.corpus.where")])
+            raise RecipeError([Problem(f"{PLACE}.where", what, "drop data.corpus.where", kind="conflict")])
         yield from ((f"line {number}", line) for number, line in _lines(source))
         return
     limits = {name: as_text(value) for name, value in spec.where.items()}
@@ -84,7 +84,7 @@ def _values(source: Path | HubDataset, spec: TextSpec) -> Iterator[tuple[str, An
             _require_columns([spec.text], list(row), place)
             yield place, row[spec.text]
     if read and not matched:
-        raise RecipeError([Problem(f"{PLACE}.where", f"none of the {read} rows matches {limits}")])
+        raise RecipeError([Problem(f"{PLACE}.where", f"none of the {read} rows matches {limits}", kind="value")])
 
 
 def _rows(source: Path | HubDataset, wanted: list[str]) -> Iterator[Row]:
@@ -99,7 +99,7 @@ def _rows(source: Path | HubDataset, wanted: list[str]) -> Iterator[Row]:
 
 
 def _with_columns(rows: Iterator[Row], wanted: list[str]) -> Iterator[Row]:
-    """The rows, once the first has shown its columns: a mistyped name is told before all of the corpus is read."""
+    """The rows; checks the columns of the first, so that a mistyped name is reported before the corpus is read."""
     for place, row in rows:
         _require_columns(wanted, list(row), place)
         yield place, row
@@ -111,11 +111,11 @@ def _require_columns(wanted: list[str], names: list[str], place: str) -> None:
     if missing := [name for name in wanted if name not in names]:
         what = f"{place} has no column {', '.join(map(repr, missing))}"
         hint = f"the columns are {', '.join(names)}" if names else "it names no columns"
-        raise RecipeError([Problem(PLACE, what, hint)])
+        raise RecipeError([Problem(PLACE, what, hint, kind="missing")])
 
 
 def _csv_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
-    """Rows of a csv or tsv file; a row that ends early has nothing in its last columns."""
+    """Rows of a csv or tsv file; a row that ends early has empty last columns."""
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     # A tsv has no quoting, as in compressor.data.splits. Strict: else an open quote swallows the rest of the file.
     reader = csv.reader(
@@ -175,12 +175,14 @@ def _checked(value: Any, place: str, column: str) -> str:
         return ""
     if not isinstance(value, bool | int | float | str):
         what = f"{place}: column {column!r} holds a {type(value).__name__}"
-        raise RecipeError([Problem(PLACE, what, "data.corpus.text names a column of texts")])
+        raise RecipeError([Problem(PLACE, what, "data.corpus.text names a column of texts", kind="type")])
     text = as_text(value).strip()
     try:
         text.encode()
     except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
-        raise RecipeError([Problem(PLACE, f"{place}: the text is not Unicode: {error.reason}")]) from None
+        raise RecipeError(
+            [Problem(PLACE, f"{place}: the text is not Unicode: {error.reason}", kind="unreadable")]
+        ) from None
     return text
 
 

@@ -1,7 +1,7 @@
 """Entities in sequences of tags, and their F1: a model's entity counts when its type and both of its ends are right.
 
-Source: Tjong Kim Sang and De Meulder 2003, "Introduction to the CoNLL-2003 Shared Task", section 2.2. What makes an
-entity of tags that do not fit together is as conlleval and seqeval (in its default mode) have it.
+Source: Tjong Kim Sang and De Meulder 2003, "Introduction to the CoNLL-2003 Shared Task", section 2.2. Tags that do not
+fit together are read as conlleval and seqeval (in its default mode) read them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def entities(tags: Sequence[str]) -> list[Entity]:
 
 
 def counts(predicted: Sequence[str], right: Sequence[str]) -> tuple[int, int, int]:
-    """What a sentence adds to the sums of `f1`.
+    """The counts that a sentence adds to the sums of `f1`.
 
     Args:
         predicted: The model's tags, one for each token.
@@ -82,7 +82,7 @@ def f1(sums: Floats) -> Floats:
 
 
 def _parts(tag: str) -> tuple[str, str]:
-    """Prefix and type. What has no prefix is read as seqeval reads it: `PER` is a `P` of the type `ER`."""
+    """Prefix and type. A tag without a prefix is read as seqeval reads it: `PER` is a `P` of the type `ER`."""
     prefix, rest = tag[0], tag[1:]
     if not rest or rest[0] == "-":
         prefix = _AS_IOBES.get(prefix, prefix)

@@ -38,7 +38,7 @@ class Spans(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What a model says of a part of a text.
+    """A model's output on a part of a text.
 
     Attributes:
         spans: The best spans of the part's tokens.
@@ -67,7 +67,7 @@ class Answer(NamedTuple):
 
 
 def normalized(text: str) -> str:
-    """What of a text counts: lower case, without ASCII punctuation and the articles a, an, the, single spaces."""
+    """The text as it is compared: lower case, without ASCII punctuation and the articles a, an, the, single spaces."""
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
@@ -98,7 +98,7 @@ def best_spans(start: Logits, end: Logits, allowed: NDArray[np.bool_], n: int, l
         longest: Tokens of the longest span.
 
     Returns:
-        Best first; of equal ones the one that starts first, then the shortest. NaN is no score.
+        Best first; of equal ones the one that starts first, then the shortest. NaN does not count as a score.
     """
     assert n > 0 and longest > 0, (n, longest)
     spans = Spans(np.full(n, -1), np.full(n, -1), np.full(n, -np.inf))
@@ -133,7 +133,7 @@ def decode(
 
     Args:
         context: The whole text.
-        windows: What the model says of each part of it; parts may overlap.
+        windows: The model's output on each part of it; parts may overlap.
         n: Answers that are wanted; no answer at all is one more.
         unanswerable: Whether there may be no answer. Its score is the least of the windows' null scores: a window
             without the answer in it says little of the others.
@@ -168,7 +168,7 @@ def decode(
 
 
 def _references(answers: Sequence[str]) -> list[str]:
-    """Right answers, normalized. Those of which nothing is left do not count, unless there are no others."""
+    """Right answers, normalized. Those that are empty then do not count, unless there are no others."""
     return [text for text in map(normalized, answers) if text] or [""]
 
 
