@@ -14,7 +14,7 @@ from compressor.commands.options import console, json_option, report_errors
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from compressor.package.inspection import Inspection
+    from compressor.runtimes.inspection import Inspection
 
 
 @click.command()

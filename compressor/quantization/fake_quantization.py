@@ -102,7 +102,7 @@ class _Part(nn.Module):
 
     Args:
         inputs: What rounds inputs, by the name of the matrix.
-        undo: Gives the model back its own ways.
+        undo: Functions that restore the model.
     """
 
     def __init__(self, inputs: dict[str, RoundedInput], undo: list[Callable[[], None]]) -> None:
@@ -111,17 +111,17 @@ class _Part(nn.Module):
         self.inputs, self.undo = inputs, undo
 
 
-def put_on(model: PreTrainedModel, settings: Settings, ranges: Ranges) -> None:
-    """Makes a model round in its forward pass: weights, rows of embedding tables, and what weights are multiplied with.
+def insert_fake_quantization(model: PreTrainedModel, settings: Settings, ranges: Ranges) -> None:
+    """Makes a model round in its forward pass: weights, rows of embedding tables, and inputs of weight matrices.
 
-    Its parameters keep their names, and stay floats that learn. They do so without dropout: a model that is nearly as
-    good as its teacher only loses by what dropout adds, which is more than rounding does. With it, a 6-layer MiniLM on
+    Its parameters keep their names and stay floats that learn. Dropout is turned off: its noise is larger than that of
+    rounding, and a model that is nearly as good as its teacher only loses by it. With dropout, a 6-layer MiniLM on
     SST-2 came out farther from its teacher than it went in.
 
     Args:
         model: Changed in place.
-        settings: How it is going to be quantized.
-        ranges: Of what each matrix is multiplied with.
+        settings: Settings of the quantized graph.
+        ranges: Range of each matrix's input.
     """
     rounded = {name: module for name, module in model.named_modules() if not settings.stays_float(name)}
     linears = {name: module for name, module in rounded.items() if isinstance(module, nn.Linear)}
@@ -162,11 +162,11 @@ def _together(model: PreTrainedModel, linears: Mapping[str, nn.Module], ranges: 
     return found
 
 
-def take_off(model: PreTrainedModel) -> dict[str, tuple[float, float]]:
-    """Undoes `put_on`.
+def remove_fake_quantization(model: PreTrainedModel) -> dict[str, tuple[float, float]]:
+    """Undoes `insert_fake_quantization`.
 
     Returns:
-        The range of what each matrix is multiplied with.
+        The range of each matrix's input.
     """
     part = getattr(model, PART)
     assert isinstance(part, _Part)
@@ -178,11 +178,11 @@ def take_off(model: PreTrainedModel) -> dict[str, tuple[float, float]]:
 
 @dataclass(frozen=True)
 class _Product:
-    """What a matrix does instead of its own `forward`.
+    """Replaces the `forward` of a matrix.
 
     Attributes:
         linear: The matrix.
-        rounds: Rounds what it is multiplied with.
+        rounds: Rounds its input.
         values: Of the output matrix of an attention block, the matrix of its values; else None.
         rounds_bias: Whether its bias becomes integers too.
         per_channel: One scale per output channel.
@@ -221,15 +221,15 @@ def _rows(per_row: bool, limit: int, table: nn.Embedding, _: Any, rows: torch.Te
     return rounded_weight(rows, weight_scale(largest, limit), limit)
 
 
-class TakeOff(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+class RemoveAfterTraining(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
     """Leaves a plain model when training ends.
 
     Attributes:
-        ranges: Of what each matrix is multiplied with, when training has ended.
+        ranges: Range of each matrix's input at the end of training.
     """
 
     ranges: Ranges
 
     def on_train_end(self, args: Any, state: Any, control: Any, model: PreTrainedModel, **_: Any) -> None:
-        """Takes fake quantization off."""
-        self.ranges = take_off(model)
+        """Removes fake quantization."""
+        self.ranges = remove_fake_quantization(model)

@@ -35,11 +35,11 @@ def train(
     from compressor.quantization import fake_quantization
     from compressor.training.distillation import distil
 
-    plain = fake_quantization.TakeOff()
+    plain = fake_quantization.RemoveAfterTraining()
 
     def make(incoming: PreTrainedModel, _: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
         ranges, told = _calibrated(incoming, source, spec, context)
-        fake_quantization.put_on(incoming, settings, ranges)
+        fake_quantization.insert_fake_quantization(incoming, settings, ranges)
         return incoming, told
 
     facts = distil(source, output, spec, context, make, callbacks=[plain])

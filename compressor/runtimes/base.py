@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.host import DISTRIBUTION, installed
+from compressor.runtimes.inspection import Inspection
 
 Inputs = Mapping[str, NDArray[np.int64]]
 """`input_ids`, `attention_mask` and, where the model has token types, `token_type_ids`; `(batch, sequence)` each."""
@@ -39,6 +40,9 @@ class _Module(Protocol):
     def export(self, source: Path, path: Path) -> None:
         """Writes a checkpoint in the runtime's format."""
 
+    def inspect(self, path: Path) -> Inspection:
+        """The contents of a file of this format, if the runtime is `inspectable`."""
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -54,6 +58,7 @@ class Runtime:
             to give that graph's labels instead of torch's logits.
         quantized_rows: Real rows, at most, that a quantized file of this format is compared on; None for all.
         measured: Whether it can be the runtime of `measure`.
+        inspectable: Whether the module has `inspect(path)`, for `compress inspect`.
         extra: The extra of this project that installs it; None if a plain installation does.
         requires: Distributions of that extra.
     """
@@ -66,6 +71,7 @@ class Runtime:
     follows_quantized: bool = False
     quantized_rows: int | None = None
     measured: bool = False
+    inspectable: bool = False
     extra: str | None = None
     requires: tuple[str, ...] = ()
 
@@ -76,6 +82,10 @@ class Runtime:
     def session(self, path: Path, threads: int) -> Session:
         """Loads a file of this runtime's format."""
         return self._load().Session(path, threads)
+
+    def inspect(self, path: Path) -> Inspection:
+        """The weights and operators of a file of this format."""
+        return self._load().inspect(path)
 
     def missing(self) -> tuple[str, ...]:
         """Distributions that it needs and that are not installed."""

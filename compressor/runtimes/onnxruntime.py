@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.runtimes.base import Inputs, Outputs, Runtime
+from compressor.runtimes.inspection import Inspection
 
 if TYPE_CHECKING:
     import onnx
@@ -22,6 +23,7 @@ RUNTIME = Runtime(
     usage="onnxruntime, transformers.js (`dtype: fp32`); {inputs}, `(batch, sequence)`",
     target="onnx",
     measured=True,
+    inspectable=True,
 )
 
 
@@ -116,3 +118,17 @@ def session_options(threads: int) -> onnxruntime.SessionOptions:
     # Idle threads of one session would burn the cores of the session it is compared with.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def inspect(path: Path) -> Inspection:
+    """The weights and operators of an ONNX file, and the share of its matrices that run as integers."""
+    import onnx
+
+    from compressor.runtimes.baked_tokenizer.wordpiece import DOMAIN
+    from compressor.runtimes.onnx.coverage import quantized_coverage
+    from compressor.runtimes.onnx.inspection import inspect_graph
+
+    graph = onnx.load(str(path)).graph
+    # A file with a tokenizer takes texts; the graph inside has a file of its own.
+    baked = any(node.domain == DOMAIN for node in graph.node)
+    return inspect_graph(path, graph, None if baked else quantized_coverage(path))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.models.checkpoint import QUANTIZED_ONNX
 from compressor.runtimes.base import Inputs, Outputs, Runtime
+from compressor.runtimes.inspection import Inspection, Weight, part_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +30,7 @@ RUNTIME = Runtime(
     # Its integer products are emulated, many times slower than the graph they are compared with.
     quantized_rows=200,
     measured=True,
+    inspectable=True,
 )
 
 
@@ -44,7 +48,7 @@ def export(source: Path, path: Path) -> None:
         path: The .pt file.
 
     Raises:
-        StageError: The quantized graph has operators that TorchScript is not taught.
+        StageError: The quantized graph has operators without a TorchScript form.
     """
     import torch
 
@@ -101,3 +105,31 @@ class Session:
 
 def _lines(text: str | bytes) -> list[str]:
     return (text.decode() if isinstance(text, bytes) else text).split("\n")
+
+
+def inspect(path: Path) -> Inspection:
+    """The weights and operators of a TorchScript file."""
+    import torch
+
+    module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch.jit is untyped
+    seen: dict[int, Weight] = {}
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        kind, size = str(tensor.dtype).removeprefix("torch."), tensor.untyped_storage().nbytes()
+        if tensor.numel() > 1 and (tensor.is_floating_point() or kind in ("int8", "uint8")):
+            seen.setdefault(tensor.data_ptr(), Weight(name, part_of(name), kind, tuple(tensor.shape), size, 1))
+    graph = module.inlined_graph
+    operators = Counter(node.kind() for node in graph.nodes() if not node.kind().startswith("prim::"))
+    uses: Counter[str] = Counter()
+    for node in graph.findAllNodes("prim::GetAttr"):
+        uses[_attribute_path(node)] += len(node.output().uses())
+    weights = tuple(replace(weight, uses=max(1, uses[weight.name])) for weight in seen.values())
+    return Inspection(str(path), path.stat().st_size, weights, dict(operators.most_common()))
+
+
+def _attribute_path(node: Any) -> str:
+    """The dotted name that a TorchScript node reads: each module is an attribute of the one before."""
+    names: list[str] = []
+    while node.kind() == "prim::GetAttr":
+        names.append(node.s("name"))
+        node = node.input().node()
+    return ".".join(reversed(names))

@@ -77,7 +77,7 @@ def test_one_file_without_its_folder(albert: Path, tmp_path: Path):
     ("make", "message"),
     [
         (lambda f: f / "none.onnx", "no such file or folder"),
-        (lambda f: f / "config.json", "cannot be looked into"),
+        (lambda f: f / "config.json", "cannot be inspected"),
         (lambda f: f / "onnx", "has no config.json"),
     ],
 )

@@ -66,7 +66,9 @@ def test_half_precision_is_rounded_as_floats_are():
     rounds = fake_quantization.RoundedInput(-1.0, 4.1)
     assert torch.equal(rounds(values), rounds(values.float()))
     model = make_model("bert")
-    fake_quantization.put_on(model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()})
+    fake_quantization.insert_fake_quantization(
+        model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()}
+    )
     seen = []
     handle = model.classifier.register_forward_hook(lambda _, given, out: seen.append(out.dtype))
     with torch.autocast("cpu", torch.bfloat16):
@@ -80,10 +82,10 @@ def differences(model: Any, folder: Path, settings: Settings) -> tuple[np.ndarra
     graph, sample = export(model, folder), rows(model, 9)
     ranges = calibration.ranges(graph, sample, CalibrationSpec())
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fake_quantization.put_on(model, settings, ranges)
+    fake_quantization.insert_fake_quantization(model, settings, ranges)
     assert set(state) <= set(model.state_dict()), "parameters keep their names"
     trained = [main_output(model, row) for row in sample]
-    used = fake_quantization.take_off(model)
+    used = fake_quantization.remove_fake_quantization(model)
     assert set(used) == {name for name in ranges if not settings.stays_float(name)}
     assert list(model.state_dict()) == list(state)
     static_int8.write(graph, folder / "q.onnx", settings, used)
@@ -121,7 +123,7 @@ def test_settings_mean_the_same_in_training_and_in_the_file(settings: Settings, 
 
 def test_a_tied_table_and_decoder_learn_together(tmp_path: Path):
     model = make_model("bert", "MaskedLM")
-    fake_quantization.put_on(
+    fake_quantization.insert_fake_quantization(
         model, exact_settings(), calibration.ranges(export(model, tmp_path), rows(model), CalibrationSpec())
     )
     inputs = {name: torch.from_numpy(array) for name, array in rows(model)[3].items()}
@@ -138,8 +140,10 @@ def test_there_is_no_dropout_while_a_model_rounds():
         return [model(inputs).logits for _ in range(2)]
 
     assert not torch.equal(*two())
-    fake_quantization.put_on(model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()})
+    fake_quantization.insert_fake_quantization(
+        model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()}
+    )
     assert torch.equal(*two())
-    fake_quantization.take_off(model)
+    fake_quantization.remove_fake_quantization(model)
     assert not torch.equal(*two()), "it is back"
     assert model.config.hidden_dropout_prob == 0.1

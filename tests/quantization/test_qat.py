@@ -103,9 +103,9 @@ def test_several_processes_train_together_what_starts_with_equal_layers(
 
 def train(
     model: Any, work: Path, objective: Any = None, **callbacks: Any
-) -> tuple[dict[str, Any], fake_quantization.TakeOff]:
+) -> tuple[dict[str, Any], fake_quantization.RemoveAfterTraining]:
     torch.manual_seed(0)
-    plain = fake_quantization.TakeOff()
+    plain = fake_quantization.RemoveAfterTraining()
     with Progress(Console(file=io.StringIO())) as progress, progress.step("test") as step:
         arguments = (model, batches(), objective or Labels(text_classification), schedule())
         return trainer.train(*arguments, seed=0, work=work, step=step, callbacks=[plain]), plain
@@ -113,7 +113,7 @@ def train(
 
 def ready(classifier: Path, ranges: Any) -> Any:
     model = loading.load_model(classifier)
-    fake_quantization.put_on(model, exact_settings(), ranges)
+    fake_quantization.insert_fake_quantization(model, exact_settings(), ranges)
     return model
 
 

@@ -11,9 +11,10 @@ import pytest
 from conftest import exact_settings, save_classifier
 from onnx import TensorProto, helper, numpy_helper
 
-from compressor.package.inspection import Inspection, inspect
+from compressor.package.inspection import inspect
 from compressor.quantization import dynamic_int8, fp16, weight_only
 from compressor.runtimes import RUNTIMES
+from compressor.runtimes.inspection import Inspection
 from compressor.runtimes.onnx.coverage import optimized, quantized_coverage, weight_uses
 
 WIDTH, OUTPUTS, ROWS = 64, 8, 24

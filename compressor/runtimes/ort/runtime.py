@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from compressor.errors import StageError
 from compressor.runtimes.base import Runtime
+from compressor.runtimes.inspection import Inspection
 from compressor.runtimes.onnxruntime import Session as Session
 from compressor.runtimes.ort.conversion import schema
 
@@ -28,6 +29,7 @@ RUNTIME = Runtime(
     usage="onnxruntime, also its minimal builds; the same inputs",
     target="ort",
     follows_quantized=True,
+    inspectable=True,
 )
 
 
@@ -51,7 +53,7 @@ def export(source: Path, path: Path) -> None:
 
 
 def write(graph: Path, path: Path) -> None:
-    """Converts an ONNX file, and writes the list of its operators beside it; see `ort_conversion`.
+    """Converts an ONNX file, and writes the list of its operators beside it; see `ort.conversion`.
 
     In a process of its own: ONNX Runtime lists in the file what libraries of operators this one has loaded before.
 
@@ -70,6 +72,13 @@ def write(graph: Path, path: Path) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
         raise StageError(f"ONNX Runtime cannot write {graph.name} in ORT format: {lines[-1]}")
+
+
+def inspect(path: Path) -> Inspection:
+    """The weights and operators of an ORT file."""
+    from compressor.runtimes.onnx.inspection import inspect_graph
+
+    return inspect_graph(path, graph_of(path), None)
 
 
 def graph_of(path: Path) -> onnx.GraphProto:
