@@ -142,6 +142,8 @@ LIGHT = (
 def test_what_must_start_fast_imports_no_torch():
     names = ", ".join(f"compressor.{name}" for name in LIGHT)
     assert not imported_by(f"import {names}") & {"torch", "transformers", "datasets", "onnx", "onnxruntime"}
+    measured = imported_by("import compressor.measure.worker")
+    assert not measured & {"pydantic", "rich", "click", "yaml"}, "a part of every peak memory that is measured"
 
 
 def test_files_are_short_and_nothing_is_called_utils():
