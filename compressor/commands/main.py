@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 from compressor import __version__
@@ -20,5 +22,5 @@ def main() -> None:
     """
 
 
-for command in COMMANDS:
-    main.add_command(command)
+for name in COMMANDS:
+    main.add_command(getattr(import_module(f"compressor.commands.{name}"), name))
