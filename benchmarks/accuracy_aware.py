@@ -22,7 +22,7 @@ import runs
 import torch
 
 from compressor.models import loading
-from compressor.models.convert import put_together, take_apart
+from compressor.models.convert import from_parts, to_parts
 
 FACTOR = 2.0**14
 """A power of two, which changes no digit of what is multiplied by it."""
@@ -31,13 +31,13 @@ VERSIONS = ("as given", "with outliers")
 
 def with_outliers(source: Path, folder: Path) -> Path:
     """The same model in float, with one large channel in the values of every layer."""
-    whole = take_apart(loading.load_model(source))
+    whole = to_parts(loading.load_model(source))
     with torch.no_grad():
         for block in whole.attentions:
             block["value.weight"][0] *= FACTOR
             block["value.bias"][0] *= FACTOR
             block["attention_output.weight"][:, 0] /= FACTOR
-    loading.save(folder, put_together(whole), loading.load_tokenizer(source))
+    loading.save(folder, from_parts(whole), loading.load_tokenizer(source))
     return folder
 
 

@@ -19,9 +19,9 @@ from throughput import Pass, Variant, forward_flops, training_flops
 
 from compressor.data.corpus import masking
 from compressor.models import checkpoint, loading
-from compressor.models.surgery.select_layers import chosen_layers, shallower
+from compressor.models.surgery.select_layers import chosen_layers, reduce_depth
 from compressor.stages.distill import PRETRAINING_WEIGHTS, TASK_WEIGHTS, DistillSpec
-from compressor.tasks import text_classification
+from compressor.tasks import TASKS, text_classification
 from compressor.training import losses
 from compressor.training.batches import MaskedBatches, RowBatches, Sequences
 from compressor.training.objectives import Labels, MaskedLanguageModel, PretrainingDistillation, TaskDistillation
@@ -73,9 +73,9 @@ class Setting:
     def of(cls, model: Path, task: str, batch_size: int, folder: Path, progress: Progress, **config: Any) -> Setting:
         """Loads a teacher and makes its student, of the same family, from every other layer."""
         torch.manual_seed(0)
-        teacher = loading.load_model(model, task, **config).eval()
+        teacher = loading.load_model(model, TASKS[task].HEAD, **config).eval()
         layers = chosen_layers(teacher.config.num_hidden_layers, None, "every_other")
-        student = shallower(teacher, layers, teacher.config.model_type)
+        student = reduce_depth(teacher, layers, teacher.config.model_type)
         return cls(teacher, student, loading.load_tokenizer(model), batch_size, folder, progress)
 
     def inputs(self, batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,12 +44,12 @@ def teacher_and_student() -> dict[str, PreTrainedModel]:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from compressor.models.surgery.select_layers import chosen_layers, shallower
+    from compressor.models.surgery.select_layers import chosen_layers, reduce_depth
 
     torch.manual_seed(0)
     teacher = BertForSequenceClassification(BertConfig(num_labels=2))
     layers = chosen_layers(teacher.config.num_hidden_layers, None, "every_other")
-    return {"BERT-base": teacher, "student": shallower(teacher, layers, "distilbert")}
+    return {"BERT-base": teacher, "student": reduce_depth(teacher, layers, "distilbert")}
 
 
 def parameters(model: PreTrainedModel) -> tuple[int, int]:

@@ -7,12 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from compressor.models import registration
-
 if TYPE_CHECKING:
     from compressor.pipeline.api import compare, plan, run, validate, verify
-
-registration.install()
 
 __version__ = "0.1.0"
 

@@ -122,6 +122,14 @@ def save_classifier(folder: Path, family: str = "bert", **overrides: Any) -> Pat
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _our_classes() -> None:
+    """Tests load compact_bert folders with plain Auto classes, as the model card says to."""
+    from compressor.models import register
+
+    register()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def session_store(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The store of runs that share one, in the folder that the test processes of a session have in common."""
     base = tmp_path_factory.getbasetemp()

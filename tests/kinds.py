@@ -26,7 +26,7 @@ KINDS = [
 
 def make_model(family: str, head: str = "SequenceClassification") -> Any:
     """Random, with biases that are not zero; two models of one family are alike."""
-    from compressor.models.convert import put_together, take_apart
+    from compressor.models.convert import from_parts, to_parts
     from compressor.models.surgery import prune, pruning_widths
     from compressor.models.surgery.share_layers import Sharing, share
 
@@ -52,9 +52,9 @@ def make_model(family: str, head: str = "SequenceClassification") -> Any:
     elif family == "shared_attention":
         model = share(model, Sharing("attention", 1, LAYERS), [1])
     elif family == "pruned":
-        whole = take_apart(model)
+        whole = to_parts(model)
         left = pruning_widths.after(whole.heads, whole.neurons, (0.25, 0.4), "global")
-        model = put_together(prune.pruned(whole, prune.choose(prune.magnitudes(whole), left, "global")))
+        model = from_parts(prune.pruned(whole, prune.choose(prune.magnitudes(whole), left, "global")))
     return model.eval()
 
 

@@ -13,14 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.errors import Problem, RecipeError
 from compressor.files import file_digest
-from compressor.models.registration import MODEL_TYPE
+from compressor.models.families import FAMILIES
+from compressor.models.heads import HEADS, PRETRAINING, Head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-FAMILIES = ("bert", "distilbert", "albert", MODEL_TYPE)
-"""Supported values of `model_type`."""
 
 
 WEIGHTS = "model.safetensors"
@@ -28,23 +25,6 @@ WEIGHTS = "model.safetensors"
 
 QUANTIZED_ONNX = Path("onnx") / "model_quantized.onnx"
 """Where a quantized checkpoint keeps the graph that runs; names that transformers.js and optimum look for."""
-
-
-_HEADS = {
-    "text-classification": (("ForSequenceClassification",), ("classifier.weight",)),
-    "text-regression": (("ForSequenceClassification",), ("classifier.weight",)),
-    "token-classification": (("ForTokenClassification",), ("classifier.weight",)),
-    "question-answering": (("ForQuestionAnswering",), ("qa_outputs.weight",)),
-    "masked-lm": (
-        ("ForMaskedLM", "ForPreTraining"),
-        ("cls.predictions.transform.dense.weight", "vocab_transform.weight", "predictions.dense.weight"),
-    ),
-}
-"""For each task, the ends of the architectures that have its head, and a tensor of it, by family."""
-
-
-_ORDER_TENSORS = ("cls.seq_relationship.weight", "sop_classifier.classifier.weight")
-"""A tensor of a pretrained model's second head, which tells the order of two segments, by family."""
 
 
 _TOKENIZER_FILES = (
@@ -84,7 +64,7 @@ class Checkpoint:
     @property
     def num_hidden_layers(self) -> int:
         """Encoder layers."""
-        return int(self.config.get("num_hidden_layers", self.config.get("n_layers", 0)))
+        return int(self._setting("num_hidden_layers", 0))
 
     @property
     def max_position_embeddings(self) -> int:
@@ -97,41 +77,50 @@ class Checkpoint:
         names = self.config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(2)}
         return [str(names[key]) for key in sorted(names, key=int)]
 
-    def has_head(self, task: str) -> bool:
-        """Whether the checkpoint carries a trained head for the task."""
+    def has_head(self, head: Head) -> bool:
+        """Whether the checkpoint carries a trained head of a kind."""
         architectures = self.config.get("architectures") or []
-        endings, tensors = _HEADS[task]
-        there = [self.shapes[name] for name in tensors if name in self.shapes]
-        if not there or not any(str(name).endswith(endings) for name in architectures):
+        tensors = self._tensors(head.part)
+        if not tensors or not any(str(name).endswith(head.endings) for name in architectures):
             return False
         # One class does both: a single output is a number.
-        return not task.startswith("text-") or (there[0][0] == 1) == (task == "text-regression")
+        return head.numbers is None or (self.shapes[tensors[0]][0] == 1) == head.numbers
+
+    def _tensors(self, part: str) -> list[str]:
+        """Names of the weights of a part outside of the layers, in any family's layout."""
+        modules = {family.outside.get(part) for family in FAMILIES.values()}
+        return sorted(name for module in modules if (name := f"{module}.weight") in self.shapes)
 
     @property
     def tells_order(self) -> bool:
         """Whether the checkpoint carries a head for the order of two segments, beside its language model's."""
         architectures = self.config.get("architectures") or []
-        return any(str(name).endswith("ForPreTraining") for name in architectures) and any(
-            name in self.shapes for name in _ORDER_TENSORS
-        )
+        ends = any(str(name).endswith(PRETRAINING.auto) for name in architectures)
+        return ends and bool(self._tensors(PRETRAINING.part))
 
     @property
-    def task(self) -> str:
-        """The task that the checkpoint has a head for.
+    def head(self) -> Head:
+        """The kind of head that the checkpoint has.
 
         Raises:
             RecipeError: It has none.
         """
-        for task in _HEADS:
-            if self.has_head(task):
-                return task
-        what = f"{self.path} has no head for any of {', '.join(_HEADS)}"
-        raise RecipeError([Problem("model", what, "fine-tune it first")])
+        for head in HEADS:
+            if self.has_head(head):
+                return head
+        known = ", ".join(dict.fromkeys(head.auto for head in HEADS))
+        what = f"{self.path} has none of the heads {known}"
+        raise RecipeError([Problem("model", what, "fine-tune it first", kind="missing")])
+
+    def _setting(self, name: str, default: Any) -> Any:
+        """A setting of the config, by its common name."""
+        family = FAMILIES.get(self.family)
+        return self.config.get(name, default) if family is None else family.setting(self.config, name, default)
 
     @property
     def hidden_size(self) -> int:
         """Width of the encoder."""
-        return int(self.config.get("hidden_size", self.config.get("dim", 0)))
+        return int(self._setting("hidden_size", 0))
 
     @property
     def embedding_size(self) -> int:
@@ -141,7 +130,7 @@ class Checkpoint:
     @property
     def num_attention_heads(self) -> int:
         """Attention heads of a layer, at most."""
-        return int(self.config.get("num_attention_heads", self.config.get("n_heads", 1)))
+        return int(self._setting("num_attention_heads", 1))
 
     @property
     def head_size(self) -> int:
@@ -161,7 +150,7 @@ class Checkpoint:
         """Feed-forward neurons of each layer."""
         blocks = self.config.get("neurons")
         if not blocks:
-            width = int(self.config.get("intermediate_size", self.config.get("hidden_dim", 0)))
+            width = int(self._setting("intermediate_size", 0))
             return (width,) * self.num_hidden_layers
         return tuple(int(blocks[index]) for index in self.config["feed_forward_of_layer"])
 
@@ -246,9 +235,7 @@ def check(path: Path, where: str) -> Checkpoint:
 
 def input_names(family: str) -> tuple[str, ...]:
     """Names of a model's inputs, in the order that traced formats take them."""
-    return (
-        ("input_ids", "attention_mask") if family == "distilbert" else ("input_ids", "attention_mask", "token_type_ids")
-    )
+    return FAMILIES[family].inputs
 
 
 def splitting_digest(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -11,32 +11,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compressor.models.checkpoint import WEIGHTS, Checkpoint, input_names
-
-_OUTPUTS: dict[str, dict[str, Any]] = {
-    "text-regression": {"num_labels": 1, "problem_type": "regression"},
-    "question-answering": {"num_labels": 2},
-}
-"""What the config says of a head whose outputs have no names of their own: a number; a start and an end."""
-
-
-_HEAD_TENSORS = (
-    *("classifier.", "pre_classifier.", "bert.pooler.", "albert.pooler.", "qa_outputs."),
-    *("cls.", "vocab_", "predictions.", "sop_classifier."),
-)
-"""Beginnings of the names of tensors that a new head may bring."""
-
+from compressor.models.families import FAMILIES, register
+from compressor.models.heads import MASKED_LM, PRETRAINING, Head
 
 _TOKENIZER_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
 def load_model(
-    path: Path, task: str | None = None, *, sentence_order: bool | None = None, **config: Any
+    path: Path, head: Head | None = None, *, sentence_order: bool | None = None, **config: Any
 ) -> PreTrainedModel:
     """Loads a model in float32: safetensors only, no remote code, no network.
 
     Args:
         path: A checkpoint's folder.
-        task: Which head it is to have, made anew where the checkpoint has none; by default the one it has.
+        head: The head it is to have, made anew where the checkpoint has none; by default the one it has.
         sentence_order: Whether a language model is to have a head for the order of two segments as well; by default if
             the checkpoint has it.
         config: Overrides of its config, such as `num_labels`; a head of another shape is made anew.
@@ -46,19 +34,13 @@ def load_model(
     """
     import transformers
 
-    classes = {
-        "text-classification": transformers.AutoModelForSequenceClassification,
-        "text-regression": transformers.AutoModelForSequenceClassification,
-        "token-classification": transformers.AutoModelForTokenClassification,
-        "question-answering": transformers.AutoModelForQuestionAnswering,
-        "masked-lm": transformers.AutoModelForMaskedLM,
-    }
+    register()
     there = Checkpoint(path)
-    task = task or there.task
-    kind, config = classes[task], {**_OUTPUTS.get(task, {}), **config}
-    if task == "masked-lm" and (there.tells_order if sentence_order is None else sentence_order):
-        kind, config = transformers.AutoModelForPreTraining, {**config, "num_labels": 2}  # ALBERT's head has as many
-    model, info = kind.from_pretrained(
+    head = head or there.head
+    if head is MASKED_LM and (there.tells_order if sentence_order is None else sentence_order):
+        head = PRETRAINING
+    config = {**head.settings, **config}
+    model, info = getattr(transformers, f"AutoModel{head.auto}").from_pretrained(
         path,
         dtype="float32",
         local_files_only=True,
@@ -68,10 +50,9 @@ def load_model(
         output_loading_info=True,
         **config,
     )
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith(_HEAD_TENSORS))
-    mismatched = sorted(
-        str(entry[0]) for entry in info["mismatched_keys"] if not str(entry[0]).startswith(_HEAD_TENSORS)
-    )
+    made_anew = tuple({name for family in FAMILIES.values() for name in family.head_tensors})
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(made_anew))
+    mismatched = sorted(str(entry[0]) for entry in info["mismatched_keys"] if not str(entry[0]).startswith(made_anew))
     if lacking := missing + mismatched:
         shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
         what = f"{path / WEIGHTS} lacks weights that its config.json calls for: {shown}"

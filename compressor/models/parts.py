@@ -46,7 +46,7 @@ FEED_FORWARD = ("up", "down", "feed_forward_norm")
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelParts:
     """An encoder with its head.
 
     Tensors are named `PART.weight` and `PART.bias`, with the parts of `AXES`. They are the model's own, not copies.
@@ -99,7 +99,18 @@ class Anatomy:
         """Width of each feed-forward block."""
         return [len(block["up.bias"]) for block in self.feed_forwards]
 
-    def with_layers(self, layers: Sequence[int]) -> Anatomy:
+    @property
+    def even(self) -> bool:
+        """Whether all blocks have the heads and neurons that one number in a config can say."""
+        return set(self.heads) == {self.hidden_size // self.head_size} and len(set(self.neurons)) == 1
+
+    @property
+    def separate(self) -> bool:
+        """Whether no two layers share weights."""
+        layers = tuple(range(self.num_hidden_layers))
+        return self.attention_of_layer == layers and self.feed_forward_of_layer == layers
+
+    def with_layers(self, layers: Sequence[int]) -> ModelParts:
         """Some of the layers, in the order given; blocks that no layer uses any more are gone.
 
         What layers share stays shared; a layer that is listed twice and shares nothing becomes two.
@@ -114,7 +125,7 @@ class Anatomy:
             feed_forward_of_layer=feed_forward_of_layer,
         )
 
-    def without_token_types(self) -> Anatomy:
+    def without_token_types(self) -> ModelParts:
         """As a DistilBERT has it: the first type's row, which single sentences use, is part of every position.
 
         Source: Sanh et al. 2019, section 2, "Student architecture": token types are removed.

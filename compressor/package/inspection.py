@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import struct
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from compressor.errors import Problem, RecipeError
 from compressor.models.checkpoint import Checkpoint, check
+from compressor.models.families import FAMILIES
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.inspection import Inspection, Weight, part_of
 
@@ -54,29 +53,23 @@ def _safetensors(path: Path) -> Inspection:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
-    layers = _layers_of_blocks(Checkpoint(path.parent)) if (path.parent / "config.json").is_file() else {}
+    layers = _uses_of_blocks(path.parent)
     weights = []
     for name, entry in header.items():
-        block = re.match(r"(.*\.(?:albert_layer_groups|attentions|feed_forwards)\.\d+)\.", name)
         kind, shape = entry["dtype"], tuple(entry["shape"])
         size = math.prod(shape) * _SAFETENSORS_BITS.get(kind, 8) // 8
-        uses = layers.get(block[1], 1) if block else 1
+        uses = next((count for start, count in layers.items() if name.startswith(f"{start}.")), 1)
         weights.append(Weight(name, part_of(name), _SAFETENSORS_TYPES.get(kind, kind), shape, size, uses))
     return Inspection(str(path), path.stat().st_size, tuple(weights), {})
 
 
-def _layers_of_blocks(checkpoint: Checkpoint) -> dict[str, int]:
-    """How many layers use each block that several may use."""
-    config, layers = checkpoint.config, checkpoint.num_hidden_layers
-    stack = "albert.encoder."
-    if checkpoint.family == "albert":
-        groups = config["num_hidden_groups"]
-        used = Counter(int(layer / (layers / groups)) for layer in range(layers))
-        return {f"{stack}albert_layer_groups.{group}": count for group, count in used.items()}
-    found: dict[str, int] = {}
-    for module, key in (("attentions", "attention_of_layer"), ("feed_forwards", "feed_forward_of_layer")):
-        found |= {f"{stack}{module}.{block}": count for block, count in Counter(config.get(key, ())).items()}
-    return found
+def _uses_of_blocks(folder: Path) -> dict[str, int]:
+    """How many layers use each block of a checkpoint that shares weights, by the beginning of its tensors' names."""
+    if not (folder / "config.json").is_file():
+        return {}
+    checkpoint = Checkpoint(folder)
+    family = FAMILIES.get(checkpoint.family)
+    return {} if family is None else family.shared_blocks(checkpoint.config)
 
 
 READERS: dict[str, Callable[[Path], Inspection]] = {

@@ -21,6 +21,7 @@ from compressor.recipe.checks.checkpoint import check_checkpoint
 from compressor.recipe.resolve import Resolved
 from compressor.stages import STAGES
 from compressor.stages.base import StageSpec
+from compressor.tasks import has_head
 from compressor.training.spec import RecoverySpec
 
 
@@ -167,7 +168,7 @@ def _plan_stages(
     """
     recipe = resolved.recipe
     lines = {
-        task: _TaskLine(source, source if model is None or Checkpoint(model).has_head(task) else None) for task in data
+        task: _TaskLine(source, source if model is None or has_head(Checkpoint(model), task) else None) for task in data
     }
     parents = dict.fromkeys(data, source)
     planned = []

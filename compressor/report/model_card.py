@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
-from compressor.models.registration import MODEL_TYPE
+from compressor.models.families.compact_bert import NAME as COMPACT_BERT
+from compressor.models.heads import PRETRAINING
 from compressor.report import numbers
 from compressor.report.markdown import markdown
 from compressor.report.model import Report
@@ -25,13 +26,16 @@ def render(report: Report, folder: Path) -> str:
     checkpoint = Checkpoint(folder)
     stages = " → ".join(stage.name for stage in report.built)
     task = TASKS[report.built[-1].task]
-    head, tag = task.HEAD, task.PIPELINE_TAG
+    head, tag = task.HEAD.auto, task.PIPELINE_TAG
     if checkpoint.tells_order:
-        head = "ForPreTraining"  # the masked-LM class would drop the sentence-order head
-    ours = "import compressor  # its model classes, for AutoModel\n" if checkpoint.family == MODEL_TYPE else ""
+        head = PRETRAINING.auto  # the masked-LM class would drop the sentence-order head
+    ours = checkpoint.family == COMPACT_BERT
+    imports = "from compressor.models import register\n" if ours else ""
+    call = "register()  # the classes of compact_bert\n" if ours else ""
     usage = (
         "```python\n"
-        f"{ours}from transformers import AutoModel{head}, AutoTokenizer\n\n"
+        f"{imports}from transformers import AutoModel{head}, AutoTokenizer\n\n"
+        f"{call}"
         'tokenizer = AutoTokenizer.from_pretrained("model")\n'
         f'model = AutoModel{head}.from_pretrained("model")\n'
         "```\n"

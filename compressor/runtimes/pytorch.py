@@ -28,11 +28,11 @@ class Session:
         self._torch = torch
         self._model = loading.load_model(path).eval()
         self._names = checkpoint.input_names(self._model.config.model_type)
-        self._named = outputs.named
+        self._by_name = outputs.outputs_by_name
 
     def predict(self, inputs: Inputs) -> Outputs:
         """What the model gives, by name."""
         with self._torch.inference_mode():
             tensors = {name: self._torch.from_numpy(inputs[name]) for name in self._names if name in inputs}
-            given = self._named(self._model, self._model(**tensors))
+            given = self._by_name(self._model, self._model(**tensors))
             return {name: tensor.numpy() for name, tensor in given.items()}

@@ -39,7 +39,7 @@ class Traceable(torch.nn.Module):
         # The model would make this mask itself, by a detour of a dozen operators that traces keep.
         masked = named["attention_mask"][:, None, None, :] == 0
         named["attention_mask"] = masked.to(self.model.dtype) * torch.finfo(self.model.dtype).min
-        given = tuple(outputs.named(self.model, self.model(**named)).values())
+        given = tuple(outputs.outputs_by_name(self.model, self.model(**named)).values())
         return given[0] if len(given) == 1 else given
 
 

@@ -10,8 +10,11 @@ from pydantic import Field, model_validator
 
 from compressor.errors import Add
 from compressor.models.checkpoint import Checkpoint
+from compressor.models.families import FAMILIES
 from compressor.models.shape import Shape
+from compressor.spec import OneOf
 from compressor.stages.base import Stage, StageSpec
+from compressor.tasks import has_head
 from compressor.training.context import Context, Facts
 from compressor.training.spec import DistillationSpec
 
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from compressor.training.batches import MaskedBatches, RowBatches
+
+ARCHITECTURES = tuple(dict.fromkeys(name for family in FAMILIES.values() for name in family.becomes))
 
 
 class DistillSpec(DistillationSpec, StageSpec):
@@ -41,7 +46,7 @@ class DistillSpec(DistillationSpec, StageSpec):
     strongest channels, heads and neurons."""
     student: str | None = None
     """Start from this ready checkpoint instead: a folder, `package:PKG/path` or a hub id."""
-    architecture: Literal["bert", "distilbert"] | None = None
+    architecture: Annotated[str, OneOf(ARCHITECTURES)] | None = None
     """`distilbert` has no token types, and a ReLU layer where BERT has its tanh pooler; `bert` keeps both. By default
     distilbert; a checkpoint with shared or factorized weights stays what it is."""
 
@@ -69,14 +74,11 @@ class DistillSpec(DistillationSpec, StageSpec):
         """See `StageSpec.leaves`."""
         if self.student is not None:
             return shape if ready is None else ready
-        if (shape.family, self.architecture) == ("distilbert", "bert"):
-            what = "a DistilBERT checkpoint cannot become bert: it has no token types and no pooler"
-            add(("architecture",), what, "use architecture: distilbert")
-        plain = shape.family in ("bert", "distilbert")
-        if self.architecture is not None and not plain:
-            what = f"a checkpoint with shared, factorized or pruned weights ({shape.family}) cannot become "
-            what += self.architecture
-            add(("architecture",), what, "leave it out: the student stays what the checkpoint is")
+        allowed = FAMILIES[shape.family].becomes if shape.family in FAMILIES else ()
+        if self.architecture is not None and self.architecture not in allowed:
+            what = f"a {shape.family} checkpoint cannot become {self.architecture}"
+            hint = f"allowed: {', '.join(allowed)}" if allowed else "leave it out: the student stays a " + shape.family
+            add(("architecture",), what, hint)
         count, layers = self.num_hidden_layers, shape.layers
         if count is not None and count > layers:
             add(("num_hidden_layers",), f"is {count}, but {layers} layers come in", f"at most {layers}")
@@ -89,7 +91,7 @@ class DistillSpec(DistillationSpec, StageSpec):
             what = f"is {hidden}; heads of {size} channels stay whole"
             add(("hidden_size",), what, f"allowed: multiples of {size} up to {shape.hidden}")
         smaller = layers if layers < teacher.layers else max(1, layers // 2)
-        family = self.architecture or ("distilbert" if plain else shape.family)
+        family = self.architecture or (allowed[0] if allowed else shape.family)
         embedding = hidden if shape.embedding == shape.hidden else shape.embedding
         return replace(
             shape,
@@ -129,8 +131,8 @@ def _student(
     incoming: PreTrainedModel, start: Path, batches: RowBatches | MaskedBatches, spec: DistillSpec, context: Context
 ) -> tuple[PreTrainedModel, Facts]:
     """The student before training, and how it was made."""
-    from compressor.models.surgery.reduce_width import narrower
-    from compressor.models.surgery.select_layers import chosen_layers, least_harmful, shallower
+    from compressor.models.surgery.reduce_width import reduce_width
+    from compressor.models.surgery.select_layers import chosen_layers, least_harmful, reduce_depth
     from compressor.training import layer_search
 
     if context.student is not None:
@@ -140,15 +142,15 @@ def _student(
     facts: Facts = {}
     if spec.layers == "importance":
         with context.progress.step(f"{context.stage}: which layers matter") as step:
-            task = context.task if Checkpoint(start).has_head(context.task) else None
+            task = context.task if has_head(Checkpoint(start), context.task) else None
             harm = layer_search.harm(incoming, layer_search.samples(batches), task, step)
             layers, facts["importance"] = least_harmful(incoming, count, harm)
     else:
         layers = chosen_layers(total, count if spec.layers == "every_other" else None, spec.layers)
-    plain = incoming.config.model_type in ("bert", "distilbert")
-    student = shallower(incoming, layers, spec.architecture or ("distilbert" if plain else None))
+    becomes = FAMILIES[incoming.config.model_type].becomes
+    student = reduce_depth(incoming, layers, spec.architecture or (becomes[0] if becomes else None))
     if spec.hidden_size is not None:
-        student = narrower(student, spec.hidden_size)
+        student = reduce_width(student, spec.hidden_size)
     return student, {"layers": layers, **facts}
 
 

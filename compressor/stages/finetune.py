@@ -43,7 +43,7 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
     set_seed(context.seed)
     if context.task == MASKED_LM:
         data = masked_corpus.sequences(source, spec, context)
-        model = loading.load_model(source, context.task, sentence_order=data.pairs)
+        model = loading.load_model(source, context.model_head, sentence_order=data.pairs)
         count = masked_corpus.num_maskings(spec, len(data))
         batches = MaskedBatches(
             data, [masked_corpus.masking(source, data, spec, context, index) for index in range(count)]
@@ -51,7 +51,7 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
         mlm, order = (1.0 if given is None else given for given in (spec.alpha_mlm, spec.alpha_order))
         objective = MaskedLanguageModel(model, mlm, order if data.pairs else 0.0)
         return train_stage(model, source, output, spec, context, batches, objective)
-    model = loading.load_model(source, context.task, **context.head)
+    model = loading.load_model(source, context.model_head, **context.head)
     return train_stage(
         model,
         source,

@@ -16,7 +16,7 @@ from compressor.data.spec import TextSpec
 from compressor.errors import Add, StageError
 from compressor.models import tokenizers
 from compressor.models.checkpoint import Checkpoint
-from compressor.models.registration import MODEL_TYPE
+from compressor.models.families.compact_bert import NAME as COMPACT_BERT
 from compressor.models.shape import Shape
 from compressor.models.surgery import pruning_widths
 from compressor.stages.base import Stage, StageSpec
@@ -26,7 +26,7 @@ from compressor.training.spec import RecoverySpec, TargetSpec, VocabularySpec
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from compressor.models.parts import Anatomy
+    from compressor.models.parts import ModelParts
     from compressor.models.surgery.prune import Scores
     from compressor.models.surgery.pruning_widths import Widths
     from compressor.progress import Step
@@ -40,7 +40,7 @@ class PruneSpec(RecoverySpec, StageSpec):
 
     Rows and columns leave the weights, so that files are smaller and kernels faster. Fewer layers and feed-forward
     networks of one width are still a plain BERT, DistilBERT or ALBERT; fewer heads, and widths that differ from layer
-    to layer, are a `compact_bert`, which `import compressor` makes known to `AutoModel…`. What layers share is pruned
+    to layer, are a `compact_bert` (`compressor.models.register()`). What layers share is pruned
     once.
     """
 
@@ -135,12 +135,12 @@ class PruneSpec(RecoverySpec, StageSpec):
             what = f"removes {removed} of {layers} layers"
             add(("layers",), what, f"at most {layers - 1}")
         heads = self._stays("heads", shape.heads, 1, add)
-        neurons = self._stays("ffn", shape.neurons, pruning_widths.EIGHT, add)
+        neurons = self._stays("ffn", shape.neurons, pruning_widths.NEURON_GROUP, add)
         if self.target is not None:
             heads = neurons = None
         return replace(
             shape,
-            family=MODEL_TYPE if heads != shape.heads or neurons is None else shape.family,
+            family=COMPACT_BERT if heads != shape.heads or neurons is None else shape.family,
             layers=max(1, layers - removed),
             heads=heads,
             neurons=neurons,
@@ -254,14 +254,14 @@ _GOAL = "goal"
 
 def _make(start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts]) -> Make:
     """What makes the next step's student, given the facts of those that are done."""
-    from compressor.models.convert import put_together, take_apart
+    from compressor.models.convert import from_parts, to_parts
     from compressor.models.surgery import prune, pruning_widths
     from compressor.models.surgery.sparsity import matrices
     from compressor.training.sparse_training import make_zero
 
     def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
         sample, facts = _Sample(start, incoming, batches, spec, context), Facts()
-        whole = take_apart(incoming) if done else _without_layers(sample, facts)
+        whole = to_parts(incoming) if done else _without_layers(sample, facts)
         if spec.heads or spec.ffn or spec.target is not None:
             scores = sample.scores(whole)
             goal = (
@@ -276,7 +276,7 @@ def _make(start: Path, spec: PruneSpec, context: Context, done: Sequence[Facts])
             kept = prune.choose(scores, left, spec.scope)
             whole = prune.pruned(whole, kept)
             facts.update({"removed_score": prune.removed_share(scores, kept), _GOAL: asdict(goal)})
-        student = put_together(whole)
+        student = from_parts(whole)
         if (zeros := _zeros(spec)) is not None and not spec.trains:
             weights = matrices(student)
             make_zero(weights, zeros.masks(weights))
@@ -307,17 +307,18 @@ class _Sample:
     @contextmanager
     def harm(self, what: str) -> Iterator[Callable[[PreTrainedModel], float]]:
         """How far a model is from the incoming one."""
+        from compressor.tasks import has_head
         from compressor.training import layer_search
 
-        task = self.context.task if Checkpoint(self.start).has_head(self.context.task) else None
+        task = self.context.task if has_head(Checkpoint(self.start), self.context.task) else None
         with self._step(what) as step:
             yield layer_search.harm(self.incoming, layer_search.samples(self.batches), task, step)
 
-    def scores(self, whole: Anatomy) -> Scores:
+    def scores(self, whole: ModelParts) -> Scores:
         """What each head and neuron of a model is worth."""
-        from compressor.models.convert import put_together
+        from compressor.models.convert import from_parts
         from compressor.models.surgery import prune
-        from compressor.tasks import MASKED_LM, learned_from_rows
+        from compressor.tasks import MASKED_LM, has_head, learned_from_rows
         from compressor.training import layer_search
         from compressor.training.objectives import Labels, MaskedLanguageModel
         from compressor.training.taylor_importance import taylor
@@ -326,10 +327,10 @@ class _Sample:
             return prune.chances(whole, self.context.seed)
         if self.spec.scoring == "magnitude":
             return prune.magnitudes(whole)
-        if not Checkpoint(self.start).has_head(self.context.task):
+        if not has_head(Checkpoint(self.start), self.context.task):
             what = f"scoring: taylor needs a head that is trained, and the checkpoint has none for {self.context.task}"
             raise StageError(f"{what}; use scoring: magnitude, or train one first")
-        model, batches = put_together(whole), layer_search.samples(self.batches)
+        model, batches = from_parts(whole), layer_search.samples(self.batches)
         pairs = "order" in batches[0]
         objective = (
             MaskedLanguageModel(model, order=float(pairs))
@@ -343,12 +344,12 @@ class _Sample:
         return self.context.progress.step(f"{self.context.stage}: {what}")
 
 
-def _without_layers(sample: _Sample, facts: Facts) -> Anatomy:
+def _without_layers(sample: _Sample, facts: Facts) -> ModelParts:
     """The incoming model without the layers that are to go."""
-    from compressor.models.convert import take_apart
+    from compressor.models.convert import to_parts
     from compressor.models.surgery.select_layers import chosen_layers, least_harmful
 
-    whole, gone = take_apart(sample.incoming), sample.spec.layers
+    whole, gone = to_parts(sample.incoming), sample.spec.layers
     total = whole.num_hidden_layers
     if not gone:
         return whole
@@ -362,7 +363,7 @@ def _without_layers(sample: _Sample, facts: Facts) -> Anatomy:
     return whole.with_layers(layers)
 
 
-def _goal(sample: _Sample, whole: Anatomy, scores: Scores, facts: Facts) -> Widths:
+def _goal(sample: _Sample, whole: ModelParts, scores: Scores, facts: Facts) -> Widths:
     """How many heads and neurons stay in the end."""
     from compressor.models.surgery import pruning_widths
     from compressor.training.width_search import Target, fit, number

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from compressor.errors import Add
-from compressor.models.registration import MODEL_TYPE
+from compressor.models.families.albert import NAME as ALBERT
+from compressor.models.families.compact_bert import NAME as COMPACT_BERT
 from compressor.models.shape import Shape
 from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
@@ -25,7 +26,7 @@ class ShareSpec(RecoverySpec, StageSpec):
     """Makes layers share their weights, as in ALBERT, and trains the student back to match the teacher.
 
     The weights of group g serve the layers with `layer * groups // layers == g`. Sharing all of a layer gives a plain
-    ALBERT; sharing one of its halves gives a `compact_bert`, which `import compressor` makes known to `AutoModel…`.
+    ALBERT; sharing one of its halves gives a `compact_bert` (`compressor.models.register()`).
     """
 
     stage: Literal["share"]
@@ -53,7 +54,7 @@ class ShareSpec(RecoverySpec, StageSpec):
             what = f"is {list(given)}; there are {groups} groups, and {shape.layers} layers come in"
             add(("layers",), what, f"give a layer from 0 to {shape.layers - 1} for each group")
         whole = shape.heads == shape.hidden // shape.head_size and shape.neurons is not None
-        return replace(shape, family="albert" if self.share == "all" and whole else MODEL_TYPE, layers=depth)
+        return replace(shape, family=ALBERT if self.share == "all" and whole else COMPACT_BERT, layers=depth)
 
 
 def run(source: Path, output: Path, spec: ShareSpec, context: Context) -> Facts:

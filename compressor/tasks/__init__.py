@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import (
     masked_lm,
     question_answering,
@@ -31,6 +32,11 @@ TASKS: dict[str, Scoring] = {module.NAME: module for module in _MODULES}
 
 MASKED_LM = masked_lm.NAME
 """The task of stages that pretrain, whatever the recipe's own is; it learns from raw text, all others from rows."""
+
+
+def has_head(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a checkpoint carries a trained head for a task."""
+    return checkpoint.has_head(TASKS[name].HEAD)
 
 
 def learned_from_rows(name: str) -> Task:

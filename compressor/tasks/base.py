@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from compressor.data.spec import DataSpec
 from compressor.data.splits import Form
 from compressor.gates.rows import Rows
+from compressor.models.heads import Head
 
 if TYPE_CHECKING:
     import torch
@@ -39,14 +40,14 @@ class Scoring(Protocol):
         NAME: The name in recipes.
         COLUMNS: Keys of `data` that describe its rows.
         METRICS: Its quality metrics, the main one first.
-        HEAD: End of the model's class names, which is also that of the Auto class.
+        HEAD: The kind of head that its models have.
         PIPELINE_TAG: The hub's name of the task, for the model card.
     """
 
     NAME: str
     COLUMNS: tuple[str, ...]
     METRICS: tuple[str, ...]
-    HEAD: str
+    HEAD: Head
     PIPELINE_TAG: str
 
     def answers(self, outputs: Outputs, batch: Batch) -> Floats:

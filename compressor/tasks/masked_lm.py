@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.gates.rows import Rows
+from compressor.models import heads
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER
 
 NAME = "masked-lm"
 COLUMNS: tuple[str, ...] = ()
 METRICS: tuple[str, ...] = ("accuracy", "loss", "perplexity", "sentence_order_accuracy")
-HEAD = "ForMaskedLM"
+HEAD = heads.MASKED_LM
 PIPELINE_TAG = "fill-mask"
 
 Floats = NDArray[np.float32]

@@ -12,6 +12,7 @@ from compressor.data import question_rows, sources
 from compressor.data.spec import DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.rows import Rows
+from compressor.models import heads
 from compressor.models.outputs import END, NO_LABEL, START
 from compressor.tasks.base import ABSENT_LOGIT, MASKED_LOGIT
 from compressor.tasks.scoring import spans
@@ -27,7 +28,7 @@ Ints = NDArray[np.int64]
 NAME = "question-answering"
 COLUMNS: tuple[str, ...] = ("question", "context", "answers", "stride")
 METRICS: tuple[str, ...] = ("f1", "exact_match")
-HEAD = "ForQuestionAnswering"
+HEAD = heads.QUESTION_ANSWERING
 PIPELINE_TAG = "question-answering"
 FORM = question_rows
 FORMATS = (sources.SQUAD, *sources.LISTS)

@@ -13,6 +13,7 @@ from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
+from compressor.models import heads
 from compressor.models.outputs import LOGITS
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 NAME = "text-classification"
 COLUMNS: tuple[str, ...] = ("text", "text_pair", "label")
 METRICS: tuple[str, ...] = ("accuracy", "f1", "matthews_correlation")
-HEAD = "ForSequenceClassification"
+HEAD = heads.SEQUENCE_CLASSIFICATION
 PIPELINE_TAG = "text-classification"
 FORM = text_rows
 FORMATS = sources.FORMATS

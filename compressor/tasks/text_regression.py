@@ -12,10 +12,10 @@ from compressor.data import number_rows
 from compressor.data.spec import DataSpec
 from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
+from compressor.models import heads
 from compressor.tasks.text_classification import (
     COLUMNS,
     FORMATS,
-    HEAD,
     LABELS_PER_TOKEN,
     MAX_SEQUENCE_LENGTH,
     PER_TOKEN,
@@ -63,6 +63,7 @@ NAME = "text-regression"
 METRICS: tuple[str, ...] = ("spearman",)
 FORM = number_rows
 REGRESSION = True
+HEAD = heads.REGRESSION
 
 
 def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, int]:

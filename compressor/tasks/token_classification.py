@@ -12,6 +12,7 @@ from compressor.data import sources, tagged_rows
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.rows import Rows
+from compressor.models import heads
 from compressor.models.outputs import LOGITS, NO_LABEL
 from compressor.tasks.base import ABSENT_LOGIT
 from compressor.tasks.scoring import entity_f1
@@ -27,7 +28,7 @@ Ints = NDArray[np.int64]
 NAME = "token-classification"
 COLUMNS: tuple[str, ...] = ("tokens", "tags")
 METRICS: tuple[str, ...] = ("f1", "accuracy")
-HEAD = "ForTokenClassification"
+HEAD = heads.TOKEN_CLASSIFICATION
 PIPELINE_TAG = "token-classification"
 FORM = tagged_rows
 FORMATS = (*sources.CONLL, *sources.LISTS)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from compressor.models.heads import Head
 from compressor.progress import Progress
+from compressor.tasks import TASKS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -84,6 +86,11 @@ class Context:
     memo: Memo
     work: Path
     progress: Progress
+
+    @property
+    def model_head(self) -> Head:
+        """The kind of head of the stage's checkpoint."""
+        return TASKS[self.task].HEAD
 
     @property
     def head(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
-from compressor.tasks import MASKED_LM, learned_from_rows
+from compressor.tasks import MASKED_LM, has_head, learned_from_rows
 from compressor.training import masked_corpus, objectives, teacher_cache, teacher_targets
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.context import Context, Facts
@@ -83,7 +83,7 @@ def _on_rows(
 ) -> Facts:
     weights = _weights(spec, defaults)
     batches = row_batches(start, spec, context)
-    student, facts = make(loading.load_model(start, context.task, **context.head), batches)
+    student, facts = make(loading.load_model(start, context.model_head, **context.head), batches)
     if not spec.trains:
         return {**facts, **save(student, start, output, spec, context.task)}
     teacher = Checkpoint(context.teacher)
@@ -122,11 +122,11 @@ def _on_text(
     weights = _weights(spec, PRETRAINING_WEIGHTS | (ORDER_WEIGHT if data.pairs else {}))
     teacher = Checkpoint(context.teacher)
     if weights["soft"] and spec.trains:
-        assert teacher.has_head(MASKED_LM), "a teacher without a head is refused before anything runs"
+        assert has_head(teacher, MASKED_LM), "a teacher without a head is refused before anything runs"
     teacher_targets.check_vocabularies(start, context.teacher)
     count = masked_corpus.num_maskings(spec, len(data))
     maskings = [masked_corpus.masking(start, data, spec, context, index) for index in range(count)]
-    incoming = loading.load_model(start, context.task, sentence_order=data.pairs)
+    incoming = loading.load_model(start, context.model_head, sentence_order=data.pairs)
     student, facts = make(incoming, MaskedBatches(data, maskings[:1]))
     if not spec.trains:
         return {**facts, **save(student, start, output, spec, context.task)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.models.checkpoint import input_names
-from compressor.models.outputs import LOGITS, named
+from compressor.models.outputs import LOGITS, outputs_by_name
 from compressor.progress import Step
 from compressor.tasks import MASKED_LM, learned_from_rows
 from compressor.training import task_losses
@@ -54,7 +54,7 @@ def harm(
             rows_task = learned_from_rows(task)
             return rows_task.choices(rows_task.head_logits(of(**inputs)), batch)
         with head_at(of, batch["row"], batch["column"]):
-            return named(of, of(**inputs))[LOGITS][0]
+            return outputs_by_name(of, of(**inputs))[LOGITS][0]
 
     model.eval()
     with torch.no_grad():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import StageError
-from compressor.models.outputs import LOGITS, SENTENCE_ORDER, named
+from compressor.models.convert import language_head
+from compressor.models.outputs import LOGITS, SENTENCE_ORDER, outputs_by_name
 from compressor.tasks.base import Task
 from compressor.training import losses, task_losses
 from compressor.training.trainer import Batch, Terms, processes
@@ -101,7 +102,7 @@ class MaskedLanguageModel:
     def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
         """`mlm` and, of pairs, `order`."""
         with head_at(self._student, batch["row"], batch["column"]):
-            given = named(self._student, model(**inputs))
+            given = outputs_by_name(self._student, model(**inputs))
         terms = {"mlm": losses.hard_label_loss(given[LOGITS][0], batch["labels"])}
         if "order" in self.weights:
             terms["order"] = losses.hard_label_loss(given[SENTENCE_ORDER], batch["order"])
@@ -131,7 +132,7 @@ class PretrainingDistillation:
         wanted = {"output_hidden_states": True} if "cosine" in self.weights else {}
         with head_at(self._student, batch["row"], batch["column"]):
             outputs = model(**inputs, **wanted)
-        given = named(self._student, outputs)
+        given = outputs_by_name(self._student, outputs)
         logits = given[LOGITS][0]
         terms: Terms = {}
         if "soft" in self.weights:
@@ -153,8 +154,7 @@ class PretrainingDistillation:
 @contextmanager
 def head_at(model: PreTrainedModel, row: torch.Tensor, column: torch.Tensor) -> Iterator[None]:
     """Within it, a masked language model computes its logits at some tokens only, as `(1, tokens, vocabulary)`."""
-    family = model.config.model_type
-    head = model.vocab_transform if family == "distilbert" else (model.cls if family == "bert" else model).predictions
+    head = language_head(model)
 
     def pick(module: torch.nn.Module, arguments: tuple[Any, ...]) -> tuple[torch.Tensor]:
         return (arguments[0][row, column][None],)

@@ -127,7 +127,7 @@ def answers(
 
     def build(folder: Path) -> dict[str, int]:
         how: dict[str, Any] = {"attn_implementation": "eager"} if attention else {}
-        model = loading.load_model(context.teacher, context.task, **how)
+        model = loading.load_model(context.teacher, context.model_head, **how)
         with context.progress.step(f"{context.stage}: the teacher reads {len(rows)} rows") as step:
             write_answers(model, learned_from_rows(context.task), tokenizer, rows, folder, **layers, step=step)
         return {"rows": len(rows)}

@@ -61,7 +61,7 @@ def targets(
         )
 
     def build(folder: Path) -> dict[str, int]:
-        model = loading.load_model(context.teacher, context.task, sentence_order=False)
+        model = loading.load_model(context.teacher, context.model_head, sentence_order=False)
         with context.progress.step(f"{context.stage}: the teacher reads masking {index}") as step:
             write_targets(
                 model,

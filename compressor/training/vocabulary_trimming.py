@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.errors import StageError
 from compressor.models import loading, tokenizers
-from compressor.models.convert import put_together, take_apart
+from compressor.models.convert import from_parts, to_parts
 from compressor.models.surgery.vocabulary import with_tokens
 from compressor.models.tokenizers import Texts
 from compressor.progress import Step
@@ -51,7 +51,7 @@ def trimmed(source: Path, folder: Path, spec: TrainingSpec, limits: VocabularySp
     texts = row_batches(source, spec, context).token_ids
     if context.texts is not None:
         texts = _of_texts(context.texts, tokenizer)
-    whole = take_apart(loading.load_model(source, context.task, **context.head))
+    whole = to_parts(loading.load_model(source, context.model_head, **context.head))
     size = len(whole.outside["word.weight"])
     with context.progress.step(f"{context.stage}: counting tokens") as step:
         counts, read = _count(texts, size, step)
@@ -62,7 +62,7 @@ def trimmed(source: Path, folder: Path, spec: TrainingSpec, limits: VocabularySp
         gone = np.ones(size, dtype=np.bool_)
         gone[smaller.sources] = False
         changed, unfamiliar = tokenizers.changes(texts, gone, counts - smaller.needed)
-    model = put_together(with_tokens(whole, torch.from_numpy(smaller.sources)))
+    model = from_parts(with_tokens(whole, torch.from_numpy(smaller.sources)))
     loading.save(folder, model, tokenizer)
     (folder / "tokenizer.json").write_text(json.dumps(smaller.tokenizer, ensure_ascii=False), encoding="utf-8")
     before, after = len(tokenizer), len(smaller.sources)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.errors import StageError
-from compressor.models.convert import put_together
-from compressor.models.parts import Anatomy
+from compressor.models.convert import from_parts
+from compressor.models.parts import ModelParts
 from compressor.models.surgery import pruning_widths
 from compressor.models.surgery.prune import Scores, choose, pruned
-from compressor.models.surgery.pruning_widths import EIGHT, Widths
+from compressor.models.surgery.pruning_widths import NEURON_GROUP, Widths
 from compressor.training.context import Facts, Trial
 from compressor.training.trainer import processes
 
@@ -65,7 +65,7 @@ class _Line:
 
 
 def fit(
-    whole: Anatomy,
+    whole: ModelParts,
     scores: Scores,
     scope: str,
     target: Target,
@@ -97,7 +97,7 @@ def fit(
         raise StageError("a target of latency_p50_ms is measured in one process; run without torchrun")
 
     def model(left: Widths) -> PreTrainedModel:
-        return put_together(pruned(whole, choose(scores, left, scope)))
+        return from_parts(pruned(whole, choose(scores, left, scope)))
 
     def costs(tried: Sequence[Widths]) -> list[float]:
         return _costs(target.metric, [model(left) for left in tried], trial)
@@ -140,7 +140,7 @@ def number(value: float) -> str:
     return f"{value:,.10g}" if value >= 1000 else f"{value:.4g}"
 
 
-def _scaled(whole: Anatomy, heads: float, neurons: float, scope: str) -> Widths:
+def _scaled(whole: ModelParts, heads: float, neurons: float, scope: str) -> Widths:
     """What is left without shares of the heads and neurons, at least one head and eight neurons in each block."""
 
     def left(blocks: Sequence[int], share: float, group: int) -> tuple[int, ...]:
@@ -150,14 +150,14 @@ def _scaled(whole: Anatomy, heads: float, neurons: float, scope: str) -> Widths:
             max(least, pruning_widths.kept(count, share, group)) for count, least in zip(pools, needed, strict=True)
         )
 
-    return Widths(left(whole.heads, heads, 1), left(whole.neurons, neurons, EIGHT))
+    return Widths(left(whole.heads, heads, 1), left(whole.neurons, neurons, NEURON_GROUP))
 
 
-def _candidates(whole: Anatomy, line: _Line, goal: float, scope: str) -> Iterator[Widths]:
+def _candidates(whole: ModelParts, line: _Line, goal: float, scope: str) -> Iterator[Widths]:
     """For each number of heads, the most neurons whose cost is at most the goal."""
     everything, most_heads, most_neurons = _scaled(whole, 0, 0, scope), max(whole.heads), max(whole.neurons)
     for fewer in range(most_heads):
-        for gone in range(0, most_neurons, EIGHT):
+        for gone in range(0, most_neurons, NEURON_GROUP):
             left = _scaled(whole, fewer / most_heads, gone / most_neurons, scope)
             if line.cost(everything, left) <= goal:
                 yield left

@@ -11,7 +11,7 @@ import transformers
 from tiny_models import KINDS, LABELS, hidden_states_of, logits_of, make_albert, make_batch, make_model
 
 from compressor.errors import StageError
-from compressor.models.convert import plainest_family, put_together, take_apart
+from compressor.models.convert import from_parts, plainest_family, to_parts
 from compressor.models.parts import ATTENTION, AXES, FEED_FORWARD, part_of
 from compressor.models.surgery.share_layers import Sharing, share
 
@@ -27,7 +27,7 @@ def model_of(kind: str):
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_taken_apart_and_put_together_it_is_the_same(kind):
     model = model_of(kind)
-    again = put_together(take_apart(model)).eval()
+    again = from_parts(to_parts(model)).eval()
     assert type(again) is type(model)
     state = again.state_dict()
     assert state.keys() == model.state_dict().keys()
@@ -37,7 +37,7 @@ def test_taken_apart_and_put_together_it_is_the_same(kind):
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_every_tensor_is_a_part_with_known_axes(kind):
-    whole = take_apart(model_of(kind))
+    whole = to_parts(model_of(kind))
     for names, parts in (
         (whole.outside, set(AXES) - {*ATTENTION, *FEED_FORWARD}),
         (whole.attentions[0], set(ATTENTION)),
@@ -50,7 +50,7 @@ def test_every_tensor_is_a_part_with_known_axes(kind):
 @pytest.mark.parametrize("kind", [*KINDS, "AlbertForSequenceClassification", "AlbertForMaskedLM"])
 def test_a_compact_bert_computes_the_same(kind, tmp_path: Path):
     model = model_of(kind)
-    compact = put_together(take_apart(model), "compact_bert").eval()
+    compact = from_parts(to_parts(model), "compact_bert").eval()
     assert torch.equal(logits_of(compact), logits_of(model))
     ours, theirs = hidden_states_of(compact), hidden_states_of(model)
     assert len(ours) == len(theirs)
@@ -60,7 +60,7 @@ def test_a_compact_bert_computes_the_same(kind, tmp_path: Path):
     with torch.no_grad():
         ours, theirs = (m(**make_batch(), output_attentions=True).attentions for m in (compact, model))
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-    back = put_together(take_apart(compact), model.config.model_type).eval()
+    back = from_parts(to_parts(compact), model.config.model_type).eval()
     assert type(back) is type(model)
     assert torch.allclose(logits_of(back), logits_of(model), atol=1e-6)
 
@@ -68,17 +68,18 @@ def test_a_compact_bert_computes_the_same(kind, tmp_path: Path):
 @pytest.mark.parametrize("kind", KINDS[:2])
 def test_a_bert_as_an_albert_computes_the_same(kind):
     model = make_model(kind)
-    albert = put_together(take_apart(model), "albert").eval()
+    albert = from_parts(to_parts(model), "albert").eval()
     assert type(albert).__name__ == f"Albert{kind.removeprefix('Bert')}"
     assert torch.equal(logits_of(albert), logits_of(model))
-    assert plainest_family(take_apart(albert)) == "bert", "as long as its mapping does nothing"
+    assert plainest_family(to_parts(albert)) == "bert", "as long as its mapping does nothing"
 
 
-def test_a_fresh_process_that_imports_this_package_loads_a_compact_bert(tmp_path: Path):
-    model = put_together(take_apart(make_model("BertForSequenceClassification")), "compact_bert").eval()
+def test_a_fresh_process_that_registers_our_classes_loads_a_compact_bert(tmp_path: Path):
+    model = from_parts(to_parts(make_model("BertForSequenceClassification")), "compact_bert").eval()
     model.save_pretrained(tmp_path)
     code = (
-        "import sys, {first}; assert 'torch' not in sys.modules or {late}; import {second}, torch; "
+        "import sys, {first}; from compressor.models import register; assert 'torch' not in sys.modules or {late}; "
+        "import {second}, torch; register(); "
         "model, info = transformers.AutoModelForSequenceClassification.from_pretrained(sys.argv[1], "
         "output_loading_info=True); assert not any(info.values()), info; "
         "encoder = transformers.AutoModel.from_pretrained(sys.argv[1]); "
@@ -97,11 +98,11 @@ def test_a_fresh_process_that_imports_this_package_loads_a_compact_bert(tmp_path
 
 
 def test_a_family_that_cannot_hold_the_parts_is_refused():
-    shared = take_apart(model_of("AlbertForMaskedLM"))
+    shared = to_parts(model_of("AlbertForMaskedLM"))
     with pytest.raises(StageError, match="cannot become bert; leave architecture out"):
-        put_together(shared, "bert")
-    uneven = take_apart(share(make_model("BertForMaskedLM"), Sharing("ffn", 2, 4), [0, 2]))
+        from_parts(shared, "bert")
+    uneven = to_parts(share(make_model("BertForMaskedLM"), Sharing("ffn", 2, 4), [0, 2]))
     with pytest.raises(StageError, match="use compact_bert"):
-        put_together(uneven, "albert")
+        from_parts(uneven, "albert")
     with pytest.raises(StageError, match="no head for the order of sentences"):
-        put_together(take_apart(model_of("BertForPreTraining")), "distilbert")
+        from_parts(to_parts(model_of("BertForPreTraining")), "distilbert")

@@ -20,7 +20,7 @@ from compressor.data.corpus import packing, sentence_pairs
 from compressor.data.corpus.masking import Vocabulary, mask
 from compressor.data.spec import CorpusSpec
 from compressor.errors import RecipeError
-from compressor.models import loading
+from compressor.models import heads, loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Progress
 from compressor.recipe import resolve
@@ -170,9 +170,9 @@ def test_heads_are_loaded_made_and_left_out(tmp_path: Path, family: str):
     model = pretrained(family)
     loading.save(tmp_path / "both", model, make_tokenizer())
     both = Checkpoint(tmp_path / "both")
-    assert both.tells_order and both.task == "masked-lm"
+    assert both.tells_order and both.head is heads.MASKED_LM
     for given, expected in ((None, "ForPreTraining"), (True, "ForPreTraining"), (False, "ForMaskedLM")):
-        loaded = loading.load_model(both.path, "masked-lm", sentence_order=given)
+        loaded = loading.load_model(both.path, heads.MASKED_LM, sentence_order=given)
         assert type(loaded).__name__.endswith(expected)
     loaded = loading.load_model(both.path)
     assert torch.equal(order_head(loaded).weight, order_head(model).weight)
@@ -183,13 +183,13 @@ def test_heads_are_loaded_made_and_left_out(tmp_path: Path, family: str):
     loading.save(tmp_path / "alone", loading.load_model(both.path, sentence_order=False), make_tokenizer())
     assert not Checkpoint(tmp_path / "alone").tells_order
     assert type(loading.load_model(tmp_path / "alone")).__name__.endswith("ForMaskedLM")
-    made = loading.load_model(tmp_path / "alone", "masked-lm", sentence_order=True)
+    made = loading.load_model(tmp_path / "alone", heads.MASKED_LM, sentence_order=True)
     assert order_head(made).weight.shape == (2, 32)
 
 
 def test_albert_s_head_has_two_outputs_whatever_its_labels_were(tmp_path: Path):
     loading.save(tmp_path, pretrained("albert", num_labels=3), make_tokenizer())
-    loaded = loading.load_model(tmp_path, "masked-lm", sentence_order=True)
+    loaded = loading.load_model(tmp_path, heads.MASKED_LM, sentence_order=True)
     assert order_head(loaded).weight.shape == (2, 32) and loaded.config.num_labels == 2
 
 

@@ -133,7 +133,7 @@ def test_sharing_one_half_after_distilling_makes_a_compact_bert(write_recipe: Wr
     assert parity["quantized_coverage"]["value"] == 1
     path = tmp_path / "artifacts/tiny/model"
     card = (path / "README.md").read_text()
-    assert "import compressor" in card, "the class is ours"
+    assert "register()" in card, "the class is ours"
     model = transformers.AutoModelForSequenceClassification.from_pretrained(path)
     assert type(model).__name__ == "CompactBertForSequenceClassification"
     assert (model.config.attention_of_layer, model.config.feed_forward_of_layer) == ([0, 0], [0, 1])

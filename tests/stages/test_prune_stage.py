@@ -57,7 +57,7 @@ def test_it_is_loaded_by_auto_classes_with_the_same_logits_everywhere(finished):
     model, info = transformers.AutoModelForSequenceClassification.from_pretrained(path, output_loading_info=True)
     assert not any(info.values()), info
     assert type(model).__name__ == "CompactBertForSequenceClassification"
-    assert "import compressor" in (path / "README.md").read_text()
+    assert "register()" in (path / "README.md").read_text()
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     inputs = tokenizer(["a good film", "the dull story was awful"], padding=True, return_tensors="pt")
     with torch.no_grad():

@@ -13,15 +13,15 @@ from conftest import exact_settings, make_tokenizer
 from kinds import export, loaded, make_model, rows
 
 from compressor import quantization
-from compressor.models import checkpoint, loading, outputs
-from compressor.models.convert import put_together, take_apart
+from compressor.models import checkpoint, heads, loading, outputs
+from compressor.models.convert import from_parts, to_parts
 from compressor.quantization import calibration
 from compressor.quantization.spec import CalibrationSpec
 from compressor.runtimes import RUNTIMES, torchscript
 from compressor.runtimes.onnx import coverage
 from compressor.runtimes.torchscript_int8.module import GraphModule
 
-HEADS = {"TokenClassification": "token-classification", "QuestionAnswering": "question-answering"}
+HEADS = {"TokenClassification": heads.TOKEN_CLASSIFICATION, "QuestionAnswering": heads.QUESTION_ANSWERING}
 FAMILIES = ["bert", "distilbert", "albert", "shared_attention", "pruned"]
 KINDS = [(family, head) for head in HEADS for family in FAMILIES]
 SCHEMES = list(quantization.SCHEMES)
@@ -30,7 +30,7 @@ SCHEMES = list(quantization.SCHEMES)
 @pytest.mark.parametrize(("family", "head"), KINDS)
 def test_a_model_of_parts_is_the_same_model(family: str, head: str):
     model = make_model(family, head)
-    again = put_together(take_apart(model)).eval()
+    again = from_parts(to_parts(model)).eval()
     assert type(again) is type(model)
     for inputs in rows(model):
         tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
@@ -44,9 +44,8 @@ def test_what_is_saved_is_known_by_its_head(family: str, head: str, tmp_path: Pa
     model = make_model(family, head)
     loading.save(tmp_path, model, make_tokenizer())
     there = checkpoint.Checkpoint(tmp_path)
-    assert there.task == HEADS[head]
-    assert [task for task in HEADS.values() if there.has_head(task)] == [there.task]
-    assert not there.has_head("text-classification") and not there.has_head("text-regression")
+    assert there.head is HEADS[head]
+    assert [kind for kind in heads.HEADS if there.has_head(kind)] == [there.head]
     assert type(loading.load_model(tmp_path)) is type(model)
     assert type(getattr(transformers, f"AutoModelFor{head}").from_pretrained(tmp_path)) is type(model)
 

@@ -18,7 +18,7 @@ from compressor.data.corpus.masking import Vocabulary, mask
 from compressor.data.spec import CorpusSpec
 from compressor.files import Writer
 from compressor.models import loading
-from compressor.models.surgery.select_layers import shallower
+from compressor.models.surgery.select_layers import reduce_depth
 from compressor.progress import Progress
 from compressor.tasks import masked_lm
 from compressor.training.batches import MaskedBatches, Sequences
@@ -37,7 +37,7 @@ def language_model(family: str = "bert") -> Any:
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
-    return (model if family == "bert" else shallower(model, range(4), "distilbert")).eval()
+    return (model if family == "bert" else reduce_depth(model, range(4), "distilbert")).eval()
 
 
 @pytest.fixture

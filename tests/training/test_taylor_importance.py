@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from tiny_models import make_albert, make_batch, make_model
 
-from compressor.models.convert import modules, put_together, take_apart
+from compressor.models.convert import from_parts, modules, to_parts
 from compressor.models.surgery.prune import Kept, Scores, pruned
 from compressor.progress import Progress
 from compressor.tasks import text_classification
@@ -64,9 +64,9 @@ KINDS += ["AlbertForSequenceClassification", "AlbertForMaskedLM", "compact"]
 
 def model_of(kind: str) -> Any:
     if kind == "compact":
-        whole = take_apart(make_model("BertForSequenceClassification"))
+        whole = to_parts(make_model("BertForSequenceClassification"))
         kept = Kept(tuple(torch.arange(n + 1) for n in range(4)), tuple(torch.arange(16) for _ in range(4)))
-        return put_together(pruned(whole, kept))
+        return from_parts(pruned(whole, kept))
     return make_albert(kind) if kind.startswith("Albert") else make_model(kind)
 
 
@@ -75,7 +75,7 @@ def test_scores_are_the_slope_of_each_rows_loss_by_finite_differences(kind):
     model = model_of(kind).double().eval()
     batch = batch_of(model)
     found = scores_of(model, [batch])
-    whole = take_apart(model)
+    whole = to_parts(model)
     assert [len(score) for score in found.heads] == whole.heads
     assert [len(score) for score in found.neurons] == whole.neurons
     rows, step = [row_of(batch, row) for row in range(3)], 1e-4

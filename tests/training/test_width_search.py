@@ -11,7 +11,7 @@ from tiny_models import KINDS, make_albert, make_model
 
 from compressor.errors import StageError
 from compressor.models.checkpoint import Checkpoint
-from compressor.models.convert import put_together, take_apart
+from compressor.models.convert import from_parts, to_parts
 from compressor.models.surgery import prune
 from compressor.models.surgery.pruning_widths import Widths
 from compressor.training import width_search
@@ -39,15 +39,15 @@ class Pretended:
 
 
 def found(model: Any, target: Target, scope: str = "layer", harm: Callable[[Any], float] | None = None, **kind: float):
-    whole = take_apart(model)
+    whole = to_parts(model)
 
     def fewer_heads(model: Any) -> float:
-        return -sum(take_apart(model).heads)
+        return -sum(to_parts(model).heads)
 
     trial = Pretended(**kind)
     widths, facts = fit(whole, prune.magnitudes(whole), scope, target, trial, harm or fewer_heads)
     kept = prune.choose(prune.magnitudes(whole), widths, scope)
-    return put_together(prune.pruned(whole, kept)), widths, facts, trial
+    return from_parts(prune.pruned(whole, kept)), widths, facts, trial
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "AlbertForSequenceClassification"])
@@ -55,7 +55,7 @@ def found(model: Any, target: Target, scope: str = "layer", harm: Callable[[Any]
 @pytest.mark.parametrize("share", [0.9, 0.7])
 def test_a_number_of_parameters_is_met_and_nearly_used_up(kind, scope, share):
     model = make_albert(kind) if kind.startswith("Albert") else make_model(kind)
-    blocks = len(take_apart(model).attentions)
+    blocks = len(to_parts(model).attentions)
     smallest = model.num_parameters() - blocks * (3 * HEAD + 56 * NEURON)
     limit = smallest + share * (model.num_parameters() - smallest)
     small, _, facts, _ = found(model, Target("num_parameters", limit), scope)
@@ -68,7 +68,7 @@ def test_the_mixture_of_least_harm_is_taken():
     limit = Target("num_parameters", model.num_parameters() - 4 * 32 * NEURON)
     _, widths, facts, _ = found(model, limit)
     assert widths == Widths((4,) * 4, (32,) * 4), "heads are what is missed here"
-    _, widths, facts, _ = found(model, limit, harm=lambda model: -sum(take_apart(model).neurons))
+    _, widths, facts, _ = found(model, limit, harm=lambda model: -sum(to_parts(model).neurons))
     assert widths == Widths((2,) * 4, (64,) * 4)
     assert [entry["heads"] for entry in facts["tried"]] == [16, 12, 8, 4]
     assert facts["tried"][2] == {"heads": 8, "neurons": 256, "harm": -256.0}

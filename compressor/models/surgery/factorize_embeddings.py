@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.errors import StageError
-from compressor.models.convert import fits_albert, put_together, take_apart
-from compressor.models.parts import Anatomy, State
+from compressor.models.convert import from_parts, to_parts
+from compressor.models.families import albert
+from compressor.models.parts import ModelParts, State
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,16 +43,16 @@ def factorize(model: PreTrainedModel, embedding_size: int, token_counts: torch.T
 
     Source: Lan et al. 2019, "ALBERT" (arXiv 1909.11942), section 3.1, "Factorized embedding parameterization".
     """
-    whole = take_apart(model)
+    whole = to_parts(model)
     if embedding_size > whole.embedding_size:
         raise StageError(f"embedding_size is {embedding_size}, but the embeddings are {whole.embedding_size} wide")
     error = 0.0
     if embedding_size < whole.embedding_size:
         whole, error = _narrowed(whole, embedding_size, token_counts)
-    return put_together(whole, "albert" if fits_albert(whole) else None), error
+    return from_parts(whole, albert.NAME if albert.fits(whole) else None), error
 
 
-def _narrowed(whole: Anatomy, size: int, token_counts: torch.Tensor) -> tuple[Anatomy, float]:
+def _narrowed(whole: ModelParts, size: int, token_counts: torch.Tensor) -> tuple[ModelParts, float]:
     old = {name: tensor.double() for name, tensor in whole.outside.items()}
     width = whole.embedding_size
     frequency = (token_counts.double() + 1) / (token_counts + 1).sum()  # none is so rare that it may be lost

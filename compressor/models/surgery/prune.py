@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from compressor.models.parts import HEADS, NEURONS, Anatomy, State, cut
-from compressor.models.surgery.pruning_widths import EIGHT, Widths
+from compressor.models.parts import HEADS, NEURONS, ModelParts, State, cut
+from compressor.models.surgery.pruning_widths import NEURON_GROUP, Widths
 from compressor.models.surgery.reduce_width import channels_of, largest
 
 
@@ -25,7 +25,7 @@ class Scores:
     neurons: tuple[torch.Tensor, ...]
 
 
-def magnitudes(whole: Anatomy) -> Scores:
+def magnitudes(whole: ModelParts) -> Scores:
     """Scores by what the weights could let through: the norm of the ingoing times that of the outgoing ones.
 
     Of a head, the ingoing weights are those of its values.
@@ -45,7 +45,7 @@ def magnitudes(whole: Anatomy) -> Scores:
     return Scores(tuple(map(head_norms, whole.attentions)), tuple(map(neuron_norms, whole.feed_forwards)))
 
 
-def chances(whole: Anatomy, seed: int) -> Scores:
+def chances(whole: ModelParts, seed: int) -> Scores:
     """Scores drawn at random: what any other score has to beat."""
     generator = torch.Generator().manual_seed(seed)
     heads = tuple(torch.rand(count, generator=generator) for count in whole.heads)
@@ -81,7 +81,7 @@ def choose(scores: Scores, widths: Widths, scope: str) -> Kept:
     """
     return Kept(
         _chosen(scores.heads, widths.heads, 1, scope),
-        _chosen(scores.neurons, widths.neurons, EIGHT, scope),
+        _chosen(scores.neurons, widths.neurons, NEURON_GROUP, scope),
     )
 
 
@@ -108,7 +108,7 @@ def _shared_out(scores: Sequence[torch.Tensor], total: int, group: int) -> list[
     return counts
 
 
-def pruned(whole: Anatomy, kept: Kept) -> Anatomy:
+def pruned(whole: ModelParts, kept: Kept) -> ModelParts:
     """What is left of a model: rows and columns of its matrices are gone.
 
     Args:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from compressor.errors import StageError
 
-EIGHT = 8
+NEURON_GROUP = 8
 """Neurons go in groups of so many: kernels work on vectors, and a width that is no multiple of them is slower."""
 
 
@@ -48,7 +48,7 @@ def after(heads: Sequence[int], neurons: Sequence[int], shares: tuple[float, flo
     Raises:
         StageError: A block would be left without a head, or without eight neurons.
     """
-    return Widths(_after("heads", heads, shares[0], 1, scope), _after("ffn", neurons, shares[1], EIGHT, scope))
+    return Widths(_after("heads", heads, shares[0], 1, scope), _after("ffn", neurons, shares[1], NEURON_GROUP, scope))
 
 
 def _after(key: str, blocks: Sequence[int], share: float, group: int, scope: str) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ def towards(now: Widths, goal: Widths, steps: int) -> Widths:
         ahead = [(pool - end) * (steps - 1) // (steps * group) for pool, end in zip(pools, goals, strict=True)]
         return tuple(end + group * groups for end, groups in zip(goals, ahead, strict=True))
 
-    return Widths(next_to(now.heads, goal.heads, 1), next_to(now.neurons, goal.neurons, EIGHT))
+    return Widths(next_to(now.heads, goal.heads, 1), next_to(now.neurons, goal.neurons, NEURON_GROUP))
 
 
 def too_much(count: int, needed: int, group: int) -> str:

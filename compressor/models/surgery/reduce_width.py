@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.errors import StageError
-from compressor.models.convert import put_together, take_apart
-from compressor.models.parts import EMBEDDING, HEADS, HIDDEN, NEURONS, Anatomy, State, cut
+from compressor.models.convert import from_parts, to_parts
+from compressor.models.parts import EMBEDDING, HEADS, HIDDEN, NEURONS, ModelParts, State, cut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def narrower(model: PreTrainedModel, hidden_size: int) -> PreTrainedModel:
+def reduce_width(model: PreTrainedModel, hidden_size: int) -> PreTrainedModel:
     """Builds a model with a smaller hidden size, which starts from the weights of a larger one.
 
     One set of channels is kept everywhere, because residual connections add them up and output embeddings are tied to
@@ -37,7 +37,7 @@ def narrower(model: PreTrainedModel, hidden_size: int) -> PreTrainedModel:
     Source: Samragh et al. 2023, "Weight subcloning" (arXiv 2312.09299): one ranking of channels by mean magnitude for
         the whole model; theirs is measured, ours is read off the LayerNorms, and weights are not rescaled.
     """
-    whole = take_apart(model)
+    whole = to_parts(model)
     _check(whole, hidden_size)
     channels = largest(_channel_scores(whole), hidden_size)
     everywhere = {HIDDEN: channels}
@@ -47,7 +47,7 @@ def narrower(model: PreTrainedModel, hidden_size: int) -> PreTrainedModel:
     feed_forwards = tuple(_narrower_feed_forward(block, channels, whole) for block in whole.feed_forwards)
     outside = _cut_all(whole.outside, everywhere)
     small = replace(whole, outside=outside, attentions=attentions, feed_forwards=feed_forwards)
-    return put_together(small, model.config.model_type)
+    return from_parts(small, model.config.model_type)
 
 
 def largest(scores: torch.Tensor, count: int) -> torch.Tensor:
@@ -55,7 +55,7 @@ def largest(scores: torch.Tensor, count: int) -> torch.Tensor:
     return scores.argsort(descending=True, stable=True)[:count].sort().values
 
 
-def _check(whole: Anatomy, hidden_size: int) -> None:
+def _check(whole: ModelParts, hidden_size: int) -> None:
     allowed = range(whole.head_size, whole.hidden_size + 1, whole.head_size)
     if hidden_size not in allowed:
         sizes = ", ".join(map(str, allowed))
@@ -73,7 +73,7 @@ def _cut_all(parts: State, kept: Mapping[str, torch.Tensor]) -> State:
     return {name: cut(name, tensor, kept) for name, tensor in parts.items()}
 
 
-def _channel_scores(whole: Anatomy) -> torch.Tensor:
+def _channel_scores(whole: ModelParts) -> torch.Tensor:
     """Scores of the residual channels, (hidden,): the sum over LayerNorms of the root mean square that each gives out.
 
     A LayerNorm's input is standardised, so that its output's mean square is gain² + bias² for a channel like any other.
@@ -89,7 +89,7 @@ def _channel_scores(whole: Anatomy) -> torch.Tensor:
     return torch.stack(squares).sqrt().sum(dim=0)
 
 
-def _narrower_attention(block: State, channels: torch.Tensor, whole: Anatomy) -> State:
+def _narrower_attention(block: State, channels: torch.Tensor, whole: ModelParts) -> State:
     """Keeps heads by what is left of them without the other channels."""
     size = whole.head_size
     projection = block["attention_output.weight"].float()[channels].reshape(len(channels), -1, size)
@@ -103,7 +103,7 @@ def channels_of(heads: torch.Tensor, size: int) -> torch.Tensor:
     return (heads[:, None] * size + torch.arange(size, device=heads.device)).flatten()
 
 
-def _narrower_feed_forward(block: State, channels: torch.Tensor, whole: Anatomy) -> State:
+def _narrower_feed_forward(block: State, channels: torch.Tensor, whole: ModelParts) -> State:
     """Keeps neurons by what is left of them without the other channels."""
     up, down = block["up.weight"].float()[:, channels], block["down.weight"].float()[channels]
     count = _in_proportion(len(up), len(channels), whole.hidden_size)

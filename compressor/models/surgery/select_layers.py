@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import StageError
-from compressor.models.convert import put_together, take_apart
+from compressor.models.convert import from_parts, to_parts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -62,7 +62,7 @@ def least_harmful(
         al. 2023, "On the effect of dropping layers of pre-trained transformer models" (arXiv 2004.03844), section 3,
         for the strategies without a search that it competes with.
     """
-    whole, total = take_apart(model), model.config.num_hidden_layers
+    whole, total = to_parts(model), model.config.num_hidden_layers
     if not 1 <= count <= total:
         raise StageError(f"the incoming checkpoint has {total} layers; keep 1 to {total} of them, got {count}")
     kept, rounds = list(range(total)), []
@@ -70,7 +70,7 @@ def least_harmful(
         harms = {}
         for layer in kept:
             with torch.no_grad():
-                value = float(harm(put_together(whole.with_layers([n for n in kept if n != layer])).eval()))
+                value = float(harm(from_parts(whole.with_layers([n for n in kept if n != layer])).eval()))
             if not math.isfinite(value):
                 raise StageError(
                     f"without layer {layer} the harm is {value}; list the layers, or measure on other rows"
@@ -82,7 +82,7 @@ def least_harmful(
     return kept, rounds
 
 
-def shallower(model: PreTrainedModel, layers: Sequence[int], architecture: str | None = None) -> PreTrainedModel:
+def reduce_depth(model: PreTrainedModel, layers: Sequence[int], architecture: str | None = None) -> PreTrainedModel:
     """Builds a student from chosen layers; embeddings and head are carried over.
 
     Args:
@@ -99,4 +99,4 @@ def shallower(model: PreTrainedModel, layers: Sequence[int], architecture: str |
         StageError: A DistilBERT cannot become a BERT: it has no token types and no pooler. Shared or factorized weights
             fit in neither. Or another kind of model.
     """
-    return put_together(take_apart(model).with_layers(layers), architecture)
+    return from_parts(to_parts(model).with_layers(layers), architecture)

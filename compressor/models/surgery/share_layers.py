@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import StageError
-from compressor.models.convert import fits_albert, put_together, take_apart
-from compressor.models.parts import Anatomy, State
+from compressor.models.convert import from_parts, to_parts
+from compressor.models.families import albert
+from compressor.models.parts import ModelParts, State
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,15 +65,15 @@ def share(model: PreTrainedModel, sharing: Sharing, start: Sequence[Start]) -> P
     Raises:
         StageError: Groups, layers or starts that do not fit.
     """
-    return _built(take_apart(model), sharing, start)
+    return _built(to_parts(model), sharing, start)
 
 
-def _built(whole: Anatomy, sharing: Sharing, start: Sequence[Start]) -> PreTrainedModel:
+def _built(whole: ModelParts, sharing: Sharing, start: Sequence[Start]) -> PreTrainedModel:
     shared = _shared(whole, sharing, start)
-    return put_together(shared, "albert" if fits_albert(shared) else None)
+    return from_parts(shared, albert.NAME if albert.fits(shared) else None)
 
 
-def _shared(whole: Anatomy, sharing: Sharing, start: Sequence[Start]) -> Anatomy:
+def _shared(whole: ModelParts, sharing: Sharing, start: Sequence[Start]) -> ModelParts:
     total = whole.num_hidden_layers
     if sharing.groups > sharing.depth:
         raise StageError(f"num_hidden_groups is {sharing.groups}, but there are {sharing.depth} layers to share")
@@ -132,7 +133,7 @@ def best_start(
     Raises:
         StageError: A harm that is not a finite number.
     """
-    whole = take_apart(model)
+    whole = to_parts(model)
     replaced = sharing.replaced(whole.num_hidden_layers)
     start: list[Start] = [layers[len(layers) // 2] for layers in replaced]
     tried: list[dict[str, float]] = []

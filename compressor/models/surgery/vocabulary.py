@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from compressor.models.parts import VOCABULARY, Anatomy, cut
+from compressor.models.parts import VOCABULARY, ModelParts, cut
 
 
-def with_tokens(whole: Anatomy, sources: torch.Tensor) -> Anatomy:
+def with_tokens(whole: ModelParts, sources: torch.Tensor) -> ModelParts:
     """A model whose tokens have new ids: rows of the embeddings, and of a language model's output, are chosen.
 
     Args:

@@ -11,7 +11,7 @@ from compressor.models.shape import Shape
 from compressor.recipe.checks.order import first_stage, within
 from compressor.recipe.checks.sentence_order import check_family, check_order_head
 from compressor.recipe.document import Recipe
-from compressor.tasks import MASKED_LM
+from compressor.tasks import MASKED_LM, has_head
 from compressor.training.spec import DistillationSpec, TrainingSpec
 
 NO_LANGUAGE_MODEL = (
@@ -65,12 +65,12 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
         if first[0] > 0:
             hint = "make the task's teacher first: `- stage: finetune`"
             add(("stages", first[0]), f"there is no teacher for {recipe.task} before it", hint)
-        elif not incoming.has_head(recipe.task):
+        elif not has_head(incoming, recipe.task):
             architecture = ", ".join(incoming.config.get("architectures") or ["no architecture"])
             what = f"the checkpoint ({architecture}) has no head for {recipe.task}"
             add(("model",), what, "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint")
     first = first_stage(recipe, MASKED_LM)
-    if first is None or first[1].makes_teacher or incoming.has_head(MASKED_LM):
+    if first is None or first[1].makes_teacher or has_head(incoming, MASKED_LM):
         return
     index, stage = first
     if not isinstance(stage, DistillationSpec) or stage.quantizes:

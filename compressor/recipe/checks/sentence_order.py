@@ -6,9 +6,11 @@ from compressor.data.corpus.sentence_pairs import LEAST_LENGTH
 from compressor.errors import Add, Location
 from compressor.gates.metrics import RELATIVE_RULES
 from compressor.models.checkpoint import Checkpoint
+from compressor.models.families import FAMILIES
+from compressor.models.heads import PRETRAINING
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
-from compressor.tasks import MASKED_LM
+from compressor.tasks import MASKED_LM, has_head
 from compressor.training.spec import TrainingSpec
 
 METRIC = "sentence_order_accuracy"
@@ -41,12 +43,12 @@ def check_family(recipe: Recipe, index: int, family: str, add: Add) -> None:
         add: Called with location, what, hint for a problem.
     """
     stage, corpus = recipe.stages[index], recipe.data.corpus_spec
-    if corpus is None or not corpus.sentence_order or family != "distilbert":
+    if corpus is None or not corpus.sentence_order or PRETRAINING.part in FAMILIES[family].outside:
         return
     if recipe.task_of(stage) == MASKED_LM and isinstance(stage, TrainingSpec):
         chosen = "architecture" in type(stage).model_fields and stage.ready_student is None
         place: Location = ("stages", index, "architecture") if chosen else ("stages", index)
-        what = "a DistilBERT has no head for the order of segments, which data.corpus.sentence_order asks for"
+        what = f"a {family} model has no head for the order of segments, which data.corpus.sentence_order asks for"
         way = "give `architecture: bert`" if chosen else "start from a BERT or an ALBERT"
         add(place, what, f"{way}, or set `data.corpus.sentence_order: false`")
 
@@ -57,7 +59,7 @@ def check_order_head(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     for index, stage in _pretraining(recipe):
         previous, there = there, there or _makes_head(stage)
         if compared is None:  # the first: makes the baseline, unless the checkpoint is one
-            makes_it = stage.makes_teacher or not incoming.has_head(MASKED_LM)
+            makes_it = stage.makes_teacher or not has_head(incoming, MASKED_LM)
             previous = compared = there if makes_it else incoming.tells_order
         if (gate := stage.gates.get(METRIC)) is None:
             continue

@@ -8,7 +8,7 @@ import transformers
 from tiny_models import KINDS, hidden_states_of, is_tied, logits_of, make_model
 
 from compressor.errors import StageError
-from compressor.models.convert import put_together, take_apart
+from compressor.models.convert import from_parts, to_parts
 from compressor.models.surgery import factorize_embeddings, share_layers
 from compressor.models.surgery.factorize_embeddings import factorize
 from compressor.models.surgery.share_layers import Sharing, share
@@ -21,14 +21,14 @@ def counts_of(model) -> torch.Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_full_rank_is_exact_although_the_layer_norm_is_elsewhere(kind):
     model = make_model(kind)
-    whole = take_apart(model)
+    whole = to_parts(model)
     rotated, error = factorize_embeddings._narrowed(whole, whole.embedding_size, counts_of(model))
     assert error < 1e-20
     assert not torch.allclose(rotated.outside["word.weight"], whole.outside["word.weight"], atol=0.1), "other axes"
-    ours, theirs = hidden_states_of(put_together(rotated, "compact_bert").eval()), hidden_states_of(model)
+    ours, theirs = hidden_states_of(from_parts(rotated, "compact_bert").eval()), hidden_states_of(model)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(ours, theirs, strict=True))
     if "Classification" in kind:
-        assert torch.allclose(logits_of(put_together(rotated, "compact_bert")), logits_of(model), atol=1e-5)
+        assert torch.allclose(logits_of(from_parts(rotated, "compact_bert")), logits_of(model), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS[:2])
@@ -118,12 +118,12 @@ def test_parameter_counts_of_the_papers_four_sizes(size):
         intermediate_size=4 * hidden,
     )
     with torch.device("meta"):
-        parts = take_apart(transformers.BertForSequenceClassification(config))
+        parts = to_parts(transformers.BertForSequenceClassification(config))
         tables = {name: torch.empty(len(parts.outside[name]), 128) for name in TABLES}
         norm = {f"embedding_norm.{kind}": torch.empty(128) for kind in ("weight", "bias")}
         mapping = {"mapping.weight": torch.empty(hidden, 128), "mapping.bias": torch.empty(hidden)}
         narrow = replace(parts, outside={**parts.outside, **tables, **norm, **mapping})
-        small = put_together(share_layers._shared(narrow, Sharing("all", 1, layers), [0]))
+        small = from_parts(share_layers._shared(narrow, Sharing("all", 1, layers), [0]))
     assert small.config.model_type == "albert"
     assert sum(parameter.numel() for parameter in small.albert.parameters()) == expected
 

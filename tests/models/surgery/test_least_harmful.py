@@ -9,7 +9,7 @@ import torch
 from tiny_models import KINDS, hidden_states_of, logits_of, make_model
 
 from compressor.errors import StageError
-from compressor.models.surgery.select_layers import least_harmful, shallower
+from compressor.models.surgery.select_layers import least_harmful, reduce_depth
 
 
 def marked(kind: str = "BertForMaskedLM") -> Any:
@@ -81,7 +81,7 @@ def test_a_layer_that_does_nothing_goes_first(kind):
     assert rounds[0]["dropped"] == 2
     assert rounds[0]["harm"]["2"] < 1e-9 < min(rounds[0]["harm"][layer] for layer in "013")
     assert torch.equal(logits_of(model), whole), "the model is as it was"
-    student = shallower(model, kept, model.config.model_type)
+    student = reduce_depth(model, kept, model.config.model_type)
     assert harm(student) == pytest.approx(rounds[1]["harm"][str(rounds[1]["dropped"])], rel=1e-5)
 
 

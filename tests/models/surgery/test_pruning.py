@@ -9,12 +9,12 @@ import transformers
 from tiny_models import KINDS, hidden_states_of, is_tied, logits_of, make_albert, make_batch, make_model
 
 from compressor.errors import StageError
-from compressor.models.convert import put_together, take_apart
-from compressor.models.parts import Anatomy
+from compressor.models.convert import from_parts, to_parts
+from compressor.models.parts import ModelParts
 from compressor.models.surgery import prune, pruning_widths
 from compressor.models.surgery.prune import Kept, Scores, choose, pruned
 from compressor.models.surgery.pruning_widths import Widths
-from compressor.models.surgery.reduce_width import channels_of, narrower
+from compressor.models.surgery.reduce_width import channels_of, reduce_width
 from compressor.models.surgery.share_layers import MEAN, Sharing, best_start, share
 
 ALL_KINDS = [*KINDS, "BertForPreTraining", "AlbertForSequenceClassification", "AlbertForMaskedLM"]
@@ -35,12 +35,12 @@ def logits(model: Any) -> torch.Tensor:
     return logits_of(model)
 
 
-def kept_of(whole: Anatomy, heads: float, ffn: float, scope: str = "layer") -> Kept:
+def kept_of(whole: ModelParts, heads: float, ffn: float, scope: str = "layer") -> Kept:
     after = pruning_widths.after(whole.heads, whole.neurons, (heads, ffn), scope)
     return choose(prune.chances(whole, 3), after, scope)
 
 
-def silenced(whole: Anatomy, kept: Kept) -> Anatomy:
+def silenced(whole: ModelParts, kept: Kept) -> ModelParts:
     """The same model with nothing coming out of what is not kept; its tensors are changed."""
     for block, heads in zip(whole.attentions, kept.heads, strict=True):
         channels = channels_of(heads, whole.head_size)
@@ -56,8 +56,8 @@ def silenced(whole: Anatomy, kept: Kept) -> Anatomy:
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_removing_nothing_changes_no_logit(kind, scope):
     model = model_of(kind)
-    whole = take_apart(model)
-    same = put_together(pruned(whole, kept_of(whole, 0.0, 0.0, scope)))
+    whole = to_parts(model)
+    same = from_parts(pruned(whole, kept_of(whole, 0.0, 0.0, scope)))
     assert type(same) is type(model)
     assert torch.equal(logits(same), logits(model))
     assert same.config.to_dict() == model.config.to_dict()
@@ -68,12 +68,12 @@ def test_removing_nothing_changes_no_logit(kind, scope):
 @pytest.mark.parametrize(("heads", "ffn"), [(0.25, 0.0), (0.0, 0.5), (0.5, 0.75)])
 def test_what_is_removed_is_as_if_it_were_silent(kind, scope, heads, ffn, tmp_path: Path):
     model = model_of(kind)
-    whole = take_apart(model)
+    whole = to_parts(model)
     kept = kept_of(whole, heads, ffn, scope)
-    small = put_together(pruned(whole, kept)).eval()
+    small = from_parts(pruned(whole, kept)).eval()
     assert small.num_parameters() < model.num_parameters()
     small.save_pretrained(tmp_path)
-    expected = logits(put_together(silenced(whole, kept)))
+    expected = logits(from_parts(silenced(whole, kept)))
     assert (logits(small) - expected).abs().max() < 1e-5
     assert (logits(model) - expected).abs().max() == 0, "silenced in place"
 
@@ -88,32 +88,32 @@ def test_what_is_removed_is_as_if_it_were_silent(kind, scope, heads, ffn, tmp_pa
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_one_width_and_all_heads_stay_the_plain_class(kind):
     model = model_of(kind)
-    whole = take_apart(model)
-    small = put_together(pruned(whole, kept_of(whole, 0.0, 0.5)))
+    whole = to_parts(model)
+    small = from_parts(pruned(whole, kept_of(whole, 0.0, 0.5)))
     assert type(small) is type(model)
     width = small.config.hidden_dim if kind.startswith("Distil") else small.config.intermediate_size
     assert width == 32
-    fewer = put_together(pruned(whole, kept_of(whole, 0.25, 0.0)))
+    fewer = from_parts(pruned(whole, kept_of(whole, 0.25, 0.0)))
     assert fewer.config.model_type == "compact_bert"
     assert set(fewer.config.heads) == {3}
     assert len(fewer.config.heads) == len(whole.attentions), "what layers share is pruned once"
 
 
 def test_a_pruned_model_can_be_pruned_narrowed_and_shared():
-    whole = take_apart(make_model("BertForSequenceClassification"))
-    once = put_together(pruned(whole, kept_of(whole, 0.25, 0.25, "global"))).eval()
-    again = take_apart(once)
+    whole = to_parts(make_model("BertForSequenceClassification"))
+    once = from_parts(pruned(whole, kept_of(whole, 0.25, 0.25, "global"))).eval()
+    again = to_parts(once)
     assert again.heads == [len(block["query.bias"]) // 8 for block in again.attentions]
     kept = kept_of(again, 0.25, 0.5, "global")
-    twice = put_together(pruned(again, kept)).eval()
-    assert sum(take_apart(twice).heads) == 9 and sum(take_apart(twice).neurons) == 96
-    expected = logits_of(put_together(silenced(take_apart(put_together(again)), kept)))
+    twice = from_parts(pruned(again, kept)).eval()
+    assert sum(to_parts(twice).heads) == 9 and sum(to_parts(twice).neurons) == 96
+    expected = logits_of(from_parts(silenced(to_parts(from_parts(again)), kept)))
     assert (logits_of(twice) - expected).abs().max() < 1e-5
-    assert narrower(twice, 16).config.hidden_size == 16
-    assert len(hidden_states_of(put_together(again.with_layers([0, 3])))) == 3
+    assert reduce_width(twice, 16).config.hidden_size == 16
+    assert len(hidden_states_of(from_parts(again.with_layers([0, 3])))) == 3
 
     uneven = pruned(whole, Kept((torch.arange(4),) * 4, tuple(torch.arange(8 * (n + 1)) for n in range(4))))
-    model = put_together(uneven).eval()
+    model = from_parts(uneven).eval()
     shared = share(model, Sharing("all", 1, 4), [2])
     assert (shared.config.model_type, shared.config.intermediate_size) == ("albert", 24)
     with pytest.raises(StageError, match="of different widths and have no mean"):
@@ -156,7 +156,7 @@ def test_across_layers_neurons_go_in_eights():
 
 
 def test_magnitudes_by_hand():
-    whole = take_apart(
+    whole = to_parts(
         make_model("BertForMaskedLM", num_hidden_layers=1, hidden_size=4, num_attention_heads=2, intermediate_size=8)
     )
     block, ffn = whole.attentions[0], whole.feed_forwards[0]
@@ -170,7 +170,7 @@ def test_magnitudes_by_hand():
 
 
 def test_chance_depends_on_the_seed_alone():
-    whole = take_apart(make_model("BertForMaskedLM"))
+    whole = to_parts(make_model("BertForMaskedLM"))
     one, same, other = (prune.chances(whole, seed) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.heads, same.heads, strict=True))
     assert not torch.equal(one.neurons[0], other.neurons[0])

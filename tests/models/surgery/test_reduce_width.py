@@ -6,14 +6,14 @@ from tiny_models import KINDS, assert_loads_as_is, is_tied, logits_of, make_mode
 from transformers import AutoModel
 
 from compressor.errors import StageError
-from compressor.models.surgery.reduce_width import narrower
-from compressor.models.surgery.select_layers import shallower
+from compressor.models.surgery.reduce_width import reduce_width
+from compressor.models.surgery.select_layers import reduce_depth
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_full_width_gives_the_same_logits(kind):
     model = make_model(kind)
-    assert torch.equal(logits_of(narrower(model, 32)), logits_of(model))
+    assert torch.equal(logits_of(reduce_width(model, 32)), logits_of(model))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -21,7 +21,7 @@ def test_full_width_gives_the_same_logits(kind):
 def test_a_narrower_model_is_whole(kind, hidden_size, ffn):
     model = make_model(kind)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    small = narrower(model, hidden_size)
+    small = reduce_width(model, hidden_size)
     assert type(small) is type(model)
     assert (small.config.hidden_size, small.config.num_attention_heads) == (hidden_size, hidden_size // 8)
     assert (model.config.hidden_size, model.config.num_attention_heads) == (32, 4)
@@ -44,15 +44,15 @@ def expected_parameters(kind: str, vocabulary: int, hidden: int, ffn: int, layer
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saved_it_is_what_transformers_expects(kind, tmp_path):
-    assert_loads_as_is(narrower(make_model(kind), 16), kind, tmp_path)
+    assert_loads_as_is(reduce_width(make_model(kind), 16), kind, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["BertForMaskedLM", "DistilBertForMaskedLM"])
 def test_tied_embeddings_stay_tied_and_untied_ones_apart(kind):
-    assert is_tied(narrower(make_model(kind), 16))
+    assert is_tied(reduce_width(make_model(kind), 16))
     model = make_model(kind, tie_word_embeddings=False)
-    assert not is_tied(narrower(model, 16))
-    assert torch.equal(logits_of(narrower(model, 32)), logits_of(model))
+    assert not is_tied(reduce_width(model, 16))
+    assert torch.equal(logits_of(reduce_width(model, 32)), logits_of(model))
 
 
 def test_channels_heads_and_neurons_are_the_largest_and_the_same_everywhere():
@@ -74,7 +74,7 @@ def test_channels_heads_and_neurons_are_the_largest_and_the_same_everywhere():
     state[f"{layer}intermediate.dense.weight"][[3, 5, 6, 8, 9, 11, 12, 15]] = 0.2
     state[f"{layer}intermediate.dense.weight"][0] = 5.0
     state[f"{layer}output.dense.weight"][:, 0] = 0.001  # neuron 0 takes a lot in and gives next to nothing out
-    small = narrower(model, 2).state_dict()
+    small = reduce_width(model, 2).state_dict()
 
     channels, head, neurons = [1, 2], [2, 3], [3, 5, 6, 8, 9, 11, 12, 15]
     expected = {
@@ -106,7 +106,7 @@ def test_a_head_over_sentences_keeps_the_same_channels():
     for name, tensor in state.items():
         if "layer_norm.weight" in name.lower():
             tensor[8:24] += 10
-    small = narrower(model, 16).state_dict()
+    small = reduce_width(model, 16).state_dict()
     assert torch.equal(small["pre_classifier.weight"], state["pre_classifier.weight"][8:24, 8:24])
     assert torch.equal(small["classifier.weight"], state["classifier.weight"][:, 8:24])
     assert torch.equal(small["classifier.bias"], state["classifier.bias"])
@@ -118,26 +118,26 @@ def test_a_head_over_sentences_keeps_the_same_channels():
 )
 def test_the_feed_forward_network_shrinks_in_eights(intermediate_size, hidden_size, expected):
     model = make_model("BertForMaskedLM", num_hidden_layers=1, intermediate_size=intermediate_size)
-    assert narrower(model, hidden_size).config.intermediate_size == expected
+    assert reduce_width(model, hidden_size).config.intermediate_size == expected
 
 
 @pytest.mark.parametrize("hidden_size", [12, 0, -8, 40])
 def test_a_hidden_size_of_broken_heads_is_refused(hidden_size):
     expected = f"hidden_size is {hidden_size}; heads of 8 channels stay whole: use one of 8, 16, 24, 32"
     with pytest.raises(StageError, match=expected):
-        narrower(make_model("BertForMaskedLM"), hidden_size)
+        reduce_width(make_model("BertForMaskedLM"), hidden_size)
 
 
 def test_a_model_of_another_kind_is_refused():
-    with pytest.raises(StageError, match="cannot cut a BertModel; load the checkpoint as one of BertForMaskedLM, "):
-        narrower(AutoModel.from_config(make_model("BertForMaskedLM").config), 16)
+    with pytest.raises(StageError, match=r"BertModel.*BertForMaskedLM"):
+        reduce_width(AutoModel.from_config(make_model("BertForMaskedLM").config), 16)
 
 
 def test_narrower_and_shallower_go_together():
     model = make_model("BertForMaskedLM")
     one, other = (
-        narrower(shallower(model, range(4), "distilbert"), 16),
-        shallower(narrower(model, 16), [0, 2], "distilbert"),
+        reduce_width(reduce_depth(model, range(4), "distilbert"), 16),
+        reduce_depth(reduce_width(model, 16), [0, 2], "distilbert"),
     )
     assert (one.config.dim, one.config.n_layers, one.config.n_heads) == (16, 4, 2)
     assert (other.config.dim, other.config.hidden_dim, other.config.n_layers) == (16, 32, 2)

@@ -9,7 +9,7 @@ from tiny_models import KINDS, assert_loads_as_is, hidden_states_of, is_tied, lo
 
 from compressor.errors import StageError
 from compressor.models import loading
-from compressor.models.surgery.select_layers import chosen_layers, shallower
+from compressor.models.surgery.select_layers import chosen_layers, reduce_depth
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def family_of(kind: str) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_layers_give_the_same_logits(kind):
     model = make_model(kind)
-    student = shallower(model, range(4), family_of(kind))
+    student = reduce_depth(model, range(4), family_of(kind))
     assert type(student) is type(model)
     assert torch.equal(logits_of(student), logits_of(model))
 
@@ -49,7 +49,7 @@ def test_all_layers_give_the_same_logits(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_first_layers_give_the_same_hidden_states(kind):
     model = make_model(kind)
-    ours, theirs = hidden_states_of(shallower(model, [0, 1], family_of(kind))), hidden_states_of(model)
+    ours, theirs = hidden_states_of(reduce_depth(model, [0, 1], family_of(kind))), hidden_states_of(model)
     assert len(ours) == 3
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=False))
 
@@ -58,7 +58,7 @@ def test_first_layers_give_the_same_hidden_states(kind):
 @pytest.mark.parametrize("layers", [[0, 1], [0, 1, 2, 3]])
 def test_bert_as_distilbert_has_the_same_hidden_states(kind, layers):
     model = make_model(kind)
-    student = shallower(model, layers, "distilbert")
+    student = reduce_depth(model, layers, "distilbert")
     assert type(student).__name__ == f"Distil{kind}"
     ours, theirs = hidden_states_of(student), hidden_states_of(model)
     assert len(ours) == len(layers) + 1
@@ -68,7 +68,7 @@ def test_bert_as_distilbert_has_the_same_hidden_states(kind, layers):
 @pytest.mark.parametrize("tied", [True, False])
 def test_bert_as_distilbert_guesses_the_same_words(tied):
     model = make_model("BertForMaskedLM", tie_word_embeddings=tied)
-    student = shallower(model, range(4), "distilbert")
+    student = reduce_depth(model, range(4), "distilbert")
     assert is_tied(student) == is_tied(model) == tied
     assert student.config.tie_word_embeddings == tied
     assert torch.allclose(logits_of(student), logits_of(model), atol=1e-5)
@@ -79,7 +79,7 @@ def test_bert_as_distilbert_guesses_the_same_words(tied):
     [(kind, family_of(kind)) for kind in KINDS] + [(kind, "distilbert") for kind in KINDS[:2]],
 )
 def test_saved_it_is_what_transformers_expects(kind, architecture, tmp_path):
-    student = shallower(make_model(kind), [0, 2], architecture)
+    student = reduce_depth(make_model(kind), [0, 2], architecture)
     assert student.config.num_hidden_layers == 2
     expected = f"Distil{kind}" if family_of(kind) != architecture else kind
     if "MaskedLM" in kind:
@@ -91,14 +91,13 @@ def test_a_model_of_another_kind_is_refused():
     from transformers import AutoModelForNextSentencePrediction
 
     model = AutoModelForNextSentencePrediction.from_config(make_config())
-    expected = "cannot cut a BertForNextSentencePrediction; load the checkpoint as one of BertForMaskedLM, "
-    with pytest.raises(StageError, match=expected):
-        shallower(model, [0], "distilbert")
+    with pytest.raises(StageError, match=r"BertForNextSentencePrediction.*BertForMaskedLM"):
+        reduce_depth(model, [0], "distilbert")
 
 
 def test_layers_are_taken_in_the_order_given_and_may_repeat(classifier: Path):
     model = loading.load_model(classifier)
-    state = shallower(model, [3, 0, 3], "bert").state_dict()
+    state = reduce_depth(model, [3, 0, 3], "bert").state_dict()
     name = "bert.encoder.layer.{}.output.dense.weight"
     source = model.state_dict()
     assert torch.equal(state[name.format(0)], source[name.format(3)])
@@ -116,7 +115,7 @@ def test_bert_base_becomes_the_distilbert_of_the_paper():
     with torch.device("meta"):
         teacher = AutoModelForSequenceClassification.from_config(config)
     with torch.device("cpu"):
-        student = shallower(teacher.to_empty(device="cpu"), chosen_layers(12, 6, "every_other"), "distilbert")
+        student = reduce_depth(teacher.to_empty(device="cpu"), chosen_layers(12, 6, "every_other"), "distilbert")
     count = sum(parameter.numel() for parameter in student.distilbert.parameters())
     assert round(count / 1e6) == 66
     assert count / sum(parameter.numel() for parameter in teacher.bert.parameters()) < 0.61
@@ -124,7 +123,7 @@ def test_bert_base_becomes_the_distilbert_of_the_paper():
 
 def test_distilbert_cannot_become_bert(distilbert: Path):
     with pytest.raises(StageError, match="cannot become bert"):
-        shallower(loading.load_model(distilbert), [0], "bert")
+        reduce_depth(loading.load_model(distilbert), [0], "bert")
 
 
 def test_dropout_and_labels_are_carried_over():
@@ -132,7 +131,7 @@ def test_dropout_and_labels_are_carried_over():
 
     config = make_config(classifier_dropout=0.3, hidden_dropout_prob=0.2, id2label={0: "no", 1: "yes"})
     config.problem_type = "multi_label_classification"
-    student = shallower(AutoModelForSequenceClassification.from_config(config), [0], "distilbert")
+    student = reduce_depth(AutoModelForSequenceClassification.from_config(config), [0], "distilbert")
     assert student.config.problem_type == "multi_label_classification"
     assert (student.config.seq_classif_dropout, student.config.dropout) == (0.3, 0.2)
     assert student.config.id2label == {0: "no", 1: "yes"}

@@ -8,9 +8,10 @@ import transformers
 from tiny_models import KINDS, hidden_states_of, logits_of, make_model
 
 from compressor.errors import StageError
-from compressor.models.convert import published_groups, put_together, take_apart
-from compressor.models.surgery.reduce_width import narrower
-from compressor.models.surgery.select_layers import shallower
+from compressor.models.convert import from_parts, to_parts
+from compressor.models.families.albert import published_groups
+from compressor.models.surgery.reduce_width import reduce_width
+from compressor.models.surgery.select_layers import reduce_depth
 from compressor.models.surgery.share_layers import MEAN, Sharing, best_start, share
 
 BERTS = KINDS[:2]
@@ -80,14 +81,14 @@ def test_a_shared_layer_computes_like_the_layer_it_starts_from():
     model = make_model("BertForMaskedLM")
     first = hidden_states_of(share(model, Sharing("all", 1, 6), [2]).eval())
     assert len(first) == 7
-    repeated = hidden_states_of(shallower(model, [2] * 6, "bert"))
+    repeated = hidden_states_of(reduce_depth(model, [2] * 6, "bert"))
     assert all(torch.equal(a, b) for a, b in zip(first, repeated, strict=True))
 
 
 @pytest.mark.parametrize(("depth", "own"), [(2, [0, 2]), (8, [0, 0, 1, 1, 2, 2, 3, 3])])
 def test_what_is_not_shared_comes_from_the_layers_in_its_place(depth, own):
     model = make_model("BertForMaskedLM")
-    whole, shared = take_apart(model), take_apart(share(model, Sharing("attention", 1, depth), [1]))
+    whole, shared = to_parts(model), to_parts(share(model, Sharing("attention", 1, depth), [1]))
     assert shared.attention_of_layer == (0,) * depth
     assert shared.feed_forward_of_layer == tuple(range(depth))
     for block, layer in zip(shared.feed_forwards, own, strict=True):
@@ -96,7 +97,7 @@ def test_what_is_not_shared_comes_from_the_layers_in_its_place(depth, own):
 
 def test_the_mean_is_that_of_the_layers_replaced():
     model = make_model("BertForMaskedLM")
-    whole, shared = take_apart(model), take_apart(share(model, Sharing("all", 2, 4), [MEAN, 3]))
+    whole, shared = to_parts(model), to_parts(share(model, Sharing("all", 2, 4), [MEAN, 3]))
     expected = (whole.attentions[0]["key.weight"] + whole.attentions[1]["key.weight"]) / 2
     assert torch.allclose(shared.attentions[0]["key.weight"], expected)
     assert torch.equal(shared.attentions[1]["key.weight"], whole.attentions[3]["key.weight"])
@@ -104,7 +105,7 @@ def test_the_mean_is_that_of_the_layers_replaced():
 
 def test_the_start_that_changes_the_outputs_least_is_found():
     model = make_model("BertForMaskedLM")
-    parts = take_apart(model)
+    parts = to_parts(model)
     for block in (*parts.attentions[2:], *parts.feed_forwards[2:]):
         for name, tensor in block.items():
             source = parts.attentions[1] if name in parts.attentions[1] else parts.feed_forwards[1]
@@ -126,9 +127,9 @@ def test_the_start_that_changes_the_outputs_least_is_found():
 
 def test_shared_layers_stay_shared_in_what_is_cut_from_them():
     model = share(make_model("BertForMaskedLM"), Sharing("all", 2, 4), [0, 2])
-    small = take_apart(narrower(shallower(model, [0, 1, 2]), 16))
+    small = to_parts(reduce_width(reduce_depth(model, [0, 1, 2]), 16))
     assert (small.attention_of_layer, small.hidden_size, len(small.attentions)) == ((0, 0, 1), 16, 2)
-    assert put_together(small).config.model_type == "albert"
+    assert from_parts(small).config.model_type == "albert"
 
 
 @pytest.mark.parametrize(

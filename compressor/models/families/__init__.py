@@ -1,0 +1,29 @@
+"""Families of models: names and layout of their parts, and the parts that their classes can hold. One file each.
+
+To add one: a file with a `Family`, and a line in `_FAMILIES` below, plainer families first: of those that can hold a
+student's parts, the first becomes its class.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from compressor.models.families import albert, bert, compact_bert, distilbert
+from compressor.models.families.base import Family
+
+_FAMILIES = (
+    bert.FAMILY,
+    distilbert.FAMILY,
+    albert.FAMILY,
+    compact_bert.FAMILY,
+)
+
+FAMILIES: dict[str, Family] = {family.model_type: family for family in _FAMILIES}
+"""Families by the config's `model_type`."""
+
+
+@cache
+def register() -> None:
+    """Makes transformers' Auto classes know the families' own classes; once is enough."""
+    for family in FAMILIES.values():
+        family.register()

@@ -1,0 +1,76 @@
+"""BERT.
+
+Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers" (arXiv 1810.04805).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from compressor.errors import StageError
+from compressor.models.families.base import Family, every_layer
+
+if TYPE_CHECKING:
+    from compressor.models.parts import ModelParts
+
+NAME = "bert"
+
+
+def can_hold(parts: ModelParts) -> bool:
+    """Layers of equal width that share nothing, and embeddings that go into the first layer as they are."""
+    return parts.even and parts.separate and "mapping.weight" not in parts.outside
+
+
+def _holds(parts: ModelParts) -> bool:
+    return can_hold(parts) and "token_type.weight" in parts.outside and parts.pooler_activation == "tanh"
+
+
+def _fit(parts: ModelParts) -> ModelParts:
+    if not _holds(parts):
+        came_as = parts.config.model_type
+        raise StageError(f"a {came_as} checkpoint like this cannot become {NAME}; leave architecture out")
+    return parts
+
+
+def _configure(config: Any, parts: ModelParts) -> None:
+    config.intermediate_size = max(parts.neurons)
+    config.type_vocab_size = len(parts.outside["token_type.weight"])
+
+
+FAMILY = Family(
+    model_type=NAME,
+    prefix="Bert",
+    inputs=("input_ids", "attention_mask", "token_type_ids"),
+    outside={
+        "word": "bert.embeddings.word_embeddings",
+        "position": "bert.embeddings.position_embeddings",
+        "token_type": "bert.embeddings.token_type_embeddings",
+        "embedding_norm": "bert.embeddings.LayerNorm",
+        "pooler": "bert.pooler.dense",
+        "classifier": "classifier",
+        "span": "qa_outputs",
+        "order": "cls.seq_relationship",
+        "transform": "cls.predictions.transform.dense",
+        "transform_norm": "cls.predictions.transform.LayerNorm",
+        "decoder": "cls.predictions.decoder",
+    },
+    inside={
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+        "attention_output": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "up": "intermediate.dense",
+        "down": "output.dense",
+        "feed_forward_norm": "output.LayerNorm",
+    },
+    stacks=("bert.encoder.layer.{}",) * 2,
+    head_tensors=("classifier.", "bert.pooler.", "qa_outputs.", "cls."),
+    language_head="cls.predictions",
+    blocks=every_layer,
+    holds=_holds,
+    fit=_fit,
+    configure=_configure,
+    decoder_bias="cls.predictions.bias",
+    becomes=("distilbert", "bert"),
+)
