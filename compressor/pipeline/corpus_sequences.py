@@ -20,7 +20,7 @@ from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.plan_data import score_length
 from compressor.pipeline.store import Store
-from compressor.pipeline.task_rows import _REFERENCES, _references
+from compressor.pipeline.task_rows import REFERENCES_FILE, load_references
 from compressor.progress import Progress
 from compressor.tasks import MASKED_LM
 from compressor.tasks.base import References
@@ -111,12 +111,12 @@ class PreparedCorpus:
                 for row, length in enumerate(lengths)
             ]
             TokenRows.of(lists, padding).save(output / "rows.npz")
-            np.savez(output / _REFERENCES, order=order)
+            np.savez(output / REFERENCES_FILE, order=order)
             return {"sequences": len(tokens)}
 
         inputs = {"kind": "masked", "sequences": self._inputs(tokenizer, length), "seed": seed, "wanted": wanted}
         entry, _ = self._store.build({**inputs, "code": self.task_code}, build)
-        return entry.path / "rows.npz", _references(entry.path)
+        return entry.path / "rows.npz", load_references(entry.path)
 
     def _inputs(self, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, Any]:
         return {

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-_REFERENCES = "references.npz"
+REFERENCES_FILE = "references.npz"
+"""File of a store entry with the arrays that answers are scored against."""
 
 
-def _references(folder: Path) -> References:
-    with np.load(folder / _REFERENCES, allow_pickle=False) as arrays:
+def load_references(folder: Path) -> References:
+    """The arrays that answers are scored against, of an entry of the store."""
+    with np.load(folder / REFERENCES_FILE, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
@@ -124,11 +126,11 @@ class PreparedRows:
                 lists = [dict(zip(names, row, strict=True)) for row in columns]
                 TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
                 references: dict[str, Any] = dict(self.task.references(rows, encoded, self._label_ids))
-                np.savez(output / _REFERENCES, **references)
+                np.savez(output / REFERENCES_FILE, **references)
             return {}
 
         entry, _ = self._store.build(self._inputs(checkpoint, data_rows.VALIDATION, length), build)
-        return entry.path / "rows.npz", _references(entry.path)
+        return entry.path / "rows.npz", load_references(entry.path)
 
     def _inputs(self, checkpoint: Checkpoint, split: str, length: int) -> dict[str, Any]:
         return {
