@@ -46,3 +46,20 @@ def test_a_new_task_is_in_the_schema_and_in_hints(package: ExtendedPackage, enco
     assert result.returncode == 2 and "exact_match" in result.stderr, "the task's own metrics are allowed, no others"
     result = package.compress("validate", write(task="toy-clasification"))
     assert result.returncode == 2 and "did you mean 'toy-classification'?" in result.stderr
+
+
+def test_a_new_task_is_learned_scored_and_published(package: ExtendedPackage, encoder: Path):
+    train = {"epochs": 4, "batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
+    stages = [
+        {"stage": "finetune", **train, "gates": {"exact_match": {"min": 0.8}}},
+        {"stage": "distill", "layers": [0, 2], **train, "gates": {"matthews_correlation": {"min": 0.4}}},
+        {"stage": "export"},
+    ]
+    recipe = recipe_writer(package.folder, encoder)(task="toy-classification", stages=stages)
+    result = package.compress("run", recipe.name)
+    assert result.returncode == 0, result.stdout + result.stderr
+    folder = package.folder / "artifacts" / "tiny"
+    report = json.loads((folder / "report.json").read_text())
+    assert {"matthews_correlation", "exact_match"} <= set(report["stages"][-1]["measurements"])
+    assert json.loads((folder / "model" / "manifest.json").read_text())["task"] == "toy-classification"
+    assert "AutoModelForSequenceClassification" in (folder / "model" / "README.md").read_text()
