@@ -59,8 +59,9 @@ class Objective(Protocol):
 
 _LONG = 128  # tokens from which on bf16 is faster than fp32 on CPUs
 _SORTED_STEPS = 50  # so many steps' rows are put in order of length at a time
-_SAVE_EVERY_S = 20.0
-_SAVE_SHARE = 0.05  # of the time at most is spent on saving what a kill would lose
+_SAVE_EVERY = "COMPRESS_SAVE_EVERY_S"  # environment variable: seconds between two training checkpoints
+_SAVE_EVERY_S = 20.0  # its default
+_SAVE_SHARE = 0.05  # of the time at most is spent on saving, unless the variable is set
 
 
 @dataclass(frozen=True)
@@ -294,10 +295,15 @@ class _Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._step.update(state.global_step, state.max_steps)
-        due = max(_SAVE_EVERY_S, self._cost / _SAVE_SHARE)
-        if time.monotonic() - self._last > due and state.global_step < state.max_steps:
+        if time.monotonic() - self._last > self._due() and state.global_step < state.max_steps:
             self._last = time.monotonic()
             control.should_save = True
+
+    def _due(self) -> float:
+        """Seconds after a training checkpoint when the next one is written."""
+        if given := os.environ.get(_SAVE_EVERY):
+            return float(given)
+        return max(_SAVE_EVERY_S, self._cost / _SAVE_SHARE)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._cost = time.monotonic() - self._last

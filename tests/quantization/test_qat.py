@@ -120,8 +120,7 @@ def ready(classifier: Path, ranges: Any) -> Any:
 def test_training_that_was_stopped_ends_where_training_that_was_not_ends(
     classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(trainer, "_SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(trainer, "_SAVE_SHARE", 1e9)
+    monkeypatch.setenv("COMPRESS_SAVE_EVERY_S", "0")
     linears = [name for name, module in loading.load_model(classifier).named_modules() if hasattr(module, "bias")]
     ranges, others = ({name: (-bound, bound) for name in linears} for bound in (5.0, 0.1))
     straight = ready(classifier, ranges)

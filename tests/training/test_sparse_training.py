@@ -94,8 +94,7 @@ def test_training_that_was_stopped_goes_on_with_its_zeros(classifier: Path, tmp_
     zeros = Zeros(0.6, None, "layer")
     straight = loading.load_model(classifier)
     train(straight, tmp_path / "straight", KeepZeros(zeros))
-    monkeypatch.setattr(trainer, "_SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(trainer, "_SAVE_SHARE", 1e9)
+    monkeypatch.setenv("COMPRESS_SAVE_EVERY_S", "0")
 
     class Killed(Labels):
         calls = 0

@@ -61,8 +61,7 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(classif
     facts = run(straight, tmp_path / "straight")
     assert facts["steps"] == 16 and facts["resumed_from_step"] == 0
 
-    monkeypatch.setattr(trainer, "_SAVE_EVERY_S", 0.0)
-    monkeypatch.setattr(trainer, "_SAVE_SHARE", 1e9)
+    monkeypatch.setenv("COMPRESS_SAVE_EVERY_S", "0")
 
     class Killed(Labels):
         calls = 0
