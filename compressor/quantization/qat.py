@@ -14,8 +14,6 @@ from compressor.training.context import Context, Facts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from compressor.training.batches import MaskedBatches, RowBatches
-
 
 def train(
     source: Path, output: Path, spec: QuantizationSpec, settings: Settings, context: Context
@@ -30,27 +28,25 @@ def train(
         context: Teacher, rows or corpus, seed, progress.
 
     Returns:
-        Of what each matrix is multiplied with, the range that the model has got used to; and what is told.
+        For each matrix, the range of its inputs that the model was trained with; and facts.
     """
     from compressor.quantization import fake_quantization
-    from compressor.training.distillation import distil
+    from compressor.training import distillation
 
+    data = distillation.prepare(source, spec, context)
+    model = data.load_model()
+    ranges, facts = _calibrated(model, source, spec, context)
+    fake_quantization.insert_fake_quantization(model, settings, ranges)
     plain = fake_quantization.RemoveAfterTraining()
-
-    def make(incoming: PreTrainedModel, _: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
-        ranges, told = _calibrated(incoming, source, spec, context)
-        fake_quantization.insert_fake_quantization(incoming, settings, ranges)
-        return incoming, told
-
-    facts = distil(source, output, spec, context, make, callbacks=[plain])
-    return plain.ranges, facts
+    trained = distillation.recover(model, data, output, callbacks=[plain])
+    return plain.ranges, {**facts, **trained}
 
 
 def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizationSpec, context: Context) -> tuple[Ranges, Facts]:
     """The ranges that the model's graph would have without training; found once, and again after a kill."""
     from compressor.quantization import calibration
     from compressor.runtimes import onnxruntime
-    from compressor.training.train_stage import kept, save
+    from compressor.training.train_stage import build_once, save
     from compressor.training.trainer import rank
 
     def build(folder: Path) -> Facts:
@@ -67,7 +63,7 @@ def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizationSpec, co
                 ranges = calibration.ranges(graph, sample, spec.calibration, step)
         return {"ranges": ranges, "calibration": {**spec.calibration.model_dump(), "samples": len(sample)}}
 
-    facts = kept(context.work / "calibration", build)
+    facts = build_once(context.work / "calibration", build)
     return _of_all(model, facts.pop("ranges")), facts
 
 

@@ -14,14 +14,13 @@ from compressor.models.families import FAMILIES
 from compressor.models.shape import Shape
 from compressor.spec import OneOf
 from compressor.stages.base import Stage, StageSpec
-from compressor.tasks import has_head
 from compressor.training.context import Context, Facts
 from compressor.training.spec import DistillationSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from compressor.training.batches import MaskedBatches, RowBatches
+    from compressor.training.distillation import TrainingData
 
 ARCHITECTURES = tuple(dict.fromkeys(name for family in FAMILIES.values() for name in family.becomes))
 
@@ -42,7 +41,7 @@ class DistillSpec(DistillationSpec, StageSpec):
     """Which layers the student starts from, first layer 0. `every_other` spaces them evenly from layer 0; `importance`
     drops one after the other the layer whose absence changes the outputs least."""
     hidden_size: Annotated[int, Field(ge=1)] | None = None
-    """Width of the student, a multiple of the head size; by default the incoming checkpoint's. A narrower one keeps the
+    """Width of the student, a multiple of the head size; by default the incoming checkpoint's. A reduce_width one keeps the
     strongest channels, heads and neurons."""
     student: str | None = None
     """Start from this ready checkpoint instead: a folder, `package:PKG/path` or a hub id."""
@@ -117,18 +116,15 @@ def run(source: Path, output: Path, spec: DistillSpec, context: Context) -> Fact
         spec: The stage's keys.
         context: Teacher, ready student, rows or corpus, seed, progress.
     """
-    from compressor.training.distillation import TASK_WEIGHTS, distil
+    from compressor.training import distillation
 
-    start = context.student or source
-
-    def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
-        return _student(incoming, start, batches, spec, context)
-
-    return distil(start, output, spec, context, make, TASK_WEIGHTS)
+    data = distillation.prepare(context.student or source, spec, context)
+    student, facts = _student(data.load_model(), data, spec, context)
+    return {**facts, **distillation.recover(student, data, output, distillation.TASK_WEIGHTS)}
 
 
 def _student(
-    incoming: PreTrainedModel, start: Path, batches: RowBatches | MaskedBatches, spec: DistillSpec, context: Context
+    incoming: PreTrainedModel, data: TrainingData, spec: DistillSpec, context: Context
 ) -> tuple[PreTrainedModel, Facts]:
     """The student before training, and how it was made."""
     from compressor.models.surgery.reduce_width import reduce_width
@@ -142,9 +138,9 @@ def _student(
     facts: Facts = {}
     if spec.layers == "importance":
         with context.progress.step(f"{context.stage}: which layers matter") as step:
-            task = context.task if has_head(Checkpoint(start), context.task) else None
-            harm = layer_search.harm(incoming, layer_search.samples(batches), task, step)
-            layers, facts["importance"] = least_harmful(incoming, count, harm)
+            sample = layer_search.samples(data.batches)
+            degradation = layer_search.degradation(incoming, sample, data.trained_head, step)
+            layers, facts["importance"] = least_harmful(incoming, count, degradation)
     else:
         layers = chosen_layers(total, count if spec.layers == "every_other" else None, spec.layers)
     becomes = FAMILIES[incoming.config.model_type].becomes

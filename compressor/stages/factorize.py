@@ -17,7 +17,7 @@ from compressor.training.spec import RecoverySpec
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from compressor.training.batches import MaskedBatches, RowBatches
+    from compressor.training.distillation import TrainingData
 
 
 class FactorizeSpec(RecoverySpec, StageSpec):
@@ -53,15 +53,20 @@ def run(source: Path, output: Path, spec: FactorizeSpec, context: Context) -> Fa
         spec: The stage's keys.
         context: Teacher, rows or corpus, seed, progress.
     """
+    from compressor.training import distillation
+
+    data = distillation.prepare(source, spec, context)
+    student, facts = _student(data.load_model(), data, spec)
+    return {**facts, **distillation.recover(student, data, output)}
+
+
+def _student(incoming: PreTrainedModel, data: TrainingData, spec: FactorizeSpec) -> tuple[PreTrainedModel, Facts]:
+    """The student before training, and how it was made."""
     from compressor.models.surgery.factorize_embeddings import factorize
-    from compressor.training.distillation import distil
 
-    def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
-        counts = batches.token_counts(int(incoming.config.vocab_size))
-        student, error = factorize(incoming, spec.embedding_size, counts)
-        return student, {"embedding_error": error, "parameters": student.num_parameters()}
-
-    return distil(source, output, spec, context, make)
+    counts = data.batches.token_counts(int(incoming.config.vocab_size))
+    student, error = factorize(incoming, spec.embedding_size, counts)
+    return student, {"embedding_error": error, "parameters": student.num_parameters()}
 
 
 STAGE = Stage(FactorizeSpec, run)

@@ -19,7 +19,7 @@ from compressor.training.spec import RecoverySpec
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from compressor.training.batches import MaskedBatches, RowBatches
+    from compressor.training.distillation import TrainingData
 
 
 class ShareSpec(RecoverySpec, StageSpec):
@@ -66,24 +66,31 @@ def run(source: Path, output: Path, spec: ShareSpec, context: Context) -> Facts:
         spec: The stage's keys.
         context: Teacher, rows or corpus, seed, progress.
     """
+    from compressor.training import distillation
+
+    data = distillation.prepare(source, spec, context)
+    student, facts = _student(data.load_model(), data, spec, context)
+    return {**facts, **distillation.recover(student, data, output)}
+
+
+def _student(
+    incoming: PreTrainedModel, data: TrainingData, spec: ShareSpec, context: Context
+) -> tuple[PreTrainedModel, Facts]:
+    """The student before training, and how it was made."""
     from compressor.models.surgery.share_layers import Sharing, best_start, share
     from compressor.training import layer_search
-    from compressor.training.distillation import distil
 
-    def make(incoming: PreTrainedModel, batches: RowBatches | MaskedBatches) -> tuple[PreTrainedModel, Facts]:
-        depth = spec.num_hidden_layers or int(incoming.config.num_hidden_layers)
-        sharing = Sharing(spec.share, spec.num_hidden_groups, depth)
-        facts: Facts = {}
-        if spec.layers == "least_harm":
-            with context.progress.step(f"{context.stage}: which layers to start from") as step:
-                drift = layer_search.drift(incoming, layer_search.samples(batches), step)
-                start, facts["tried"] = best_start(incoming, sharing, drift)
-        else:
-            start = list(spec.layers) if isinstance(spec.layers, tuple) else ["mean"] * spec.num_hidden_groups
-        student = share(incoming, sharing, start)
-        return student, {"start": start, **facts, "parameters": student.num_parameters()}
-
-    return distil(source, output, spec, context, make)
+    depth = spec.num_hidden_layers or int(incoming.config.num_hidden_layers)
+    sharing = Sharing(spec.share, spec.num_hidden_groups, depth)
+    facts: Facts = {}
+    if spec.layers == "least_harm":
+        with context.progress.step(f"{context.stage}: which layers to start from") as step:
+            distance = layer_search.hidden_state_distance(incoming, layer_search.samples(data.batches), step)
+            start, facts["tried"] = best_start(incoming, sharing, distance)
+    else:
+        start = list(spec.layers) if isinstance(spec.layers, tuple) else ["mean"] * spec.num_hidden_groups
+    student = share(incoming, sharing, start)
+    return student, {"start": start, **facts, "parameters": student.num_parameters()}
 
 
 STAGE = Stage(ShareSpec, run)

@@ -1,8 +1,12 @@
-"""Trains a student to match the teacher: what distilling, sharing, factorizing and pruning have in common."""
+"""Trains a student to match the teacher.
+
+A stage calls `prepare`, makes its student out of `load_model()`, and gives the student to `recover`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +14,7 @@ from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import MASKED_LM, has_head, learned_from_rows
 from compressor.training import masked_corpus, objectives, teacher_cache, teacher_targets
-from compressor.training.batches import MaskedBatches, RowBatches
+from compressor.training.batches import MaskedBatches, RowBatches, Sequences
 from compressor.training.context import Context, Facts
 from compressor.training.spec import DistillationSpec
 from compressor.training.train_stage import row_batches, save, train_stage
@@ -33,38 +37,83 @@ UNLIKE_ANSWERS = (
     "Teacher and student split some training rows into different tokens: their answers could not be compared token by "
     "token, and the student learned from the labels."
 )
-"""Said in the report where a default weight is not kept."""
-
-Make = Callable[["PreTrainedModel", RowBatches | MaskedBatches], tuple["PreTrainedModel", Facts]]
-"""Makes the student out of the incoming model, given training rows to try things on, and says what it did."""
+"""Notes in the report where a default weight is not kept."""
 
 
-def distil(
-    start: Path,
-    output: Path,
-    spec: DistillationSpec,
-    context: Context,
-    make: Make,
-    task_weights: Mapping[str, float] = RECOVERY_WEIGHTS,
-    callbacks: Sequence[TrainerCallback] = (),
-) -> Facts:
-    """Makes a student and trains it, on the task's rows or on raw text; with no epochs, only makes it.
+@dataclass(frozen=True)
+class TrainingData:
+    """The checkpoint that a student is made of, and the rows that it learns from.
+
+    Attributes:
+        start: The checkpoint's folder; the student keeps its tokenizer.
+        spec: The stage's keys.
+        context: Teacher, rows or corpus, seed, progress.
+        batches: The training rows, without the teacher's answers; of a corpus, under the first masking.
+        sequences: The corpus; None for a task's rows.
+        maskings: Folders of the corpus's maskings.
+    """
+
+    start: Path
+    spec: DistillationSpec
+    context: Context
+    batches: RowBatches | MaskedBatches
+    sequences: Sequences | None = None
+    maskings: tuple[Path, ...] = ()
+
+    def load_model(self) -> PreTrainedModel:
+        """The checkpoint's model, with the head that the student needs."""
+        if self.sequences is not None:
+            return loading.load_model(self.start, self.context.model_head, sentence_order=self.sequences.pairs)
+        return loading.load_model(self.start, self.context.model_head, **self.context.head)
+
+    @property
+    def trained_head(self) -> str | None:
+        """The task whose trained head the checkpoint has; None for a checkpoint whose head is new."""
+        return self.context.task if has_head(Checkpoint(self.start), self.context.task) else None
+
+
+def prepare(start: Path, spec: DistillationSpec, context: Context) -> TrainingData:
+    """Seeds everything random and reads the training rows.
 
     Args:
         start: Checkpoint that the student is made of.
-        output: Empty folder for the student.
         spec: The stage's keys.
         context: Teacher, rows or corpus, seed, progress.
-        make: Makes the student.
-        task_weights: Weights of the loss terms on the task's rows where the recipe gives none.
-        callbacks: Do something to the student as it is trained.
     """
     from transformers import set_seed
 
     set_seed(context.seed)
-    if context.task == MASKED_LM:
-        return _on_text(start, output, spec, context, make, callbacks)
-    return _on_rows(start, output, spec, context, make, task_weights, callbacks)
+    if context.task != MASKED_LM:
+        return TrainingData(start, spec, context, row_batches(start, spec, context))
+    sequences = masked_corpus.sequences(start, spec, context)
+    teacher_targets.check_vocabularies(start, context.teacher)
+    count = masked_corpus.num_maskings(spec, len(sequences))
+    maskings = tuple(masked_corpus.masking(start, sequences, spec, context, index) for index in range(count))
+    return TrainingData(start, spec, context, MaskedBatches(sequences, maskings[:1]), sequences, maskings)
+
+
+def recover(
+    student: PreTrainedModel,
+    data: TrainingData,
+    output: Path,
+    task_weights: Mapping[str, float] = RECOVERY_WEIGHTS,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> Facts:
+    """Trains a student to match the teacher and saves it; with no epochs, only saves it.
+
+    Args:
+        student: The student, changed in place.
+        data: The rows.
+        output: Empty folder for the student.
+        task_weights: Weights of the loss terms on the task's rows where the recipe gives none.
+        callbacks: Do something to the student as it is trained.
+    """
+    if not data.spec.trains:
+        return save(student, data.start, output, data.spec, data.context.task)
+    if data.sequences is not None:
+        return _recover_on_text(student, data, data.sequences, output, callbacks)
+    assert isinstance(data.batches, RowBatches), "rows of a task"
+    return _recover_on_rows(student, data, data.batches, output, task_weights, callbacks)
 
 
 def _weights(spec: DistillationSpec, defaults: Mapping[str, float]) -> dict[str, float]:
@@ -72,32 +121,29 @@ def _weights(spec: DistillationSpec, defaults: Mapping[str, float]) -> dict[str,
     return {name: defaults[name] if value is None else value for name, value in given.items()}
 
 
-def _on_rows(
-    start: Path,
+def _recover_on_rows(
+    student: PreTrainedModel,
+    data: TrainingData,
+    batches: RowBatches,
     output: Path,
-    spec: DistillationSpec,
-    context: Context,
-    make: Make,
     defaults: Mapping[str, float],
     callbacks: Sequence[TrainerCallback],
 ) -> Facts:
+    start, spec, context = data.start, data.spec, data.context
+    facts: Facts = {}
     weights = _weights(spec, defaults)
-    batches = row_batches(start, spec, context)
-    student, facts = make(loading.load_model(start, context.model_head, **context.head), batches)
-    if not spec.trains:
-        return {**facts, **save(student, start, output, spec, context.task)}
     teacher = Checkpoint(context.teacher)
     layer_map = teacher_cache.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
     by_token = {"cosine": UNLIKE} | ({"soft": UNLIKE_ANSWERS} if learned_from_rows(context.task).PER_TOKEN else {})
     asked = [name for name in by_token if weights[name] and getattr(spec, f"alpha_{name}") is None]
     if asked and not teacher_cache.comparable(batches, start, spec, context):
         weights |= dict.fromkeys(asked, 0.0)
-        facts.setdefault("notes", []).extend(by_token[name] for name in asked)
+        facts["notes"] = [by_token[name] for name in asked]
     if weights["cosine"] or weights["attention"]:
         facts["layer_map"] = layer_map
     if weights["attention"]:
         teacher_cache.check_heads(student, teacher)
-        student.set_attn_implementation("eager")  # the others do not tell where they attend
+        student.set_attn_implementation("eager")  # the other implementations do not return attention
     if any(weights[name] for name in ("soft", "cosine", "attention")):
         hidden = layer_map if weights["cosine"] else []
         attention = layer_map if weights["attention"] else []
@@ -110,36 +156,28 @@ def _on_rows(
     return {**facts, "weights": weights, **trained}
 
 
-def _on_text(
-    start: Path,
+def _recover_on_text(
+    student: PreTrainedModel,
+    data: TrainingData,
+    sequences: Sequences,
     output: Path,
-    spec: DistillationSpec,
-    context: Context,
-    make: Make,
     callbacks: Sequence[TrainerCallback],
 ) -> Facts:
-    data = masked_corpus.sequences(start, spec, context)
-    weights = _weights(spec, PRETRAINING_WEIGHTS | (ORDER_WEIGHT if data.pairs else {}))
+    start, spec, context = data.start, data.spec, data.context
+    weights = _weights(spec, PRETRAINING_WEIGHTS | (ORDER_WEIGHT if sequences.pairs else {}))
     teacher = Checkpoint(context.teacher)
-    if weights["soft"] and spec.trains:
+    if weights["soft"]:
         assert has_head(teacher, MASKED_LM), "a teacher without a head is refused before anything runs"
-    teacher_targets.check_vocabularies(start, context.teacher)
-    count = masked_corpus.num_maskings(spec, len(data))
-    maskings = [masked_corpus.masking(start, data, spec, context, index) for index in range(count)]
-    incoming = loading.load_model(start, context.model_head, sentence_order=data.pairs)
-    student, facts = make(incoming, MaskedBatches(data, maskings[:1]))
-    if not spec.trains:
-        return {**facts, **save(student, start, output, spec, context.task)}
     targets = [
         teacher_targets.targets(
-            start, data, masking, index, spec, context, soft=bool(weights["soft"]), hidden=bool(weights["cosine"])
+            start, sequences, masking, index, spec, context, soft=bool(weights["soft"]), hidden=bool(weights["cosine"])
         )
-        for index, masking in enumerate(maskings)
+        for index, masking in enumerate(data.maskings)
         if weights["soft"] or weights["cosine"]
     ]
     if weights["cosine"]:
         objectives.add_projection(student, teacher.hidden_size)
     objective = objectives.PretrainingDistillation(student, weights, spec.temperature)
-    batches = MaskedBatches(data, maskings, targets)
+    batches = MaskedBatches(sequences, data.maskings, targets)
     trained = train_stage(student, start, output, spec, context, batches, objective, callbacks)
-    return {**facts, "weights": weights, "maskings": count, **trained}
+    return {"weights": weights, "maskings": len(data.maskings), **trained}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _ROWS, _SEQUENCES, _ROWS_AT_ONCE = 512, 64, 32
-_DRIFT_BATCHES = 4
+_DISTANCE_BATCHES = 4
 
 
 def samples(batches: RowBatches | MaskedBatches) -> list[Batch]:
@@ -31,7 +31,7 @@ def samples(batches: RowBatches | MaskedBatches) -> list[Batch]:
     return [batches.batch(rows[start : start + _ROWS_AT_ONCE]) for start in range(0, len(rows), _ROWS_AT_ONCE)]
 
 
-def harm(
+def degradation(
     model: PreTrainedModel, sample: Sequence[Batch], task: str | None, step: Step
 ) -> Callable[[PreTrainedModel], float]:
     """How far a model with fewer layers is from the whole one.
@@ -78,10 +78,12 @@ def _distance(task: str | None, student: torch.Tensor, teacher: torch.Tensor) ->
     return task_losses.distance(learned_from_rows(task), student, teacher)
 
 
-def drift(model: PreTrainedModel, sample: Sequence[Batch], step: Step) -> Callable[[PreTrainedModel], float]:
+def hidden_state_distance(
+    model: PreTrainedModel, sample: Sequence[Batch], step: Step
+) -> Callable[[PreTrainedModel], float]:
     """How far a model's hidden states are from another's, layer by layer: 1 - cosine, mean over layers and tokens.
 
-    Where layers are to share weights, this tells more than the answers do: until it is trained, a model of one layer
+    Where layers are to share weights, this says more than the answers do: until it is trained, a model of one layer
     called again and again answers at random, and of those it is chance which comes nearest.
 
     Args:
@@ -90,7 +92,7 @@ def drift(model: PreTrainedModel, sample: Sequence[Batch], step: Step) -> Callab
         step: Progress, in models.
     """
     names = input_names(model.config.model_type)
-    sample = sample[:_DRIFT_BATCHES]
+    sample = sample[:_DISTANCE_BATCHES]
 
     def states(of: PreTrainedModel, batch: Batch) -> list[torch.Tensor]:
         inputs = {name: batch[name] for name in names if name in batch}

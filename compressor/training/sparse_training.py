@@ -86,8 +86,8 @@ class KeepZeros(TrainerCallback):  # type: ignore[misc]  # transformers is untyp
         return max(1, int(_RAMP * state.max_steps))
 
 
-def told(before: Path, after: Path) -> Facts:
-    """What zeros did to a checkpoint's download, in numbers and in words.
+def sparsity_facts(before: Path, after: Path) -> Facts:
+    """How zeros changed the size of a checkpoint's download, in numbers and in words.
 
     Args:
         before: The checkpoint that came in.

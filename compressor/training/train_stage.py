@@ -111,31 +111,31 @@ def save(model: PreTrainedModel, source: Path, output: Path, spec: TrainingSpec,
     return {"max_sequence_length": tokenizer.model_max_length}
 
 
-def kept(folder: Path, build: Callable[[Path], Facts]) -> Facts:
-    """A checkpoint on the way to the stage's own, in its work folder: made once, and found again after a kill.
+def build_once(folder: Path, build: Callable[[Path], Facts]) -> Facts:
+    """Builds an intermediate result in the work folder once; after a kill, finds it there.
 
     Of processes that train together all take part in making it, and the first writes it: transformers saves models in
     no other.
 
     Args:
         folder: Where it is to be.
-        build: Fills the folder that it is given, and tells facts.
+        build: Fills the folder that it is given and returns facts.
 
     Returns:
         The facts.
     """
-    told = folder / "facts.json"
-    if told.is_file():
+    finished = folder / "facts.json"
+    if finished.is_file():
         pass
     elif rank() > 0:
         with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
             build(Path(scratch))
-        while not told.is_file():
+        while not finished.is_file():
             time.sleep(_POLL_S)
     else:
         facts = build(folder)
         partial = folder / "facts.partial"
         partial.write_text(json.dumps(facts), encoding="utf-8")
-        partial.replace(told)  # there whole, and last, or not at all
-    found: Facts = json.loads(told.read_text(encoding="utf-8"))
+        partial.replace(finished)  # there whole, and last, or not at all
+    found: Facts = json.loads(finished.read_text(encoding="utf-8"))
     return found

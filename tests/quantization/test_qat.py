@@ -137,7 +137,7 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(
             return super().terms(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        train(ready(classifier, ranges), tmp_path / "stopped", Killed("text-classification"))
+        train(ready(classifier, ranges), tmp_path / "stopped", Killed(text_classification))
     resumed = ready(classifier, others)
     facts, again = train(resumed, tmp_path / "stopped")
     assert facts["resumed_from_step"] == 11

@@ -84,7 +84,7 @@ def test_what_is_left_is_as_many_as_in_one_step(classifier: Path, tmp_path: Path
 def test_a_step_that_is_done_is_not_done_again(classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     keys = {"heads": 0.5, "ffn": 0.5, "steps": 3, "max_steps": 8}
     calls: list[Path] = []
-    real = distillation.distil
+    real = distillation.prepare
 
     def killed(start: Path, *arguments: Any, **keywords: Any) -> Any:
         calls.append(start)
@@ -92,7 +92,7 @@ def test_a_step_that_is_done_is_not_done_again(classifier: Path, tmp_path: Path,
             raise KeyboardInterrupt
         return real(start, *arguments, **keywords)
 
-    monkeypatch.setattr(distillation, "distil", killed)
+    monkeypatch.setattr(distillation, "prepare", killed)
     with pytest.raises(KeyboardInterrupt):
         run(classifier, tmp_path, **keys)
     first = tmp_path / "work/step_1"

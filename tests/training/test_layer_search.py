@@ -27,7 +27,7 @@ def sample() -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": ids, "attention_mask": mask}]
 
 
-def test_drift_is_the_mean_angle_of_hidden_states_at_the_same_depth(model, sample):
+def test_hidden_state_distance_is_the_mean_angle_of_hidden_states_at_the_same_depth(model, sample):
     shallow = share(model, Sharing("all", 2, 2), [1, 3]).eval()
     tokens = sample[0]["attention_mask"].bool()
     with torch.no_grad():
@@ -38,10 +38,10 @@ def test_drift_is_the_mean_angle_of_hidden_states_at_the_same_depth(model, sampl
                 for layer, place in ((1, 2), (2, 4))
             ]
         ).mean()
-        with Progress(Console(quiet=True)).step("drift") as step:
-            drift = layer_search.drift(model, sample, step)
-            assert drift(shallow) == pytest.approx(float(expected), rel=1e-5)
-            assert drift(model) == pytest.approx(0, abs=1e-6)
+        with Progress(Console(quiet=True)).step("distance") as step:
+            distance = layer_search.hidden_state_distance(model, sample, step)
+            assert distance(shallow) == pytest.approx(float(expected), rel=1e-5)
+            assert distance(model) == pytest.approx(0, abs=1e-6)
             assert step.done == 2
 
 
@@ -49,8 +49,8 @@ def test_padding_does_not_count(model, sample):
     other = {**sample[0], "input_ids": sample[0]["input_ids"].clone()}
     other["input_ids"][1, 7:] = 3
     shared = share(model, Sharing("all", 1, 4), [0]).eval()
-    with torch.no_grad(), Progress(Console(quiet=True)).step("drift") as step:
-        values = [layer_search.drift(model, [batch], step)(shared) for batch in (sample[0], other)]
+    with torch.no_grad(), Progress(Console(quiet=True)).step("distance") as step:
+        values = [layer_search.hidden_state_distance(model, [batch], step)(shared) for batch in (sample[0], other)]
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
@@ -58,8 +58,8 @@ def test_a_group_starts_from_the_layer_that_keeps_the_hidden_states(model, sampl
     layers = model.bert.encoder.layer
     for layer in layers[1:3]:
         layer.load_state_dict(layers[0].state_dict())  # the first three are one
-    with Progress(Console(quiet=True)).step("drift") as step:
-        start, tried = best_start(model, Sharing("all", 1, 4), layer_search.drift(model, sample, step))
+    with Progress(Console(quiet=True)).step("distance") as step:
+        start, tried = best_start(model, Sharing("all", 1, 4), layer_search.hidden_state_distance(model, sample, step))
     assert start == [0]
     assert min(tried[0], key=tried[0].__getitem__) == "0"
     assert tried[0]["3"] > 2 * tried[0]["0"]

@@ -110,7 +110,7 @@ def test_training_that_was_stopped_goes_on_with_its_zeros(classifier: Path, tmp_
             loading.load_model(classifier),
             tmp_path / "stopped",
             KeepZeros(zeros),
-            objective=Killed("text-classification"),
+            objective=Killed(text_classification),
         )
     resumed = loading.load_model(classifier)
     assert train(resumed, tmp_path / "stopped", KeepZeros(zeros))["resumed_from_step"] == 8

@@ -73,7 +73,7 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(classif
             return super().terms(*arguments)
 
     try:
-        run(loading.load_model(classifier), tmp_path / "stopped", Killed("text-classification"))
+        run(loading.load_model(classifier), tmp_path / "stopped", Killed(text_classification))
     except KeyboardInterrupt:
         pass
     resumed = loading.load_model(classifier)
@@ -99,7 +99,7 @@ def test_terms_are_reported_without_their_weights(classifier: Path, tmp_path: Pa
         def terms(self, *arguments: Any) -> trainer.Terms:
             return {**super().terms(*arguments), "constant": torch.tensor(2.0)}
 
-    facts = run(loading.load_model(classifier), tmp_path, Two("text-classification"))
+    facts = run(loading.load_model(classifier), tmp_path, Two(text_classification))
     assert [value for _, value in facts["terms"]["constant"]] == [2.0] * len(facts["loss"])
     for (_, total), (_, hard) in zip(facts["loss"], facts["terms"]["hard"], strict=True):
         assert total == pytest.approx(hard + 6.0, abs=2e-4)

@@ -1,0 +1,74 @@
+"""Keys of pruning: which parts go, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from compressor.training.spec import RecoverySpec, TargetSpec, VocabularySpec
+
+
+class PruningSpec(RecoverySpec):
+    """Keys of pruning: which heads, neurons, layers, tokens and weights go, and how they are chosen."""
+
+    heads: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the attention heads to remove; at least one stays in each layer."""
+    ffn: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the feed-forward neurons to remove. A multiple of eight stays in each layer, which kernels need to be
+    fast, and eight at least."""
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | Annotated[int, Field(ge=1)] = ()
+    """Whole layers to remove: a list, first layer 0, or a number of them: one after the other the layer whose absence
+    changes the outputs least on a sample of the training rows."""
+    vocabulary: VocabularySpec | None = None
+    """Trim the WordPiece tokenizer and the token embeddings together. Hidden states are then compared with the
+    teacher's only where both split every training row alike, unless `alpha_cosine` asks for it."""
+    target: TargetSpec | None = None
+    """Instead of `heads` and `ffn`: what the model may cost. Of the mixtures of both that meet it, the stage takes the
+    one that changes the outputs least on a sample of the training rows, before recovery."""
+    steps: Annotated[int, Field(ge=1)] = 1
+    """Remove heads and neurons in so many steps, and score, cut and recover in each. The last recovers for half of
+    `epochs` or `max_steps`, those before share the other half."""
+    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the weights in the layers' matrices that become zero, those of smallest magnitude: more and more over
+    the first two thirds of recovery (cubic schedule), and kept at zero. This makes a compressed download smaller, and
+    nothing faster. Only stages that do not train can follow."""
+    pattern: Annotated[str, Field(pattern=r"^[1-9][0-9]*:[1-9][0-9]*$")] | None = None
+    """Instead of `sparsity`, N:M such as `2:4`: of every M neighbouring weights at most N are not zero, for hardware
+    that skips the others."""
+    scope: Literal["layer", "global"] = "layer"
+    """`layer`: every layer loses its share; `global`: the share is of all layers together, and those that matter more
+    keep more."""
+    scoring: Literal["taylor", "magnitude", "random"] = "taylor"
+    """What heads and neurons are kept for: `taylor`, how much the loss on a sample of the training rows would change
+    without them, to first order; `magnitude`, the norms of their weights; `random`, drawn by seed, for comparison."""
+
+    @property
+    def kept_of(self) -> tuple[int, int] | None:
+        """N and M of the pattern."""
+        if self.pattern is None:
+            return None
+        kept, _, of = self.pattern.partition(":")
+        return int(kept), int(of)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> PruningSpec:
+        ways = ("heads", "ffn", "layers", "vocabulary", "target", "sparsity", "pattern")
+        if not self.model_fields_set.intersection(ways):
+            raise ValueError(f"nothing to remove; give at least one of {', '.join(ways)}")
+        if self.target is not None and (self.heads or self.ffn):
+            raise ValueError("target finds the shares of heads and ffn; drop them, or drop target")
+        if self.sparsity and self.pattern:
+            raise ValueError("sparsity and pattern are both given; keep one")
+        if self.kept_of is not None and self.kept_of[0] >= self.kept_of[1]:
+            raise ValueError(f"pattern is {self.pattern}: N of every M weights stay, so N must be less than M")
+        if self.steps > 1 and not (self.heads or self.ffn or self.target):
+            raise ValueError("steps removes heads and neurons bit by bit; give heads, ffn or target, or drop steps")
+        if self.steps > 1 and not (self.epochs or self.max_steps):
+            raise ValueError(f"steps is {self.steps}, but with 0 epochs nothing is learned in between; raise epochs")
+        return self
+
+    @property
+    def makes_zeros(self) -> bool:
+        """With `sparsity` or `pattern`."""
+        return bool(self.sparsity or self.pattern)
