@@ -39,6 +39,7 @@ def run_export(checkpoint: Path, output: Path, pairs: bool = False, **keys: Any)
             pairs=pairs,
             teacher=checkpoint,
             student=None,
+            teacher_layers=(),
             labels=tuple(Checkpoint(checkpoint).labels),
             seed=0,
             tokenized=pytest.fail,

@@ -99,6 +99,7 @@ class Builder:
             pairs=self._recipe.data.text_pair is not None,
             teacher=source if stage.key == stage.teacher else self._store.folder(stage.teacher),
             student=stage.student,
+            teacher_layers=stage.teacher_layers,
             labels=prepared.labels,
             seed=self._recipe.seed,
             tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,

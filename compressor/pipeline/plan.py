@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from compressor.pipeline import keys
 from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.plan_data import Data, plan_data
 from compressor.pipeline.store import key_of
-from compressor.recipe.checks.checkpoint import check_checkpoint
+from compressor.recipe.checks.checkpoint import check_checkpoint, stage_shapes
 from compressor.recipe.resolve import Resolved
 from compressor.stages import STAGES
 from compressor.stages.base import StageSpec
-from compressor.tasks import has_head
-from compressor.training.spec import RecoverySpec
+from compressor.tasks import MASKED_LM, has_head
+from compressor.training.spec import DistillationSpec, RecoverySpec
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class PlannedStage:
         texts: Raw text that it counts tokens in, and its settings; None for the training rows.
         defers_training: Whether the next stage trains what this one changes. Its checkpoint is of no use alone, so it
             is measured only if a gate asks for it, or if the run ends there.
+        teacher_layers: The teacher's layers whose hidden states this or another stage learns from it, so that it reads
+            the rows once for all of them. No part of the key: they do not change the checkpoint.
     """
 
     name: str
@@ -55,6 +57,7 @@ class PlannedStage:
     student: Path | None
     texts: tuple[Path | HubDataset, TextSpec] | None
     defers_training: bool
+    teacher_layers: tuple[int, ...] = ()
 
     @property
     def baseline_inputs(self) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def make(resolved: Resolved, download: bool) -> Plan:
     source_inputs = {"kind": "source", "files": Checkpoint(model).digest() if model else keys.UNKNOWN}
     data = plan_data(resolved, download)
     planned = _plan_stages(resolved, model, key_of(source_inputs), data, download)
-    return Plan(resolved, model, source_inputs, data, planned)
+    return Plan(resolved, model, source_inputs, data, _with_teacher_layers(resolved, model, planned))
 
 
 def _check_downloaded(resolved: Resolved, model: Path) -> None:
@@ -214,6 +217,29 @@ def _plan_stages(
             line.previous = key
         parents.update({other: key for other in parents if other in (task, recipe.task)})
     return planned
+
+
+def _ignore(location: Location, what: str, hint: str = "", kind: str = "") -> None:
+    """Problems of shapes are reported before a plan is made."""
+
+
+def _with_teacher_layers(resolved: Resolved, model: Path | None, stages: list[PlannedStage]) -> list[PlannedStage]:
+    """The stages, each with the layers that all those learn from which have its teacher and its length of rows."""
+    if model is None:
+        return stages
+    students = {index: Checkpoint(stage.student) for index, stage in enumerate(stages) if stage.student is not None}
+    shapes = list(stage_shapes(resolved.recipe, Checkpoint(model), students, _ignore))
+    readers: dict[tuple[str, int | None], set[int]] = {}
+    for stage, (spec, student, teacher) in zip(stages, shapes, strict=True):
+        if isinstance(spec, DistillationSpec) and stage.task != MASKED_LM:
+            layers = readers.setdefault((stage.teacher, spec.max_sequence_length), set())
+            layers.update(spec.learned_layers(student.layers, teacher.layers))
+    return [
+        replace(stage, teacher_layers=tuple(sorted(readers.get((stage.teacher, stage.spec.max_sequence_length), ()))))
+        if isinstance(stage.spec, DistillationSpec)
+        else stage
+        for stage in stages
+    ]
 
 
 def _student(resolved: Resolved, index: int, download: bool) -> Path | None:

@@ -34,6 +34,7 @@ class DistillSpec(DistillationSpec, StageSpec):
     stage: Literal["distill"]
     """The kind of stage."""
     needs_head: ClassVar[bool] = False
+    default_alpha_cosine: ClassVar[float] = 0.0
     num_hidden_layers: Annotated[int, Field(ge=1)] | None = None
     """Layers of the student; by default as many as `layers` lists, or half of the teacher's, or all of a checkpoint
     that has fewer than the teacher already."""
@@ -41,7 +42,7 @@ class DistillSpec(DistillationSpec, StageSpec):
     """Which layers the student starts from, first layer 0. `every_other` spaces them evenly from layer 0; `importance`
     drops one after the other the layer whose absence changes the outputs least."""
     hidden_size: Annotated[int, Field(ge=1)] | None = None
-    """Width of the student, a multiple of the head size; by default the incoming checkpoint's. A reduce_width one keeps the
+    """Width of the student, a multiple of the head size; by default the incoming checkpoint's. A narrower one keeps the
     strongest channels, heads and neurons."""
     student: str | None = None
     """Start from this ready checkpoint instead: a folder, `package:PKG/path` or a hub id."""
@@ -120,7 +121,7 @@ def run(source: Path, output: Path, spec: DistillSpec, context: Context) -> Fact
 
     data = distillation.prepare(context.student or source, spec, context)
     student, facts = _student(data.load_model(), data, spec, context)
-    return {**facts, **distillation.recover(student, data, output, distillation.TASK_WEIGHTS)}
+    return {**facts, **distillation.recover(student, data, output)}
 
 
 def _student(

@@ -36,7 +36,7 @@ class RowBatches:
         rows: Token ids, `length` and `labels`.
         tokenizer: Pads the batches.
         names: The model's inputs.
-        answers: Folder with a teacher's answers, see `compressor.training.teacher_outputs.write_answers`.
+        answers: A teacher's answers.
         token_labels: Whether each token has a label, and not the row.
 
     Attributes:
@@ -52,14 +52,14 @@ class RowBatches:
         rows: Dataset,
         tokenizer: PreTrainedTokenizerBase,
         names: Sequence[str],
-        answers: Path | None = None,
+        answers: Answers | None = None,
         token_labels: bool = False,
     ) -> None:
         self.lengths: Ints = np.asarray(rows["length"], dtype=np.int64)
         self.mean_length = float(self.lengths.mean())
         self._rows, self._tokenizer = rows, tokenizer
         self._names = [name for name in names if name in rows.column_names]
-        self._answers, self._token_labels = None if answers is None else Answers(answers), token_labels
+        self._answers, self._token_labels = answers, token_labels
         self._tokens = self._padded = 0
 
     def __len__(self) -> int:
@@ -108,15 +108,18 @@ class Answers:
 
     Args:
         folder: What `compressor.training.teacher_outputs.write_answers` left.
+        hidden: Layers whose hidden states are read; None for all that the folder has.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, hidden: Sequence[int] | None = None) -> None:
         self._folder = folder
         self._spans = {name: np.load(folder / f"{name}_spans.npy") for name in ("hidden", "attention")}
         self._layers = {
             name: sorted(int(path.stem.removeprefix(f"{name}_layer")) for path in folder.glob(f"{name}_layer*.npy"))
             for name in self._spans
         }
+        if hidden is not None:
+            self._layers["hidden"] = sorted(set(hidden))
 
     def of(self, rows: Ints, width: int) -> Batch:
         """`teacher_logits`, `teacher_hidden` `(layers, batch, width, hidden)` and `teacher_attention`.

@@ -58,6 +58,7 @@ class Context:
         pairs: Whether the task's rows are pairs of texts.
         teacher: The teacher's checkpoint folder; the stage's own input where the stage makes the teacher.
         student: A ready checkpoint to start from; None for the stage's own input.
+        teacher_layers: The teacher's layers whose hidden states this or another stage learns from it.
         labels: Names of the head's outputs, in order; none for masked-lm.
         seed: Seeds everything random.
         tokenized: The training rows for a tokenizer and a length: `input_ids`, …, `length`, `labels`; memory-mapped.
@@ -77,6 +78,7 @@ class Context:
     pairs: bool
     teacher: Path
     student: Path | None
+    teacher_layers: tuple[int, ...]
     labels: tuple[str, ...]
     seed: int
     tokenized: Callable[[PreTrainedTokenizerBase, Path, int], Dataset]
@@ -101,4 +103,4 @@ class Context:
 
 
 Facts = dict[str, Any]
-"""What a stage tells of its work: small, JSON, shown in reports."""
+"""What a stage reports: small, JSON, shown in reports."""

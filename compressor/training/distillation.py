@@ -22,8 +22,7 @@ from compressor.training.train_stage import row_batches, save, train_stage
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
 
-TASK_WEIGHTS = {"soft": 0.9, "hard": 0.1, "cosine": 0.0, "attention": 0.0}
-RECOVERY_WEIGHTS = {**TASK_WEIGHTS, "cosine": 1.0}
+TASK_WEIGHTS = {"soft": 0.9, "hard": 0.1, "attention": 0.0}
 PRETRAINING_WEIGHTS = {"soft": 5.0, "mlm": 2.0, "cosine": 1.0}
 """Default weights of the loss terms; in pretraining those that DistilBERT's authors trained with."""
 ORDER_WEIGHT = {"order": 1.0}
@@ -96,7 +95,6 @@ def recover(
     student: PreTrainedModel,
     data: TrainingData,
     output: Path,
-    task_weights: Mapping[str, float] = RECOVERY_WEIGHTS,
     callbacks: Sequence[TrainerCallback] = (),
 ) -> Facts:
     """Trains a student to match the teacher and saves it; with no epochs, only saves it.
@@ -105,7 +103,6 @@ def recover(
         student: The student, changed in place.
         data: The rows.
         output: Empty folder for the student.
-        task_weights: Weights of the loss terms on the task's rows where the recipe gives none.
         callbacks: Do something to the student as it is trained.
     """
     if not data.spec.trains:
@@ -113,7 +110,7 @@ def recover(
     if data.sequences is not None:
         return _recover_on_text(student, data, data.sequences, output, callbacks)
     assert isinstance(data.batches, RowBatches), "rows of a task"
-    return _recover_on_rows(student, data, data.batches, output, task_weights, callbacks)
+    return _recover_on_rows(student, data, data.batches, output, callbacks)
 
 
 def _weights(spec: DistillationSpec, defaults: Mapping[str, float]) -> dict[str, float]:
@@ -126,12 +123,11 @@ def _recover_on_rows(
     data: TrainingData,
     batches: RowBatches,
     output: Path,
-    defaults: Mapping[str, float],
     callbacks: Sequence[TrainerCallback],
 ) -> Facts:
     start, spec, context = data.start, data.spec, data.context
     facts: Facts = {}
-    weights = _weights(spec, defaults)
+    weights = _weights(spec, TASK_WEIGHTS | {"cosine": spec.default_alpha_cosine})
     teacher = Checkpoint(context.teacher)
     layer_map = teacher_cache.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
     by_token = {"cosine": UNLIKE} | ({"soft": UNLIKE_ANSWERS} if learned_from_rows(context.task).PER_TOKEN else {})

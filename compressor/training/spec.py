@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -65,6 +65,18 @@ class ObjectiveSpec(TrainingSpec):
     """Pretraining with `data.corpus.sentence_order`: weight of the sentence-order loss; by default 1."""
 
 
+def evenly_spaced(student: int, teacher: int) -> list[int]:
+    """Which of the teacher's layers each layer of the student learns from by default: evenly spaced up to the last.
+
+    Args:
+        student: Layers of the student.
+        teacher: Layers of the teacher.
+
+    Source: Jiao et al. 2020, "TinyBERT", section 4.1, the uniform strategy g(m) = m * N / M, counted from 1.
+    """
+    return [max(0, (layer + 1) * teacher // student - 1) for layer in range(student)]
+
+
 class DistillationSpec(ObjectiveSpec):
     """Keys of stages that train a student to match the teacher.
 
@@ -77,6 +89,8 @@ class DistillationSpec(ObjectiveSpec):
     and on a corpus of pairs `+ alpha_order * cross-entropy of the order of the segments`.
     """
 
+    default_alpha_cosine: ClassVar[float] = 1.0
+    """Weight of the cosine loss on the task's rows where the recipe gives none."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Softens both distributions of the soft loss."""
     alpha_soft: Annotated[float, Field(ge=0)] | None = None
@@ -92,6 +106,20 @@ class DistillationSpec(ObjectiveSpec):
     default evenly spaced up to the last: 1, 3, 5 for three of six. In pretraining, last learns from last."""
     top_k: Annotated[int, Field(ge=1)] = 32
     """Pretraining: how many of the teacher's probabilities are kept for each masked token; the rest keep their sum."""
+
+    def learned_layers(self, student: int, teacher: int) -> tuple[int, ...]:
+        """The teacher's layers whose hidden states the student learns on the task's rows.
+
+        None where it learns attention as well: then the teacher is run with other kernels, for this stage alone.
+
+        Args:
+            student: Layers of the student.
+            teacher: Layers of the teacher.
+        """
+        weight = self.default_alpha_cosine if self.alpha_cosine is None else self.alpha_cosine
+        if not self.trains or not weight or self.alpha_attention:
+            return ()
+        return self.layer_map or tuple(evenly_spaced(student, teacher))
 
     def check_layers(self, student: Shape, teacher: Shape, add: Add) -> None:
         """Notes where the layers or heads of student and teacher do not correspond.

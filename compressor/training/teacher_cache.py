@@ -12,14 +12,19 @@ from compressor.errors import StageError
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import learned_from_rows
-from compressor.training.batches import RowBatches
+from compressor.training.batches import Answers, RowBatches
 from compressor.training.context import Context
-from compressor.training.spec import DistillationSpec
+from compressor.training.spec import DistillationSpec, evenly_spaced
 from compressor.training.teacher_outputs import write_answers
 from compressor.training.train_stage import max_sequence_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_BYTES = 2  # of a hidden state's channel
+_MOST_BYTES = 2e9
+"""Disk that hidden states may take which only other stages learn from."""
 
 
 def layer_map(given: Sequence[int] | None, student: int, teacher: int) -> list[int]:
@@ -32,11 +37,9 @@ def layer_map(given: Sequence[int] | None, student: int, teacher: int) -> list[i
 
     Raises:
         StageError: The recipe's does not fit.
-
-    Source: Jiao et al. 2020, "TinyBERT", section 4.1, the uniform strategy g(m) = m * N / M, counted from 1.
     """
     if given is None:
-        return [max(0, (layer + 1) * teacher // student - 1) for layer in range(student)]
+        return evenly_spaced(student, teacher)
     if len(given) != student or any(layer >= teacher for layer in given):
         raise StageError(
             f"layer_map is {list(given)}; it needs one entry for each of the student's {student} layers, "
@@ -98,8 +101,10 @@ def answers(
     *,
     hidden: Sequence[int],
     attention: Sequence[int],
-) -> Path:
-    """The folder with the teacher's answers on the training rows; see `write_answers`.
+) -> Answers:
+    """The teacher's answers on the training rows.
+
+    The teacher reads the rows once for all stages that learn hidden states from it, if that takes at most 2 GB of disk.
 
     Args:
         batches: The rows as the student reads them.
@@ -124,6 +129,10 @@ def answers(
             f"set {which} to 0, or start from a student with the teacher's tokenizer"
         )
     layers = {"hidden": sorted(set(hidden)), "attention": sorted(set(attention))}
+    if not attention:  # attention is read with other kernels, whose logits differ in the last bits
+        together = sorted({*hidden, *context.teacher_layers})
+        if len(together) * sum(rows["length"]) * teacher.hidden_size * _BYTES <= _MOST_BYTES:
+            layers["hidden"] = together
 
     def build(folder: Path) -> dict[str, int]:
         how: dict[str, Any] = {"attn_implementation": "eager"} if attention else {}
@@ -133,4 +142,4 @@ def answers(
         return {"rows": len(rows)}
 
     inputs = {"teacher": teacher.digest(), "length": length, **layers}
-    return context.memo(("compressor.training.teacher_outputs",), inputs, build)
+    return Answers(context.memo(("compressor.training.teacher_outputs",), inputs, build), hidden)

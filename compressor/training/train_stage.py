@@ -13,7 +13,7 @@ from compressor import tasks
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH
 from compressor.models import checkpoint, loading
 from compressor.tasks import MASKED_LM
-from compressor.training.batches import MaskedBatches, RowBatches
+from compressor.training.batches import Answers, MaskedBatches, RowBatches
 from compressor.training.context import Context, Facts
 from compressor.training.objectives import remove_projection
 from compressor.training.spec import TrainingSpec
@@ -35,14 +35,14 @@ def max_sequence_length(source: Path, spec: TrainingSpec, task: str) -> int:
     return min(usual, incoming.max_sequence_length())
 
 
-def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Path | None = None) -> RowBatches:
+def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Answers | None = None) -> RowBatches:
     """The task's training rows.
 
     Args:
         source: Checkpoint whose tokenizer is used.
         spec: The stage's keys.
         context: The rows.
-        answers: Folder with a teacher's answers.
+        answers: A teacher's answers.
     """
     tokenizer = loading.load_tokenizer(source)
     rows = context.tokenized(tokenizer, source, max_sequence_length(source, spec, context.task))

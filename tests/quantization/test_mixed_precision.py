@@ -132,6 +132,7 @@ class Bench:
             pairs=False,
             teacher=self.folder,
             student=None,
+            teacher_layers=(),
             labels=LABELS,
             seed=0,
             tokenized=lambda _, __, length: self._encoded(length),

@@ -47,6 +47,7 @@ def context_of(teacher: Path, work: Path, progress: Progress) -> Context:
         pairs=False,
         teacher=teacher,
         student=None,
+        teacher_layers=(),
         labels=("negative", "positive"),
         seed=0,
         tokenized=lambda _, __, length: text_classification.encode(

@@ -20,7 +20,7 @@ from compressor.models import loading
 from compressor.progress import Progress
 from compressor.tasks import text_classification
 from compressor.training import trainer
-from compressor.training.batches import RowBatches
+from compressor.training.batches import Answers, RowBatches
 from compressor.training.objectives import Labels, TaskDistillation
 from compressor.training.teacher_outputs import write_answers
 
@@ -38,7 +38,7 @@ def schedule(**overrides: Any) -> trainer.Schedule:
 
 
 def batches(count: int = 64, answers: Path | None = None) -> RowBatches:
-    return RowBatches(rows(count), make_tokenizer(), ("input_ids", "attention_mask"), answers)
+    return RowBatches(rows(count), make_tokenizer(), ("input_ids", "attention_mask"), answers and Answers(answers))
 
 
 def run(model: Any, work: Path, objective: Any = None, data: Any = None, **keywords: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from compressor.errors import Add
 from compressor.gates.metrics import RELATIVE_RULES
@@ -11,6 +11,7 @@ from compressor.models.shape import Shape
 from compressor.recipe.checks.order import first_stage, within
 from compressor.recipe.checks.sentence_order import check_family, check_order_head
 from compressor.recipe.document import Recipe
+from compressor.stages.base import StageSpec
 from compressor.tasks import MASKED_LM, has_head
 from compressor.training.spec import DistillationSpec, TrainingSpec
 
@@ -39,23 +40,37 @@ def check_checkpoint(
     if recipe.measure.sequence_length > source.table:
         what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
         add(("measure", "sequence_length"), what, f"at most {source.table}")
-    shapes = {MASKED_LM: source, recipe.task: source}
-    teachers: dict[str, Shape] = {}
-    for index, stage in enumerate(recipe.stages):
-        task = recipe.task_of(stage)
-        shape = shapes[task]
-        teacher = teachers.setdefault(task, shape if stage.makes_teacher else source)
-        ready = (students or {}).get(index)
-        here = within(index, add)
-        shape = stage.leaves(shape, teacher, None if ready is None else Shape.of(ready), here)
+    for index, (stage, shape, teacher) in enumerate(stage_shapes(recipe, incoming, students or {}, add)):
         if isinstance(stage, DistillationSpec):
-            stage.check_layers(shape, teacher, here)
+            stage.check_layers(shape, teacher, within(index, add))
         check_family(recipe, index, shape.family, add)
         length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
         if length is not None and length > shape.table:
             what = f"is {length}, but the checkpoint's position table has {shape.table} rows"
             add(("stages", index, "max_sequence_length"), what, f"at most {shape.table}")
+
+
+def stage_shapes(
+    recipe: Recipe, incoming: Checkpoint, students: Mapping[int, Checkpoint], add: Add
+) -> Iterator[tuple[StageSpec, Shape, Shape]]:
+    """Each stage with the shape of the checkpoint that it leaves, and its teacher's.
+
+    Args:
+        recipe: The recipe.
+        incoming: The recipe's model.
+        students: Ready checkpoints that stages start from, by index, as far as they are here.
+        add: Notes what a stage cannot make of its incoming checkpoint.
+    """
+    source = Shape.of(incoming)
+    shapes = {MASKED_LM: source, recipe.task: source}
+    teachers: dict[str, Shape] = {}
+    for index, stage in enumerate(recipe.stages):
+        task = recipe.task_of(stage)
+        teacher = teachers.setdefault(task, shapes[task] if stage.makes_teacher else source)
+        ready = students.get(index)
+        shape = stage.leaves(shapes[task], teacher, None if ready is None else Shape.of(ready), within(index, add))
         shapes[task] = shapes[recipe.task] = shape
+        yield stage, shape, teacher
 
 
 def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
