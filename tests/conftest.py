@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from running import STORE, compress, share_store
+from running import SESSION, compress, share_store
 
 from compressor.host import saturates
 from compressor.quantization import Settings
@@ -130,10 +130,10 @@ def _our_classes() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def session_store(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The store of runs that share one, in the folder that the test processes of a session have in common."""
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Names the folder that the test processes of a session have in common."""
     base = tmp_path_factory.getbasetemp()
-    os.environ[STORE] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store")
+    os.environ[SESSION] = str(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture(scope="session")

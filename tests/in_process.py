@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from compressor.errors import StageError
 from compressor.measure import worker
 from compressor.measure.client import Arrays, Client
 from compressor.progress import Step
@@ -18,4 +19,9 @@ class InProcess(Client):
 
     def run(self, job: Mapping[str, Any], step: Step | None = None, *, fresh: bool) -> Arrays:
         """Does one job."""
-        return dict(worker.JOBS[job["kind"]](job, step.update if step else lambda done, total: None))
+        try:
+            return dict(worker.JOBS[job["kind"]](job, step.update if step else lambda done, total: None))
+        except Exception as error:
+            raise StageError(
+                f"the measuring process ({job['kind']}) failed: {type(error).__name__}: {error}"
+            ) from error

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from in_process import InProcess
 
-STORE = "COMPRESS_TESTS_STORE"
-"""Environment variable with the folder of the session's store, which all test processes share."""
+SESSION = "COMPRESS_TESTS_SESSION"
+"""Environment variable with a folder that all test processes of a session share."""
 _TIMEOUT_S = 600
 
 
@@ -83,7 +83,7 @@ def share_store(folder: Path) -> None:
 
     Tests that are about what is in the store, and what is not, leave theirs alone.
     """
-    store = Path(os.environ[STORE])
+    store = Path(os.environ[SESSION]) / "store"
     store.mkdir(exist_ok=True)
     link = folder / "artifacts" / ".store"
     link.parent.mkdir(exist_ok=True)

@@ -11,9 +11,10 @@ from typing import Any
 
 import onnx
 import pytest
+from in_process import InProcess
 from problems import refused
 from rich.console import Console
-from running import compress
+from running import compress, compress_process
 
 from compressor.errors import ExitCode
 from compressor.files import file_digest
@@ -45,9 +46,9 @@ def run(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "run"))
 
 
-def look(path: Path) -> Verification:
-    with Client() as client:
-        return verify(path, client, Progress(Console(quiet=True)))
+def look(path: Path, client: Client | None = None) -> Verification:
+    with client or InProcess() as measuring:
+        return verify(path, measuring, Progress(Console(quiet=True)))
 
 
 def failed(found: Verification) -> dict[str, str]:
@@ -71,7 +72,7 @@ def sign(run: Path, **changes: Any) -> None:
 
 
 def test_what_a_run_published_is_as_it_was(published: Path, tmp_path: Path):
-    result = compress("verify", published, "--json", cwd=tmp_path)
+    result = compress_process("verify", published, "--json", cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     found = json.loads(result.stdout)
     assert found["verdict"] == "pass"
@@ -176,7 +177,7 @@ def test_formats_that_cannot_be_loaded_are_failed_checks(run: Path):
         graph = model / "onnx" / name
         graph.write_bytes(graph.read_bytes()[:1000])
     sign(run)
-    wrong = failed(look(run))
+    wrong = failed(look(run, Client()))
     for name in ("torch", "torchscript/model.pt", "onnx/model.onnx", "onnx/model_quantized.onnx"):
         assert "cannot be" in wrong[name] and "\n" not in wrong[name], name
 

@@ -245,9 +245,11 @@ def test_several_processes_train_together(write_recipe: WriteRecipe, tmp_path: P
 
 def test_killed_in_training_goes_on_from_the_last_checkpoint(write_recipe: WriteRecipe, tmp_path: Path):
     path = write_recipe()
-    # Long enough to be killed in the middle, with a training checkpoint behind it: one is made every 20 seconds.
-    longer = ("--set", "stages.finetune.max_steps=2500", "--until", "finetune")
-    command = [sys.executable, "-m", "compressor", "run", path.name, *longer]
+    # Long enough to be killed in the middle, with a training checkpoint behind it, here made every half second.
+    longer = ("--set", "stages.finetune.max_steps=500", "--until", "finetune")
+    often = "from compressor.training import trainer; trainer._SAVE_EVERY_S = 0.5; trainer._SAVE_SHARE = 1e9; "
+    often += "from compressor.commands.main import main; main()"
+    command = [sys.executable, "-c", often, "run", path.name, *longer]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     store = tmp_path / "artifacts" / ".store"
     deadline = time.monotonic() + 120
@@ -265,7 +267,7 @@ def test_killed_in_training_goes_on_from_the_last_checkpoint(write_recipe: Write
     result = compress("run", path.name, *longer, cwd=tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
     details = stage(report_of(tmp_path), "finetune")["details"]
-    assert details["steps"] == 2500
+    assert details["steps"] == 500
     assert details["resumed_from_step"] > 0
     assert not list(store.glob(".work/*/*")), "the training checkpoints are gone once the stage is done"
 

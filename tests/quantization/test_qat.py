@@ -18,7 +18,7 @@ from conftest import WriteRecipe, exact_settings, make_tokenizer, passing
 from rich.console import Console
 from running import compress_process
 from safetensors import safe_open
-from test_training import batches, schedule
+from training_rows import batches, schedule
 
 from compressor.commands.main import main
 from compressor.models import loading

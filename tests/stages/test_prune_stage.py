@@ -10,12 +10,9 @@ import pytest
 import torch
 import transformers
 from conftest import WriteRecipe, passing, recipe_writer
+from prune_stages import CUT, END, TEACHER, TRAIN
 from running import compress, compress_process
 
-TRAIN = {"batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
-TEACHER = {"stage": "finetune", "epochs": 4, **TRAIN}
-CUT = {"stage": "prune", "epochs": 0, "max_sequence_length": 24}
-END = [{"stage": "quantize"}, {"stage": "export", "targets": ["onnx", "torchscript"]}]
 GATE = {"gates": {"accuracy": {"min_retention": 0.8}}}
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 import transformers
 from conftest import passing, recipe_writer
+from prune_stages import CUT, END, TEACHER, TRAIN
 from rich.console import Console
-from test_prune_stage import CUT, END, TEACHER, TRAIN
-from test_training import batches, schedule
+from training_rows import batches, schedule
 
 from compressor.models import loading
 from compressor.models.surgery import sparsity

@@ -9,36 +9,18 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from conftest import make_tokenizer, sentences
-from datasets import Dataset
+from conftest import make_tokenizer
 from kinds import make_model
 from rich.console import Console
+from training_rows import batches, rows, schedule
 
-from compressor.data.spec import DataSpec
 from compressor.errors import StageError
 from compressor.models import loading
 from compressor.progress import Progress
 from compressor.tasks import text_classification
 from compressor.training import trainer
-from compressor.training.batches import Answers, RowBatches
 from compressor.training.objectives import Labels, TaskDistillation
 from compressor.training.teacher_outputs import write_answers
-
-
-def rows(count: int) -> Dataset:
-    texts, labels = zip(*sentences(count, seed=7), strict=True)
-    data = Dataset.from_dict({"text": list(texts), "label": list(labels)})
-    return text_classification.encode(data, make_tokenizer(), 24, {"negative": 0, "positive": 1}, DataSpec())
-
-
-def schedule(**overrides: Any) -> trainer.Schedule:
-    values = dict(epochs=2, max_steps=None, batch_size=8, gradient_accumulation_steps=1, learning_rate=1e-3,
-                  warmup_ratio=0.1, weight_decay=0.01, dropout=None, precision="fp32")  # fmt: skip
-    return trainer.Schedule(**{**values, **overrides})
-
-
-def batches(count: int = 64, answers: Path | None = None) -> RowBatches:
-    return RowBatches(rows(count), make_tokenizer(), ("input_ids", "attention_mask"), answers and Answers(answers))
 
 
 def run(model: Any, work: Path, objective: Any = None, data: Any = None, **keywords: Any) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""Rows, batches and a schedule of a few steps for tests of the trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from conftest import make_tokenizer, sentences
+from datasets import Dataset
+
+from compressor.data.spec import DataSpec
+from compressor.tasks import text_classification
+from compressor.training import trainer
+from compressor.training.batches import Answers, RowBatches
+
+
+def rows(count: int) -> Dataset:
+    texts, labels = zip(*sentences(count, seed=7), strict=True)
+    data = Dataset.from_dict({"text": list(texts), "label": list(labels)})
+    return text_classification.encode(data, make_tokenizer(), 24, {"negative": 0, "positive": 1}, DataSpec())
+
+
+def schedule(**overrides: Any) -> trainer.Schedule:
+    values = dict(epochs=2, max_steps=None, batch_size=8, gradient_accumulation_steps=1, learning_rate=1e-3,
+                  warmup_ratio=0.1, weight_decay=0.01, dropout=None, precision="fp32")  # fmt: skip
+    return trainer.Schedule(**{**values, **overrides})
+
+
+def batches(count: int = 64, answers: Path | None = None) -> RowBatches:
+    return RowBatches(rows(count), make_tokenizer(), ("input_ids", "attention_mask"), answers and Answers(answers))
