@@ -33,7 +33,7 @@ class ScaleSpec(StageSpec):
 
 def run(source: Path, output: Path, spec: ScaleSpec, context: Context) -> Facts:
     """Scales the embeddings."""
-    model = loading.load_model(source, context.task, **context.head)
+    model = loading.load_model(source, context.model_head, **context.head)
     model.get_input_embeddings().weight.data.mul_(spec.factor)
     loading.save(output, model, loading.load_tokenizer(source))
     return {"factor": spec.factor}
