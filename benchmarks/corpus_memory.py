@@ -1,4 +1,4 @@
-"""Does memory grow with the corpus? Peak of a whole `compress run` that distils on raw text, small and large.
+"""Peak memory of a `compress run` that distils on raw text, for a small and a large corpus.
 
 Writes two corpora of words drawn from the demo's reviews, the small one the beginning of the large one, and runs the
 same recipe on each: masked-lm, half of the teacher's layers, 20 steps. Nothing is downloaded. To print the table:

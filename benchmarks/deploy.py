@@ -1,6 +1,6 @@
-"""Everything that a fine-tuned checkpoint can be deployed as, side by side: how fast, how small, how good?
+"""Compares the deployment formats of a fine-tuned checkpoint: latency, size and quality.
 
-Makes of one text classifier its TorchScript and ONNX files, our int8 schemes, and what others' tools make of it: plain
+Makes of one text classifier its TorchScript and ONNX files, our int8 schemes, and files of other tools: plain
 `quantize_dynamic`, transformers' own quantizer, OpenVINO with NNCF. Times all in turn in one process, batch 1, one
 thread, and scores each on the validation rows. Nothing is downloaded. To print the table:
 

@@ -1,4 +1,4 @@
-"""What distillation costs: against the usual loop that asks the teacher at every step, and against fine-tuning alone.
+"""Training time of distillation, against a loop that runs the teacher at every step, and against fine-tuning alone.
 
 Trains the same student, every other layer of the teacher, in variants that take turns on the same rows; a second table
 does it for pretraining on raw text. Everything runs on the CPU, and nothing is downloaded. To print both tables:

@@ -1,4 +1,4 @@
-"""How far the verdicts of gates can be trusted: how often one passes, fails and abstains where the truth is known.
+"""Error rates of gates: how often one passes, fails and is inconclusive if the true difference is known.
 
 Latency: a file against a copy of itself, and against one whose graph holds extra work that makes it 10 % slower, which
 is calibrated by timing. A repetition is what `compress run --baseline` does: fresh measuring processes that time both

@@ -1,4 +1,4 @@
-"""What ONNX Runtime spends its time on: kernels of a graph, the arithmetic of its matrices, the machine's int8 peak."""
+"""Profiles ONNX Runtime: time by kernel of a graph, the arithmetic of its matrices, the machine's int8 peak."""
 
 from __future__ import annotations
 

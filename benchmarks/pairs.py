@@ -1,4 +1,4 @@
-"""Every kind of model through every scheme and every target: what works, how large it is, and what is refused.
+"""Runs every kind of model through every scheme and target: label agreement, file sizes and refusals.
 
 Small models with random weights, so it is about files and answers, not about quality. Each pair of a model and a scheme
 is `compress run` on a recipe of its own with all targets that `compress validate` does not refuse, on a few of the
@@ -176,10 +176,10 @@ def main() -> None:
     lines = [
         "# Every model, scheme and target",
         "",
-        "Written by `python benchmarks/pairs.py > docs/pairs.md`: small models with random weights. Of each target",
-        "the size of its file, and the share of 300 rows where it gives the label of what it is held against: torch",
-        "for float formats, the quantized ONNX graph for what is made of that. `int` is the share of weight matrices",
-        "that run as integers.",
+        "Written by `python benchmarks/pairs.py > docs/pairs.md`: small models with random weights. Each target",
+        "has the size of its file, and the share of 300 rows with the same label as its reference: torch for float",
+        "formats, the quantized ONNX graph for formats made from it. `int` is the share of weight matrices that run",
+        "as integers.",
         "",
         "| model | scheme | int | " + " | ".join(TARGETS) + " |",
         "|---" * (3 + len(TARGETS)) + "|",

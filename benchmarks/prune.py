@@ -1,4 +1,4 @@
-"""What pruning costs and brings: accuracy, size and latency against the share removed, by three ways to choose.
+"""Accuracy, size and latency of pruned models against the share removed, for three ways of scoring.
 
 Fine-tunes one teacher, and removes the same share of its heads and of its feed-forward neurons, by Taylor importance,
 by magnitude and at random, as the control; each student is recovered on the same rows, epochs and seed. Each is

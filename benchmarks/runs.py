@@ -1,4 +1,4 @@
-"""What benchmarks that run recipes share."""
+"""Helpers of the benchmarks that run recipes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ALBERT-base's own shape: do twelve layers that share one set of weights stay one in every file?
+"""Checks with the shape of ALBERT-base that twelve layers with one set of weights are stored once in every file.
 
 Makes an ALBERT-base with random weights, exports it as `export` and quantizes it as `quantize` do, and counts bytes and
 integer weight matrices; beside them, what `torch.onnx.export` and ONNX Runtime's `quantize_dynamic` make of the same

@@ -1,4 +1,4 @@
-"""What `deploy.py` tells of each file: time in turn with the others, size, quality, integers, share of peak."""
+"""Measures each file of `deploy.py`: time in turn with the others, size, quality, integers, share of peak."""
 
 from __future__ import annotations
 

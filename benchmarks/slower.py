@@ -1,4 +1,4 @@
-"""A file that takes longer by a known share: the same answers, and some real work on top."""
+"""Makes a copy of an ONNX file that is slower by a known share: same answers, with extra work."""
 
 from __future__ import annotations
 

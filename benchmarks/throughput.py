@@ -1,4 +1,4 @@
-"""What the training benchmarks share: passes in turn, useful arithmetic, the machine's peak, and the table."""
+"""Helpers of the training benchmarks: passes in turn, useful arithmetic, the machine's peak, and the table."""
 
 from __future__ import annotations
 
