@@ -28,9 +28,10 @@ $(VENV)/.extras: $(VENV)/.installed
 run: install
 	$(BIN)/compress run recipes/mobile_int8.yaml
 
-# One thread for each process, so that the processes do not compete for cores.
+# One thread for each process, so that the processes do not compete for cores. With worksteal the tests of a file stay
+# in one process, which builds what they share once.
 test: install $(VENV)/.extras clients
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal
 
 # Node clients that load shipped files, and a driver for an installed browser. Without npm or its registry, their tests
 # are skipped with a message.
