@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from compressor.errors import Add
+from compressor.models.families import FAMILIES
+from compressor.models.families.albert import NAME as ALBERT
 from compressor.models.shape import Shape
 from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
@@ -40,7 +42,7 @@ class FactorizeSpec(RecoverySpec, StageSpec):
             add(("embedding_size",), what, f"at most {shape.embedding}")
         if self.embedding_size == shape.embedding:
             return shape
-        family = "albert" if shape.family in ("bert", "distilbert") else shape.family
+        family = ALBERT if FAMILIES[shape.family].keeps else shape.family
         return replace(shape, family=family, embedding=self.embedding_size)
 
 
