@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from seqeval import metrics
 from seqeval.metrics.sequence_labeling import get_entities
 
+from compressor.data.tags import is_tag
 from compressor.tasks.scoring import entity_f1 as scoring
 from compressor.tasks.scoring.entity_f1 import entities
 
@@ -55,12 +56,12 @@ def test_counts_and_scores_by_hand():
 
 @pytest.mark.parametrize("tag", ["O", "B-x", "I-x", "E-x", "S-x", "L-x", "U-x", "B-a-b", "B-a b"])
 def test_tags(tag: str):
-    assert scoring.is_tag(tag)
+    assert is_tag(tag)
 
 
 @pytest.mark.parametrize("tag", ["", "o", "B", "B-", "b-x", "PER", "x-B", "B_x", "O-x", "B-x\n"])
 def test_what_is_no_tag(tag: str):
-    assert not scoring.is_tag(tag)
+    assert not is_tag(tag)
 
 
 def sentences(tags: tuple[str, ...]) -> st.SearchStrategy[list[list[tuple[str, str]]]]:
