@@ -17,6 +17,7 @@ from compressor.quantization import dynamic_int8
 from compressor.runtimes import onnxruntime as onnx_runtime
 from compressor.stages import export
 from compressor.stages.export import ExportSpec
+from compressor.tasks import TASKS, has_head
 from compressor.training.context import Context
 
 KEY = "0123456789abcdef01234567"
@@ -35,7 +36,7 @@ def run_export(checkpoint: Path, output: Path, pairs: bool = False, **keys: Any)
             recipe="tiny",
             stage="export",
             key=KEY,
-            task=Checkpoint(checkpoint).task,
+            task=next(name for name in TASKS if has_head(Checkpoint(checkpoint), name)),
             pairs=pairs,
             teacher=checkpoint,
             student=None,
