@@ -11,7 +11,7 @@ from pathlib import Path
 
 from compressor.errors import StageError
 from compressor.gates.judge import GateResult, judge, overall
-from compressor.gates.metrics import QUANTIZED_PARITY
+from compressor.gates.metrics import METRICS
 from compressor.gates.spec import REGRESSION
 from compressor.host import environment
 from compressor.measure.client import Client
@@ -218,8 +218,8 @@ def _unmeasured(stage: PlannedStage, builder: Builder) -> StageReport:
 def _judge(stage: PlannedStage, measured: Measured) -> list[GateResult]:
     results = []
     for metric, gate in stage.spec.all_gates.items():
-        if metric == QUANTIZED_PARITY and metric not in measured.evidence:
-            continue  # a default gate, of stages whose formats may all be floating point
+        if METRICS[metric].kind == "parity" and metric not in measured.evidence:
+            continue  # a default gate: the formats may all be floating point, or all quantized
         against = {name: found[metric] for name, found in measured.references.items() if metric in found}
         results += judge(metric, gate, measured.evidence[metric], against)
     return results

@@ -1,4 +1,9 @@
-"""Ranges of the activations, found by running a float graph on training rows."""
+"""Ranges of the activations, found by running a float graph on training rows.
+
+onnxruntime.quantization has calibrators too, but its histogram calibrators (percentile, entropy) keep the outputs of
+every row until the last one has run (`HistogramCalibrater.intermediate_outputs`, ONNX Runtime 1.31), so that their
+memory grows with the rows. Here rows are read twice, first for the bounds and then for histograms between them.
+"""
 
 from __future__ import annotations
 

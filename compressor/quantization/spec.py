@@ -99,12 +99,16 @@ class QuantizationSpec(RecoverySpec):
         return self
 
     def _check_neural_compressor(self) -> None:
-        """Refuses what that library has not."""
-        allowed = ", ".join(neural_compressor.SCHEMES)
-        if self.scheme not in neural_compressor.SCHEMES:
-            raise ValueError(f"backend neural_compressor has no {self.scheme}; it has {allowed}; or use onnxruntime")
+        """Refuses settings that the library does not support."""
+        allowed = ", ".join(neural_compressor.ALGORITHMS)
+        if self.scheme not in neural_compressor.ALGORITHMS:
+            raise ValueError(
+                f"backend neural_compressor does not support {self.scheme}; it supports {allowed}; or use onnxruntime"
+            )
         if self.calibration.method == "percentile":
-            what = "backend neural_compressor has no calibration.method: percentile"
-            raise ValueError(f"{what}; it has min_max, entropy; or use onnxruntime")
+            what = "backend neural_compressor does not support calibration.method: percentile"
+            raise ValueError(f"{what}; it supports min_max, entropy; or use onnxruntime")
         if self.reduce_range:
-            raise ValueError("backend neural_compressor has no reduce_range: its weights have 8 bits; use onnxruntime")
+            raise ValueError(
+                "backend neural_compressor does not support reduce_range: its weights have 8 bits; use onnxruntime"
+            )

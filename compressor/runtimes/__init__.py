@@ -1,8 +1,9 @@
 """Runtimes: each writes its format and runs it, with the same `predict` everywhere. One module or folder each.
 
-To add one: a module with `export(source, path)`, `Session(path, threads)` and a `RUNTIME`, and its name in `_MODULES`
-below. Importing a module imports nothing heavy: `Session` imports its runtime, `export` imports torch. The export
-stage's targets, the parity checks, `compress bench` and the model card read the table.
+To add one: a module with `export(source, path)`, `Session(path, threads)`, `inspect(path)` if its files can be read,
+and a `RUNTIME`; and its name in `_MODULES` below. Importing a module imports nothing heavy: `Session` imports its
+runtime, `export` imports torch. The export stage's targets, the parity checks, `compress bench`, `compress inspect`
+and the model card read the table.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from compressor.runtimes.ort import runtime as ort
 
 __all__ = ["RUNTIMES", "TARGETS", "TORCH", "Inputs", "Outputs", "Runtime", "Session"]
 
-_MODULES = (onnxruntime, torchscript, ort, executorch, pytorch)
+_MODULES = (
+    onnxruntime,
+    torchscript,
+    ort,
+    executorch,
+    pytorch,
+)
 
 RUNTIMES: dict[str, Runtime] = {module.RUNTIME.name: module.RUNTIME for module in _MODULES}
 """Runtimes by name."""

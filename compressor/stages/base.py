@@ -61,6 +61,11 @@ class StageSpec(Spec):
         return False
 
     @property
+    def holds_floats(self) -> bool:
+        """Whether it writes a format that stays in float after a stage that quantizes."""
+        return False
+
+    @property
     def eight_bit_products(self) -> bool:
         """Whether its graph multiplies integers of 8 bits, which some processors add with saturation."""
         return False

@@ -57,6 +57,11 @@ class ExportSpec(StageSpec):
         """Whether one of the targets follows a quantized graph."""
         return any(TARGETS[target].follows_quantized for target in self.targets)
 
+    @property
+    def holds_floats(self) -> bool:
+        """Whether one of the targets does not follow a quantized graph."""
+        return not all(TARGETS[target].follows_quantized for target in self.targets)
+
     def check(self, task: str, incoming: Checkpoint | None, add: Add) -> None:
         """Whether the targets' libraries are installed, and the tokenizer can be baked into an ONNX file."""
         for target in self.targets:

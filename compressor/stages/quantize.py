@@ -137,21 +137,11 @@ def _by_ourselves(quantizer: GraphQuantizer, target: Path, context: Context) -> 
 
 def _by_neural_compressor(quantizer: GraphQuantizer, target: Path, context: Context) -> Facts:
     """The same with neural-compressor's algorithms; it finds what stays in float with its own tuning."""
-    from compressor.quantization import calibration
     from compressor.quantization.neural_compressor import backend as neural
-    from compressor.quantization.neural_compressor.static import Static
-    from compressor.quantization.neural_compressor.weight_only import WeightOnly
 
     neural.check_installed()
     spec = quantizer.spec
-    facts: Facts = {}
-    algorithm: neural.Algorithm
-    if spec.how.calibrated:
-        sample = calibration.rows(quantizer.checkpoint, spec, context)
-        facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
-        algorithm = Static(quantizer.checkpoint, quantizer.graph, quantizer.settings, spec.calibration.method, sample)
-    else:
-        algorithm = WeightOnly(quantizer.graph, quantizer.settings)
+    algorithm, facts = neural_compressor.ALGORITHMS[spec.scheme](quantizer, context)
     with context.progress.step(f"quantize: {spec.scheme}, neural-compressor"):
         if spec.accuracy is None:
             return facts | neural.write(algorithm, target)

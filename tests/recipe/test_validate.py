@@ -54,6 +54,10 @@ def test_form_and_sources_are_told_together(write_recipe: WriteRecipe):
         ("stages.quantize.gates={accurcy: {min: 0.8}}", "unknown metric 'accurcy'; did you mean 'accuracy'?"),
         ("stages.quantize.gates={accuracy: {min_speedup: 2}}", "min_speedup makes no sense for accuracy"),
         ("stages.quantize.gates={parity_label_agreement: {min: 1}}", "move the gate to export"),
+        (
+            "stages.export={stage: export, targets: [ort, torchscript], gates: {parity_max_abs_diff: {max: 1}}}",
+            "add a target that stays in float",
+        ),
         ("stages.quantize.gates={parity_quantized_label_agreement: {min: 1}}", "add torchscript or ort to targets"),
         (
             "stages.export={stage: export, targets: [onnx], gates: {parity_quantized_label_agreement: {min: 1}}}",

@@ -1,19 +1,21 @@
 """neural-compressor as the library that chooses integers and ranges, an extra: `backend: neural_compressor`.
 
-To add an algorithm: a module whose class satisfies `backend.Algorithm`, and a line in `ALGORITHMS`, which maps a
-scheme to the module's class.
+To add an algorithm: a module with a class that satisfies `backend.Algorithm` and with `make(quantizer, context)`, and a
+line in `ALGORITHMS`.
 """
 
 from __future__ import annotations
 
-from compressor.host import DISTRIBUTION
+from compressor.quantization.neural_compressor import static, weight_only
+from compressor.quantization.neural_compressor.backend import INSTALL, LIBRARIES, Make
+
+__all__ = ["ALGORITHMS", "INSTALL", "LIBRARIES", "NAME"]
 
 NAME = "neural_compressor"
 
-LIBRARIES = ("neural-compressor", "torchao")
-"""Distributions that it needs: its observers are torchao's."""
-
-INSTALL = f"pip install '{DISTRIBUTION}[neural-compressor]'"
-
-SCHEMES = ("static_int8", "weight_only_int8", "weight_only_int4")
-"""Schemes that it has algorithms for."""
+ALGORITHMS: dict[str, Make] = {
+    "static_int8": static.make,
+    "weight_only_int8": weight_only.make,
+    "weight_only_int4": weight_only.make,
+}
+"""Its algorithms, by the scheme that each is for."""

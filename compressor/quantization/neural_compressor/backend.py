@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compressor.errors import StageError
-from compressor.quantization.neural_compressor import INSTALL
-from compressor.training.context import Facts
+from compressor.host import DISTRIBUTION
+from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
     import torch
 
+    from compressor.quantization.sensitivity import GraphQuantizer
+
+
+LIBRARIES = ("neural-compressor", "torchao")
+"""Distributions that it needs: its observers are torchao's."""
+
+INSTALL = f"pip install '{DISTRIBUTION}[neural-compressor]'"
 
 _SLACK = 1e-9
 """Scores are sums of floats: a loss that is the limit itself counts as held."""
@@ -61,6 +68,10 @@ class Algorithm(Protocol):
         Returns:
             Names of the matrices that stay as they were, or get more bits.
         """
+
+
+Make = Callable[["GraphQuantizer", Context], tuple[Algorithm, Facts]]
+"""Prepares an algorithm for a graph; returns it with the facts for the report."""
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,13 @@ from compressor.quantization.base import Settings
 from compressor.quantization.neural_compressor.backend import SHARES, Rung, with_exceptions, worst
 from compressor.quantization.static_int8 import Bounds, Rounded
 from compressor.runtimes import Inputs
+from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from compressor.quantization.sensitivity import GraphQuantizer
 
 OBSERVERS = {"min_max": "minmax", "entropy": "kl"}
 """neural-compressor's names of its ways to find ranges, by ours."""
@@ -142,6 +145,16 @@ class Static:
             low, high, square = np.array(found).T
             harm[name] = float((high.max() - low.min()) / max(np.sqrt(square.mean()), 1e-12))
         return harm
+
+
+def make(quantizer: GraphQuantizer, context: Context) -> tuple[Static, Facts]:
+    """Static quantization of a checkpoint, with training rows for its observers."""
+    from compressor.quantization import calibration
+
+    spec = quantizer.spec
+    sample = calibration.rows(quantizer.checkpoint, spec, context)
+    facts: Facts = {"calibration": {**spec.calibration.model_dump(), "samples": len(sample)}}
+    return Static(quantizer.checkpoint, quantizer.graph, quantizer.settings, spec.calibration.method, sample), facts
 
 
 def _move_value_biases(model: PreTrainedModel) -> None:

@@ -15,9 +15,12 @@ import numpy as np
 from compressor.quantization.base import Settings
 from compressor.quantization.block_rounding import Blocks
 from compressor.quantization.neural_compressor.backend import SHARES, Rung, with_exceptions, worst
+from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
     import torch
+
+    from compressor.quantization.sensitivity import GraphQuantizer
 
 
 class WeightOnly:
@@ -117,3 +120,8 @@ class WeightOnly:
             lost = module.recover().float().numpy() - values
             errors[str(index)] = float(np.linalg.norm(lost) / max(float(np.linalg.norm(values)), 1e-12))
         return errors
+
+
+def make(quantizer: GraphQuantizer, context: Context) -> tuple[WeightOnly, Facts]:
+    """Round-to-nearest of a graph; it needs no rows."""
+    return WeightOnly(quantizer.graph, quantizer.settings), {}

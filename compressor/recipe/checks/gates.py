@@ -28,6 +28,9 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate")
             elif METRICS[name].kind == "parity" and not stage.ships:
                 add(place, f"{name} is measured where formats are exported", "move the gate to export")
+            elif METRICS[name].kind == "parity" and name != QUANTIZED_PARITY and not _compares_floats(recipe, index):
+                what = f"{name} compares float formats, and each target holds the integers of a quantized graph"
+                add(place, what, f"gate {QUANTIZED_PARITY}, or add a target that stays in float, such as onnx")
     for name, regression_gate in (recipe.regression or {}).items():
         _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
 
@@ -47,6 +50,11 @@ def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Locat
             hint = f"allowed: {', '.join(rules)}" if rules else "drop the gate"
             add((*place, rule), f"{rule} makes no sense for {name}", hint)
     return True
+
+
+def _compares_floats(recipe: Recipe, index: int) -> bool:
+    """Whether a stage leaves a format that is compared with torch."""
+    return recipe.stages[index].holds_floats or not any(before.quantizes for before in recipe.stages[:index])
 
 
 def _compares_quantized(recipe: Recipe, index: int) -> bool:
