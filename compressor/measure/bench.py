@@ -100,12 +100,18 @@ def _file(path: Path) -> tuple[Path, str]:
             [Problem(str(path), "has no exported format", "export it first: onnx/…, torchscript/… or executorch/…")]
         )
     if not path.is_file():
-        raise RecipeError([Problem(str(path), "no such file or folder")])
+        raise RecipeError([Problem(str(path), "no such file or folder", kind="not_found")])
     if path.name == graph.FILE.name:
-        raise RecipeError([Problem(str(path), "takes texts, and tokens are what is timed", "time the graph beside it")])
+        raise RecipeError(
+            [
+                Problem(
+                    str(path), "takes texts, and tokens are what is timed", "time the graph beside it", kind="not_found"
+                )
+            ]
+        )
     if path.suffix not in _RUNTIME_BY_SUFFIX:
         allowed = f"allowed: checkpoint folders, {', '.join(_RUNTIME_BY_SUFFIX)}"
-        raise RecipeError([Problem(str(path), "cannot be timed", allowed)])
+        raise RecipeError([Problem(str(path), "cannot be timed", allowed, kind="unsupported")])
     return path, _RUNTIME_BY_SUFFIX[path.suffix]
 
 

@@ -37,7 +37,7 @@ _TOKENIZER_FILES = (
 
 
 MODEL_FILES = ("config.json", WEIGHTS, *_TOKENIZER_FILES)
-"""The files of a checkpoint; everything else beside them is none of our business."""
+"""The files of a checkpoint; other files beside them are ignored."""
 
 
 @dataclass(frozen=True)
@@ -197,28 +197,56 @@ class Checkpoint:
 def problems(path: Path, where: str) -> list[Problem]:
     """What keeps a folder from being a checkpoint that this project can work on."""
     if not (path / "config.json").is_file():
-        return [Problem(where, f"{path} has no config.json", "give a folder saved by transformers' save_pretrained")]
+        return [
+            Problem(
+                where,
+                f"{path} has no config.json",
+                "give a folder saved by transformers' save_pretrained",
+                kind="missing",
+            )
+        ]
     try:
         checkpoint = Checkpoint(path)
         family = checkpoint.family
     except (OSError, ValueError) as error:
-        return [Problem(where, f"{path / 'config.json'} cannot be read: {error}")]
+        return [Problem(where, f"{path / 'config.json'} cannot be read: {error}", kind="unreadable")]
     if family not in FAMILIES:
-        return [Problem(where, f"the checkpoint is {family!r}, not BERT", f"allowed: {', '.join(FAMILIES)}")]
+        return [
+            Problem(
+                where,
+                f"the checkpoint is of the family {family!r}",
+                f"allowed: {', '.join(FAMILIES)}",
+                kind="unsupported",
+            )
+        ]
     if checkpoint.config.get("inner_group_num", 1) != 1:
         what = f"the checkpoint's groups hold {checkpoint.config['inner_group_num']} different layers each"
-        return [Problem(where, what, "of ALBERTs, those with inner_group_num: 1 are supported")]
+        return [Problem(where, what, "of ALBERTs, those with inner_group_num: 1 are supported", kind="unsupported")]
     if not (path / WEIGHTS).is_file():
         others = [p.name for pattern in ("*.bin", "*.pt", "*.safetensors.index.json") for p in path.glob(pattern)]
         found = f", only {', '.join(sorted(others))}" if others else ""
         hint = "weights are read from one safetensors file; load the model once and call save_pretrained to get it"
-        return [Problem(where, f"{path} has no {WEIGHTS}{found}", hint)]
+        return [Problem(where, f"{path} has no {WEIGHTS}{found}", hint, kind="missing")]
     try:
         checkpoint.shapes  # noqa: B018 -- read to see that it can be
     except (OSError, ValueError, KeyError, struct.error, MemoryError, OverflowError) as error:
-        return [Problem(where, f"{path / WEIGHTS} is damaged: {error}", "save or download the checkpoint again")]
+        return [
+            Problem(
+                where,
+                f"{path / WEIGHTS} is damaged: {error}",
+                "save or download the checkpoint again",
+                kind="unreadable",
+            )
+        ]
     if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        return [Problem(where, f"{path} has no tokenizer (tokenizer.json or vocab.txt)", "save it beside the model")]
+        return [
+            Problem(
+                where,
+                f"{path} has no tokenizer (tokenizer.json or vocab.txt)",
+                "save it beside the model",
+                kind="missing",
+            )
+        ]
     return []
 
 

@@ -56,7 +56,9 @@ def load_model(
     if lacking := missing + mismatched:
         shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
         what = f"{path / WEIGHTS} lacks weights that its config.json calls for: {shown}"
-        raise RecipeError([Problem("model", what, "the file and the config are not of one model; save it again")])
+        raise RecipeError(
+            [Problem("model", what, "the file and the config are not of one model; save it again", kind="missing")]
+        )
     return model
 
 

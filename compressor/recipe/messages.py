@@ -13,6 +13,14 @@ from compressor.errors import Location, Problem, path_text, suggest
 from compressor.recipe.document import Recipe
 from compressor.stages import STAGES
 
+_KINDS = {
+    "extra_forbidden": "unknown",
+    "missing": "missing",
+    "union_tag_not_found": "missing",
+    "union_tag_invalid": "unknown",
+}
+"""Kinds of problems by pydantic's type of error; all others are of a value."""
+
 _WRONG_FORM_KEY = "wrong form"
 
 
@@ -116,7 +124,8 @@ def _problem(detail: Any, data: dict[str, Any], line_of: Callable[[Location], in
         what = f"is {got!r}, {message}" if not isinstance(got, dict | list) else f"{message}"
     stages = data.get("stages")
     text = path_text(where, stages if isinstance(stages, list) else ()) or "recipe"
-    return Problem(text, what, hint, line_of(location))
+    found = "type" if "forms" in detail else _KINDS.get(kind, "value")
+    return Problem(text, what, hint, line_of(location), found)
 
 
 def _stage_models() -> dict[str, type[BaseModel]]:

@@ -15,11 +15,15 @@ def _apply(data: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     keys = [key for key in dotted.split(".") if key]
     if not equals or not keys:
-        raise RecipeError([Problem(f"--set {override}", "not of the form path=value", "e.g. --set seed=1")])
+        raise RecipeError(
+            [Problem(f"--set {override}", "not of the form path=value", "e.g. --set seed=1", kind="type")]
+        )
     try:
         value = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise RecipeError([Problem(f"--set {override}", f"the value is not valid YAML: {error}")]) from None
+        raise RecipeError(
+            [Problem(f"--set {override}", f"the value is not valid YAML: {error}", kind="unreadable")]
+        ) from None
     target: Any = data
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
@@ -40,7 +44,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
                 target = target[key]
         else:
             what = f"{'.'.join(keys[:depth])} is {target!r}, which has no keys"
-            raise RecipeError([Problem(f"--set {override}", what)])
+            raise RecipeError([Problem(f"--set {override}", what, kind="type")])
 
 
 def _index(items: list[Any], key: str, override: str, is_stages: bool) -> int:
@@ -53,4 +57,4 @@ def _index(items: list[Any], key: str, override: str, is_stages: bool) -> int:
     allowed = f"0 to {len(items) - 1}" + (f", or a name: {', '.join(names)}" if names else "")
     suggestion = did_you_mean(key, names)
     hint = f"{suggestion}; allowed: {allowed}" if suggestion else f"allowed: {allowed}"
-    raise RecipeError([Problem(f"--set {override}", f"there is no item {key!r}", hint)])
+    raise RecipeError([Problem(f"--set {override}", f"there is no item {key!r}", hint, kind="unknown")])

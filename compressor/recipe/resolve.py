@@ -160,7 +160,7 @@ def _find_text(collector: _Collector, place: Location, spec: TextSpec | None, fo
         for key, column in (("text", spec.text), *(("where", name) for name in spec.where)):
             if there and column not in there:
                 what = f"{found.name} has no column {column!r}"
-                collector.add((*place, key), what, suggest(column, there))
+                collector.add((*place, key), what, suggest(column, there), kind="missing")
     return found
 
 
@@ -192,8 +192,8 @@ def _check_columns(
         for key, column in wanted.items():
             if column not in there:
                 what = f"{source.name} ({split}) has no column {column!r}"
-                collector.add(("data", key), what, suggest(column, there))
+                collector.add(("data", key), what, suggest(column, there), kind="missing")
         for column in data.where:
             if column not in there:
                 what = f"{source.name} ({split}) has no column {column!r}"
-                collector.add(("data", "where"), what, suggest(column, there))
+                collector.add(("data", "where"), what, suggest(column, there), kind="missing")

@@ -48,22 +48,26 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except IsADirectoryError:
-        raise RecipeError([Problem(str(path), "is a folder", "give the recipe's YAML file")]) from None
+        raise RecipeError(
+            [Problem(str(path), "is a folder", "give the recipe's YAML file", kind="not_found")]
+        ) from None
     except FileNotFoundError:
         siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
         hint = did_you_mean(path.name, siblings) or "give the path of a recipe's YAML file"
-        raise RecipeError([Problem(str(path), "no such file", hint)]) from None
+        raise RecipeError([Problem(str(path), "no such file", hint, kind="not_found")]) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError([Problem(str(path), f"cannot be read: {error}")]) from None
+        raise RecipeError([Problem(str(path), f"cannot be read: {error}", kind="unreadable")]) from None
     try:
         data = yaml.load(text, _Loader)
         node = yaml.compose(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = f"not valid YAML: {getattr(error, 'problem', None) or error}"
-        raise RecipeError([Problem(str(path), what, line=mark.line + 1 if mark else 0)]) from None
+        raise RecipeError([Problem(str(path), what, line=mark.line + 1 if mark else 0, kind="unreadable")]) from None
     if not isinstance(data, dict):
-        raise RecipeError([Problem(str(path), "must be a mapping of keys to values", "see `compress schema`")])
+        raise RecipeError(
+            [Problem(str(path), "must be a mapping of keys to values", "see `compress schema`", kind="type")]
+        )
     return data, dict(_node_lines(node))
 
 

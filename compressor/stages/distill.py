@@ -78,7 +78,7 @@ class DistillSpec(DistillationSpec, StageSpec):
         if self.architecture is not None and self.architecture not in allowed:
             what = f"a {shape.family} checkpoint cannot become {self.architecture}"
             hint = f"allowed: {', '.join(allowed)}" if allowed else "leave it out: the student stays a " + shape.family
-            add(("architecture",), what, hint)
+            add(("architecture",), what, hint, kind="unsupported")
         count, layers = self.num_hidden_layers, shape.layers
         if count is not None and count > layers:
             add(("num_hidden_layers",), f"is {count}, but {layers} layers come in", f"at most {layers}")

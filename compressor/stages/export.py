@@ -67,16 +67,26 @@ class ExportSpec(StageSpec):
         for target in self.targets:
             if missing := TARGETS[target].missing():
                 what = f"has {target}, which needs {', '.join(missing)}, not installed here"
-                add(("targets",), what, TARGETS[target].install)
+                add(("targets",), what, TARGETS[target].install, kind="not_installed")
         if self.tokenizer != "baked":
             return
         if task == MASKED_LM or (rows := learned_from_rows(task)).PER_TOKEN or rows.REGRESSION:
             what = f"is baked: a label for each text comes out, and {task} does not give one"
-            add(("tokenizer",), what, "use tokenizer: files")
+            add(("tokenizer",), what, "use tokenizer: files", kind="unsupported")
         if not baked.installed():
-            add(("tokenizer",), "is baked, which needs the package onnxruntime-extensions", baked.INSTALL)
+            add(
+                ("tokenizer",),
+                "is baked, which needs the package onnxruntime-extensions",
+                baked.INSTALL,
+                kind="not_installed",
+            )
         if incoming is not None and (why := wordpiece.unsupported_file(incoming.path / "tokenizer.json")):
-            add(("tokenizer",), f"is baked, and the checkpoint's cannot be: {why}", "use tokenizer: files")
+            add(
+                ("tokenizer",),
+                f"is baked, and the checkpoint's cannot be: {why}",
+                "use tokenizer: files",
+                kind="unsupported",
+            )
 
 
 _ONNX = onnxruntime.RUNTIME.file

@@ -57,7 +57,7 @@ class QuantizeSpec(QuantizationSpec, StageSpec):
         """Whether the backend is installed."""
         if absent := [library for library in self.libraries if not installed(library)]:
             what = f"{self.backend} needs {', '.join(absent)}, not installed here"
-            add(("backend",), what, f"{neural_compressor.INSTALL}, or use {BACKENDS[0]}")
+            add(("backend",), what, f"{neural_compressor.INSTALL}, or use {BACKENDS[0]}", kind="not_installed")
 
 
 def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Facts:

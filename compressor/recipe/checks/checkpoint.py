@@ -79,23 +79,38 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     if first and recipe.task != MASKED_LM and not first[1].makes_teacher:
         if first[0] > 0:
             hint = "make the task's teacher first: `- stage: finetune`"
-            add(("stages", first[0]), f"there is no teacher for {recipe.task} before it", hint)
+            add(("stages", first[0]), f"there is no teacher for {recipe.task} before it", hint, kind="missing")
         elif not has_head(incoming, recipe.task):
             architecture = ", ".join(incoming.config.get("architectures") or ["no architecture"])
             what = f"the checkpoint ({architecture}) has no head for {recipe.task}"
-            add(("model",), what, "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint")
+            add(
+                ("model",),
+                what,
+                "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint",
+                kind="missing",
+            )
     first = first_stage(recipe, MASKED_LM)
     if first is None or first[1].makes_teacher or has_head(incoming, MASKED_LM):
         return
     index, stage = first
     if not isinstance(stage, DistillationSpec) or stage.quantizes:
-        add(("model",), f"the checkpoint has no head for {MASKED_LM}", "make `- stage: finetune` the first stage")
+        add(
+            ("model",),
+            f"the checkpoint has no head for {MASKED_LM}",
+            "make `- stage: finetune` the first stage",
+            kind="missing",
+        )
     elif stage.alpha_soft != 0:
         add(("stages", index, "alpha_soft"), *NO_LANGUAGE_MODEL)
     elif stage.alpha_mlm == 0:
         what = "is 0, and the teacher has no masked-LM head: the student's would stay untrained"
-        add(("stages", index, "alpha_mlm"), what, "make it positive")
+        add(("stages", index, "alpha_mlm"), what, "make it positive", kind="missing")
     for name, gate in stage.gates.items():
         for rule in sorted(RELATIVE_RULES.intersection(gate.limits)):
             what = "there is nothing to compare with: the teacher has no masked-LM head"
-            add(("stages", index, "gates", name, rule), what, "use min or max, or train the teacher's head first")
+            add(
+                ("stages", index, "gates", name, rule),
+                what,
+                "use min or max, or train the teacher's head first",
+                kind="missing",
+            )

@@ -25,12 +25,17 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 continue
             if name == QUANTIZED_PARITY and not _compares_quantized(recipe, index):
                 what = "compares formats of a quantized graph, and there is one at most"
-                add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate")
+                add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate", kind="conflict")
             elif METRICS[name].kind == "parity" and not stage.ships:
-                add(place, f"{name} is measured where formats are exported", "move the gate to export")
+                add(place, f"{name} is measured where formats are exported", "move the gate to export", kind="conflict")
             elif METRICS[name].kind == "parity" and name != QUANTIZED_PARITY and not _compares_floats(recipe, index):
                 what = f"{name} compares float formats, and each target holds the integers of a quantized graph"
-                add(place, what, f"gate {QUANTIZED_PARITY}, or add a target that stays in float, such as onnx")
+                add(
+                    place,
+                    what,
+                    f"gate {QUANTIZED_PARITY}, or add a target that stays in float, such as onnx",
+                    kind="conflict",
+                )
     for name, regression_gate in (recipe.regression or {}).items():
         _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
 
@@ -40,7 +45,7 @@ def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Locat
     allowed = gate_metrics(task)
     if name not in allowed:
         what = f"unknown metric {name!r}" if name not in METRICS else f"{name!r} is not measured in {task}"
-        add(place, what, suggest(name, allowed))
+        add(place, what, suggest(name, allowed), kind="unknown")
         return False
     rules = METRICS[name].rules
     if place[0] == REGRESSION:
@@ -48,7 +53,7 @@ def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Locat
     for rule in limits:
         if rule not in rules:
             hint = f"allowed: {', '.join(rules)}" if rules else "drop the gate"
-            add((*place, rule), f"{rule} makes no sense for {name}", hint)
+            add((*place, rule), f"{rule} makes no sense for {name}", hint, kind="conflict")
     return True
 
 

@@ -23,10 +23,12 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
         for key in _ONLY_TASK if pretraining else _ONLY_PRETRAINING:
             if key in stage.model_fields_set:
                 other = "training on the task's rows" if pretraining else "objective: pretraining"
-                add(("stages", index, key), f"is for {other}", "drop it, or change the objective")
+                add(("stages", index, key), f"is for {other}", "drop it, or change the objective", kind="conflict")
         if pretraining and stage.trims_vocabulary:
             what = "changes the tokens, and pretraining learns which tokens the teacher guesses"
-            add(("stages", index, "vocabulary"), what, "trim in a stage that trains on the task's rows")
+            add(
+                ("stages", index, "vocabulary"), what, "trim in a stage that trains on the task's rows", kind="conflict"
+            )
         if stage.makes_teacher and stage.alpha_mlm == 0:
             what = "is 0, and finetune trains a language model: its head would stay as it is"
             add(("stages", index, "alpha_mlm"), what, "make it positive")

@@ -25,21 +25,22 @@ def check_data(recipe: Recipe, add: Add) -> None:
             ("data", "train"),
             f"is missing, and {recipe.task} learns from rows",
             "name a file, package:PKG/path or hub id",
+            kind="missing",
         )
     if recipe.task == MASKED_LM:
         for key in ("train", "validation"):
             if getattr(data, key) is not None:
                 hint = "give the text as data.corpus; some of it is held out (data.corpus.validation_fraction)"
-                add(("data", key), "masked-lm learns from raw text", hint)
+                add(("data", key), "masked-lm learns from raw text", hint, kind="conflict")
     for key in {key for task in TASKS.values() for key in task.COLUMNS} - set(TASKS[recipe.task].COLUMNS):
         if key in data.model_fields_set:
             fitting = ", ".join(task.NAME for task in TASKS.values() if key in task.COLUMNS)
             allowed = ", ".join(TASKS[recipe.task].COLUMNS)
             hint = f"of these keys {recipe.task} has {allowed}" if allowed else "drop it"
-            add(("data", key), f"is for {fitting}, not for {recipe.task}", hint)
+            add(("data", key), f"is for {fitting}, not for {recipe.task}", hint, kind="conflict")
     if data.corpus is None and (found := first_stage(recipe, MASKED_LM)):
         hint = "name raw text: a txt, csv, tsv, jsonl or parquet file, package:PKG/path or {hub: id}"
-        add(("data", "corpus"), f"is missing, and stages[{found[0]}] pretrains on it", hint)
+        add(("data", "corpus"), f"is missing, and stages[{found[0]}] pretrains on it", hint, kind="missing")
 
 
 def check_order(recipe: Recipe, add: Add) -> None:
@@ -47,26 +48,41 @@ def check_order(recipe: Recipe, add: Add) -> None:
     names = recipe.stage_names()
     for index, name in enumerate(names):
         if name in names[:index]:
-            add(("stages", index, "name"), f"two stages are called {name!r}", "give each its own `name`")
+            add(
+                ("stages", index, "name"),
+                f"two stages are called {name!r}",
+                "give each its own `name`",
+                kind="conflict",
+            )
         if name in _NAMES_IN_REPORTS:
-            add(("stages", index, "name"), f"{name!r} names {_NAMES_IN_REPORTS[name]} in the report", "choose another")
+            add(
+                ("stages", index, "name"),
+                f"{name!r} names {_NAMES_IN_REPORTS[name]} in the report",
+                "choose another",
+                kind="conflict",
+            )
     quantized = exported = pretrained = False
     for index, stage in enumerate(recipe.stages):
         if exported:
-            add(("stages", index), f"{stage.kind} comes after export", "export ships; make it the last stage")
+            add(
+                ("stages", index),
+                f"{stage.kind} comes after export",
+                "export ships; make it the last stage",
+                kind="order",
+            )
         elif quantized and not stage.ships:
             hint = "integers cannot be trained or cut; move quantize behind it"
-            add(("stages", index), f"{stage.kind} comes after quantize", hint)
+            add(("stages", index), f"{stage.kind} comes after quantize", hint, kind="order")
         pretraining = recipe.task_of(stage) == MASKED_LM
         if pretrained and not pretraining and stage.needs_head:
             what = f"{stage.kind} follows pretraining, which leaves no head for {recipe.task}"
-            add(("stages", index), what, "put a finetune or distill stage in between")
+            add(("stages", index), what, "put a finetune or distill stage in between", kind="order")
         pretrained = pretraining and recipe.task != MASKED_LM
         quantized |= stage.quantizes
         exported |= stage.ships
     if quantized and recipe.measure.runtime != "onnxruntime":
         what = f"quantize writes ONNX, which {recipe.measure.runtime} does not run"
-        add(("measure", "runtime"), what, "use onnxruntime, or leave quantize out")
+        add(("measure", "runtime"), what, "use onnxruntime, or leave quantize out", kind="conflict")
 
 
 def check_pruned(recipe: Recipe, add: Add) -> None:
@@ -75,10 +91,10 @@ def check_pruned(recipe: Recipe, add: Add) -> None:
     for index, stage in enumerate(recipe.stages):
         if trimmed and recipe.task_of(stage) == MASKED_LM:
             what = "pretraining starts from the whole vocabulary again, and a stage before it has trimmed that"
-            add(("stages", index), what, "put the prune stage behind it")
+            add(("stages", index), what, "put the prune stage behind it", kind="order")
         if sparse and stage.trains:
             what = f"{stage.kind} trains, and would fill the zeros that a stage before it has made"
-            add(("stages", index), what, "put the prune stage with sparsity or pattern behind it")
+            add(("stages", index), what, "put the prune stage with sparsity or pattern behind it", kind="order")
         trimmed |= stage.trims_vocabulary
         sparse |= stage.makes_zeros
 

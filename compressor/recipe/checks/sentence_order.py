@@ -24,9 +24,14 @@ def check_pairs(recipe: Recipe, add: Add) -> None:
         if not pairs:
             hint = "set data.corpus.sentence_order: true, or drop it"
             if getattr(stage, "alpha_order", None) is not None:
-                add(("stages", index, "alpha_order"), "is for a corpus of pairs of segments", hint)
+                add(("stages", index, "alpha_order"), "is for a corpus of pairs of segments", hint, kind="conflict")
             if METRIC in stage.gates:
-                add(("stages", index, "gates", METRIC), "is measured on a corpus of pairs of segments", hint)
+                add(
+                    ("stages", index, "gates", METRIC),
+                    "is measured on a corpus of pairs of segments",
+                    hint,
+                    kind="conflict",
+                )
         length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
         if pairs and length is not None and length < LEAST_LENGTH:
             what = f"is {length}, but a pair of segments takes [CLS] a [SEP] b [SEP]"
@@ -50,7 +55,7 @@ def check_family(recipe: Recipe, index: int, family: str, add: Add) -> None:
         place: Location = ("stages", index, "architecture") if chosen else ("stages", index)
         what = f"a {family} model has no head for the order of segments, which data.corpus.sentence_order asks for"
         way = "give `architecture: bert`" if chosen else "start from a BERT or an ALBERT"
-        add(place, what, f"{way}, or set `data.corpus.sentence_order: false`")
+        add(place, what, f"{way}, or set `data.corpus.sentence_order: false`", kind="missing")
 
 
 def check_order_head(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
@@ -66,11 +71,13 @@ def check_order_head(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
         place: Location = ("stages", index, "gates", METRIC)
         if not there:
             hint = "train one first: `- stage: finetune`"
-            add(place, "the checkpoint has no head for the order of segments", hint)
+            add(place, "the checkpoint has no head for the order of segments", hint, kind="missing")
         elif not (compared if gate.relative_to == "baseline" else previous):
             for rule in sorted(RELATIVE_RULES.intersection(gate.limits)):
                 what = f"there is nothing to compare with: the {gate.relative_to} has no head for the order of segments"
-                add((*place, rule), what, "use min or max, or train its head first: `- stage: finetune`")
+                add(
+                    (*place, rule), what, "use min or max, or train its head first: `- stage: finetune`", kind="missing"
+                )
 
 
 def _makes_head(stage: StageSpec) -> bool:
