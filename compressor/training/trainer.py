@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -20,6 +19,7 @@ from compressor.errors import StageError
 from compressor.host import host
 from compressor.models.checkpoint import input_names
 from compressor.progress import Step
+from compressor.training.training_checkpoints import CheckpointKeeper, last_whole_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,9 +59,6 @@ class Objective(Protocol):
 
 _LONG = 128  # tokens from which on bf16 is faster than fp32 on CPUs
 _SORTED_STEPS = 50  # so many steps' rows are put in order of length at a time
-_SAVE_EVERY = "COMPRESS_SAVE_EVERY_S"  # environment variable: seconds between two training checkpoints
-_SAVE_EVERY_S = 20.0  # its default
-_SAVE_SHARE = 0.05  # of the time at most is spent on saving, unless the variable is set
 
 
 @dataclass(frozen=True)
@@ -136,14 +133,14 @@ def train(
         # bf16, and several processes, work on CPUs only when it is said that CPUs are meant.
         use_cpu=not torch.accelerator.is_available(),
         logging_steps=max(1, total // 40),
-        save_strategy="no",  # _Keeper saves by the clock
+        save_strategy="no",  # CheckpointKeeper saves by the clock
         save_total_limit=1,
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
     )
-    keeper = _Keeper(step)
+    keeper = CheckpointKeeper(step)
     trainer = _Trainer(
         model=model,
         args=arguments,
@@ -153,7 +150,7 @@ def train(
     )
     trainer.prepare_for(objective, batches)
     trainer.remove_callback(PrinterCallback)
-    last, start = _last_whole_checkpoint(work), time.monotonic()
+    last, start = last_whole_checkpoint(work), time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
@@ -277,45 +274,3 @@ class _Order(torch.utils.data.Sampler[int]):
         whole = len(order) // self._together * self._together
         batches = random.permutation(order[:whole].reshape(-1, self._together))
         return np.concatenate([batches.ravel(), order[whole:]])  # a batch that is not full can only be the last
-
-
-class _Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-    """Moves the progress bar and decides when to save."""
-
-    def __init__(self, step: Step) -> None:
-        self._step = step
-        self._last = time.monotonic()
-        self._cost = 0.0
-        self.first_step = 0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.first_step = state.global_step
-        self._last = time.monotonic()
-        self._step.update(state.global_step, state.max_steps)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._step.update(state.global_step, state.max_steps)
-        if time.monotonic() - self._last > self._due() and state.global_step < state.max_steps:
-            self._last = time.monotonic()
-            control.should_save = True
-
-    def _due(self) -> float:
-        """Seconds after a training checkpoint when the next one is written."""
-        if given := os.environ.get(_SAVE_EVERY):
-            return float(given)
-        return max(_SAVE_EVERY_S, self._cost / _SAVE_SHARE)
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._cost = time.monotonic() - self._last
-        self._last = time.monotonic()
-
-
-def _last_whole_checkpoint(work: Path) -> Path | None:
-    """The latest training checkpoint that was written to its end: the Trainer writes trainer_state.json last."""
-    found: list[tuple[int, Path]] = []
-    for state in work.glob("checkpoint-*/trainer_state.json"):
-        try:
-            found.append((int(json.loads(state.read_text(encoding="utf-8"))["global_step"]), state.parent))
-        except (ValueError, KeyError):  # cut off in the middle
-            continue
-    return max(found)[1] if found else None

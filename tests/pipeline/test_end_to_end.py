@@ -247,10 +247,9 @@ def test_killed_in_training_goes_on_from_the_last_checkpoint(write_recipe: Write
     path = write_recipe()
     # Long enough to be killed in the middle, with a training checkpoint behind it, here made every half second.
     longer = ("--set", "stages.finetune.max_steps=500", "--until", "finetune")
-    often = "from compressor.training import trainer; trainer._SAVE_EVERY_S = 0.5; trainer._SAVE_SHARE = 1e9; "
-    often += "from compressor.commands.main import main; main()"
-    command = [sys.executable, "-c", often, "run", path.name, *longer]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "compressor", "run", path.name, *longer]
+    often = {**os.environ, "COMPRESS_SAVE_EVERY_S": "0.5"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=often, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     store = tmp_path / "artifacts" / ".store"
     deadline = time.monotonic() + 120
     # Its last file is written to the end when it is valid JSON: before, there is nothing to go on from.

@@ -18,7 +18,7 @@ from compressor.errors import StageError
 from compressor.models import loading
 from compressor.progress import Progress
 from compressor.tasks import text_classification
-from compressor.training import trainer
+from compressor.training import trainer, training_checkpoints
 from compressor.training.objectives import Labels, TaskDistillation
 from compressor.training.teacher_outputs import write_answers
 
@@ -71,7 +71,7 @@ def test_a_training_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path):
         folder.mkdir()
         (folder / "trainer_state.json").write_text(state)
     (tmp_path / "checkpoint-12").mkdir()
-    assert trainer._last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
+    assert training_checkpoints.last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
 
 
 def test_terms_are_reported_without_their_weights(classifier: Path, tmp_path: Path):
