@@ -1,14 +1,14 @@
 """Accuracy-aware quantization on a model that plain int8 breaks.
 
 Makes a second version of a checkpoint that gives the same answers in float: in each layer one channel of the
-attention's values is 2^14 times as large, and the weights that read it are as much smaller. Activations are quantized
-with one scale a tensor, so that this channel leaves nothing to the others. Both versions are quantized as they are and
-with a limit on the loss of accuracy; each is `compress run` on a recipe of its own. Nothing is downloaded.
+attention's values is multiplied by 2^14, and the weights that read it are divided by 2^14. Activations are quantized
+with one scale for each tensor, so that all other channels round to zero. Both versions are quantized without and with a
+limit on the drop of accuracy, each by `compress run` on a recipe of its own. Nothing is downloaded.
 
     python benchmarks/accuracy_aware.py CHECKPOINT --data dev.tsv --train train.tsv
 
-Accuracy is that of the file that ships, on the rows of --data; what stays in float is chosen on rows of --train, and
-how much of it on --data.
+Accuracy is that of the file that ships, on the rows of --data. Rows of --train rank the matrices that may stay in
+float, and rows of --data decide how many of them do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from compressor.models import loading
 from compressor.models.convert import from_parts, to_parts
 
 FACTOR = 2.0**14
-"""A power of two, which changes no digit of what is multiplied by it."""
+"""A power of two: multiplying by it is exact."""
 VERSIONS = ("as given", "with outliers")
 
 

@@ -1,9 +1,10 @@
 """ALBERT's two ablations on the demo: size of the embeddings, and kind of sharing.
 
-Fine-tunes one teacher, and makes students of it that differ in one thing: embeddings of 64, 128, 256 channels or the
-full width, with all layers sharing; and layers that share nothing, their attention, their feed-forward networks or
-all, with embeddings of 128. Each is `compress run` on a recipe of its own, with the same rows, epochs and seed; all use
-one store, so the teacher is trained once and reads the rows once. Nothing is downloaded. To print both tables:
+Fine-tunes one teacher, and makes students that differ in one setting: embeddings of 64, 128 or 256 channels or the full
+width, with all layers shared; and nothing, the attention, the feed-forward networks or whole layers shared, with
+embeddings of 128. Each is `compress run` on a recipe of its own, with the same rows, epochs and seed. All use one
+store, so that the teacher is trained once and its outputs are computed once. Nothing is downloaded. To print both
+tables:
 
     python benchmarks/albert.py
 

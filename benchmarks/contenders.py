@@ -1,4 +1,4 @@
-"""The files that `deploy.py` compares: makes each from a checkpoint, ours as `compress run` does."""
+"""The files that `deploy.py` compares. Each is made from a checkpoint, those of this project by `compress run`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Missing(Exception):
 
 @dataclass(frozen=True)
 class Given:
-    """What contenders are made of.
+    """The inputs of all contenders.
 
     Attributes:
         checkpoint: The fine-tuned checkpoint.
@@ -64,13 +64,13 @@ class Contender(NamedTuple):
     """A line of the table.
 
     Attributes:
-        title: What it is.
+        title: Its name in the table.
         make: Makes its file; None where the checkpoint runs as it is.
-        source: Whose file it is made of; None for the checkpoint.
-        runtime: What runs it.
-        arithmetic: Whose graph has its multiply-adds, where the runtime does not tell.
-        modules: Of ours that decide what the file is.
-        libraries: Others' that do.
+        source: The contender from whose file it is made; None for the checkpoint.
+        runtime: The runtime that runs it.
+        arithmetic: The contender whose graph has the same multiply-adds, if its own runtime does not report them.
+        modules: Modules of this project that the file depends on.
+        libraries: Libraries that the file depends on.
     """
 
     title: str
@@ -82,7 +82,7 @@ class Contender(NamedTuple):
     libraries: tuple[str, ...] = ("torch", "transformers", "onnxruntime")
 
     def inputs(self) -> dict[str, str]:
-        """What the file depends on besides the checkpoint, the rows and the source."""
+        """Everything that the file depends on besides the checkpoint, the rows and the source."""
         from compressor.host import versions
         from compressor.pipeline.code_digest import code_digest
 
@@ -131,7 +131,7 @@ def ours(given: Given, output: Path, source: Path | None, *, runtime: str) -> Pa
 
 
 def quantized(given: Given, output: Path, source: Path | None, *, scheme: str) -> Path:
-    """What `compress run` ships for a recipe of one stage, quantize; it keeps a cache of its own."""
+    """The file that `compress run` ships for a recipe with the single stage quantize; the run has its own cache."""
     training, rows = {}, {}
     if scheme == "qat_int8":
         training = {"max_steps": given.qat_steps, "batch_size": QAT_BATCH_SIZE}
@@ -151,7 +151,7 @@ def quantized(given: Given, output: Path, source: Path | None, *, scheme: str) -
 
 
 def plain(given: Given, output: Path, source: Path | None) -> Path:
-    """What `torch.onnx.export` traces of the model by itself, with the attention that ONNX Runtime can fuse."""
+    """`torch.onnx.export` without our rewrites, with the attention that ONNX Runtime can fuse."""
     import torch
 
     model = loading.load_model(given.checkpoint, attn_implementation="eager").eval()
@@ -188,7 +188,7 @@ def fused(given: Given, output: Path, source: Path | None) -> Path:
 
 
 def plain_int8(given: Given, output: Path, source: Path | None) -> Path:
-    """ONNX Runtime's dynamic quantization with nothing but its defaults: one scale per matrix."""
+    """ONNX Runtime's dynamic quantization with its default settings: one scale per matrix."""
     from onnxruntime.quantization import quantize_dynamic
 
     path = output / "model.onnx"
@@ -214,7 +214,7 @@ def transformers_int8(given: Given, output: Path, source: Path | None, *, fusion
     config = OnnxConfig(dynamic=True, ort_fusions=fusions, quantizer=quantizer)
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         OnnxExporter().export(model, inputs, config=config).save_pretrained(folder)
-        # It keeps the weights in a file beside the graph, which a model of this size has no need of.
+        # It keeps the weights in a file beside the graph, which a model of this size does not need.
         onnx.save(onnx.load(f"{folder}/model.onnx"), str(output / "model.onnx"))
     return output / "model.onnx"
 
@@ -223,7 +223,7 @@ def openvino_int8(given: Given, output: Path, source: Path | None) -> Path:
     """NNCF's int8 for transformers, calibrated on training rows of their own length."""
     if find_spec("openvino") is None or find_spec("nncf") is None:
         raise Missing("needs `pip install openvino nncf`")
-    os.environ["NNCF_CI"] = "1"  # or it reports each use to its makers
+    os.environ["NNCF_CI"] = "1"  # otherwise it sends usage reports
     import nncf
     import openvino
 
@@ -238,7 +238,7 @@ def openvino_int8(given: Given, output: Path, source: Path | None) -> Path:
 
 
 class OpenVino:
-    """An OpenVINO model, as its makers say to run one for latency; the interface of `compressor.runtimes.Session`.
+    """An OpenVINO model, with the settings recommended for latency; has the interface of `compressor.runtimes.Session`.
 
     Args:
         path: The .xml file.
@@ -275,7 +275,7 @@ def parts(path: Path) -> list[Path]:
 
 
 def make(name: str, given: Given, output: Path, source: Path | None) -> Path:
-    """Makes a contender's file; in a process of its own, since some libraries leave torch patched, and most talk."""
+    """Makes a contender's file, in a process of its own: some libraries patch torch, and most print."""
     with quiet(given.folder / LOG):
         os.environ["HF_HUB_OFFLINE"] = "1"
         making = CONTENDERS[name].make
@@ -313,12 +313,12 @@ CONTENDERS: Mapping[str, Contender] = {
 
 
 def is_cached_by_itself(contender: Contender) -> bool:
-    """Whether making it anew costs nothing, since `compress run` knows what has changed."""
+    """Whether its own cache rebuilds it only if something changed, as `compress run` does."""
     return isinstance(contender.make, partial) and contender.make.func is quantized
 
 
 def key(given: Given, contender: Contender, source: str | None) -> dict[str, Any]:
-    """What a contender's file depends on."""
+    """A digest of everything that a contender's file depends on."""
     rows = {"rows": file_digest(given.rows / CALIBRATION_ROWS)} if contender.runtime == "openvino" else {}
     model = checkpoint.Checkpoint(given.checkpoint).digest()
     return {"checkpoint": model, "source": source, **contender.inputs(), **rows}

@@ -1,15 +1,16 @@
 """Peak memory of a `compress run` that distils on raw text, for a small and a large corpus.
 
-Writes two corpora of words drawn from the demo's reviews, the small one the beginning of the large one, and runs the
-same recipe on each: masked-lm, half of the teacher's layers, 20 steps. Nothing is downloaded. To print the table:
+Writes two corpora of words drawn from the demo's reviews, where the small one is the beginning of the large one, and
+runs the same recipe on each: masked-lm, half of the teacher's layers, 20 steps. Nothing is downloaded. To print the
+table:
 
     python benchmarks/corpus_memory.py
 
-It takes about three times the large corpus on disk, in the folder for temporary files (TMPDIR).
+It needs about three times the large corpus in disk space, in the folder for temporary files (TMPDIR).
 
 The peak is VmHWM of the run's own process, read every 50 ms from Linux' /proc: reading, packing, masking, the teacher's
-pass and training. Processes that it starts to measure the result never see the corpus. "once packed" is the same peak
-when the corpus has been packed: training's is higher, and would hide what packing takes. Exits 1 if the large corpus
+pass and training. Processes that it starts to measure the result do not read the corpus. "once packed" is the peak at
+the end of packing, which the higher peak of training would hide. Exits 1 if the large corpus
 takes more than 1.10 times the memory of the small one in the whole run.
 """
 
@@ -111,7 +112,7 @@ def measure(model: str, words: Sequence[str], size: int) -> Measured:
 
 
 def packing_times(log: Path) -> list[float]:
-    """Seconds that a run's log tells for packing, as soon as it is done."""
+    """Seconds that packing took, from the run's log, as soon as they are there."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
     return [float(seconds) for seconds in re.findall(r"packing the corpus: ([\d.]+) s", text)]
 

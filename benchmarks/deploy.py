@@ -1,16 +1,16 @@
 """Compares the deployment formats of a fine-tuned checkpoint: latency, size and quality.
 
-Makes of one text classifier its TorchScript and ONNX files, our int8 schemes, and files of other tools: plain
+Makes TorchScript, ONNX and int8 files of one text classifier, and files of other tools: plain
 `quantize_dynamic`, transformers' own quantizer, OpenVINO with NNCF. Times all in turn in one process, batch 1, one
 thread, and scores each on the validation rows. Nothing is downloaded. To print the table:
 
     python benchmarks/deploy.py CHECKPOINT --data dev.tsv --train train.tsv
 
-"of peak" is what the products with weight matrices would take at the machine's int8 speed, measured in the same rounds,
-divided by what the whole call took. "int8" is the share of weight matrices that run as integers. Speed-ups are over the
-file that ONNX Runtime's optimizer fused. Files are kept in `--folder` and made anew when what they are made of changes.
-OpenVINO is an extra: `pip install openvino nncf`. On a busy machine, `--clock cpu` counts the process's own time alone.
-To see which kernels the time of a file goes to:
+"of peak" is the time that the products with weight matrices would take at the machine's int8 speed, measured in the
+same rounds, divided by the time of the whole call. "int8" is the share of weight matrices that run as integers.
+Speed-ups are relative to the file that ONNX Runtime's optimizer fused. Files are kept in `--folder`, and made again if
+their inputs change. OpenVINO is an extra: `pip install openvino nncf`. On a busy machine, `--clock cpu` counts the
+process's own time alone. To list the time of each kernel of a file:
 
     python benchmarks/deploy.py --profile model.onnx --length 64
 """
@@ -46,7 +46,7 @@ RUNS, PROFILED_CALLS = 200, 50
 
 
 def made(given: Given, names: list[str], progress: Progress) -> tuple[dict[str, Path], dict[str, str]]:
-    """The contenders' files, and why some are not there, by name."""
+    """The contenders' files, and the reasons why others are missing, by name."""
     store, files, missing, keys = Store(given.folder / "files"), {}, {}, {}
 
     def one(name: str) -> None:
@@ -103,7 +103,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def show_kernels(path: Path, length: int, calls: int) -> None:
-    """Prints what a file's time goes to."""
+    """Prints the time of each kernel of a file."""
     inputs = kernels.full_batch(length, FEW_TOKENS)
     nodes = kernels.profile(path, inputs, calls)
     total = sum(node.microseconds for node in nodes)
@@ -147,7 +147,7 @@ def main(
     profile: tuple[Path, ...],
     length: tuple[int, ...],
 ) -> None:
-    """Compare everything that a fine-tuned text classifier can be deployed as, by one run on one thread."""
+    """Compare the deployment formats of a fine-tuned text classifier, in one run on one thread."""
     for path in profile:
         for tokens in length:
             show_kernels(path, tokens, PROFILED_CALLS)

@@ -1,18 +1,18 @@
 """Training time of distillation, against a loop that runs the teacher at every step, and against fine-tuning alone.
 
-Trains the same student, every other layer of the teacher, in variants that take turns on the same rows; a second table
-does it for pretraining on raw text. Everything runs on the CPU, and nothing is downloaded. To print both tables:
+Trains the same student, every other layer of the teacher, in variants that alternate on the same rows. A second table
+does this for pretraining on raw text. Everything runs on the CPU, and nothing is downloaded. To print both tables:
 
     python benchmarks/distill.py
 
-- "plain loop" is the usual script: rows padded to one length, the teacher asked at every step, fp32; on raw text with
+- "plain loop" is the usual script: rows padded to one length, the teacher run at every step, fp32; on raw text with
   logits at every token, the divergence over the whole vocabulary and the cosine at every token. Its batches are padded
   before the clock starts.
-- The others are `compressor.training`'s, called as `distill` and `finetune` call them: the teacher's answers come from
-  disk, rows of like length share a batch, and its Trainer's start and end are within the time.
+- The others are those of `compressor.training`, called as `distill` and `finetune` do: the teacher's outputs come from
+  disk, rows of similar length share a batch, and the time includes the start and end of its Trainer.
 - "teacher's pass" is done once for all epochs and students, so it is timed on its own.
 
-Tokens are real ones; padding is not counted, and is no useful arithmetic either (see `throughput.forward_flops`: 2 for
+Tokens and useful arithmetic do not include padding (see `throughput.forward_flops`: 2 for
 each weight of a matrix and token forward, three times that with the backward pass, and attention's own products; the
 plain loop's teacher counts as forward). The peak is that of square matrix products in the variant's precision, measured
 in between. Numbers are medians over rounds; ratios are medians of the ratios within each round.

@@ -1,13 +1,13 @@
 """Error rates of gates: how often one passes, fails and is inconclusive if the true difference is known.
 
-Latency: a file against a copy of itself, and against one whose graph holds extra work that makes it 10 % slower, which
-is calibrated by timing. A repetition is what `compress run --baseline` does: fresh measuring processes that time both
-in turn, the ratio with its bounds, the gate. Quality: what the file answers to some rows, against the same with some
-answers exchanged for wrong ones so that 2 points are lost, on other rows drawn from these each time; alone, and with
-further answers that change to and fro, as they do between two trainings of one recipe.
+Latency: a file is compared with a copy of itself, and with one whose graph has extra work that makes it 10 % slower,
+calibrated by timing. A repetition does what `compress run --baseline` does: fresh measuring processes that time both
+in turn, the ratio with its bounds, the gate. Quality: the file's answers are compared with a copy in which
+2 points of the answers were replaced by wrong ones, on rows drawn anew in each repetition; alone, and with further
+answers that change in both directions, as between two trainings of one recipe.
 
 CHECKPOINT is a folder that ships, such as `artifacts/mobile_int8/model`; by default a BERT-mini with random weights in
-int8, since neither speed nor statistics depend on what the weights are. Nothing is downloaded.
+int8, since neither speed nor statistics depend on the weights. Nothing is downloaded.
 
     python benchmarks/gate_fidelity.py
 
@@ -51,7 +51,7 @@ RUNTIME, TASK = "onnxruntime", "text-classification"
 SLOWDOWN, TOLERANCES = 0.10, (0.10, 0.05)
 LOSS, MAX_DROP, ACCURACY = 0.02, 0.01, 0.8
 CHURN = 0.04
-"""Share of the rows that two trainings of one recipe answer differently although both are as good."""
+"""Share of the rows that two equally good trainings of one recipe answer differently."""
 CALIBRATION = 4
 """Repetitions that time each candidate for the slower file."""
 MOST_FALSE_FAILURES, LEAST_CAUGHT = 0.01, 0.95
@@ -63,10 +63,10 @@ class Case:
     """A line of the table.
 
     Attributes:
-        compared: What is held against the file.
+        compared: The candidate that is compared with the file.
         rule: The gate's rule and limit.
         truth: The compared quantity, over all repetitions.
-        verdicts: How often each was given.
+        verdicts: Counts of each verdict.
     """
 
     compared: str
@@ -75,7 +75,7 @@ class Case:
     verdicts: Counter[str]
 
     def rate(self, verdict: str) -> float:
-        """How often a verdict was given."""
+        """The rate of a verdict."""
         return self.verdicts[verdict] / self.verdicts.total()
 
     def line(self) -> str:
@@ -113,9 +113,9 @@ class Timer:
 
     Attributes:
         file: The file that others are compared with.
-        vocab_size: Tokens that it knows.
+        vocab_size: Size of its vocabulary.
         spec: Conditions.
-        progress: Tells the user.
+        progress: Shows progress.
     """
 
     file: Path
@@ -155,13 +155,13 @@ def timings(timer: Timer, repeats: int, work: Path) -> dict[str, Floats]:
 
 
 def verdict(metric: str, gate: RegressionGate, ours: Evidence, theirs: Evidence) -> str:
-    """What a gate says."""
+    """The verdict of a gate."""
     (result,) = judge(metric, gate, ours, {gate.relative_to: theirs})
     return result.verdict
 
 
 def latency_cases(timed: Mapping[str, Floats]) -> Iterator[Case]:
-    """What gates with each tolerance say."""
+    """The verdicts of gates with each tolerance."""
     for compared, samples in timed.items():
         evidence = [[Timings(entry, 0.5) for entry in repetition] for repetition in samples]
         for limit in (1 + tolerance for tolerance in TOLERANCES):
@@ -171,7 +171,7 @@ def latency_cases(timed: Mapping[str, Floats]) -> Iterator[Case]:
 
 
 def quality_cases(answers: NDArray[np.float32], repeats: int) -> Iterator[Case]:
-    """What a gate says of answers `(rows, labels)` and of those with some of them exchanged."""
+    """The verdicts of a gate on answers `(rows, labels)` and on copies with some of them replaced."""
     random, rows = np.random.default_rng(0), len(answers)
     right, labels = random.random(rows) < ACCURACY, answers.argmax(axis=1)
     references = np.where(right, labels, (labels + 1) % answers.shape[1])
@@ -198,7 +198,7 @@ def quality_cases(answers: NDArray[np.float32], repeats: int) -> Iterator[Case]:
 
 
 def answered(timer: Timer, rows: int, work: Path) -> NDArray[np.float32]:
-    """What the file says of rows of random tokens. `(rows, labels)`."""
+    """The file's answers to rows of random tokens. `(rows, labels)`."""
     random, longest = np.random.default_rng(0), timer.spec.sequence_length
     lengths = random.integers(3, max(4, longest), rows)
     asked = [{"input_ids": random.integers(1, timer.vocab_size, length).tolist()} for length in lengths]
@@ -208,7 +208,7 @@ def answered(timer: Timer, rows: int, work: Path) -> NDArray[np.float32]:
 
 
 def missed(cases: Mapping[str, list[Case]]) -> list[str]:
-    """What is not as it is to be."""
+    """The requirements that are not met."""
     same, slow = cases[SAME][0], cases[SLOWER][-1]
     found = []
     if same.rate("fail") > MOST_FALSE_FAILURES:
@@ -238,7 +238,7 @@ def _kept(path: Path | None) -> dict[str, Floats] | None:
 def main(
     folder: Path | None, runs: int, repeats: int, sequence_length: int, threads: int, rows: int, samples: Path | None
 ) -> None:
-    """Count how often gates pass, fail and abstain where the truth is known."""
+    """Count how often gates pass, fail and are inconclusive if the true difference is known."""
     spec = MeasureSpec(runtime=RUNTIME, threads=threads, sequence_length=sequence_length, runs=runs)
     with tempfile.TemporaryDirectory(prefix="compress-") as temporary, Progress(Console(stderr=True)) as progress:
         work = Path(temporary)

@@ -1,12 +1,12 @@
 """Runs every kind of model through every scheme and target: label agreement, file sizes and refusals.
 
-Small models with random weights, so it is about files and answers, not about quality. Each pair of a model and a scheme
-is `compress run` on a recipe of its own with all targets that `compress validate` does not refuse, on a few of the
-demo's reviews; a parity miss fails the run. Nothing is downloaded. To write docs/pairs.md:
+The models are small and have random weights: the results are about files and answers, not about quality. Each pair of a
+model and a scheme is `compress run` on a recipe of its own with all targets that `compress validate` does not refuse,
+on a few of the demo's reviews; a parity miss fails the run. Nothing is downloaded. To write docs/pairs.md:
 
     python benchmarks/pairs.py > docs/pairs.md
 
-Exits 1 if a pair that `compress validate` takes does not run.
+Exits 1 if a pair that `compress validate` accepts does not run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FAMILIES = {
     "ALBERT": ("albert", []),
     "pruned BERT": ("bert", [{"stage": "prune", "heads": 0.25, "ffn": 0.25, "scope": "global", "epochs": 0}]),
 }
-"""Kinds of models: what they are, and the stages that make them what they become."""
+"""Kinds of models, with the stages that make them."""
 SCHEMES: list[tuple[str, dict[str, Any]]] = [
     ("dynamic_int8", {"scheme": "dynamic_int8"}),
     ("static_int8", {"scheme": "static_int8"}),
@@ -110,7 +110,7 @@ def compress(command: str, given: dict[str, Any], folder: Path, *options: str) -
 
 
 def cell(target: str, folder: Path, stage: StageReport) -> str:
-    """What came out for a target: megabytes, and the share of rows whose label is that of what it is held against."""
+    """The result of a target: megabytes, and the share of rows with the same label as its reference."""
     path = folder / TARGETS[target]
     path = path if path.is_file() else folder / "onnx/model.onnx"
     entry = stage.details["parity"]["formats"].get(target)
@@ -120,13 +120,13 @@ def cell(target: str, folder: Path, stage: StageReport) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """A kind of model and a scheme, and what came of them.
+    """A kind of model and a scheme, with their results.
 
     Attributes:
         family: The kind.
         scheme: The scheme.
         coverage: Share of weight matrices that run as integers.
-        cells: What came out for each target.
+        cells: The result of each target.
     """
 
     family: str
@@ -136,7 +136,7 @@ class Pair:
 
 
 def tried(work: Path, family: str, scheme: str) -> Pair:
-    """Runs a pair with all targets that are not refused."""
+    """Runs a pair with all targets that `compress validate` accepts."""
     kind, stages = FAMILIES[family]
     model, quantize = work / kind, dict(SCHEMES)[scheme]
     name = f"{family}-{scheme}".replace(" ", "_").replace(",", "")
@@ -160,7 +160,7 @@ def tried(work: Path, family: str, scheme: str) -> Pair:
 
 
 def pairs(work: Path) -> Iterator[Pair]:
-    """All pairs, several at a time: it is about files and answers, not about time."""
+    """All pairs, several at a time, since nothing is timed."""
     for kind in {kind for kind, _ in FAMILIES.values()}:
         save_model(kind, work / kind)
     asked = [(family, scheme) for family in FAMILIES for scheme, _ in SCHEMES]

@@ -2,7 +2,8 @@
 
 Fine-tunes one teacher, and removes the same share of its heads and of its feed-forward neurons, by Taylor importance,
 by magnitude and at random, as the control; each student is recovered on the same rows, epochs and seed. Each is
-`compress run` on a recipe of its own; all use one store, so the teacher is trained once and reads the rows once.
+`compress run` on a recipe of its own; all use one store, so that the teacher is trained once and its outputs are
+computed once.
 Nothing is downloaded. To print the table and draw docs/prune.svg:
 
     python benchmarks/prune.py
@@ -49,9 +50,9 @@ class Student:
 
     Attributes:
         scoring: How its heads and neurons were chosen.
-        share: What was removed.
+        share: The share removed.
         stage: Its report.
-        accuracy: What it got right, row by row.
+        accuracy: Whether each row is right.
     """
 
     scoring: str
@@ -90,7 +91,7 @@ def student(folder: Path, artifacts: Path, given: dict[str, Any]) -> Student:
 
 
 def row_by_row(path: Path, artifacts: Path) -> Evidence:
-    """What the last stage of a recipe that has run got right, from the store."""
+    """Whether the last stage of a recipe that was run got each row right, from the store."""
     plan, store = plan_module.make(resolve(path), download=False), Store(artifacts / ".store")
     step = plan.stages[-1]
     entry = store.get(key_of(step.measure_inputs))

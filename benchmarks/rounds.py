@@ -1,4 +1,4 @@
-"""The variants that `distill.py` compares: the usual loop, and ours, on a task's rows and on raw text."""
+"""The variants that `distill.py` compares: a plain loop and `compressor.training`, on a task's rows and on raw text."""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ _LEARNING_RATE, _WEIGHT_DECAY = 5e-5, 0.01
 
 @dataclass(frozen=True)
 class Setting:
-    """What every variant of a table is given.
+    """The inputs of all variants of a table.
 
     Attributes:
         teacher: The teacher, with the table's head.
         student: The student before training; variants train copies.
-        tokenizer: Of both.
+        tokenizer: The tokenizer of both.
         batch_size: Rows per step.
-        folder: For the teacher's answers.
-        progress: Tells the user.
+        folder: For the teacher's cached outputs.
+        progress: Shows progress.
     """
 
     teacher: PreTrainedModel
@@ -88,7 +88,7 @@ class Setting:
 def plainly(
     setting: Setting, loss: Callable[[PreTrainedModel, Batch], torch.Tensor], batches: Sequence[Batch]
 ) -> float:
-    """Seconds of a loop without any of ours."""
+    """Seconds of a loop that does not use `compressor.training`."""
     model = copy.deepcopy(setting.student).train()
     with setting.progress.step(PLAIN) as step:
         start = time.perf_counter()

@@ -19,7 +19,7 @@ def run(given: dict[str, Any], folder: Path, artifacts: Path) -> tuple[Path, Rep
     Args:
         given: The recipe.
         folder: Where its file goes.
-        artifacts: Where what it leaves goes; recipes with the same one share their cache.
+        artifacts: Folder of its results; recipes with the same folder share their cache.
 
     Returns:
         The recipe's file, and the report.

@@ -1,8 +1,8 @@
-"""Checks with the shape of ALBERT-base that twelve layers with one set of weights are stored once in every file.
+"""Checks, for a model of ALBERT-base's shape, that every file stores the weights of twelve shared layers once.
 
 Makes an ALBERT-base with random weights, exports it as `export` and quantizes it as `quantize` do, and counts bytes and
-integer weight matrices; beside them, what `torch.onnx.export` and ONNX Runtime's `quantize_dynamic` make of the same
-model by themselves. Nothing is downloaded. To print the table:
+integer weight matrices. `torch.onnx.export` and ONNX Runtime's `quantize_dynamic` alone are the comparison. Nothing is
+downloaded. To print the table:
 
     python benchmarks/shared_weights.py
 
@@ -49,7 +49,7 @@ def albert_base(folder: Path) -> None:
 
 
 def plain(source: Path, path: Path) -> None:
-    """What `torch.onnx.export` traces by itself; the shapes in what it exports otherwise stop `quantize_dynamic`."""
+    """`torch.onnx.export` alone, by tracing; `quantize_dynamic` fails on the shapes of its other exporter."""
     import torch
 
     module = tracing.load(source, "eager")
@@ -79,7 +79,7 @@ def plain_int8(source: Path, path: Path) -> None:
 
 @click.command()
 def main() -> None:
-    """Count what the files of an ALBERT-base take, and compare their logits with torch's."""
+    """Print the sizes of an ALBERT-base's files, and compare their logits with torch's."""
     import torch
     from transformers.utils import logging
 

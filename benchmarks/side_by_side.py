@@ -102,7 +102,7 @@ def accuracy(session: Session, given: Given) -> float:
 
 
 def facts(name: str, session: Session, files: Mapping[str, Path], given: Given, lengths: list[int]) -> dict[str, Any]:
-    """What does not depend on the clock; kept, since scoring takes longer than timing."""
+    """The values that do not depend on the clock; cached, since scoring takes longer than timing."""
     from compressor.runtimes.onnx.coverage import quantized_coverage
 
     path = files[name]
@@ -132,7 +132,7 @@ def facts(name: str, session: Session, files: Mapping[str, Path], given: Given, 
 def measured(
     given: Given, files: Mapping[str, Path], names: list[str], conditions: Conditions, progress: Progress
 ) -> tuple[dict[str, dict[str, Any]], float]:
-    """What the table tells of each contender, and the machine's int8 peak in operations/s."""
+    """The table's values for each contender, and the machine's int8 peak in operations/s."""
     model = Checkpoint(given.checkpoint)
     vocab_size, lengths = int(model.config["vocab_size"]), [n for n in LENGTHS if n <= model.max_position_embeddings]
     sessions = {name: contenders.session(CONTENDERS[name], files[name]) for name in names}

@@ -10,7 +10,7 @@ import numpy as np
 
 _WIDTH, _PRODUCTS = 64, 4
 _NOTHING = 1e-30
-"""What the extra work weighs in the answers: too little to change them, and too much to be optimised away."""
+"""Weight of the extra work in the answers: too small to change them, but not zero, so that it is not optimised away."""
 _FIRST_GUESSES, _REFINED = (32, 64), 3
 
 

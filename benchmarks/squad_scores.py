@@ -1,11 +1,11 @@
-"""SQuAD's scores of published predictions, by the functions that score question answering here.
+"""SQuAD scores of published predictions, computed by the functions that score question answering.
 
 To print a table of files, each of which maps the ids of a SQuAD file's questions to answers, as the official evaluation
 scripts take them:
 
     python benchmarks/squad_scores.py dev-v1.1.json predictions.json other.json
 
-The numbers are to be those of the official script for the file: exact match and F1 in percent. A question without a
+The numbers have to equal those of the official script for the file: exact match and F1 in percent. A question without a
 prediction scores 0.
 """
 

@@ -1,4 +1,4 @@
-"""Size and speed of a student with the shape of DistilBERT, against BERT-base.
+"""Size and speed of a student with the shape of DistilBERT, compared with BERT-base.
 
 Makes a BERT-base with random weights (time does not depend on their values), builds the student as `distill` does from
 every other layer as a DistilBERT, exports both to ONNX and times them in turn in one fresh process, as `compress run`
