@@ -318,7 +318,7 @@ def is_cached_by_itself(contender: Contender) -> bool:
 
 
 def key(given: Given, contender: Contender, source: str | None) -> dict[str, Any]:
-    """A digest of everything that a contender's file depends on."""
+    """Everything that a contender's file depends on, as digests and versions."""
     rows = {"rows": file_digest(given.rows / CALIBRATION_ROWS)} if contender.runtime == "openvino" else {}
     model = checkpoint.Checkpoint(given.checkpoint).digest()
     return {"checkpoint": model, "source": source, **contender.inputs(), **rows}

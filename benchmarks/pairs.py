@@ -197,7 +197,7 @@ def main() -> None:
                 shown.append(text.replace("|", "/").replace("\n", " "))
             lines.append(f"| {pair.family} | {pair.scheme} | {pair.coverage} | " + " | ".join(shown) + " |")
     if reasons:
-        lines += ["", "What `compress validate` says of what is refused:", ""]
+        lines += ["", "Messages of `compress validate` for pairs that it refuses:", ""]
         lines += [f"{index}. {text.removeprefix('refused: ')}" for index, text in enumerate(reasons, 1)]
     click.echo("\n".join(lines))
     sys.exit(failed)
