@@ -44,7 +44,9 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     class Module:
         Session = Busy
 
-    monkeypatch.setitem(runtimes.RUNTIMES, "busy", runtimes.Runtime(Path(), lambda: Module()))
+    monkeypatch.setitem(sys.modules, "busy_runtime", Module())
+    busy = runtimes.Runtime(name="busy", module="busy_runtime", file=Path(), usage="")
+    monkeypatch.setitem(runtimes.RUNTIMES, "busy", busy)
     monkeypatch.setattr(worker, "_WARM_UP_CALLS", 0)
     monkeypatch.setattr(Busy, "calls", [])
     return Busy.calls

@@ -269,7 +269,7 @@ def test_validate_says_that_the_extra_is_missing(write_recipe: WriteRecipe, monk
 def test_validate_refuses_tasks_without_a_label_for_a_text(write_recipe: WriteRecipe, tmp_path: Path):
     (tmp_path / "corpus.txt").write_text("a film\n" * 50)
     recipe = write_recipe(task="masked-lm", data={"corpus": "corpus.txt"}, stages=BAKED)
-    assert "masked-lm has none; use tokenizer: files" in validate(recipe)
+    assert "masked-lm does not give one" in validate(recipe)
 
 
 def test_a_run_ships_every_file_and_says_how_to_run_it(write_recipe: WriteRecipe, tmp_path: Path):

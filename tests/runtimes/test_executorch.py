@@ -93,7 +93,7 @@ def test_without_the_extra_validate_and_the_stage_say_so(
     recipe = write_recipe(stages=[{"stage": "finetune"}, {"stage": "export", "targets": ["onnx", "executorch"]}])
     result = CliRunner().invoke(main.main, ["validate", str(recipe)])
     assert result.exit_code == 2
-    assert "stages[1] (export).targets: has executorch, and the package of that name is not installed" in result.output
+    assert "stages[1] (export).targets" in result.output and "not installed" in result.output
     assert "pip install 'bert-compressor[executorch]'" in result.output
     for call in (lambda: executorch.export(tmp_path, tmp_path / "m.pte"), lambda: executorch.Session(tmp_path, 1)):
         with pytest.raises(StageError, match=r"bert-compressor\[executorch\]"):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from kinds import KINDS, LAYERS, export, make_model, rows
+from kinds import KINDS, LAYERS, export_anew, make_model, rows
 
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.onnx import attention_biases, flatten
@@ -26,9 +26,9 @@ def test_two_sums_less_in_each_layer_and_the_same_outputs(family: str, head: str
         (tmp_path / name).mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flatten, "flatten", lambda model: None)  # it joins sums and products
-        after = export(model, tmp_path / "without")
+        after = export_anew(model, tmp_path / "without")
         patch.setattr(attention_biases, "fold_biases", lambda model: None)
-        before = export(model, tmp_path / "with")
+        before = export_anew(model, tmp_path / "with")
     assert sums(before) - sums(after) == 2 * LAYERS
     session = RUNTIMES["onnxruntime"].session(after, 1)
     for inputs in rows(model):
@@ -44,7 +44,7 @@ def test_a_bias_that_something_else_reads_stays(tmp_path: Path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flatten, "flatten", lambda model: None)
         patch.setattr(attention_biases, "fold_biases", lambda model: None)
-        path = export(make_model("bert"), tmp_path)
+        path = export_anew(make_model("bert"), tmp_path)
     model = onnx.load(str(path))
     adds = [node for node in model.graph.node if node.op_type == "Add" and "attention/self" in node.name]
     biased = {node.name.split("/")[-2]: node.output[0] for node in adds if "layer.0" in node.name}

@@ -113,7 +113,11 @@ def test_stages_that_learn_from_answers_know_the_task(task: str, scheme: dict[st
         ),
         ("token-classification", "data.train=recipe.yaml", "allowed: .conll, .txt, .tsv, .bio"),
         ("question-answering", "data.train=dev.csv", "allowed: .json, .jsonl, .parquet"),
-        ("token-classification", "stages.export={stage: export, tokenizer: baked}", "token-classification has none"),
+        (
+            "token-classification",
+            "stages.export={stage: export, tokenizer: baked}",
+            "token-classification does not give one",
+        ),
     ],
 )
 def test_mistakes(task: str, override: str, message: str, tmp_path: Path, encoder: Path):
