@@ -152,11 +152,11 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(
     [
         (
             [{**QAT, "scheme": "static_int8", "learning_rate": 1e-3}],
-            "learning_rate is for qat_int8, not for static_int8",
+            "learning_rate applies to qat_int8, not to static_int8",
         ),
         ([{**QAT, "objective": "pretraining"}], "objective is for stages before it"),
-        ([{**QAT, "block_size": 64}], "block_size is for weight_only_int8, weight_only_int4, not for qat_int8"),
-        ([{**QAT, "backend": "neural_compressor"}], "backend neural_compressor has no qat_int8"),
+        ([{**QAT, "block_size": 64}], "block_size applies to weight_only_int8, weight_only_int4, not to qat_int8"),
+        ([{**QAT, "backend": "neural_compressor"}], "backend neural_compressor does not support qat_int8"),
         ([{**QAT, "layer_map": [0, 1]}], "layer_map"),
         ([{**QAT, "alpha_soft": 0, "alpha_hard": 0}], "nothing to learn from"),
         ([{"stage": "prune", "epochs": 0, "sparsity": 0.5}, QAT], "quantize trains, and would fill the zeros"),
