@@ -89,15 +89,16 @@ def parity(report: Report) -> tuple[Table, str] | None:
     rows = []
     for name, compared in found:
         for form, entry in compared["formats"].items():
+            asked = str(entry.get("rows", compared["rows"]))  # a slow format is compared on a sample
             numbers = [number(entry["label_agreement"]), number(entry["max_abs_diff"])]
-            rows.append([name, form, entry["against"], *numbers, entry["worst"], f"{entry['min_cosine']:.6f}"])
+            rows.append([name, form, entry["against"], asked, *numbers, entry["worst"], f"{entry['min_cosine']:.6f}"])
     _, last = found[-1]
     inputs = (
-        f"Compared on {last['rows']} validation rows, in batches and one by one; on rows of 1, 2 and the maximum "
-        "number of tokens; on two segments; with padding on the left, on the right and inside; and without token types "
-        f"({last['no_token_types']})."
+        f"Compared on {last['rows']} validation rows (a slow format on a sample of them), in batches and one by one; "
+        "on rows of 1, 2 and the maximum number of tokens; on two segments; with padding on the left, on the right "
+        f"and inside; and without token types ({last['no_token_types']})."
     )
-    header = ["stage", "format", "reference", "same label", "largest difference", "where", "smallest cosine"]
+    header = ["stage", "format", "reference", "rows", "same label", "largest difference", "where", "smallest cosine"]
     return Table(header, rows, 3), inputs
 
 

@@ -38,7 +38,7 @@ def test_a_run_that_passes_says_what_came_of_it():
     assert "All 3 gates pass. After quantize: accuracy 0.8700 (baseline 0.9000), p50 4.00 ms" in text
     for told in (
         "| quantize | size_bytes: 10.0 MB [10.0 MB, 10.0 MB] ≤ 12.0 MB | pass |",
-        "| quantize | torchscript | torch | 1.0000 | 2.50e-06 | row 7 | 1.000000 |",
+        "| quantize | torchscript | torch | 300 | 1.0000 | 2.50e-06 | row 7 | 1.000000 |",
         "1 of 2 matrices stay in float, so that accuracy drops by at most 0.0050",
         "| encoder.0.query | 2.00e-03 | 5.0% | 1.0% |",
         "quantize: Zeros do not change latency.",
