@@ -24,7 +24,7 @@ _FALLBACK_VOCABULARY = 1000
 
 @dataclass(frozen=True)
 class Timed:
-    """What was timed of one path.
+    """The timings of one path.
 
     Attributes:
         path: As given.

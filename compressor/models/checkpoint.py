@@ -195,7 +195,7 @@ class Checkpoint:
 
 
 def problems(path: Path, where: str) -> list[Problem]:
-    """What keeps a folder from being a checkpoint that this project can work on."""
+    """Problems of a folder that is not a supported checkpoint; empty if it is one."""
     if not (path / "config.json").is_file():
         return [
             Problem(

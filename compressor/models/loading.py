@@ -72,8 +72,8 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Writes a checkpoint as transformers does, so that `AutoModel…` and `AutoTokenizer` read it.
 
-    The tokenizer is told which inputs the model takes: `model(**tokenizer(text))` must work for whoever loads both, and
-    so must feeding an ONNX graph. Its length limit goes into tokenizer.json too, for apps that read only that file.
+    The tokenizer is saved with the names of the model's inputs, so that `model(**tokenizer(text))` works and an
+    ONNX graph can be fed. Its length limit goes into tokenizer.json too, for apps that read only that file.
     """
     names = set(input_names(model.config.model_type))
     tokenizer.model_input_names = [name for name in _TOKENIZER_INPUTS if name in names]

@@ -15,7 +15,7 @@ State = dict[str, torch.Tensor]
 """Tensors by name."""
 
 HIDDEN, EMBEDDING, HEADS, NEURONS, VOCABULARY, ALL = "hidden", "embedding", "heads", "neurons", "vocabulary", "all"
-"""What runs along an axis of a tensor: channels of the layers, of the embeddings, of all heads; neurons; tokens."""
+"""Meaning of a tensor's axis: channels of the layers, of the embeddings, of all heads; neurons; tokens."""
 
 AXES: dict[str, tuple[str, ...]] = {
     "word": (VOCABULARY, EMBEDDING),
@@ -153,7 +153,7 @@ def part_of(name: str) -> str:
 
 
 def cut(name: str, tensor: torch.Tensor, kept: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """What is left of a tensor when only some indices are kept along some axes.
+    """A tensor with only some indices kept along some axes.
 
     Args:
         name: The tensor's.

@@ -9,7 +9,7 @@ from compressor.models.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class Shape:
-    """What a checkpoint is like, as far as the stages before it tell.
+    """The shape of a checkpoint, as far as it is known before the stages run.
 
     Attributes:
         family: Its `model_type`.
@@ -33,7 +33,7 @@ class Shape:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Shape:
-        """What a checkpoint on disk is like."""
+        """The shape of a checkpoint on disk."""
         heads, neurons = set(checkpoint.heads), set(checkpoint.neurons)
         return cls(
             checkpoint.family,

@@ -91,7 +91,7 @@ def bounds(path: Path) -> tuple[int, int] | None:
         path: The checkpoint's folder.
 
     Returns:
-        None where there is no tokenizer.json to tell.
+        None without a tokenizer.json.
 
     Raises:
         StageError: The tokenizer is not WordPiece.
@@ -163,15 +163,15 @@ class Changes:
     texts: float
     tokens: float
 
-    def told(self, prefix: str) -> dict[str, float]:
+    def to_facts(self, prefix: str) -> dict[str, float]:
         """As they stand in a report."""
         return {f"{prefix}texts_changed": round(self.texts, 6), f"{prefix}tokens_changed": round(self.tokens, 6)}
 
 
 def changes(texts: Texts, gone: NDArray[np.bool_], to_spare: Ints) -> tuple[Changes, Changes]:
-    """What a smaller vocabulary changes in texts, and would change if each had not been counted.
+    """Shares of texts and tokens that a smaller vocabulary splits differently, and an estimate for unseen texts.
 
-    The second, leaving out one text at a time, tells what to expect of text that nobody has seen yet.
+    The second, leaving out one text at a time, estimates the share in unseen text.
 
     Args:
         texts: The texts, of which there is one at least.

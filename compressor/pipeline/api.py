@@ -81,7 +81,7 @@ def validate(recipe: AnyPath, overrides: Sequence[str] = ()) -> Recipe:
 
 @dataclass(frozen=True)
 class Planned:
-    """What a run would do.
+    """The stages that a run would build, and why.
 
     Attributes:
         model: The checkpoint, as the recipe names it.

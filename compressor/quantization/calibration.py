@@ -57,7 +57,7 @@ def rows(checkpoint: Path, spec: QuantizationSpec, context: Context) -> list[Inp
     chosen = [index * len(batches) // count for index in range(count)]
     found: list[Inputs] = []
     for batch in map(batches.batch, ([row] for row in chosen)):
-        none = batch["input_ids"].new_zeros(batch["input_ids"].shape)  # texts that are no pairs come without types
+        none = batch["input_ids"].new_zeros(batch["input_ids"].shape)  # single texts come without token types
         found.append({name: batch.get(name, none).numpy() for name in names})
     return found
 

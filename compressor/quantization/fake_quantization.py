@@ -48,7 +48,7 @@ _round = cast(Callable[..., torch.Tensor], _Rounding.apply)
 
 
 def weight_scale(largest: torch.Tensor, limit: int) -> torch.Tensor:
-    """What a step of a weight's integers is worth; see `rounding.weights`.
+    """The value of one integer step of a weight; see `rounding.weights`.
 
     Args:
         largest: Magnitude of what has one scale together.
@@ -58,7 +58,7 @@ def weight_scale(largest: torch.Tensor, limit: int) -> torch.Tensor:
 
 
 def rounded_weight(weight: torch.Tensor, scale: torch.Tensor, limit: int) -> torch.Tensor:
-    """A weight as its int8 form tells it.
+    """A weight rounded to its int8 form.
 
     Args:
         weight: Any shape.
@@ -86,7 +86,7 @@ class RoundedInput(nn.Module):
 
     @property
     def scale(self) -> torch.Tensor:
-        """What a step is worth."""
+        """The value of one integer step."""
         low, high = self.low.double().clamp(max=0), self.high.double().clamp(min=0)
         return torch.where(high > low, (high - low) / 255, 1.0).float()
 
@@ -98,7 +98,7 @@ class RoundedInput(nn.Module):
 
 
 class _Part(nn.Module):
-    """What rounds in a model: a module of it, so that training that was stopped goes on with its ranges.
+    """The rounding module of a model; a module, so that its ranges are saved in training checkpoints.
 
     Args:
         inputs: What rounds inputs, by the name of the matrix.

@@ -16,7 +16,7 @@ from compressor.quantization.weight_matrices import Matrix
 from compressor.training.context import Context, Facts
 
 _ROUNDING = 1e-9
-"""What a difference of two shares may be off."""
+"""Rounding error of a difference of two shares."""
 _FLOAT = "float"
 
 
@@ -38,7 +38,7 @@ class Candidate:
 
     @property
     def price(self) -> float:
-        """What is lost for what is gained: integers make a product faster and smaller, and a table smaller."""
+        """Divergence per gain: integers make a product faster and smaller, and a table smaller."""
         return self.divergence / (self.multiply_adds + self.size)
 
 
@@ -169,7 +169,7 @@ class _Scores:
         return self._known[_FLOAT]
 
     def known(self) -> list[tuple[int, float]]:
-        """What was tried, by how many stayed in float."""
+        """The trials, by the number of matrices that stay in float."""
         return sorted((int(kept), value) for kept, value in self._known.items() if kept != _FLOAT)
 
     def _keep(self, name: str, file: Path) -> None:

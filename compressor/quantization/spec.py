@@ -1,4 +1,4 @@
-"""The settings of quantization that several schemes share."""
+"""Settings of quantization."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class CalibrationSpec(Spec):
     """How the ranges of the activations are found, on training rows."""
 
     method: Literal["min_max", "percentile", "entropy"] = "min_max"
-    """`min_max`: all that was seen; `percentile`: without the outermost values; `entropy`: the range whose int8 form
-    diverges least from what was seen."""
+    """`min_max`: the full observed range; `percentile`: without the outermost values; `entropy`: the range whose int8
+    histogram has the smallest divergence from the observed one."""
     percentile: Annotated[float, Field(gt=50, lt=100)] = 99.99
-    """Percentile: share of the values, in percent, that lie inside."""
+    """For `percentile`: share of the values inside the range, in percent."""
     samples: Annotated[int, Field(ge=1)] = 256
-    """Training rows that are read, evenly spread; of a language model, sequences of the corpus."""
+    """Number of training rows to read, evenly spread; for a language model, sequences of the corpus."""
 
     @model_validator(mode="after")
     def _has_a_percentile(self) -> CalibrationSpec:
@@ -35,10 +35,10 @@ class CalibrationSpec(Spec):
 
 
 class AccuracySpec(Spec):
-    """What quantization may cost: matrices stay in float, the most sensitive first, until it costs no more."""
+    """Accuracy budget: the most sensitive matrices stay in float until the drop is within it."""
 
     max_drop: Annotated[float, Field(ge=0)]
-    """Most that the task's main metric may lose on the validation rows against the same checkpoint in float."""
+    """Largest allowed drop of the primary metric on the validation rows, against the same checkpoint in float."""
 
 
 class QuantizationSpec(RecoverySpec):
@@ -50,8 +50,8 @@ class QuantizationSpec(RecoverySpec):
 
     scheme: Annotated[str, OneOf(SCHEMES), Field(description=_SCHEMES_HELP)] = "dynamic_int8"
     backend: Annotated[str, OneOf(BACKENDS)] = BACKENDS[0]
-    """Which library chooses integers and ranges. neural_compressor is an extra, for static_int8 and the
-    weight-only schemes."""
+    """Library that chooses integers and ranges. neural_compressor is an extra, for static_int8 and the weight-only
+    schemes."""
     per_channel: bool = True
     """One scale per output channel instead of one per matrix."""
     embeddings: bool = True
@@ -59,14 +59,14 @@ class QuantizationSpec(RecoverySpec):
     reduce_range: bool = False
     """7-bit weights; for x86 devices without VNNI, where 8-bit products can saturate."""
     block_size: Literal[16, 32, 64, 128] = 32
-    """Weight-only: neighbouring weights that have a scale of their own together."""
+    """Weight-only schemes: number of consecutive weights that share a scale."""
     keep_float: tuple[str, ...] = ()
     """Matrices that stay in float: names or patterns such as `bert.encoder.layer.0.*`, as the report
     shows them."""
     calibration: CalibrationSpec = Field(default_factory=CalibrationSpec)
     """static_int8 and qat_int8: how the ranges of the activations are found."""
     accuracy: AccuracySpec | None = None
-    """Find the fastest mix of integers and floats that loses no more than this."""
+    """Accuracy budget of the stage: it keeps the most sensitive matrices in float to stay within it."""
     epochs: Annotated[float, Field(ge=0)] = 1.0
     """qat_int8: passes over the training rows."""
 

@@ -211,7 +211,7 @@ class _Writer:
         return values.astype(np.int32) if some and np.abs(values).max() <= rounding.LARGEST_BIAS else None
 
     def _steps(self, tensor: str, weight: str) -> NDArray[np.float32]:
-        """What 1 is worth in the integers of a product, of each channel."""
+        """Scale of a product's integers, per channel."""
         of_tensor, of_weight = (np.asarray(self._constants[name]) for name in (f"{tensor}.scale", f"{weight}_scale"))
         steps: NDArray[np.float32] = np.multiply(of_tensor, of_weight, dtype=np.float32)
         return steps

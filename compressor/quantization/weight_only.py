@@ -53,7 +53,7 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
 
 
 def rows(model: onnx.ModelProto, settings: Settings) -> tuple[dict[str, Floats], dict[str, str]]:
-    """What is to become integers.
+    """The matrices and tables to quantize.
 
     Args:
         model: A float graph that `onnx_sharing.merge` has been through.
@@ -128,7 +128,7 @@ def _is_plain(node: onnx.NodeProto) -> bool:
 
 
 def _stored(rounded: Mapping[str, Blocks], products: Collection[str]) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
-    """What the graph stores of rounded weights, and the nodes that run when it is loaded.
+    """Stored constants of rounded weights, and the nodes that run when the graph is loaded.
 
     ONNX Runtime rearranges a product's codes when it loads them as a constant, and takes its scales to be constant too
     (1.31): while they are still being cast, in a session without optimisation, the product would be wrong. So the codes

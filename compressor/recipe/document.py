@@ -27,7 +27,7 @@ class Recipe(Spec):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Names the run's folder under `artifacts/`."""
     task: Annotated[str, OneOf(TASKS)]
-    """What the model does: a label or a number for a text or a pair of texts, a tag for each word, the span that
+    """The model's task: a label or a number for a text or a pair of texts, a tag for each word, the span that
     answers a question, or the tokens that are hidden."""
     model: str
     """BERT, DistilBERT or ALBERT checkpoint: a folder (relative to the recipe), `package:PKG/path`, or a hub
@@ -39,9 +39,9 @@ class Recipe(Spec):
     measure: MeasureSpec = Field(default_factory=MeasureSpec)
     """How stages are measured."""
     stages: Annotated[tuple[AnyStage, ...], Field(min_length=1)]
-    """What is done to the checkpoint, in this order."""
+    """The stages, in the order in which they run."""
     regression: dict[str, RegressionGate] | None = None
-    """What `compress run --baseline RUN` demands of the last stage, compared with that run's model: `metric: {rule:
+    """Gates of `compress run --baseline RUN` for the last stage, relative to that run's model: `metric: {rule:
     limit}`. Left out: the task's main metric has a `max_drop` of 0.01, `latency_p50_ms` a `max_ratio` of 1.1 and
     `size_bytes` one of 1.01. `{}` demands nothing, and the comparison is only shown."""
 
@@ -62,7 +62,7 @@ class Recipe(Spec):
         }
 
     def task_of(self, stage: StageSpec) -> str:
-        """What a stage's checkpoint does: the recipe's task, or masked-lm while it is pretrained."""
+        """The task of a stage's checkpoint: the recipe's, or masked-lm while it is pretrained."""
         return MASKED_LM if getattr(stage, "objective", "task") == "pretraining" else self.task
 
 

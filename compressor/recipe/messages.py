@@ -1,4 +1,4 @@
-"""Pydantic's errors as problems that users can mend: the path as they wrote it, what is allowed, what was meant."""
+"""Pydantic's errors as problems that users can fix: the path in the recipe, the allowed values, and the closest one."""
 
 from __future__ import annotations
 

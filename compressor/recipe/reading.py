@@ -1,4 +1,4 @@
-"""From a YAML file and `--set` overrides to a typed recipe, with every mistake told at once."""
+"""From a YAML file and `--set` overrides to a typed recipe, with all errors reported at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe points to and whether its stages make sense together: every mistake that shows before a run."""
+"""Finds the sources that a recipe names and checks its stages: all errors that can be found before a run."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class _Collector:
         self.problems.append(Problem(where, what, hint, line_of(self.path, location), kind))
 
     def find(self, location: Location, search: Callable[[], Found]) -> Found | None:
-        """What a search finds; notes its problems, with their line, when it finds nothing."""
+        """The result of a search; if it finds nothing, its problems are collected with their line."""
         try:
             return search()
         except RecipeError as error:

@@ -1,4 +1,4 @@
-"""What a runtime offers: `export` writes its format, `Session` runs it, a `Runtime` says where its file goes."""
+"""The interface of a runtime: `export` writes its format, `Session` runs it, `Runtime` is its entry in the table."""
 
 from __future__ import annotations
 

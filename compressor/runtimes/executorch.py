@@ -91,7 +91,7 @@ class Session:
         self._outputs = OUTPUTS[: self._method.metadata.num_outputs()]
 
     def predict(self, inputs: Inputs) -> Outputs:
-        """What the model gives, by name."""
+        """The model's outputs by name."""
         tensors = [self._torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs]
         # What `execute` gives is overwritten by the next call.
         rows = [

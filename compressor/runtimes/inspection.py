@@ -45,7 +45,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a file holds.
+    """The contents of a file.
 
     Attributes:
         path: The file.

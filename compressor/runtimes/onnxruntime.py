@@ -102,7 +102,7 @@ class Session:
         self._outputs = [entry.name for entry in self._session.get_outputs()]
 
     def predict(self, inputs: Inputs) -> Outputs:
-        """What the model gives, by name."""
+        """The model's outputs by name."""
         given = self._session.run(self._outputs, {name: inputs[name] for name in self._inputs})
         return dict(zip(self._outputs, given, strict=True))
 

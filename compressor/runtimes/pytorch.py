@@ -31,7 +31,7 @@ class Session:
         self._by_name = outputs.outputs_by_name
 
     def predict(self, inputs: Inputs) -> Outputs:
-        """What the model gives, by name."""
+        """The model's outputs by name."""
         with self._torch.inference_mode():
             tensors = {name: self._torch.from_numpy(inputs[name]) for name in self._names if name in inputs}
             given = self._by_name(self._model, self._model(**tensors))

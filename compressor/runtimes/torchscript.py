@@ -96,7 +96,7 @@ class Session:
         self._inputs, self._outputs = (_lines(extra[name]) for name in (_INPUTS, _OUTPUTS))
 
     def predict(self, inputs: Inputs) -> Outputs:
-        """What the model gives, by name."""
+        """The model's outputs by name."""
         with self._torch.inference_mode():
             given = self._module(*(self._torch.from_numpy(inputs[name]) for name in self._inputs))
             tensors = given if isinstance(given, tuple) else (given,)

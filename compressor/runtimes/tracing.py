@@ -1,4 +1,4 @@
-"""What tracing exporters need: a model with positional inputs and outputs, and example inputs."""
+"""Tracing: a model with positional inputs and outputs, and example inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the keys of every stage have in common."""
+"""Keys and properties that all stages share, and the entry of a stage in the table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from compressor.training.context import Context, Facts
 
 
 class StageSpec(Spec):
-    """What every stage has."""
+    """Keys of every stage."""
 
     name: str | None = None
     """Name in reports and in `--set`; by default the stage's kind, numbered when it occurs again."""
@@ -121,7 +121,7 @@ class StageSpec(Spec):
         return {**self.default_gates, **self.gates}
 
     def work(self) -> dict[str, Any]:
-        """What decides this stage's output: everything but its name and gates."""
+        """The keys that determine the stage's output: all but its name and gates."""
         return self.model_dump(mode="json", exclude={"name", "gates"})
 
 

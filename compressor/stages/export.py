@@ -26,18 +26,18 @@ TargetName = Annotated[str, OneOf(TARGETS)]
 
 
 class ExportSpec(StageSpec):
-    """Writes the formats that ship and proves that each gives torch's answers."""
+    """Writes the formats that ship and checks each against PyTorch."""
 
     stage: Literal["export"]
     """The kind of stage."""
     ships: ClassVar[bool] = True
     targets: Annotated[tuple[TargetName, ...], Field(min_length=1)] = ("onnx",)
-    """Formats to write. `torchscript`: after a quantize stage with its integers, and the quantized ONNX graph's labels.
-    `ort`, for small builds of ONNX Runtime: the ONNX file that ships, in ORT format, with the list of the operators
-    that it needs. `executorch`, an extra: a .pte file for XNNPACK, in float in any case."""
+    """Formats to write. After a quantize stage, `torchscript` holds the integers of the quantized ONNX graph and has to
+    give its labels. `ort`: the ONNX file that ships, in ORT format for minimal builds of ONNX Runtime, with the list of
+    the operators that it needs. `executorch`, an extra: a .pte file for XNNPACK, always in float."""
     tokenizer: Literal["files", "baked"] = "files"
-    """`files`: an app tokenizes for itself. `baked`: there is one more ONNX file, with the tokenizer in it: texts in,
-    labels out. It needs the operators of onnxruntime-extensions, an extra; for text-classification."""
+    """`files`: the app tokenizes. `baked`: writes one more ONNX file that contains the tokenizer: texts in, labels out.
+    It needs the operators of onnxruntime-extensions, an extra; for text-classification."""
     verification_rows: Annotated[int, Field(ge=0, le=256)] = 64
     """Validation rows that ship in `verification.json`, as token ids with each format's answers, so that `compress
     verify` can ask them again wherever the folder goes. Whoever has the folder can read these texts: 0 ships none, and

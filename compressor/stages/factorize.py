@@ -1,4 +1,4 @@
-"""Splits the token embeddings into two matrices, as in ALBERT, and trains the student back to match the teacher."""
+"""Splits the token embeddings into two matrices, as in ALBERT, and recovers accuracy by distillation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class FactorizeSpec(RecoverySpec, StageSpec):
-    """Splits the token embeddings into two matrices, V x E and E x H, as in ALBERT, and trains the student back.
+    """Splits the token embeddings into two matrices, V x E and E x H, as in ALBERT, and recovers accuracy.
 
     By singular value decomposition, weighted by how often each token occurs. What comes out is an ALBERT; if layers
     share in other ways than an ALBERT's, a `compact_bert`.

@@ -1,4 +1,4 @@
-"""Removes heads, neurons and layers, and trains the student back to match the teacher."""
+"""Removes heads, neurons and layers, and recovers accuracy by distillation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PruneSpec(PruningSpec, StageSpec):
-    """Removes heads, feed-forward neurons, layers and tokens, and trains the student back to match the teacher.
+    """Removes heads, feed-forward neurons, layers and tokens, and recovers accuracy by distillation.
 
     Rows and columns leave the weights, so that files are smaller and kernels faster. Fewer layers and feed-forward
     networks of one width are still a plain BERT, DistilBERT or ALBERT; fewer heads, and widths that differ from layer

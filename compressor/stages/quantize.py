@@ -128,8 +128,8 @@ def _by_ourselves(quantizer: GraphQuantizer, target: Path, context: Context) -> 
         facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
     if spec.accuracy is not None:
         found = weight_matrices.read(quantizer.graph)[1]
-        kept, told = mixed_precision.select(quantizer, found, spec.accuracy.max_drop, context)
-        facts |= told
+        kept, selected = mixed_precision.select(quantizer, found, spec.accuracy.max_drop, context)
+        facts |= selected
     with context.progress.step(f"quantize: {spec.scheme}"):
         quantizer.write(target, kept)
     return facts

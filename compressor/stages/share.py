@@ -1,4 +1,4 @@
-"""Makes layers share their weights, as in ALBERT, and trains the student back to match the teacher."""
+"""Makes layers share their weights, as in ALBERT, and recovers accuracy by distillation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ShareSpec(RecoverySpec, StageSpec):
-    """Makes layers share their weights, as in ALBERT, and trains the student back to match the teacher.
+    """Makes layers share their weights, as in ALBERT, and recovers accuracy by distillation.
 
     The weights of group g serve the layers with `layer * groups // layers == g`. Sharing all of a layer gives a plain
     ALBERT; sharing one of its halves gives a `compact_bert` (`compressor.models.register()`).
@@ -35,12 +35,12 @@ class ShareSpec(RecoverySpec, StageSpec):
     num_hidden_groups: Annotated[int, Field(ge=1)] = 1
     """Groups of layers; those of a group share."""
     share: Literal["all", "attention", "ffn"] = "all"
-    """What layers of a group share; the rest stays each layer's own."""
+    """The part that the layers of a group share; the rest stays separate."""
     num_hidden_layers: Annotated[int, Field(ge=1)] | None = None
     """Layers of the student; by default the incoming checkpoint's. More or fewer cost no parameters where all is
     shared, only time."""
     layers: tuple[Annotated[int, Field(ge=0)], ...] | Literal["mean", "least_harm"] = "least_harm"
-    """What each group starts from: one incoming layer for each group, the `mean` of those it replaces, or whichever of
+    """Initial weights of each group: one incoming layer per group, the `mean` of those it replaces, or whichever of
     these changes the hidden states least, layer by layer, on a sample of the training rows."""
 
     def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:

@@ -1,4 +1,4 @@
-"""What a task offers to the code above: protocols that each task's module satisfies."""
+"""Protocols that each task's module satisfies."""
 
 from __future__ import annotations
 

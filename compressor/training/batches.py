@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 4096
 
 LOGITS, TOKEN_LOGITS = "logits.npy", "token_logits.npy"
-"""What a teacher's logits are kept in: one line for each row, or for each token of all rows."""
+"""Files of a teacher's logits: one line per row, or one per token of all rows."""
 
 Batch = dict[str, Any]
 Ints = NDArray[np.int64]
@@ -104,7 +104,7 @@ class RowBatches:
 
 
 class Answers:
-    """What a teacher said of each row: logits, and hidden states and attention of some of its layers.
+    """A teacher's outputs for each row: logits, and hidden states and attention of some of its layers.
 
     Args:
         folder: What `compressor.training.teacher_outputs.write_answers` left.

@@ -1,4 +1,4 @@
-"""What a stage is given besides its own keys: explicit, typed, and nothing global."""
+"""The inputs of a stage besides its own keys: explicit, typed, nothing global."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Trial(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage is given.
+    """The inputs of a stage.
 
     Attributes:
         recipe: The recipe's name.
@@ -96,11 +96,11 @@ class Context:
 
     @property
     def head(self) -> dict[str, Any]:
-        """What the config of a model says of a head with these labels; nothing for masked-lm."""
+        """Config entries of a head with these labels; empty for masked-lm."""
         names = dict(enumerate(self.labels))
         ids = {name: index for index, name in names.items()}
         return {"num_labels": len(names), "id2label": names, "label2id": ids} if names else {}
 
 
 Facts = dict[str, Any]
-"""What a stage reports: small, JSON, shown in reports."""
+"""Facts that a stage reports: small, JSON, shown in reports."""

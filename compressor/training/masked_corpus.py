@@ -95,7 +95,7 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
 
 
 def masking_inputs(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context, index: int) -> dict[str, Any]:
-    """What a masking depends on."""
+    """The inputs that determine a masking."""
     return {
         "tokenizer": checkpoint.splitting_digest(loading.load_tokenizer(source)),
         "length": data.length,

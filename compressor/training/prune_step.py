@@ -1,4 +1,4 @@
-"""One step of the prune stage: scores heads and neurons, cuts, and trains the student back."""
+"""One step of the prune stage: scores heads and neurons, cuts, and recovers accuracy by distillation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys of pruning: which parts go, and how."""
+"""Keys of pruning: the parts to remove, and how they are chosen."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from compressor.training.spec import RecoverySpec, TargetSpec, VocabularySpec
 
 
 class PruningSpec(RecoverySpec):
-    """Keys of pruning: which heads, neurons, layers, tokens and weights go, and how they are chosen."""
+    """Keys of pruning: the heads, neurons, layers, tokens and weights to remove, and how they are chosen."""
 
     heads: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the attention heads to remove; at least one stays in each layer."""
     ffn: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the feed-forward neurons to remove. A multiple of eight stays in each layer, which kernels need to be
-    fast, and eight at least."""
+    """Share of the feed-forward neurons to remove. Each layer keeps a multiple of eight, at least eight: kernels are
+    slower on other widths."""
     layers: tuple[Annotated[int, Field(ge=0)], ...] | Annotated[int, Field(ge=1)] = ()
-    """Whole layers to remove: a list, first layer 0, or a number of them: one after the other the layer whose absence
-    changes the outputs least on a sample of the training rows."""
+    """Whole layers to remove: a list (the first layer is 0), or a number. With a number, the stage removes one layer at
+    a time, each time the one whose removal changes the outputs least on a sample of the training rows."""
     vocabulary: VocabularySpec | None = None
     """Trim the WordPiece tokenizer and the token embeddings together. Hidden states are then compared with the
-    teacher's only where both split every training row alike, unless `alpha_cosine` asks for it."""
+    teacher's only if both split every training row into the same tokens, unless `alpha_cosine` is given."""
     target: TargetSpec | None = None
-    """Instead of `heads` and `ffn`: what the model may cost. Of the mixtures of both that meet it, the stage takes the
-    one that changes the outputs least on a sample of the training rows, before recovery."""
+    """Instead of `heads` and `ffn`: an upper limit on size, parameters or latency. Of the combinations of heads and
+    neurons that meet it, the stage takes the one that changes the outputs least on a sample of the training rows."""
     steps: Annotated[int, Field(ge=1)] = 1
-    """Remove heads and neurons in so many steps, and score, cut and recover in each. The last recovers for half of
-    `epochs` or `max_steps`, those before share the other half."""
+    """Number of steps in which heads and neurons are removed; each step scores, cuts and recovers. The last step
+    recovers for half of `epochs` or `max_steps`, the steps before it share the other half."""
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the weights in the layers' matrices that become zero, those of smallest magnitude: more and more over
-    the first two thirds of recovery (cubic schedule), and kept at zero. This makes a compressed download smaller, and
-    nothing faster. Only stages that do not train can follow."""
+    """Share of the weights in the layers' matrices to set to zero, smallest magnitude first. The share grows over the
+    first two thirds of recovery (cubic schedule). Zeros make a compressed download smaller, and nothing faster. Only
+    stages that do not train can follow."""
     pattern: Annotated[str, Field(pattern=r"^[1-9][0-9]*:[1-9][0-9]*$")] | None = None
-    """Instead of `sparsity`, N:M such as `2:4`: of every M neighbouring weights at most N are not zero, for hardware
-    that skips the others."""
+    """Instead of `sparsity`: N:M such as `2:4`. At most N of every M consecutive weights stay nonzero, for hardware
+    that skips zeros."""
     scope: Literal["layer", "global"] = "layer"
-    """`layer`: every layer loses its share; `global`: the share is of all layers together, and those that matter more
-    keep more."""
+    """`layer`: every layer loses the same share; `global`: the share is of all layers together, and layers with higher
+    scores keep more."""
     scoring: Literal["taylor", "magnitude", "random"] = "taylor"
-    """What heads and neurons are kept for: `taylor`, how much the loss on a sample of the training rows would change
-    without them, to first order; `magnitude`, the norms of their weights; `random`, drawn by seed, for comparison."""
+    """How heads and neurons are scored; the highest scores stay. `taylor`: first-order estimate of the change of the
+    loss on a sample of the training rows; `magnitude`: norms of the weights; `random`: drawn by seed, a baseline."""
 
     @property
     def kept_of(self) -> tuple[int, int] | None:

@@ -1,4 +1,4 @@
-"""The keys that training stages share. Each of them decides a part of what is trained."""
+"""Keys that training stages share."""
 
 from __future__ import annotations
 
@@ -140,23 +140,22 @@ class DistillationSpec(ObjectiveSpec):
 
 
 class RecoverySpec(DistillationSpec):
-    """Keys of stages that change a checkpoint and then train it back to match the teacher."""
+    """Keys of stages that change a checkpoint and then recover its accuracy by distillation."""
 
     epochs: Annotated[float, Field(ge=0)] = 3.0
     """Passes over the training rows; 0 leaves the checkpoint untrained, for a later stage to train."""
 
 
 class VocabularySpec(Spec):
-    """Which tokens stay: those that occur.
+    """The tokens to keep, by how often they occur.
 
-    The special tokens and both forms of every single character always do, so that whatever could be split into tokens
-    before still can.
+    Special tokens and both forms of every single character always stay, so that every text can still be tokenized.
     """
 
     keep: Annotated[int, Field(ge=1)] | None = None
-    """So many tokens stay: those that occur most often."""
+    """Keep the N most frequent tokens."""
     min_count: Annotated[int, Field(ge=1)] | None = None
-    """Tokens stay that occur at least so often."""
+    """Keep tokens that occur at least this many times."""
     corpus: str | TextSpec | None = None
     """Raw text to count in, a mapping or just its `source`; by default the training rows."""
 
@@ -173,7 +172,7 @@ class VocabularySpec(Spec):
 
 
 class TargetSpec(Spec):
-    """What a model may cost at most, measured as the metric of the same name is after this stage."""
+    """Upper limit on one cost, measured like the metric of the same name after this stage."""
 
     num_parameters: Annotated[int, Field(ge=1)] | None = None
     """Parameters, embeddings and head included."""

@@ -1,4 +1,4 @@
-"""What every training stage does around its objective: rows in, trained checkpoint out."""
+"""The frame of every training stage: rows in, trained checkpoint out."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Batches(Protocol):
 
 
 class Objective(Protocol):
-    """What is minimised: a weighted sum of terms, which are reported one by one."""
+    """The loss to minimise: a weighted sum of terms, which are reported one by one."""
 
     @property
     def weights(self) -> Mapping[str, float]:
@@ -181,7 +181,7 @@ def rank() -> int:
 
 
 def resolved_precision(wanted: str, tokens: float) -> str:
-    """What `auto` comes to: bf16 on GPUs, and on CPUs with bf16 instructions for long sequences; else fp32.
+    """The precision that `auto` selects: bf16 on GPUs, and on CPUs with bf16 instructions for long sequences; or fp32.
 
     Args:
         wanted: The recipe's value.

@@ -73,7 +73,7 @@ def trimmed(source: Path, folder: Path, spec: TrainingSpec, limits: VocabularySp
         f"{unfamiliar.texts:.0%} and {unfamiliar.tokens:.1%}: so much of each was in none of the others. What could be "
         "split before still can."
     )
-    shares = {**changed.told(""), **unfamiliar.told("new_")}
+    shares = {**changed.to_facts(""), **unfamiliar.to_facts("new_")}
     return {"vocabulary": {"before": before, "after": after, "texts": read, **shares}, "notes": [note]}
 
 

@@ -27,7 +27,7 @@ _TRIES = 6
 
 @dataclass(frozen=True)
 class Target:
-    """What a model may cost at most.
+    """An upper limit on a model's cost.
 
     Attributes:
         metric: `num_parameters`, `size_bytes` or `latency_p50_ms`.
@@ -59,7 +59,7 @@ class _Line:
         )
 
     def cost(self, whole: Widths, left: Widths) -> float:
-        """What is left of a model costs so much."""
+        """Cost of the rest of a model."""
         heads, neurons = sum(whole.heads) - sum(left.heads), sum(whole.neurons) - sum(left.neurons)
         return self.whole - self.head * heads - self.neuron * neurons
 
@@ -141,7 +141,7 @@ def number(value: float) -> str:
 
 
 def _scaled(whole: ModelParts, heads: float, neurons: float, scope: str) -> Widths:
-    """What is left without shares of the heads and neurons, at least one head and eight neurons in each block."""
+    """Widths after removing shares of heads and neurons; each block keeps at least one head and eight neurons."""
 
     def left(blocks: Sequence[int], share: float, group: int) -> tuple[int, ...]:
         needed = pruning_widths.pools([min(group, count) for count in blocks], scope)
@@ -165,7 +165,7 @@ def _candidates(whole: ModelParts, line: _Line, goal: float, scope: str) -> Iter
 
 
 def _costs(metric: str, models: Sequence[PreTrainedModel], trial: Trial) -> list[float]:
-    """What each model costs."""
+    """The cost of each model."""
     if metric == "num_parameters":
         return [float(model.num_parameters()) for model in models]
     with tempfile.TemporaryDirectory(prefix="compress-") as temporary:

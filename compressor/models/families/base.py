@@ -1,4 +1,4 @@
-"""What a family of models is to the code above it: names, layout, and which parts its classes can hold."""
+"""The entry of a family in the table: names, layout, and the parts that its classes can hold."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from compressor.models.surgery.reduce_width import channels_of, largest
 
 @dataclass(frozen=True)
 class Scores:
-    """What each head and neuron is worth; a block that layers share has one score for all its uses.
+    """Scores of heads and neurons; a block that layers share has one score for all its uses.
 
     Attributes:
         heads: For each attention block, `(heads,)`.
@@ -109,7 +109,7 @@ def _shared_out(scores: Sequence[torch.Tensor], total: int, group: int) -> list[
 
 
 def pruned(whole: ModelParts, kept: Kept) -> ModelParts:
-    """What is left of a model: rows and columns of its matrices are gone.
+    """A model without some rows and columns of its matrices.
 
     Args:
         whole: The model.

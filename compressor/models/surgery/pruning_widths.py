@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from compressor.errors import StageError
 
 NEURON_GROUP = 8
-"""Neurons go in groups of so many: kernels work on vectors, and a width that is no multiple of them is slower."""
+"""Neurons are kept in groups of this size: kernels work on vectors, and other widths are slower."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def kept(count: int, share: float, group: int) -> int:
 
 
 def after(heads: Sequence[int], neurons: Sequence[int], shares: tuple[float, float], scope: str) -> Widths:
-    """What is kept of blocks.
+    """Widths of blocks after pruning.
 
     Args:
         heads: Of each attention block.
@@ -61,7 +61,7 @@ def _after(key: str, blocks: Sequence[int], share: float, group: int, scope: str
 
 
 def towards(now: Widths, goal: Widths, steps: int) -> Widths:
-    """What is kept after the next of so many equal steps to a goal; all of the goal after the last."""
+    """Widths after the next of some equal steps to a goal; the goal itself after the last step."""
 
     def next_to(pools: Sequence[int], goals: Sequence[int], group: int) -> tuple[int, ...]:
         ahead = [(pool - end) * (steps - 1) // (steps * group) for pool, end in zip(pools, goals, strict=True)]

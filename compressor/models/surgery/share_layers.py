@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 MEAN = "mean"
 
 Start = int | str
-"""What a group starts from: a layer of the incoming model, or the `mean` of those that it replaces."""
+"""Initial weights of a group: a layer of the incoming model, or the `mean` of those that it replaces."""
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """What layers share.
+    """How layers share weights.
 
     Attributes:
         what: `all` of a layer, its `attention` or its `ffn`.
@@ -117,7 +117,7 @@ def _alike(blocks: Sequence[State]) -> bool:
 def best_start(
     model: PreTrainedModel, sharing: Sharing, harm: Callable[[PreTrainedModel], float]
 ) -> tuple[list[Start], list[dict[str, float]]]:
-    """What the groups should start from: group after group, what changes the model least.
+    """Initial weights of the groups: chosen group by group, those that change the model least.
 
     A group that has yet to be chosen starts from the middle of the layers that it replaces.
 

@@ -49,18 +49,18 @@ class Algorithm(Protocol):
     """One of neural-compressor's algorithms, with what it is to work on."""
 
     model: torch.nn.Module
-    """What neural-compressor quantizes; copied before."""
+    """The module that neural-compressor quantizes; a copy."""
     example_inputs: tuple[torch.Tensor, ...] | None
-    """What it traces the model with."""
+    """Example inputs for tracing."""
 
     def calibrate(self, model: torch.nn.Module) -> None:
         """Runs the training rows through a model with observers."""
 
     def first(self) -> Rung:
-        """What the recipe asks for."""
+        """The settings of the recipe."""
 
     def others(self) -> list[Rung]:
-        """What to try after it, the fastest first."""
+        """Further settings to try, the fastest first."""
 
     def write(self, model: torch.nn.Module, target: Path) -> list[str]:
         """Writes what a quantized model has chosen as an .onnx file.
@@ -76,7 +76,7 @@ Make = Callable[["GraphQuantizer", Context], tuple[Algorithm, Facts]]
 
 @dataclass(frozen=True)
 class Limit:
-    """What quantization may cost.
+    """An accuracy budget.
 
     Attributes:
         max_drop: Most that the score may lose.

@@ -29,7 +29,7 @@ OBSERVERS = {"min_max": "minmax", "entropy": "kl"}
 """neural-compressor's names of its ways to find ranges, by ours."""
 
 _PREFIX = "model."
-"""What modules' names begin with in a model that is traced."""
+"""Prefix of module names in a traced model."""
 
 
 class Static:
@@ -75,7 +75,7 @@ class Static:
                 model(*inputs)
 
     def first(self) -> Rung:
-        """What the recipe asks for."""
+        """The settings of the recipe."""
         return Rung(f"static, {OBSERVERS[self._method]}", self._config(self._method, []))
 
     def others(self) -> list[Rung]:
@@ -195,7 +195,7 @@ def _observed(
 
 @dataclass(frozen=True)
 class _Product:
-    """What was chosen for a product with a weight matrix.
+    """The integers and ranges chosen for a product with a weight matrix.
 
     Attributes:
         low: Least value that the matrix is multiplied with.
@@ -235,7 +235,7 @@ def _is_dequantized(node: torch.fx.Node) -> bool:
 
 
 def _weight(model: torch.nn.Module, node: torch.fx.Node) -> Rounded:
-    """What a node makes of a weight: its operator is run here, and need not be in the file."""
+    """Result of a node on a weight: the operator runs here and is not written to the file."""
     import torch
 
     values = [

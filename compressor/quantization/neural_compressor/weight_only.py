@@ -58,7 +58,7 @@ class WeightOnly:
         """Nothing: only weights are looked at."""
 
     def first(self) -> Rung:
-        """What the recipe asks for."""
+        """The settings of the recipe."""
         bits = self._settings.bits
         return Rung(f"RTN, {bits} bits", self._config(bits))
 

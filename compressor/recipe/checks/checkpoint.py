@@ -20,7 +20,7 @@ NO_LANGUAGE_MODEL = (
     "train one first with `- {stage: finetune, objective: pretraining}` (in a recipe with task: masked-lm, "
     "`- stage: finetune`), or distil hidden states without logits: `alpha_soft: 0`",
 )
-"""What is wrong with a teacher without a language model's head, and the two ways out."""
+"""Problem and hint for a teacher without a language model's head."""
 
 
 def check_checkpoint(

@@ -1,4 +1,4 @@
-"""What a BERT tokenizer does to each character, asked of the tokenizer itself."""
+"""How a BERT tokenizer maps each character, found by calling the tokenizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLANES = (range(1, 0xD800), range(0xE000, 0x34000), range(0xE0000, 0xE1000), ra
 
 @dataclass(frozen=True)
 class Characters:
-    """What becomes of each character before words are split into tokens.
+    """The mapping of each character before words are split into tokens.
 
     Attributes:
         removed: Those that vanish.

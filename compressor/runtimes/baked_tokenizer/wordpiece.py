@@ -69,7 +69,7 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """What of a tokenizer goes into a graph.
+    """The parts of a tokenizer that a graph contains.
 
     Attributes:
         vocabulary: Ids by token.

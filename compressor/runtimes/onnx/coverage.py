@@ -1,4 +1,4 @@
-"""What runs as integers in an ONNX file, once ONNX Runtime has optimised it for this machine."""
+"""The share of an ONNX file's weight matrices that run as integers after ONNX Runtime's optimisation."""
 
 from __future__ import annotations
 

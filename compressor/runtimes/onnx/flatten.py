@@ -75,7 +75,7 @@ class _Flat:
         return shape[2] if len(shape) == 3 else None
 
     def _target(self, node: onnx.NodeProto) -> list[int]:
-        """What a Reshape makes, as far as that is constant."""
+        """The constant part of a Reshape's target shape."""
         target = self._constants.get(node.input[1])
         return [] if target is None else [int(size) for size in target]
 

@@ -1,4 +1,4 @@
-"""What an ONNX file says of itself: what it does, what its outputs are called, and what made it."""
+"""Metadata of an ONNX file: its task, the names of its labels, and its origin."""
 
 from __future__ import annotations
 

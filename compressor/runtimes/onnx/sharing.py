@@ -1,4 +1,4 @@
-"""What a model has once its graph stores once: weights that layers share, an output embedding tied to the input's."""
+"""Stores shared weights once: those of layers that share, and an output embedding tied to the input's."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Rounded:
-    """What a DequantizeLinear gives, before it is expanded to floats: value = (integer - zero point) * scale.
+    """Output of a DequantizeLinear before it is expanded to floats: value = (integer - zero point) * scale.
 
     Two of these are multiplied as integers.
 
@@ -71,7 +71,7 @@ Value = Tensor | Rounded
 
 
 def run(node: Node, *inputs: Value | None) -> tuple[Value, ...]:
-    """What a node gives.
+    """The output of a node.
 
     Args:
         node: Its `op` is one of `SUPPORTED`.
