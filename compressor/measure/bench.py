@@ -97,7 +97,14 @@ def _file(path: Path) -> tuple[Path, str]:
             if (file := deployed_file(path, runtime)) is not None:
                 return file, runtime
         raise RecipeError(
-            [Problem(str(path), "has no exported format", "export it first: onnx/…, torchscript/… or executorch/…")]
+            [
+                Problem(
+                    str(path),
+                    "has no exported format",
+                    "export it first: onnx/…, torchscript/… or executorch/…",
+                    kind="missing",
+                )
+            ]
         )
     if not path.is_file():
         raise RecipeError([Problem(str(path), "no such file or folder", kind="not_found")])
@@ -105,7 +112,10 @@ def _file(path: Path) -> tuple[Path, str]:
         raise RecipeError(
             [
                 Problem(
-                    str(path), "takes texts, and tokens are what is timed", "time the graph beside it", kind="not_found"
+                    str(path),
+                    "takes texts, and only graphs that take tokens can be timed",
+                    "time the graph beside it",
+                    kind="unsupported",
                 )
             ]
         )

@@ -8,10 +8,11 @@ import yaml
 
 from compressor.errors import Problem, RecipeError, did_you_mean
 from compressor.recipe.document import stage_names
-from compressor.recipe.yaml_file import _Loader
+from compressor.recipe.yaml_file import Loader
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def apply(data: dict[str, Any], override: str) -> None:
+    """Set one `path=value` in a recipe's data, in place. Raises RecipeError where the path leads nowhere."""
     dotted, equals, text = override.partition("=")
     keys = [key for key in dotted.split(".") if key]
     if not equals or not keys:
@@ -19,7 +20,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
             [Problem(f"--set {override}", "not of the form path=value", "e.g. --set seed=1", kind="type")]
         )
     try:
-        value = yaml.load(text, _Loader)
+        value = yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise RecipeError(
             [Problem(f"--set {override}", f"the value is not valid YAML: {error}", kind="unreadable")]

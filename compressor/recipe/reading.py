@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from compressor.errors import Location, Problem, RecipeError
 from compressor.recipe import messages
 from compressor.recipe.document import Recipe
-from compressor.recipe.overrides import _apply
-from compressor.recipe.yaml_file import _line, _parse
+from compressor.recipe.overrides import apply
+from compressor.recipe.yaml_file import nearest_line, parse
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -39,13 +39,13 @@ def read(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe | None, list
     Returns:
         A recipe (None when too little is right) and the problems; the recipe is usable when there are none.
     """
-    data, lines = _parse(path)
+    data, lines = parse(path)
     for override in overrides:
-        _apply(data, override)
+        apply(data, override)
     try:
         return _typed(data), []
     except ValidationError as error:
-        problems = messages.problems(error, data, partial(_line, lines))
+        problems = messages.problems(error, data, partial(nearest_line, lines))
         # Wrong keys are dropped once, so that what the rest points to can be checked in the same go.
         for location in messages.locations(error, data):
             _remove(data, location)

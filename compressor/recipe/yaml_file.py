@@ -12,10 +12,11 @@ import yaml
 from compressor.errors import Location, Problem, RecipeError, did_you_mean
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """SafeLoader that refuses duplicate keys and reads YAML 1.2 floats (`5e-5`), which YAML 1.1 takes for text."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node. Raises ConstructorError, with its line, where a key is there twice."""
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -28,23 +29,24 @@ class _Loader(yaml.SafeLoader):
 
 
 # Dates stay text: a recipe has none, and `name: 2026-01-01` is a name.
-_Loader.yaml_implicit_resolvers = {
+Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
-_Loader.add_implicit_resolver(
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
 def line_of(path: Path, where: Location) -> int:
     """Line of a key in a recipe file, or of its nearest ancestor there; 0 when there is none."""
-    return _line(_parse(path)[1], where)
+    return nearest_line(parse(path)[1], where)
 
 
-def _parse(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+def parse(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
+    """The values of a YAML file, and the line (from 1) of each. Raises RecipeError where it is not a YAML mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except IsADirectoryError:
@@ -58,8 +60,8 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[Location, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError([Problem(str(path), f"cannot be read: {error}", kind="unreadable")]) from None
     try:
-        data = yaml.load(text, _Loader)
-        node = yaml.compose(text, _Loader)
+        data = yaml.load(text, Loader)
+        node = yaml.compose(text, Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = f"not valid YAML: {getattr(error, 'problem', None) or error}"
@@ -82,7 +84,8 @@ def _node_lines(node: yaml.Node | None, at: Location = ()) -> Iterable[tuple[Loc
             yield from _node_lines(value, (*at, index))
 
 
-def _line(lines: dict[Location, int], where: Location) -> int:
+def nearest_line(lines: dict[Location, int], where: Location) -> int:
+    """The line of a location, or of the nearest thing around it that is in the file; 0 where nothing is."""
     while where and where not in lines:
         where = where[:-1]
     return lines.get(where, 0)
