@@ -173,10 +173,8 @@ def _measured(stage: PlannedStage, builder: Builder, measurer: Measurer) -> _Res
     """Builds, measures and judges a stage."""
     built = builder.build(stage)
     start = time.monotonic()
-    recorded_rows = getattr(stage.spec, "verification_rows", 0)
-    measured = measurer.measure(
-        stage.name, stage.measure_inputs, builder.prepared(stage.task), recorded_rows=recorded_rows
-    )
+    prepared = builder.prepared(stage.task)
+    measured = measurer.measure(stage.name, stage.measure_inputs, prepared, recorded_rows=stage.spec.recorded_rows)
     gates = _judge(stage, measured)
     latency = measured.evidence["latency_p50_ms"]
     speedup = measured.references["baseline"]["latency_p50_ms"].ratio(latency, CONFIDENCE).value

@@ -71,6 +71,11 @@ class StageSpec(Spec):
         return False
 
     @property
+    def recorded_rows(self) -> int:
+        """Validation rows that ship with its files, with each format's answers."""
+        return 0
+
+    @property
     def counted_text(self) -> TextSpec | None:
         """Raw text that it counts tokens in; None for the training rows."""
         return None

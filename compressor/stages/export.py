@@ -53,6 +53,11 @@ class ExportSpec(StageSpec):
         }
 
     @property
+    def recorded_rows(self) -> int:
+        """As `verification_rows` says."""
+        return self.verification_rows
+
+    @property
     def holds_integers(self) -> bool:
         """Whether one of the targets follows a quantized graph."""
         return any(TARGETS[target].follows_quantized for target in self.targets)

@@ -28,8 +28,7 @@ class PruneSpec(PruningSpec, StageSpec):
 
     Rows and columns leave the weights, so that files are smaller and kernels faster. Fewer layers and feed-forward
     networks of one width are still a plain BERT, DistilBERT or ALBERT; fewer heads, and widths that differ from layer
-    to layer, are a `compact_bert` (`compressor.models.register()`). What layers share is pruned
-    once.
+    to layer, are a `compact_bert` (`compressor.models.register()`). What layers share is pruned once.
     """
 
     stage: Literal["prune"]

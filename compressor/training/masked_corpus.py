@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from compressor.data.corpus.masking import Masked, Vocabulary, mask
 from compressor.data.corpus.packing import TRAIN
-from compressor.files import Writer
+from compressor.files import ArrayWriter
 from compressor.models import checkpoint, loading
 from compressor.training.batches import Sequences
 from compressor.training.context import Context
@@ -74,12 +74,13 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
     def build(folder: Path) -> dict[str, int]:
         tokenizer = loading.load_tokenizer(source)
         width = slots(data.length, spec.mlm_probability)
-        shape = (len(data), width)
+        rows, row = len(data), (width,)
+        places = np.int16 if data.length < 1 << 15 else np.int32
         ids = np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
         with (
             context.progress.step(f"{context.stage}: masking {len(data)} sequences") as step,
-            Writer(folder / "positions.npy", np.int16 if data.length < 1 << 15 else np.int32, shape) as positions,
-            Writer(folder / "inputs.npy", ids, shape) as inputs,
+            ArrayWriter(folder / "positions.npy", places, row, rows) as positions,
+            ArrayWriter(folder / "inputs.npy", ids, row, rows) as inputs,
         ):
             for start in range(0, len(data), _ROWS_AT_ONCE):
                 tokens = data.tokens(np.arange(start, min(start + _ROWS_AT_ONCE, len(data))))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from compressor.files import Writer
+from compressor.files import ArrayWriter
 from compressor.models.checkpoint import input_names
 from compressor.progress import Step
 from compressor.tasks.base import Task
@@ -65,11 +65,16 @@ def write_answers(
     by_row: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     with ExitStack() as files, torch.inference_mode():
         tokens = int(lengths.sum())
-        width = (tokens, model.config.hidden_size)
-        states = [files.enter_context(Writer(folder / f"hidden_layer{n}.npy", np.float16, width)) for n in hidden]
-        size = (int(squares.sum()),)
-        maps = [files.enter_context(Writer(folder / f"attention_layer{n}.npy", np.float16, size)) for n in attention]
-        by_token: Writer | None = None
+        width = (model.config.hidden_size,)
+        states = [
+            files.enter_context(ArrayWriter(folder / f"hidden_layer{n}.npy", np.float16, width, tokens)) for n in hidden
+        ]
+        size = int(squares.sum())
+        maps = [
+            files.enter_context(ArrayWriter(folder / f"attention_layer{n}.npy", np.float16, (), size))
+            for n in attention
+        ]
+        by_token: ArrayWriter | None = None
         for indices in _by_tokens(order, lengths):
             chunk = rows[indices]
             batch = tokenizer.pad({name: chunk[name] for name in names}, return_tensors="pt").to(device)
@@ -80,8 +85,8 @@ def write_answers(
                 by_row.append((indices, given.cpu().numpy()))
             else:
                 if by_token is None:
-                    shape = (tokens, given.shape[-1])
-                    by_token = files.enter_context(Writer(folder / TOKEN_LOGITS, np.float32, shape))
+                    row = (given.shape[-1],)
+                    by_token = files.enter_context(ArrayWriter(folder / TOKEN_LOGITS, np.float32, row, tokens))
                 by_token.append(given[real].cpu().numpy())
             for writer, layer in zip(states, hidden, strict=True):
                 writer.append(outputs.hidden_states[layer + 1][real].float().cpu().numpy())
@@ -153,7 +158,7 @@ def write_targets(
     size = max(1, _TOKENS_PER_BATCH // length)
     with ExitStack() as files, torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=bf16):
         writers = {
-            name: files.enter_context(Writer(folder / f"{name}.npy", dtype, (rows, *shape)))
+            name: files.enter_context(ArrayWriter(folder / f"{name}.npy", dtype, shape, rows))
             for name, (dtype, shape) in layout.items()
         }
         for start in range(0, rows, size):

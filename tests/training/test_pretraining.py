@@ -16,7 +16,7 @@ from rich.console import Console
 from compressor.data.corpus import packing
 from compressor.data.corpus.masking import Vocabulary, mask
 from compressor.data.spec import CorpusSpec
-from compressor.files import Writer
+from compressor.files import ArrayWriter
 from compressor.models import loading
 from compressor.models.surgery.select_layers import reduce_depth
 from compressor.progress import Progress
@@ -173,9 +173,9 @@ def test_scores_by_hand():
 
 
 def test_an_array_is_written_whole_or_fails(tmp_path: Path):
-    with Writer(tmp_path / "a.npy", np.float16, (3, 2)) as writer:
+    with ArrayWriter(tmp_path / "a.npy", np.float16, (2,), 3) as writer:
         writer.append(np.ones((1, 2)))
         writer.append(np.full((2, 2), 2.0))
     assert np.load(tmp_path / "a.npy").tolist() == [[1, 1], [2, 2], [2, 2]]
-    with pytest.raises(AssertionError, match="whole"), Writer(tmp_path / "b.npy", np.float16, (3, 2)) as writer:
+    with pytest.raises(AssertionError, match="whole"), ArrayWriter(tmp_path / "b.npy", np.float16, (2,), 3) as writer:
         writer.append(np.ones((1, 2)))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data.corpus.sequences import Piece, dtype_of, special_ids
-from compressor.files import Growing
+from compressor.files import ArrayWriter
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -90,9 +90,9 @@ class Pairs:
         self._length, self._room = length, length - 3
         self._cls, self._separator, self._padding = special_ids(tokenizer)
         self._dtype = dtype_of(tokenizer)
-        self._file = Growing(path, self._dtype, (length,))
-        self._order = Growing(order_file(path), np.uint8)
-        self._second = Growing(second_file(path), np.uint16)
+        self._file = ArrayWriter(path, self._dtype, (length,))
+        self._order = ArrayWriter(order_file(path), np.uint8)
+        self._second = ArrayWriter(second_file(path), np.uint16)
         self._before: list[list[int]] = []  # sentences of the text's last sequence
         self._current: list[list[int]] = []  # sentences of the next one so far
         self._used = 0  # tokens of these

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedTokenizerBase
 
-from compressor.files import Growing
+from compressor.files import ArrayWriter
 
 Piece = tuple[bool, list[int]]
 """Whether a text begins with it, and the tokens of a paragraph or a sentence."""
@@ -62,7 +62,7 @@ class FullSequences:
         self._dtype = dtype_of(tokenizer)
         self._begun = False
         self._rest = np.empty(0, dtype=self._dtype)
-        self._file = Growing(path, self._dtype, (length,))
+        self._file = ArrayWriter(path, self._dtype, (length,))
 
     @property
     def rows(self) -> int:

@@ -21,14 +21,19 @@ def can_hold(parts: ModelParts) -> bool:
     return parts.even and parts.separate and "mapping.weight" not in parts.outside
 
 
+def cannot_become(name: str, parts: ModelParts) -> StageError:
+    """The refusal of parts that the classes of a plain family cannot hold."""
+    came_as = parts.config.model_type
+    return StageError(f"a {came_as} checkpoint like this cannot become {name}; leave architecture out")
+
+
 def _holds(parts: ModelParts) -> bool:
     return can_hold(parts) and "token_type.weight" in parts.outside and parts.pooler_activation == "tanh"
 
 
 def _fit(parts: ModelParts) -> ModelParts:
     if not _holds(parts):
-        came_as = parts.config.model_type
-        raise StageError(f"a {came_as} checkpoint like this cannot become {NAME}; leave architecture out")
+        raise cannot_become(NAME, parts)
     return parts
 
 

@@ -24,10 +24,6 @@ def _blocks(config: Any) -> LayerBlocks:
     return LayerBlocks(*layers, config.head_size, config.pooler_activation)
 
 
-def _fit(parts: ModelParts) -> ModelParts:
-    return with_token_types(parts)
-
-
 def _configure(config: Any, parts: ModelParts) -> None:
     configure_albert(config, parts)
     config.attention_of_layer = list(parts.attention_of_layer)
@@ -75,7 +71,7 @@ FAMILY = Family(
     language_head="predictions",
     blocks=_blocks,
     holds=lambda parts: True,
-    fit=_fit,
+    fit=with_token_types,
     configure=_configure,
     decoder_bias="predictions.bias",
     config_names=CONFIG_NAMES,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.errors import StageError
 from compressor.models.families.base import Family, LayerBlocks, every_layer
-from compressor.models.families.bert import can_hold
+from compressor.models.families.bert import can_hold, cannot_become
 from compressor.models.heads import PRETRAINING
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def _holds(parts: ModelParts) -> bool:
 
 def _fit(parts: ModelParts) -> ModelParts:
     if not can_hold(parts):
-        came_as = parts.config.model_type
-        raise StageError(f"a {came_as} checkpoint like this cannot become {NAME}; leave architecture out")
+        raise cannot_become(NAME, parts)
     if parts.head == PRETRAINING.auto:
         raise StageError("a DistilBERT has no head for the order of sentences; use architecture: bert")
     # BERT's pooler becomes the pre-classifier, though that has ReLU for tanh: training has to make up for it.
