@@ -10,11 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from compressor.errors import ExitCode
 from compressor.gates.estimate import Estimate, Evidence
 from compressor.gates.metrics import RELATIVE_RULES
 from compressor.gates.spec import Gate, RegressionGate
 
 Verdict = Literal["pass", "fail", "inconclusive"]
+
+EXIT_CODES: dict[Verdict, ExitCode] = {
+    "pass": ExitCode.PASS,
+    "fail": ExitCode.GATE_FAILED,
+    "inconclusive": ExitCode.INCONCLUSIVE,
+}
+"""The exit code of a command that judges."""
 
 AT_LEAST = ("min", "min_retention", "min_speedup")
 """Rules with a lower limit; the others have an upper one."""

@@ -91,9 +91,9 @@ COMPARISONS = tuple(_comparisons())
 """Comparisons, made where both files are there; of several for one format, the first."""
 
 
-def present(folder: Path, comparisons: Sequence[Comparison] = COMPARISONS) -> list[Comparison]:
+def present(folder: Path) -> list[Comparison]:
     """The comparisons that a checkpoint's folder has both sides of."""
-    found = [entry for entry in comparisons if all((folder / side.file).exists() for side in _endpoints(entry))]
+    found = [entry for entry in COMPARISONS if all((folder / side.file).exists() for side in _endpoints(entry))]
     names = [entry.name for entry in found]
     return [entry for index, entry in enumerate(found) if entry.name not in names[:index]]
 

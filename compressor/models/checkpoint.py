@@ -92,7 +92,7 @@ class Checkpoint:
         return sorted(name for module in modules if (name := f"{module}.weight") in self.shapes)
 
     @property
-    def tells_order(self) -> bool:
+    def has_order_head(self) -> bool:
         """Whether the checkpoint carries a head for the order of two segments, beside its language model's."""
         architectures = self.config.get("architectures") or []
         ends = any(str(name).endswith(PRETRAINING.auto) for name in architectures)

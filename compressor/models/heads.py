@@ -1,4 +1,4 @@
-"""Heads: what a model's class puts on its encoder, and what that gives."""
+"""Heads: the last part of a model, on top of its encoder, and the outputs that it gives."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def load_model(
     register()
     there = Checkpoint(path)
     head = head or there.head
-    if head is MASKED_LM and (there.tells_order if sentence_order is None else sentence_order):
+    if head is MASKED_LM and (there.has_order_head if sentence_order is None else sentence_order):
         head = PRETRAINING
     config = {**head.settings, **config}
     model, info = getattr(transformers, f"AutoModel{head.auto}").from_pretrained(

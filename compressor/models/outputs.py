@@ -28,7 +28,7 @@ def output_names(model: PreTrainedModel) -> tuple[str, ...]:
 
 
 def free_axes(model: PreTrainedModel) -> dict[str, dict[int, str]]:
-    """Which axes of each output have the size of a batch and of a sequence, by name."""
+    """The axes of each output, by its name, that have the size of a batch or of a sequence."""
     head = _head(model)
     batch, sequence = {0: "batch_size"}, {1: "sequence_length"}
     return {name: batch | sequence if head.per_token and name != SENTENCE_ORDER else batch for name in head.outputs}

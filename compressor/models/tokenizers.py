@@ -191,7 +191,7 @@ def changes(texts: Texts, gone: NDArray[np.bool_], to_spare: Ints) -> tuple[Chan
 
 
 def too_few(least: int) -> str:
-    """Why a vocabulary cannot be that small, and what is allowed."""
+    """Message: a vocabulary is too small, and the smallest that is allowed."""
     return f"but special tokens and single characters stay; at least {least}"
 
 

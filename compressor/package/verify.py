@@ -12,7 +12,7 @@ from typing import Any
 
 from compressor.errors import CompressError, ExitCode
 from compressor.files import file_digest
-from compressor.gates.judge import StageGate, Verdict, overall, recorded_verdict
+from compressor.gates.judge import EXIT_CODES, StageGate, Verdict, overall, recorded_verdict
 from compressor.measure.client import Client
 from compressor.measure.measurement import repeatable
 from compressor.package import manifest as manifests
@@ -44,8 +44,7 @@ class Verification:
     @property
     def exit_code(self) -> ExitCode:
         """The command's exit code."""
-        codes = {"pass": ExitCode.PASS, "fail": ExitCode.GATE_FAILED, "inconclusive": ExitCode.INCONCLUSIVE}
-        return codes[self.verdict]
+        return EXIT_CODES[self.verdict]
 
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""

@@ -95,7 +95,7 @@ class Planned:
 
 
 def plan(recipe: AnyPath, *, overrides: Sequence[str] = (), artifacts: AnyPath = "artifacts") -> Planned:
-    """Finds out what a run would do, as `compress plan` does; reads the store, and changes nothing.
+    """Lists the stages that a run would build, as `compress plan` does; reads the store and changes nothing.
 
     Args:
         recipe: The recipe's file.

@@ -77,7 +77,7 @@ class PreparedCorpus:
         return self._store.build(self._inputs(tokenizer, length), build)[0].path
 
     def validation(self, folder: Path) -> tuple[Path, References]:
-        """Held-out sequences, masked once and for all: every checkpoint of the run guesses the same tokens.
+        """Held-out sequences, masked once, so that every checkpoint of the run is scored on the same tokens.
 
         Returns:
             The file of `TokenRows`, and the right order of each pair of segments; nothing where there are no pairs.

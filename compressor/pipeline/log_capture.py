@@ -12,7 +12,7 @@ from typing import TextIO
 
 
 def stream(standard: TextIO) -> TextIO:
-    """A new stream to the present target of `standard`: what is written to it is not diverted by `quiet`."""
+    """A new stream to the present target of `standard`, which `quiet` does not divert."""
     try:
         descriptor = os.dup(standard.fileno())
     except (OSError, ValueError):  # not a real file, as under a test's capture

@@ -1,4 +1,4 @@
-"""Settings of a quantized graph, and what a scheme offers."""
+"""Settings of a quantized graph, and the entry of a scheme in the table."""
 
 from __future__ import annotations
 

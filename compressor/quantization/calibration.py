@@ -63,7 +63,7 @@ def rows(checkpoint: Path, spec: QuantizationSpec, context: Context) -> list[Inp
 
 
 def ranges(graph: Path, sample: list[Inputs], spec: CalibrationSpec, step: Step | None = None) -> Ranges:
-    """For each weight matrix, by name, the range of what it is multiplied with.
+    """For each weight matrix, by name, the range of its input activations.
 
     Args:
         graph: A float .onnx file.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PART = "fake_quantization"
-"""Name of the part of a model in training that rounds; it is not part of what is saved."""
+"""Name of the part of a model in training that rounds; it is not saved."""
 
 
 class _Rounding(torch.autograd.Function):
@@ -69,7 +69,7 @@ def rounded_weight(weight: torch.Tensor, scale: torch.Tensor, limit: int) -> tor
 
 
 class RoundedInput(nn.Module):
-    """Rounds what a matrix is multiplied with to uint8 in a range; see `rounding.activation`.
+    """Rounds the input of a matrix to uint8 in a range; see `rounding.activation`.
 
     Args:
         low: The least value.
@@ -216,7 +216,7 @@ class _Product:
 
 
 def _rows(per_row: bool, limit: int, table: nn.Embedding, _: Any, rows: torch.Tensor) -> torch.Tensor:
-    """Rounds what was looked up, which is the same as to round the table, and less work."""
+    """Rounds the rows that were looked up: the same result as rounding the whole table, and less work."""
     largest = rows.detach().abs().amax(dim=-1, keepdim=True) if per_row else table.weight.detach().abs().max()
     return rounded_weight(rows, weight_scale(largest, limit), limit)
 

@@ -1,4 +1,4 @@
-"""fp16: weights are stored in half precision, and what is computed is computed in floats."""
+"""fp16: weights are stored in half precision and expanded to float32 before they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which matrices stay in float, so that quantization costs no more than a recipe allows."""
+"""Selects matrices that stay in float, so that quantization costs no more accuracy than a recipe allows."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Candidate:
 def select(
     quantizer: GraphQuantizer, matrices: Sequence[Matrix], max_drop: float, context: Context
 ) -> tuple[tuple[str, ...], Facts]:
-    """The fewest matrices that have to stay in float, those that lose most for what they gain first.
+    """The fewest matrices that have to stay in float: tried in order of accuracy lost per speed and size gained.
 
     Args:
         quantizer: What is quantized.

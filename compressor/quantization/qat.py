@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def train(
     source: Path, output: Path, spec: QuantizationSpec, settings: Settings, context: Context
 ) -> tuple[Ranges, Facts]:
-    """Trains a checkpoint with its weights and activations rounded; what it leaves is a plain checkpoint again.
+    """Trains a checkpoint with its weights and activations rounded; the result is a plain checkpoint.
 
     Args:
         source: Checkpoint folder.

@@ -1,4 +1,4 @@
-"""Static int8: weights are integers in the file, and so are the ranges of what they are multiplied with.
+"""Static int8: the file holds integer weights, and the ranges of the activations that they are multiplied with.
 
 Written as QuantizeLinear and DequantizeLinear around the float operators (QDQ), which every runtime reads and fuses
 into its own integer kernels.
@@ -29,7 +29,7 @@ Rounded = tuple[NDArray[np.int8], NDArray[np.float32]]
 
 
 def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None) -> None:
-    """Quantizes weights to int8, and what they are multiplied with to uint8.
+    """Quantizes weights to int8, and their input activations to uint8.
 
     What is shared stays shared: a weight of several layers has one int8 form, and so have the input and the output
     embedding of a language model that ties them.
@@ -59,7 +59,7 @@ def place(
     bounds: Bounds,
     rounded: Mapping[str, Rounded] | None = None,
 ) -> None:
-    """Makes integers of matrices, and of what they are multiplied with, in place.
+    """Quantizes matrices and their inputs, in place.
 
     Args:
         model: A float graph that `onnx_sharing.merge` has been through.

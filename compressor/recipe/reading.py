@@ -18,7 +18,7 @@ from compressor.recipe.yaml_file import nearest_line, parse
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads and checks the form of a recipe; what it points to is checked by `compressor.recipe.resolve`.
+    """Reads and checks the form of a recipe; `compressor.recipe.resolve` checks the files and models that it names.
 
     Args:
         path: The YAML file.

@@ -11,7 +11,7 @@ from typing import Any
 
 from compressor.errors import ExitCode, Problem, RecipeError
 from compressor.files import write_atomic
-from compressor.gates.judge import GateResult, StageGate, Verdict, overall
+from compressor.gates.judge import EXIT_CODES, GateResult, StageGate, Verdict, overall
 from compressor.gates.metrics import METRICS, RULES
 from compressor.gates.spec import REGRESSION
 from compressor.tasks import TASKS
@@ -118,9 +118,8 @@ class Report:
     @property
     def exit_code(self) -> ExitCode:
         """The command's exit code for this verdict."""
-        if self.verdict == "fail":
-            return ExitCode.GATE_FAILED
-        return ExitCode.PASS if self.verdict == "pass" or self.allow_inconclusive else ExitCode.INCONCLUSIVE
+        allowed = self.verdict == "inconclusive" and self.allow_inconclusive
+        return ExitCode.PASS if allowed else EXIT_CODES[self.verdict]
 
     def write(self, path: Path) -> None:
         """Writes report.json."""

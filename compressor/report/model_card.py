@@ -27,7 +27,7 @@ def render(report: Report, folder: Path) -> str:
     stages = " → ".join(stage.name for stage in report.built)
     task = TASKS[report.built[-1].task]
     head, tag = task.HEAD.auto, task.PIPELINE_TAG
-    if checkpoint.tells_order:
+    if checkpoint.has_order_head:
         head = PRETRAINING.auto  # the masked-LM class would drop the sentence-order head
     ours = checkpoint.family == COMPACT_BERT
     imports = "from compressor.models import register\n" if ours else ""

@@ -93,7 +93,7 @@ class Runtime:
 
     @property
     def install(self) -> str:
-        """The command that installs what is missing."""
+        """The command that installs the missing distributions."""
         return f"pip install '{DISTRIBUTION}[{self.extra}]'"
 
     def _load(self) -> _Module:

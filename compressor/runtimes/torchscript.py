@@ -27,7 +27,7 @@ RUNTIME = Runtime(
     usage="`torch.jit.load`; inputs by position: {inputs}",
     target="torchscript",
     follows_quantized=True,
-    # Its integer products are emulated, many times slower than the graph they are compared with.
+    # With AVX2 alone torch multiplies integers in a plain loop, many times slower than the graph it is compared with.
     quantized_rows=200,
     measured=True,
     inspectable=True,

@@ -91,7 +91,7 @@ class StageSpec(Spec):
         return None
 
     def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:
-        """The shape of the checkpoint that it leaves; notes what it cannot make of the incoming one.
+        """The shape of the checkpoint that it leaves; notes each key that the incoming checkpoint does not allow.
 
         Args:
             shape: The incoming checkpoint.

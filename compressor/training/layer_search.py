@@ -1,4 +1,4 @@
-"""Which layers a student starts from: how far a candidate is from the whole model, on a sample of training rows."""
+"""Scores candidates for the layers of a student: their distance from the whole model on a sample of training rows."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def top_k_soft_target_loss(
 
 
 def _log_rest(log_mass: torch.Tensor) -> torch.Tensor:
-    """Log of what is missing to 1."""
+    """Log of 1 minus the mass."""
     return torch.log1p(-log_mass.exp().clamp(max=1 - _LEAST_MASS))
 
 

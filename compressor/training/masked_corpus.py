@@ -1,4 +1,4 @@
-"""A corpus as training data: which of its sequences, and what is hidden in them; the same for teacher and student."""
+"""A corpus as training data: the sequences, and the tokens hidden in them, the same for teacher and student."""
 
 from __future__ import annotations
 

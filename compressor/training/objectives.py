@@ -1,4 +1,4 @@
-"""Objectives: what a training stage minimises, as named terms with weights."""
+"""Objectives: the loss that a training stage minimises, as named terms with weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PROJECTION = "distillation_projection"
-"""Name of the projection inside a student in training; it is not part of what is saved."""
+"""Name of the projection inside a student in training; it is not saved."""
 
 
 class Labels:

@@ -132,7 +132,7 @@ def _scores(whole: ModelParts, data: TrainingData, spec: PruningSpec, context: C
     from compressor.training.taylor_importance import taylor
 
     if spec.scoring == "random":
-        return prune.chances(whole, context.seed)
+        return prune.random_scores(whole, context.seed)
     if spec.scoring == "magnitude":
         return prune.magnitudes(whole)
     if data.trained_head is None:

@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Zeros:
-    """Which weights become zero.
+    """The weights that become zero.
 
     Attributes:
         share: Of the weights of the layers' matrices; or
@@ -70,7 +70,7 @@ class KeepZeros(TrainerCallback):  # type: ignore[misc]  # transformers is untyp
         self._update(state, model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: PreTrainedModel, **_: Any) -> None:
-        """After each optimizer step, undoes what it did to zeros."""
+        """Sets the zeros again after each optimizer step."""
         ramp = self._ramp(state)
         due = self._zeros.pattern is None and state.global_step <= ramp
         if due and (state.global_step % max(1, ramp // _UPDATES) == 0 or state.global_step == ramp):

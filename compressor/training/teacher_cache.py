@@ -28,7 +28,7 @@ _MOST_BYTES = 2e9
 
 
 def layer_map(given: Sequence[int] | None, student: int, teacher: int) -> list[int]:
-    """Which of the teacher's layers each layer of the student learns from.
+    """For each layer of the student, the teacher's layer that it learns from.
 
     Args:
         given: The recipe's; None for evenly spaced ones up to the last.

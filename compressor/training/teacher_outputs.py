@@ -191,7 +191,7 @@ def write_targets(
 def _in_slots(
     values: NDArray[np.generic], batch: dict[str, torch.Tensor], rows: int, slots: int
 ) -> NDArray[np.generic]:
-    """Values of the hidden tokens `(hidden, …)`, laid out as `(rows, slots, …)`; what is left over is 0."""
+    """Values of the hidden tokens `(hidden, …)`, laid out as `(rows, slots, …)`; unused slots are 0."""
     row = batch["row"].cpu().numpy()
     first = np.searchsorted(row, row)  # where the row's tokens start
     laid = np.zeros((rows, slots, *values.shape[1:]), dtype=values.dtype)

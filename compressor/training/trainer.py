@@ -176,7 +176,7 @@ def processes() -> int:
 
 
 def rank() -> int:
-    """Which of the processes that train together this is."""
+    """Number of this process among those that train together."""
     return int(os.environ.get("RANK", "0"))
 
 

@@ -170,7 +170,7 @@ def test_heads_are_loaded_made_and_left_out(tmp_path: Path, family: str):
     model = pretrained(family)
     loading.save(tmp_path / "both", model, make_tokenizer())
     both = Checkpoint(tmp_path / "both")
-    assert both.tells_order and both.head is heads.MASKED_LM
+    assert both.has_order_head and both.head is heads.MASKED_LM
     for given, expected in ((None, "ForPreTraining"), (True, "ForPreTraining"), (False, "ForMaskedLM")):
         loaded = loading.load_model(both.path, heads.MASKED_LM, sentence_order=given)
         assert type(loaded).__name__.endswith(expected)
@@ -181,7 +181,7 @@ def test_heads_are_loaded_made_and_left_out(tmp_path: Path, family: str):
         assert not info["missing_keys"]
 
     loading.save(tmp_path / "alone", loading.load_model(both.path, sentence_order=False), make_tokenizer())
-    assert not Checkpoint(tmp_path / "alone").tells_order
+    assert not Checkpoint(tmp_path / "alone").has_order_head
     assert type(loading.load_model(tmp_path / "alone")).__name__.endswith("ForMaskedLM")
     made = loading.load_model(tmp_path / "alone", heads.MASKED_LM, sentence_order=True)
     assert order_head(made).weight.shape == (2, 32)

@@ -1,4 +1,4 @@
-"""Zeros: which weights, when, that they stay, and what is told of them."""
+"""Zeros: the weights chosen, when they become zero, that they stay so, and the facts reported."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def sentences(paragraph: str) -> list[str]:
 
 
 def token_types(tokens: Ints, second: Ints, padding: int) -> NDArray[np.int64]:
-    """Which segment each token is of: 0 with [CLS] and the first [SEP], 1 with the second [SEP], 0 on padding.
+    """Segment of each token: 0 with [CLS] and the first [SEP], 1 with the second [SEP], 0 on padding.
 
     Args:
         tokens: Sequences `(rows, length)`.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerBlocks:
-    """Which block each layer uses.
+    """The blocks of attention and feed-forward weights that each layer uses.
 
     Attributes:
         attention_of_layer: Index of each layer's attention block.

@@ -45,8 +45,8 @@ def magnitudes(whole: ModelParts) -> Scores:
     return Scores(tuple(map(head_norms, whole.attentions)), tuple(map(neuron_norms, whole.feed_forwards)))
 
 
-def chances(whole: ModelParts, seed: int) -> Scores:
-    """Scores drawn at random: what any other score has to beat."""
+def random_scores(whole: ModelParts, seed: int) -> Scores:
+    """Scores drawn at random: a baseline that any other scoring has to beat."""
     generator = torch.Generator().manual_seed(seed)
     heads = tuple(torch.rand(count, generator=generator) for count in whole.heads)
     return Scores(heads, tuple(torch.rand(count, generator=generator) for count in whole.neurons))

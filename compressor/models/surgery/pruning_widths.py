@@ -71,6 +71,6 @@ def towards(now: Widths, goal: Widths, steps: int) -> Widths:
 
 
 def too_much(count: int, needed: int, group: int) -> str:
-    """Why a share is too large, and what is allowed."""
+    """Message: a share is too large, and the largest that is allowed."""
     what = "one head" if group == 1 else "eight neurons"
     return f"of {count} it would not leave {what} in each layer; at most {max(0, 1 - needed / count):g}"

@@ -90,7 +90,7 @@ def _channel_scores(whole: ModelParts) -> torch.Tensor:
 
 
 def _narrower_attention(block: State, channels: torch.Tensor, whole: ModelParts) -> State:
-    """Keeps heads by what is left of them without the other channels."""
+    """Keeps the heads with the largest output weights among the channels that stay."""
     size = whole.head_size
     projection = block["attention_output.weight"].float()[channels].reshape(len(channels), -1, size)
     count = max(1, round(projection.shape[1] * len(channels) / whole.hidden_size))
@@ -104,7 +104,7 @@ def channels_of(heads: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _narrower_feed_forward(block: State, channels: torch.Tensor, whole: ModelParts) -> State:
-    """Keeps neurons by what is left of them without the other channels."""
+    """Keeps the neurons with the largest weights among the channels that stay."""
     up, down = block["up.weight"].float()[:, channels], block["down.weight"].float()[channels]
     count = _in_proportion(len(up), len(channels), whole.hidden_size)
     return _cut_all(block, {HIDDEN: channels, NEURONS: largest(up.norm(dim=1) * down.norm(dim=0), count)})

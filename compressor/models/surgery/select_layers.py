@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def chosen_layers(total: int, count: int | None, layers: Sequence[int] | str) -> list[int]:
-    """Which of a model's layers a student starts from.
+    """The layers of a model that a student starts from.
 
     Args:
         total: Layers of the model.

@@ -46,7 +46,7 @@ class Rung:
 
 
 class Algorithm(Protocol):
-    """One of neural-compressor's algorithms, with what it is to work on."""
+    """One of neural-compressor's algorithms, prepared for a graph."""
 
     model: torch.nn.Module
     """The module that neural-compressor quantizes; a copy."""
@@ -63,7 +63,7 @@ class Algorithm(Protocol):
         """Further settings to try, the fastest first."""
 
     def write(self, model: torch.nn.Module, target: Path) -> list[str]:
-        """Writes what a quantized model has chosen as an .onnx file.
+        """Writes the weights and scales of a quantized model as an .onnx file.
 
         Returns:
             Names of the matrices that stay as they were, or get more bits.

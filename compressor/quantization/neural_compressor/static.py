@@ -90,7 +90,7 @@ class Static:
         return rungs
 
     def write(self, model: torch.nn.Module, target: Path) -> list[str]:
-        """Writes what a quantized model has chosen as QDQ; returns the names of the matrices in float."""
+        """Writes the weights and scales of a quantized model as QDQ; returns the names of the matrices in float."""
         import onnx
 
         from compressor.quantization import static_int8, weight_matrices
@@ -132,7 +132,7 @@ class Static:
         return {name: module for name, module in modules if isinstance(module, torch.nn.Linear)}
 
     def _coarseness(self) -> dict[str, float]:
-        """For each matrix, the range of what it is multiplied with by its root mean square: int8's relative error."""
+        """For each matrix, the range of its input divided by the input's root mean square: int8's relative error."""
         import torch
 
         linears = self._linears()

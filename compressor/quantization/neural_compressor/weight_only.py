@@ -79,7 +79,7 @@ class WeightOnly:
         return rungs
 
     def write(self, model: torch.nn.Module, target: Path) -> list[str]:
-        """Writes what a quantized model has chosen; returns the names of the matrices with more bits."""
+        """Writes the weights and scales of a quantized model; returns the names of the matrices with more bits."""
         import onnx
 
         from compressor.quantization import weight_only

@@ -14,7 +14,7 @@ _ONLY_PRETRAINING = ("alpha_mlm", "alpha_order", "top_k", "mlm_probability", "ma
 
 
 def check_objectives(recipe: Recipe, add: Add) -> None:
-    """Whether each training stage's keys belong to what it trains on, and leave something to learn from."""
+    """Whether each training stage's keys fit its objective, and leave at least one loss."""
     pairs = recipe.data.corpus_spec is not None and recipe.data.corpus_spec.sentence_order
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, ObjectiveSpec):

@@ -1,4 +1,4 @@
-"""Whether the stages can follow each other, and have what they learn from."""
+"""Whether the stages can follow each other, and have the data that they learn from."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def check_order(recipe: Recipe, add: Add) -> None:
 
 
 def check_pruned(recipe: Recipe, add: Add) -> None:
-    """Whether what a stage has trimmed or made zero stays so."""
+    """Whether no later stage undoes a trimmed vocabulary or zeros."""
     trimmed = sparse = False
     for index, stage in enumerate(recipe.stages):
         if trimmed and recipe.task_of(stage) == MASKED_LM:

@@ -60,12 +60,12 @@ def check_family(recipe: Recipe, index: int, family: str, add: Add) -> None:
 
 def check_order_head(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     """Whether there is a head for the order of segments where it is gated, and one to compare it with."""
-    there, compared = incoming.tells_order, None
+    there, compared = incoming.has_order_head, None
     for index, stage in _pretraining(recipe):
         previous, there = there, there or _makes_head(stage)
         if compared is None:  # the first: makes the baseline, unless the checkpoint is one
             makes_it = stage.makes_teacher or not has_head(incoming, MASKED_LM)
-            previous = compared = there if makes_it else incoming.tells_order
+            previous = compared = there if makes_it else incoming.has_order_head
         if (gate := stage.gates.get(METRIC)) is None:
             continue
         place: Location = ("stages", index, "gates", METRIC)

@@ -76,14 +76,14 @@ def characters(normalizer: str, pre_tokenizer: str) -> Characters:
         for before, after in zip(every, normalized, strict=True)
     } | {_SEPARATOR: f" {_SEPARATOR} "}
     alone = tuple(char for char, result in table.items() if result == f" {char} ")
-    told = {char for char, result in table.items() if result == char}.union(alone)
+    listed = {char for char, result in table.items() if result == char}.union(alone)
     gone = {char: result for char, result in table.items() if result in ("", " ") and char != " "}
-    told.update(gone)
+    listed.update(gone)
     return Characters(
         removed=tuple(char for char, result in gone.items() if not result),
         spaces=tuple(char for char, result in gone.items() if result),
         alone=alone,
-        changed={char: result for char, result in table.items() if char not in told},
+        changed={char: result for char, result in table.items() if char not in listed},
     )
 
 

@@ -87,7 +87,7 @@ class _Flat:
         return tuple(width // known if size == -1 else size for size in rest)
 
     def _treats_tokens_apart(self, node: onnx.NodeProto) -> bool:
-        """Whether a node of three axes computes each token by itself, and some of what it reads is on two already."""
+        """Whether a node of three axes computes each token by itself, and one of its inputs has two axes already."""
         inner = [name for name in node.input if name not in self._constants]
         if node.op_type == "MatMul":
             matrix = self._constants.get(node.input[1])

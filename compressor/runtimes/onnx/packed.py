@@ -1,4 +1,4 @@
-"""Weights that ONNX Runtime's block-wise operators read packed: what they are, unpacked."""
+"""Unpacks the weights of ONNX Runtime's block-wise operators."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def packed(graph: onnx.GraphProto, forms: Mapping[str, str]) -> dict[str, Packed
 
 
 def _table(graph: onnx.GraphProto, node: onnx.NodeProto, weight: str, bits: int) -> tuple[int, ...]:
-    """Rows and width of a table; where the looked-up rows are cut, that tells the width."""
+    """Rows and width of a table; where the looked-up rows are cut, the cut gives the width."""
     from onnx import TensorProto, numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}

@@ -163,7 +163,7 @@ def shapes_of(model: onnx.ModelProto) -> dict[str, list[int | None]]:
 
 
 def _size_index(name: str, producers: dict[str, onnx.NodeProto], constants: dict[str, Array]) -> int | None:
-    """Which size of a tensor a 1-element tensor holds: `Unsqueeze(Gather(Shape(x), index))`."""
+    """The axis whose size a 1-element tensor holds: `Unsqueeze(Gather(Shape(x), index))`."""
     unsqueeze = producers.get(name)
     gather = producers.get(unsqueeze.input[0]) if unsqueeze and unsqueeze.op_type == "Unsqueeze" else None
     if gather is None or gather.op_type != "Gather":

@@ -162,12 +162,12 @@ def _fold(graph: onnx.GraphProto) -> None:
 
 
 def _interface(graph: onnx.GraphProto) -> set[str]:
-    """Names that callers use: what they belong to stays as it is."""
+    """Names of inputs and outputs, which callers use and no rewrite may change."""
     return {value.name for value in [*graph.input, *graph.output]}
 
 
 def _tables(graph: onnx.GraphProto) -> set[str]:
-    """Names of what rows are looked up in."""
+    """Names of the tables that rows are looked up in."""
     return {node.input[0] for node in graph.node if node.op_type == "Gather" and attribute(node, "axis", 0) == 0}
 
 

@@ -1,4 +1,4 @@
-"""ORT format: the graph that ships, optimised once and for all, for builds of ONNX Runtime that hold little else."""
+"""ORT format: the graph that ships, optimised ahead of time, for minimal builds of ONNX Runtime."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def run(node: Node, *inputs: Value | None) -> tuple[Value, ...]:
 
 
 def floats(*values: Any) -> tuple[Any, ...]:
-    """Values, what is rounded among them expanded."""
+    """The values as floats; quantized ones are expanded."""
     return tuple(value.expanded() if isinstance(value, Rounded) else value for value in values)
 
 
@@ -125,7 +125,7 @@ def _gemm(node: Node, a: Value, b: Value, c: Value | None = None) -> Tensor:
 
 
 def _quantize_dynamically(node: Node, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Integers, scale and zero point of what is seen; the range always holds 0."""
+    """Integers, scale and zero point from the range of the input; the range always holds 0."""
     low, high = torch.aminmax(x)
     low, high = low.clamp(max=0.0), high.clamp(min=0.0)
     scale = (high - low) / 255
@@ -279,7 +279,7 @@ _ON_INTEGERS: dict[str, Callable[..., Value]] = {
     "MatMul": _multiply,
     "Transpose": _transpose,
 }
-"""Operators that take what is not expanded to floats yet."""
+"""Operators that take quantized values, not expanded to floats."""
 
 NUMBERS = {
     "Gather": (1,),
@@ -290,7 +290,7 @@ NUMBERS = {
     "Squeeze": (1,),
     "Unsqueeze": (1,),
 }
-"""Inputs that say how, where they are constants; of a Gather if it is one index."""
+"""Inputs that are read when the graph is built, where they are constants; of a Gather if it is one index."""
 
 SUPPORTED = frozenset({*_ON_TENSORS, *_ON_INTEGERS})
 """Kinds of nodes that `run` knows."""

@@ -168,7 +168,7 @@ def decode(
 
 
 def _references(answers: Sequence[str]) -> list[str]:
-    """Right answers, normalized. Those that are empty then do not count, unless there are no others."""
+    """Right answers, normalized. Empty ones are left out, unless all are empty."""
     return [text for text in map(normalized, answers) if text] or [""]
 
 

@@ -37,7 +37,7 @@ def logits(model: Any) -> torch.Tensor:
 
 def kept_of(whole: ModelParts, heads: float, ffn: float, scope: str = "layer") -> Kept:
     after = pruning_widths.after(whole.heads, whole.neurons, (heads, ffn), scope)
-    return choose(prune.chances(whole, 3), after, scope)
+    return choose(prune.random_scores(whole, 3), after, scope)
 
 
 def silenced(whole: ModelParts, kept: Kept) -> ModelParts:
@@ -171,7 +171,7 @@ def test_magnitudes_by_hand():
 
 def test_chance_depends_on_the_seed_alone():
     whole = to_parts(make_model("BertForMaskedLM"))
-    one, same, other = (prune.chances(whole, seed) for seed in (0, 0, 1))
+    one, same, other = (prune.random_scores(whole, seed) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.heads, same.heads, strict=True))
     assert not torch.equal(one.neurons[0], other.neurons[0])
 
