@@ -70,7 +70,7 @@ def fit(
     scope: str,
     target: Target,
     trial: Trial,
-    harm: Callable[[PreTrainedModel], float],
+    degradation: Callable[[PreTrainedModel], float],
 ) -> tuple[Widths, Facts]:
     """Finds out how many heads and how many neurons to keep.
 
@@ -85,10 +85,11 @@ def fit(
         scope: `layer` or `global`.
         target: What it may cost.
         trial: Measures size and latency.
-        harm: How far a model is from what it was; less is better.
+        degradation: How far a model is from what it was; less is better.
 
     Returns:
-        The widths, and `target`: the `metric`, its `limit`, what was `reached`, and the harm of all that was `tried`.
+        The widths, and `target`: the `metric`, its `limit`, the value that was `reached`, and the degradation of each
+        of those `tried`.
 
     Raises:
         StageError: The target cannot be met.
@@ -113,19 +114,19 @@ def fit(
             f"is still {number(measured[-1])}; ask for that or more, or remove layers or tokens as well"
         )
     line, goal = _Line.through(corners[:3], measured[:3]), target.limit
-    harms: dict[Widths, float] = {}
+    degradations: dict[Widths, float] = {}
     for _ in range(_TRIES):
         found = list(_candidates(whole, line, goal, scope)) or corners[-1:]
         for left in found:
-            if left not in harms:
+            if left not in degradations:
                 with torch.no_grad():
-                    harms[left] = harm(model(left).eval())
-        best = min(found, key=lambda left: harms[left])
+                    degradations[left] = degradation(model(left).eval())
+        best = min(found, key=lambda left: degradations[left])
         (reached,) = costs([best])
         if reached <= target.limit:
             tried = [
-                {"heads": sum(left.heads), "neurons": sum(left.neurons), "harm": float(f"{value:.6g}")}
-                for left, value in harms.items()
+                {"heads": sum(left.heads), "neurons": sum(left.neurons), "degradation": float(f"{value:.6g}")}
+                for left, value in degradations.items()
             ]
             return best, {**facts, "reached": reached, "tried": tried}
         goal -= max(reached - target.limit, 0.01 * target.limit)

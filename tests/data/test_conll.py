@@ -113,8 +113,9 @@ def test_what_is_before_a_broken_line_is_read_as_a_stream(tmp_path: Path):
     path.write_text("a\tO\n\nb\nc\tO\n\nd\tO\n")
     sentences = conll.read(path, "data.train")
     assert next(sentences) == Sentence(1, ("a",), ("O",))
-    with pytest.raises(RecipeError, match="line 3"):
+    with pytest.raises(RecipeError) as error:
         next(sentences)
+    assert "line 3" in str(error.value)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path):

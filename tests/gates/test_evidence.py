@@ -156,3 +156,23 @@ def test_f1_and_matthews_agree_with_scikit_learn(labels: int, rows: int, seed: i
     assert value["accuracy"] == pytest.approx(np.mean(predictions == references))
     assert value["f1"] == pytest.approx(expected_f1)
     assert value["matthews_correlation"] == pytest.approx(matthews_corrcoef(references, predictions), abs=1e-9)
+
+
+def test_p95_drop_and_ratio_of_timings_are_block_bootstrapped_over_the_rounds():
+    random = np.random.default_rng(0)
+    load = np.repeat(random.gamma(4, 0.25, 40), 10)  # successive rounds meet the same load of the machine
+    base = Timings(10 * (1 + load) * random.normal(1, 0.01, 400), 0.95)
+    fast = Timings(5 * (1 + load) * random.normal(1, 0.01, 400), 0.95)
+    ratio, drop = base.ratio(fast, 0.95), base.drop(fast, 0.95)
+    assert ratio.low <= 2 <= ratio.high and ratio.high - ratio.low < 0.2
+    assert drop.low <= drop.value <= drop.high < 0, "the reference is faster"
+
+
+def test_p95_of_few_rounds_has_no_bounds():
+    few = Timings(np.arange(1.0, 41.0), 0.95)
+    assert few.ratio(few, 0.95).high is None and few.drop(few, 0.95).low is None
+
+
+def test_one_round_gives_a_ratio_without_bounds():
+    one = Timings(np.array([4.0]), 0.5).ratio(Timings(np.array([2.0]), 0.5), 0.95)
+    assert (one.value, one.low, one.high) == (2.0, None, None)

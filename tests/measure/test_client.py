@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from in_process import InProcess
 
 from compressor.errors import StageError
+from compressor.measure import worker
 from compressor.measure.client import Client
 from compressor.measure.token_rows import TokenRows
 from compressor.runtimes import RUNTIMES
@@ -48,6 +51,35 @@ def test_one_process_serves_all_answers_and_gives_those_of_this_process(client: 
     client.close()
     with pytest.raises(ProcessLookupError):
         os.kill(serving, 0)
+
+
+def test_the_process_answers_each_job_with_its_progress_and_its_end(job: dict[str, Any], tmp_path: Path):
+    ours, theirs = Pipe()
+    session = {"runtime": "onnxruntime", "path": job["path"], "threads": 1}
+    shape = {"batch_size": 1, "sequence_length": 4, "vocab_size": 8}
+    ours.send({"kind": "memory", "output": tmp_path / "memory.npz", **session, **shape})
+    ours.send({"kind": "memory", "output": tmp_path / "none.npz", **session, **shape, "path": "missing.onnx"})
+    ours.send({"kind": "predict", "output": tmp_path / "answers.npz", **job})
+    server = threading.Thread(target=worker.serve, args=[theirs])
+    server.start()
+    try:
+        assert ours.recv() == ("done",)
+        kind, reason = ours.recv()
+        assert kind == "failed" and "missing.onnx" in reason
+        messages = [ours.recv()]
+        while messages[-1][0] == "progress":
+            messages.append(ours.recv())
+        assert [message[0] for message in messages] == ["progress"] * (len(messages) - 1) + ["done"]
+        assert messages[-2][1:] == (2, 2), "rows done, of how many"
+    finally:
+        ours.close()
+        server.join(10)
+    assert not server.is_alive(), "it ends with the connection"
+    with np.load(tmp_path / "memory.npz") as found:
+        assert 10e6 < found["peak_rss_bytes"] < 100e9
+    assert not (tmp_path / "none.npz").exists()
+    with np.load(tmp_path / "answers.npz") as found:
+        assert np.array_equal(found["rows"], InProcess().predict(job)["rows"])
 
 
 def test_a_job_that_fails_is_reported_and_the_next_one_has_a_new_process(client: Client, job: dict[str, Any]):

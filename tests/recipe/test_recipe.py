@@ -9,6 +9,7 @@ import yaml
 from conftest import WriteRecipe
 from hypothesis import given
 from hypothesis import strategies as st
+from problems import refused
 
 from compressor.errors import RecipeError
 from compressor.recipe import reference
@@ -82,20 +83,20 @@ def test_numbers_are_yaml_1_2_and_dates_are_text(write_recipe: WriteRecipe):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "kind"),
     [
-        ("name: a\nname: b\n", "key 'name' is there twice"),
-        ("a: [1, 2\n", "not valid YAML"),
-        ("- a\n- b\n", "must be a mapping"),
-        ("", "must be a mapping"),
-        ("? [a]\n: b\n", "a key must be a plain value"),
-        ("!!python/object:os.system {}\n", "not valid YAML"),
+        ("name: a\nname: b\n", "unreadable"),
+        ("a: [1, 2\n", "unreadable"),
+        ("- a\n- b\n", "type"),
+        ("", "type"),
+        ("? [a]\n: b\n", "unreadable"),
+        ("!!python/object:os.system {}\n", "unreadable"),
     ],
 )
-def test_yaml_that_is_no_recipe(tmp_path: Path, text: str, message: str):
+def test_yaml_that_is_not_a_recipe(tmp_path: Path, text: str, kind: str):
     path = tmp_path / "r.yaml"
     path.write_text(text)
-    with pytest.raises(RecipeError, match=message.replace("[", r"\[")):
+    with refused(str(path), kind):
         load(path)
 
 
@@ -125,17 +126,17 @@ def test_set_reaches_stages_by_index_and_by_name(write_recipe: WriteRecipe):
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "kind"),
     [
-        ("seed", "not of the form path=value"),
-        ("stages.distil.epochs=1", "did you mean 'distill'"),
-        ("stages.9.epochs=1", "allowed: 0 to 3"),
-        ("name.x=1", "has no keys"),
-        ("seed=[", "not valid YAML"),
+        ("seed", "type"),
+        ("stages.distil.epochs=1", "unknown"),
+        ("stages.9.epochs=1", "unknown"),
+        ("name.x=1", "type"),
+        ("seed=[", "unreadable"),
     ],
 )
-def test_wrong_set(write_recipe: WriteRecipe, override: str, message: str):
-    with pytest.raises(RecipeError, match=message):
+def test_wrong_set(write_recipe: WriteRecipe, override: str, kind: str):
+    with refused(f"--set {override}", kind):
         load(write_recipe(), (override,))
 
 

@@ -38,7 +38,7 @@ def test_a_pruned_student_recovers_and_says_what_it_kept(finished):
     assert once["layer_map"] == [0, 1, 2, 3]
     assert len(again["layers"]) == 3 and again["heads"] == [3] * 3 and sum(again["neurons"]) == 72
     assert again["layer_map"] == [0, 1, 3], "hidden states of the teacher's layers, the last from its last"
-    assert set(again["importance"][0]["harm"]) == set("0123")
+    assert set(again["importance"][0]["degradation"]) == set("0123")
     head, neuron = 4 * 32 * 8 + 24, 2 * 32 + 1
     parameters = {name: entry["measurements"]["num_parameters"]["value"] for name, entry in stages.items()}
     assert parameters["prune"] == parameters["baseline"] - 4 * head - 4 * 32 * neuron == once["parameters"]
@@ -253,7 +253,7 @@ def test_targets_are_met_as_they_are_measured(write_recipe: WriteRecipe, tmp_pat
         assert found["limit"] == limit and found["reached"] <= limit
         if name != "latency_p50_ms":
             assert found["reached"] == measured > 0.8 * limit
-            assert min(entry["harm"] for entry in found["tried"]) >= 0
+            assert min(entry["degradation"] for entry in found["tried"]) >= 0
     assert stages["latency_p50_ms"]["details"]["target"]["tried"] == [], "a tiny model is fast enough as it is"
     path = write_recipe(stages=[TEACHER, {**targets[0], "target": {"num_parameters": 10}}])
     result = compress("run", path.name, cwd=tmp_path)

@@ -38,14 +38,16 @@ class Pretended:
         return 1 + 4 * heads + 5 * neurons + self.bend * neurons * (1 - neurons)
 
 
-def found(model: Any, target: Target, scope: str = "layer", harm: Callable[[Any], float] | None = None, **kind: float):
+def found(
+    model: Any, target: Target, scope: str = "layer", degradation: Callable[[Any], float] | None = None, **kind: float
+):
     whole = to_parts(model)
 
     def fewer_heads(model: Any) -> float:
         return -sum(to_parts(model).heads)
 
     trial = Pretended(**kind)
-    widths, facts = fit(whole, prune.magnitudes(whole), scope, target, trial, harm or fewer_heads)
+    widths, facts = fit(whole, prune.magnitudes(whole), scope, target, trial, degradation or fewer_heads)
     kept = prune.choose(prune.magnitudes(whole), widths, scope)
     return from_parts(prune.pruned(whole, kept)), widths, facts, trial
 
@@ -68,10 +70,10 @@ def test_the_mixture_of_least_harm_is_taken():
     limit = Target("num_parameters", model.num_parameters() - 4 * 32 * NEURON)
     _, widths, facts, _ = found(model, limit)
     assert widths == Widths((4,) * 4, (32,) * 4), "heads are what is missed here"
-    _, widths, facts, _ = found(model, limit, harm=lambda model: -sum(to_parts(model).neurons))
+    _, widths, facts, _ = found(model, limit, degradation=lambda model: -sum(to_parts(model).neurons))
     assert widths == Widths((2,) * 4, (64,) * 4)
     assert [entry["heads"] for entry in facts["tried"]] == [16, 12, 8, 4]
-    assert facts["tried"][2] == {"heads": 8, "neurons": 256, "harm": -256.0}
+    assert facts["tried"][2] == {"heads": 8, "neurons": 256, "degradation": -256.0}
 
 
 def test_a_size_is_that_of_the_file():
@@ -91,7 +93,7 @@ def test_a_latency_is_measured_until_it_is_met(bend):
 
 def test_what_is_met_already_is_left_alone():
     model = make_model("BertForSequenceClassification")
-    _, widths, facts, _ = found(model, Target("latency_p50_ms", 10.0), harm=pytest.fail)
+    _, widths, facts, _ = found(model, Target("latency_p50_ms", 10.0), degradation=pytest.fail)
     assert (widths, facts["tried"]) == (Widths((4,) * 4, (64,) * 4), [])
 
 

@@ -38,25 +38,25 @@ def chosen_layers(total: int, count: int | None, layers: Sequence[int] | str) ->
 
 
 def least_harmful(
-    model: PreTrainedModel, count: int, harm: Callable[[PreTrainedModel], float]
+    model: PreTrainedModel, count: int, degradation: Callable[[PreTrainedModel], float]
 ) -> tuple[list[int], list[dict[str, Any]]]:
     """Which layers to keep, by dropping the one that is missed least, again and again.
 
     Every round tries the model without each of the layers that are left, so that n layers down to k take
-    n + (n - 1) + … + (k + 1) calls of `harm`.
+    n + (n - 1) + … + (k + 1) calls of `degradation`.
 
     Args:
         model: The model, with any head; not changed.
         count: Layers to keep, from 1 to all.
-        harm: How bad a model is, such as its loss on held-out rows: finite, less is better. It gets a model with fewer
-            layers, in eval mode and without gradients.
+        degradation: How bad a model is, such as its loss on held-out rows: finite, less is better. It gets a model with
+            fewer layers, in eval mode and without gradients.
 
     Returns:
-        The kept layers in ascending order, and for every round `dropped` and `harm` by layer (six significant digits;
-        the layers are strings, as they come back from JSON). Of equally harmful layers the lowest goes.
+        The kept layers in ascending order, and for every round `dropped` and `degradation` by layer (six significant
+        digits; the layers are strings, as they come back from JSON). Of equally harmful layers the lowest goes.
 
     Raises:
-        StageError: A count that the model does not have, or a harm that is not a finite number.
+        StageError: A count that the model does not have, or a degradation that is not a finite number.
 
     Source: Peer et al. 2022, "Greedy-layer pruning" (arXiv 2105.14839), without fine-tuning every candidate; Sajjad et
         al. 2023, "On the effect of dropping layers of pre-trained transformer models" (arXiv 2004.03844), section 3,
@@ -67,18 +67,18 @@ def least_harmful(
         raise StageError(f"the incoming checkpoint has {total} layers; keep 1 to {total} of them, got {count}")
     kept, rounds = list(range(total)), []
     while len(kept) > count:
-        harms = {}
+        degradations = {}
         for layer in kept:
             with torch.no_grad():
-                value = float(harm(from_parts(whole.with_layers([n for n in kept if n != layer])).eval()))
+                value = float(degradation(from_parts(whole.with_layers([n for n in kept if n != layer])).eval()))
             if not math.isfinite(value):
                 raise StageError(
-                    f"without layer {layer} the harm is {value}; list the layers, or measure on other rows"
+                    f"without layer {layer} the degradation is {value}; list the layers, or measure on other rows"
                 )
-            harms[layer] = value
-        dropped = min(kept, key=lambda layer: (harms[layer], layer))
+            degradations[layer] = value
+        dropped = min(kept, key=lambda layer: (degradations[layer], layer))
         kept.remove(dropped)
-        rounds.append({"dropped": dropped, "harm": {str(k): float(f"{v:.6g}") for k, v in harms.items()}})
+        rounds.append({"dropped": dropped, "degradation": {str(k): float(f"{v:.6g}") for k, v in degradations.items()}})
     return kept, rounds
 
 

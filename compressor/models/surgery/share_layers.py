@@ -115,7 +115,7 @@ def _alike(blocks: Sequence[State]) -> bool:
 
 
 def best_start(
-    model: PreTrainedModel, sharing: Sharing, harm: Callable[[PreTrainedModel], float]
+    model: PreTrainedModel, sharing: Sharing, degradation: Callable[[PreTrainedModel], float]
 ) -> tuple[list[Start], list[dict[str, float]]]:
     """Initial weights of the groups: chosen group by group, those that change the model least.
 
@@ -124,14 +124,14 @@ def best_start(
     Args:
         model: The model, with any head; not changed.
         sharing: What is shared.
-        harm: How far a model is from `model`: finite, less is better.
+        degradation: How far a model is from `model`: finite, less is better.
 
     Returns:
-        The choice, and for each group the harm of every layer that it replaces and of their mean, by name. Layers of
-        different widths have no mean.
+        The choice, and for each group the degradation of every layer that it replaces and of their mean, by name.
+        Layers of different widths have no mean.
 
     Raises:
-        StageError: A harm that is not a finite number.
+        StageError: A degradation that is not a finite number.
     """
     whole = to_parts(model)
     replaced = sharing.replaced(whole.num_hidden_layers)
@@ -142,13 +142,15 @@ def best_start(
         candidates: list[Start] = [*layers, MEAN] if len(layers) > 1 else []
         if not all(_alike([blocks[of_layer[layer]] for layer in layers]) for blocks, of_layer in stacks):
             candidates.remove(MEAN)
-        harms: dict[Start, float] = {}
+        degradations: dict[Start, float] = {}
         for candidate in candidates:
             start[group] = candidate
             with torch.no_grad():
-                harms[candidate] = float(harm(_built(whole, sharing, start).eval()))
-            if not math.isfinite(harms[candidate]):
-                raise StageError(f"group {group} started from {candidate} gives a harm of {harms[candidate]}")
-        start[group] = min(candidates, key=lambda candidate: harms[candidate]) if candidates else layers[0]
-        tried.append({str(candidate): float(f"{value:.6g}") for candidate, value in harms.items()})
+                degradations[candidate] = float(degradation(_built(whole, sharing, start).eval()))
+            if not math.isfinite(degradations[candidate]):
+                raise StageError(
+                    f"group {group} started from {candidate} gives a degradation of {degradations[candidate]}"
+                )
+        start[group] = min(candidates, key=lambda candidate: degradations[candidate]) if candidates else layers[0]
+        tried.append({str(candidate): float(f"{value:.6g}") for candidate, value in degradations.items()})
     return start, tried

@@ -168,7 +168,7 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Of the matrices, how many get an exception, one try after the other."""
 
 
-def worst(harm: dict[str, float], share: float) -> list[str]:
-    """The names with the greatest harm, at least one."""
-    ranked = sorted(harm, key=lambda name: (-harm[name], name))
+def worst(degradation: dict[str, float], share: float) -> list[str]:
+    """The names with the greatest degradation, at least one."""
+    ranked = sorted(degradation, key=lambda name: (-degradation[name], name))
     return ranked[: max(1, round(share * len(ranked)))]

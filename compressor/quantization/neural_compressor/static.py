@@ -82,9 +82,9 @@ class Static:
         """The other observer, then more and more matrices in float, those first whose inputs int8 holds worst."""
         other = next(method for method in OBSERVERS if method != self._method)
         rungs = [Rung(f"static, {OBSERVERS[other]}", self._config(other, []))]
-        harm = self._coarseness()
+        degradation = self._coarseness()
         for share in SHARES:
-            kept = worst(harm, share)
+            kept = worst(degradation, share)
             what = f"static, {OBSERVERS[self._method]}, {len(kept)} matrices in float"
             rungs.append(Rung(what, self._config(self._method, kept)))
         return rungs
@@ -140,11 +140,11 @@ class Static:
         with _observed(linears, seen), torch.no_grad():
             for inputs in self._sample:
                 self._traceable(*inputs)
-        harm = {}
+        degradation = {}
         for name, found in seen.items():
             low, high, square = np.array(found).T
-            harm[name] = float((high.max() - low.min()) / max(np.sqrt(square.mean()), 1e-12))
-        return harm
+            degradation[name] = float((high.max() - low.min()) / max(np.sqrt(square.mean()), 1e-12))
+        return degradation
 
 
 def make(quantizer: GraphQuantizer, context: Context) -> tuple[Static, Facts]:

@@ -69,10 +69,10 @@ class WeightOnly:
             Rung(f"RTN, {bits} bits, full range", self._config(bits, use_full_range=True)),
             Rung(f"RTN, {bits} bits, clip search", self._config(bits, use_mse_search=True)),
         ]
-        harm = self._errors()
+        degradation = self._errors()
         exception = self._config(8) if bits == 4 else self._config(bits, dtype="fp32")
         for share in SHARES:
-            names = worst(harm, share)
+            names = worst(degradation, share)
             what = f"{len(names)} matrices {'in 8 bits' if bits == 4 else 'in float'}"
             config = with_exceptions(self._config(bits), [f"{name}$" for name in names], exception)
             rungs.append(Rung(f"RTN, {bits} bits, {what}", config))

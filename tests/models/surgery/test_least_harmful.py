@@ -38,16 +38,16 @@ def test_the_layer_that_is_missed_least_goes_first(model):
     # What every set of layers costs; layer 0 is the cheapest alone, but not once layer 2 has gone.
     costs = {"123": 2, "023": 4, "013": 1, "012": 3, "13": 9, "03": 6, "01": 5.1234567}
 
-    def harm(model) -> float:
+    def degradation(model) -> float:
         present = layers_in(model)
         assert model.config.num_hidden_layers == len(present)
         return costs["".join(map(str, present))]
 
-    kept, rounds = least_harmful(model, 2, harm)
+    kept, rounds = least_harmful(model, 2, degradation)
     assert kept == [0, 1]
     assert rounds == [
-        {"dropped": 2, "harm": {"0": 2.0, "1": 4.0, "2": 1.0, "3": 3.0}},
-        {"dropped": 3, "harm": {"0": 9.0, "1": 6.0, "3": 5.12346}},
+        {"dropped": 2, "degradation": {"0": 2.0, "1": 4.0, "2": 1.0, "3": 3.0}},
+        {"dropped": 3, "degradation": {"0": 9.0, "1": 6.0, "3": 5.12346}},
     ]
     assert json.loads(json.dumps(rounds)) == rounds
 
@@ -74,23 +74,23 @@ def test_a_layer_that_does_nothing_goes_first(kind):
             tensor.zero_()
     whole = logits_of(model)
 
-    def harm(model) -> float:
+    def degradation(model) -> float:
         return float((logits_of(model) - whole).square().mean())
 
-    kept, rounds = least_harmful(model, 2, harm)
+    kept, rounds = least_harmful(model, 2, degradation)
     assert rounds[0]["dropped"] == 2
-    assert rounds[0]["harm"]["2"] < 1e-9 < min(rounds[0]["harm"][layer] for layer in "013")
+    assert rounds[0]["degradation"]["2"] < 1e-9 < min(rounds[0]["degradation"][layer] for layer in "013")
     assert torch.equal(logits_of(model), whole), "the model is as it was"
     student = reduce_depth(model, kept, model.config.model_type)
-    assert harm(student) == pytest.approx(rounds[1]["harm"][str(rounds[1]["dropped"])], rel=1e-5)
+    assert degradation(student) == pytest.approx(rounds[1]["degradation"][str(rounds[1]["dropped"])], rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_harm_gets_whole_models_that_are_ready_and_the_model_stays_as_it_is(kind):
+def test_degradation_gets_whole_models_that_are_ready_and_the_model_stays_as_it_is(kind):
     model = marked(kind).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
-    def harm(candidate) -> float:
+    def degradation(candidate) -> float:
         assert candidate is not model
         assert not any(module.training for module in candidate.modules())
         assert not torch.is_grad_enabled()
@@ -100,7 +100,7 @@ def test_harm_gets_whole_models_that_are_ready_and_the_model_stays_as_it_is(kind
             parameter.zero_()  # nothing of it may be the model's own
         return 0.0
 
-    least_harmful(model, 2, harm)
+    least_harmful(model, 2, degradation)
     assert model.training
     assert torch.is_grad_enabled()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
@@ -113,6 +113,6 @@ def test_a_count_that_cannot_be_is_refused(model, count):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_harm_that_cannot_be_compared_is_refused(model, value):
-    with pytest.raises(StageError, match="without layer 0 the harm is"):
+def test_a_degradation_that_cannot_be_compared_is_refused(model, value):
+    with pytest.raises(StageError, match="without layer 0 the degradation is"):
         least_harmful(model, 2, lambda model: value)

@@ -112,16 +112,16 @@ def test_the_start_that_changes_the_outputs_least_is_found():
             tensor.copy_(source[name])  # layers 1, 2 and 3 are one and the same
     whole = logits_of(model)
 
-    def harm(candidate) -> float:
+    def degradation(candidate) -> float:
         assert not candidate.training
         return float((logits_of(candidate) - whole).square().mean())
 
-    start, tried = best_start(model, Sharing("all", 2, 4), harm)
+    start, tried = best_start(model, Sharing("all", 2, 4), degradation)
     assert start[1] == 2, "of equals the first"
     assert [set(entry) for entry in tried] == [{"0", "1", MEAN}, {"2", "3", MEAN}]
     assert tried[0][str(start[0])] == min(tried[0].values())
     assert best_start(model, Sharing("all", 4, 4), pytest.fail) == ([0, 1, 2, 3], [{}, {}, {}, {}])
-    with pytest.raises(StageError, match="a harm of nan"):
+    with pytest.raises(StageError, match="a degradation of nan"):
         best_start(model, Sharing("all", 1, 4), lambda candidate: float("nan"))
 
 

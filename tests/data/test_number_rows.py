@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import pytest
+
+from compressor.data import number_rows
+from tests.problems import refused
+
+
+def rows(*labels: str):
+    from datasets import Dataset
+
+    return Dataset.from_dict({"text": ["a"] * len(labels), "label": list(labels)})
+
+
+def test_numbers_have_no_names():
+    assert number_rows.labels(rows("1", "-2.5"), rows("0", "1e3")) == []
+
+
+@pytest.mark.parametrize("wrong", ["good", "", "nan", "inf"])
+def test_a_label_that_is_not_a_finite_number_is_refused(wrong: str):
+    with refused("data.label", "type"):
+        number_rows.labels(rows("1", "2"), rows("1", wrong))
+
+
+def test_equal_numbers_have_no_correlation():
+    with refused("data.label", "value"):
+        number_rows.labels(rows("1", "1.0"), rows("1", "2"))
