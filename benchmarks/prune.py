@@ -28,8 +28,9 @@ from rich.console import Console
 from compressor.gates.estimate import Estimate, Evidence
 from compressor.measure import measurement as measuring
 from compressor.pipeline import plan as plan_module
+from compressor.pipeline.entry import key_of
 from compressor.pipeline.prepared import prepare
-from compressor.pipeline.store import Store, key_of
+from compressor.pipeline.store import Store
 from compressor.progress import Progress
 from compressor.recipe.resolve import resolve
 from compressor.report import model as reports

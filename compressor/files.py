@@ -1,9 +1,11 @@
-"""Files that are written whole or not at all, their digests, and arrays on disk that may be larger than memory."""
+"""Files that are written whole or not at all, digests of folders, and arrays on disk that may be larger than memory."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,11 +14,76 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
+FileEntries = Mapping[str, Mapping[str, str | int]]
+"""`sha256` and `size_bytes` of each file of a folder, by its path from there."""
+
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_entries(folder: Path) -> dict[str, dict[str, str | int]]:
+    """SHA-256 and size of every file in a folder and below, in order of their paths."""
+    return {
+        name: {"sha256": file_digest(folder / name), "size_bytes": (folder / name).stat().st_size}
+        for name in sorted(_paths(folder))
+    }
+
+
+def differences(folder: Path, files: FileEntries) -> dict[str, str]:
+    """How a folder differs from what it held once: for each file that is changed, missing or added, in what.
+
+    Nothing outside of the folder is opened.
+
+    Args:
+        folder: The folder.
+        files: Its files, as `file_entries` found them.
+    """
+    found = {name: what for name, entry in sorted(files.items()) if (what := _difference(folder, name, entry))}
+    return found | dict.fromkeys(sorted(_paths(folder) - set(files)), "was added")
+
+
+def _difference(folder: Path, name: str, entry: Mapping[str, str | int]) -> str:
+    """How a file differs from its entry; empty if it does not."""
+    path = folder / name
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve())
+        if not inside or Path(name).is_absolute() or ".." in Path(name).parts:
+            return "its path leaves the folder, so it was not opened"
+        if not path.is_file():
+            return "is not a file" if path.exists() else "is missing"
+        size = path.stat().st_size
+        if size != entry["size_bytes"]:
+            return f"has {size} bytes, should have {entry['size_bytes']}"
+        if file_digest(path) != entry["sha256"]:
+            return "was changed: it has another sha256"
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # RuntimeError: links in a circle
+        return f"cannot be read ({type(error).__name__}: {error})"
+    return ""
+
+
+def _paths(folder: Path) -> set[str]:
+    """Paths of all files in a folder and below; links to folders are listed as files, and not followed."""
+    found = set()
+    for root, folders, names in os.walk(folder):
+        links = [name for name in folders if (Path(root) / name).is_symlink()]
+        found |= {(Path(root) / name).relative_to(folder).as_posix() for name in (*names, *links)}
+    return found
+
+
+@dataclass(frozen=True)
+class SealedFolder:
+    """A folder, and the digests of its files when they were made.
+
+    Attributes:
+        path: The folder.
+        files: The digests.
+    """
+
+    path: Path
+    files: FileEntries
 
 
 def write_atomic(path: Path, text: str) -> None:

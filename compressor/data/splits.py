@@ -94,8 +94,9 @@ def prepare(
 
 def load(folder: Path) -> Dataset:
     """Opens a split or a tokenized split; rows are memory-mapped, not loaded."""
-    from datasets import load_from_disk
+    from datasets import disable_caching, load_from_disk
 
+    disable_caching()  # what is derived from these rows would be written beside them, into the store
     return load_from_disk(str(folder))
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from compressor.errors import CompressError, Problem, RecipeError
-from compressor.files import file_digest
+from compressor.files import FileEntries, differences, file_digest
 from compressor.gates.judge import GateResult, StageGate, Verdict
 
 NAME = "manifest.json"
@@ -62,7 +61,7 @@ class Manifest:
     gates: list[StageGate]
     measured: Mapping[str, float]
     file: str | None
-    files: Mapping[str, Mapping[str, str | int]]
+    files: FileEntries
 
     def write(self, folder: Path) -> str:
         """Writes `manifest.json`; returns the file's SHA-256."""
@@ -93,15 +92,6 @@ def locate(path: Path, where: str = "") -> tuple[Path | None, Path]:
     raise RecipeError([Problem(where or str(path), what, "name artifacts/<recipe> or its model/", kind="not_found")])
 
 
-def digests(folder: Path) -> dict[str, dict[str, str | int]]:
-    """SHA-256 and size of every file in a folder but its manifest."""
-    return {
-        name: {"sha256": file_digest(folder / name), "size_bytes": (folder / name).stat().st_size}
-        for name in sorted(_names(folder))
-        if name != NAME
-    }
-
-
 def read(folder: Path) -> Manifest:
     """Reads `manifest.json`.
 
@@ -128,45 +118,10 @@ def read(folder: Path) -> Manifest:
         raise CompressError(f"{path} is damaged ({what}); copy the folder or make it again") from None
 
 
-def check_files(folder: Path, files: Mapping[str, Mapping[str, str | int]]) -> list[Check]:
+def check_files(folder: Path, files: FileEntries) -> list[Check]:
     """Compares a folder with its manifest: a failed check for each file that differs."""
-    found = [
-        Check("files", name, "fail", message)
-        for name, entry in sorted(files.items())
-        if (message := _difference(folder, name, entry))
-    ]
-    for name in sorted(_names(folder) - set(files) - {NAME}):
-        message = "is not in the manifest; delete it, or make the folder again"
-        found.append(Check("files", name, "fail", message))
-    return found
-
-
-def _difference(folder: Path, name: str, entry: Mapping[str, str | int]) -> str:
-    """How a file differs from its entry; empty if it does not. Nothing outside of the folder is opened."""
-    path, again = folder / name, "copy it or make it again"
-    try:
-        inside = path.resolve().is_relative_to(folder.resolve())
-        if not inside or Path(name).is_absolute() or ".." in Path(name).parts:
-            return "its path leaves the folder, so it was not opened; do not trust this folder"
-        if not path.is_file():
-            return f"is not a file; {again}" if path.exists() else f"is missing; {again}"
-        size = path.stat().st_size
-        if size != entry["size_bytes"]:
-            return f"has {size} bytes, should have {entry['size_bytes']}; {again}"
-        if file_digest(path) != entry["sha256"]:
-            return f"was changed: its sha256 is not that of the manifest; {again}"
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:  # RuntimeError: links in a circle
-        return f"cannot be read ({type(error).__name__}: {error}); {again}"
-    return ""
-
-
-def _names(folder: Path) -> set[str]:
-    """Paths of all files in a folder and below; links to folders are listed as files, and not followed."""
-    found = set()
-    for root, folders, names in os.walk(folder):
-        links = [name for name in folders if (Path(root) / name).is_symlink()]
-        found |= {(Path(root) / name).relative_to(folder).as_posix() for name in (*names, *links)}
-    return found
+    found = {name: what for name, what in differences(folder, files).items() if name != NAME or name in files}
+    return [Check("files", name, "fail", f"{what}; copy the folder or make it again") for name, what in found.items()]
 
 
 def _gate(entry: Mapping[str, Any]) -> StageGate:

@@ -17,9 +17,10 @@ from compressor.measure.trial import DeploymentTrial
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.corpus_sequences import PreparedCorpus
+from compressor.pipeline.entry import Artifact
 from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.prepared import Prepared, prepare
-from compressor.pipeline.store import Artifact, Store
+from compressor.pipeline.store import Store
 from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
 from compressor.stages import STAGES

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from compressor.pipeline.entry import key_of
 from compressor.pipeline.plan import PlannedStage
-from compressor.pipeline.store import Store, key_of
+from compressor.pipeline.store import Store
 
 _REASONS = {
     "parent": "the checkpoint before it changed",
@@ -53,6 +54,8 @@ def state(stage: PlannedStage, store: Store, locked: Mapping[str, Any] | None) -
             return StageState(stage.name, stage.key, "cached", [])
         reasons = ["not measured under these conditions, on this machine, with this code"]
         return StageState(stage.name, stage.key, "measure", reasons)
+    if damage := store.damage(stage.key):
+        return StageState(stage.name, stage.key, "run", [f"is damaged in the store: {damage}"])
     if any(store.work_folder(stage.key).glob("**/checkpoint-*/trainer_state.json")):
         reasons = ["was stopped while training; goes on from its last training checkpoint"]
         return StageState(stage.name, stage.key, "resume", reasons)

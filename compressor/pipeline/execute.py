@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from compressor.errors import StageError
+from compressor.files import SealedFolder
 from compressor.gates.judge import GateResult, judge, overall
 from compressor.gates.metrics import METRICS
 from compressor.gates.spec import REGRESSION
@@ -19,10 +20,11 @@ from compressor.models.checkpoint import WEIGHTS
 from compressor.package import publish
 from compressor.pipeline import lock, regression
 from compressor.pipeline.building import Builder
+from compressor.pipeline.entry import key_of
 from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measurements, notes
 from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.regression import OtherRun
-from compressor.pipeline.store import Store, key_of
+from compressor.pipeline.store import Store
 from compressor.progress import Progress
 from compressor.report import files, model_card
 from compressor.report.model import Report, StageReport
@@ -104,6 +106,7 @@ def run(
         command=command,
         started=started.isoformat(timespec="seconds"),
         allow_inconclusive=allow_inconclusive,
+        notes=store.notes,
     )
     return report if store.follower else _publish(report, plan, last, folder)
 
@@ -133,12 +136,12 @@ class _Result:
     """A stage that was measured.
 
     Attributes:
-        folder: Its checkpoint.
+        checkpoint: Its checkpoint.
         measured: Its measurement.
         report: Its entry of the report.
     """
 
-    folder: Path
+    checkpoint: SealedFolder
     measured: Measured
     report: StageReport
 
@@ -194,7 +197,7 @@ def _measured(stage: PlannedStage, builder: Builder, measurer: Measurer) -> _Res
         gates=gates,
         details=details,
     )
-    return _Result(built.artifact.path, measured, report)
+    return _Result(built.artifact.sealed, measured, report)
 
 
 def _unmeasured(stage: PlannedStage, builder: Builder) -> StageReport:
@@ -226,8 +229,8 @@ def _judge(stage: PlannedStage, measured: Measured) -> list[GateResult]:
 def _publish(report: Report, plan: Plan, last: _Result, folder: Path) -> Report:
     """Writes the run's folder: the model unless a gate failed, the report in all its forms, and the lock."""
     folder.mkdir(parents=True, exist_ok=True)
-    card, runtime = model_card.render(report, last.folder), plan.resolved.recipe.measure.runtime
-    digest = publish.model(report, last.folder, folder, runtime, card, last.measured.recorded)
+    card, runtime = model_card.render(report, last.checkpoint.path), plan.resolved.recipe.measure.runtime
+    digest = publish.model(report, last.checkpoint, folder, runtime, card, last.measured.files)
     report = replace(report, manifest_sha256=digest)
     lock.write(plan, folder)
     report.write(folder / "report.json")

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compressor.files import file_digest
+from compressor.files import SealedFolder, file_digest
 from compressor.gates.estimate import Evidence
 from compressor.gates.metrics import METRICS
 from compressor.gates.spec import REGRESSION
 from compressor.host import BUILD_LIBRARIES, saturates, versions
-from compressor.measure import measurement, recorded_answers
+from compressor.measure import measurement
 from compressor.measure.client import Client
 from compressor.measure.measurement import Subject, deployed_file
 from compressor.measure.spec import MeasureSpec
@@ -44,14 +44,14 @@ class Measured:
         references: Evidence of the checkpoints that were timed in turn with it, by name.
         from_cache: Whether the measurement was in the store.
         parity: The comparison of each format with its reference; None where there are no formats.
-        recorded: File of recorded answers to ship; None if there is none.
+        files: Folder and digests of the files that the measurement left, such as recorded answers to ship.
     """
 
     evidence: Mapping[str, Evidence]
     references: Mapping[str, Mapping[str, Evidence]]
     from_cache: bool
     parity: Mapping[str, Any] | None
-    recorded: Path | None
+    files: SealedFolder
 
 
 def measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
@@ -121,13 +121,12 @@ class Measurer:
 
         self._evidence[checkpoint] = evidence("self")
         references = {other: {**self._evidence.get(key, {}), **evidence(other)} for other, key in others.items()}
-        file = entry.path / recorded_answers.FILE
         return Measured(
             evidence=self._evidence[checkpoint],
             references=references,
             from_cache=from_cache,
             parity=entry.facts.get("parity"),
-            recorded=file if file.is_file() else None,
+            files=entry.sealed,
         )
 
     def same(self, key: str, other: str) -> bool:

@@ -15,8 +15,8 @@ from compressor.models import checkpoint
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline import keys
 from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.entry import key_of
 from compressor.pipeline.plan_data import Data, plan_data
-from compressor.pipeline.store import key_of
 from compressor.recipe.checks.checkpoint import check_checkpoint, stage_shapes
 from compressor.recipe.resolve import Resolved
 from compressor.stages import STAGES

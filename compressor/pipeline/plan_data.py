@@ -9,8 +9,8 @@ from typing import Any
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, HubDataset
 from compressor.host import versions
 from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.entry import key_of
 from compressor.pipeline.keys import pinned, rows_digest
-from compressor.pipeline.store import key_of
 from compressor.recipe.document import Recipe
 from compressor.recipe.resolve import Resolved
 from compressor.tasks import MASKED_LM

@@ -22,12 +22,12 @@ from compressor.models.checkpoint import Checkpoint, splitting_digest
 from compressor.models.loading import load_tokenizer
 from compressor.package import manifest as manifests
 from compressor.package.manifest import Manifest
+from compressor.pipeline.entry import key_of
 from compressor.pipeline.keys import CURRENT
 from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measurements
 from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.plan_data import score_length
 from compressor.pipeline.prepared import Prepared
-from compressor.pipeline.store import key_of
 from compressor.report.model import StageReport
 from compressor.tasks import MASKED_LM
 

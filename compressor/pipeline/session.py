@@ -73,6 +73,8 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
         what = f"{options.until!r} is not a stage of this recipe"
         raise RecipeError([Problem("--until", what, suggest(options.until, names), kind="unknown")])
     uses_hub = set_environment(resolved)
+    from rich.markup import escape
+
     from compressor.pipeline import execute, lock, plan, regression
     from compressor.pipeline.store import Store
 
@@ -84,7 +86,7 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
     made = plan.make(resolved, download=uses_hub)
     if options.locked or options.lock is not None:
         lock.check(made, options.lock or folder / lock.LOCK_FILE)
-    store = Store(options.artifacts / ".store", follower=_rank() > 0)
+    store = Store(options.artifacts / ".store", _rank() > 0, lambda note: progress.say(f"  {escape(note)}"))
     if options.fresh and not store.follower:
         execute.forget(made, store, against)
     return execute.run(

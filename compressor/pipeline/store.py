@@ -1,58 +1,31 @@
-"""Artifacts by key: atomic, resumable, safe to delete, safe to share between processes.
+"""Artifacts by key: atomic, resumable, checked, safe to delete, safe to share between processes.
 
-.store/<key>/files/…      the artifact's files
-.store/<key>/entry.json   the inputs of the key and the facts that the build returned; written last, to mark completion
+.store/<key>/             a finished artifact: see `compressor.pipeline.entry`
 .store/.partial/<key>/    an unfinished build; useless after a kill
 .store/.work/<key>/       training checkpoints of an unfinished build; the next build of the same key resumes from them
+
+What a run takes from the store has the digests that it had when it was built, or it is built again.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from compressor.files import write_atomic
-
-Json = Any
-
+from compressor.pipeline import entry as entries
+from compressor.pipeline.entry import Artifact, DamagedError, Json, key_of
 
 _POLL_S = 0.2
 
 
-@dataclass(frozen=True)
-class Artifact:
-    """A finished artifact.
-
-    Attributes:
-        key: Its key.
-        path: Folder with its files; read-only by convention.
-        inputs: The inputs of the key.
-        facts: The facts that the build returned (small, JSON).
-    """
-
-    key: str
-    path: Path
-    inputs: dict[str, Json]
-    facts: dict[str, Json]
-
-
 Build = Callable[[Path, Path], Mapping[str, Json]]
 """Fills the first folder; may keep resumable state in the second; returns facts."""
-
-
-def key_of(inputs: Mapping[str, Json]) -> str:
-    """Key of an artifact: SHA-256 of its inputs as canonical JSON, shortened to 24 hex digits (96 bits)."""
-    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 class Store:
@@ -61,23 +34,37 @@ class Store:
     Args:
         root: The folder; created when needed.
         follower: Whether rank 0 of the same distributed run builds artifacts, and this process waits for them.
+        say: Shows a note to the user.
+
+    Attributes:
+        notes: What was damaged and had to be built again.
     """
 
-    def __init__(self, root: Path, follower: bool = False) -> None:
+    def __init__(self, root: Path, follower: bool = False, say: Callable[[str], None] | None = None) -> None:
         self.root = root
         self.follower = follower
+        self.notes: list[str] = []
+        self._say = say
+        self._looked: dict[str, tuple[object, Artifact | None, str]] = {}
 
     def get(self, key: str) -> Artifact | None:
-        """The artifact of a key; None if there is none, or if a file is missing or has another size."""
+        """The artifact of a key; None if there is none, or if it is damaged."""
+        return self._look(key)[0]
+
+    def damage(self, key: str) -> str:
+        """What keeps an artifact that is there from being used; empty for nothing."""
+        return self._look(key)[1]
+
+    def _look(self, key: str) -> tuple[Artifact | None, str]:
+        """Reads an entry and checks its digests, once as long as its record stays the same file."""
         folder = self.root / key
-        try:
-            record = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
-            files = folder / "files"
-            if any((files / name).stat().st_size != size for name, size in record["sizes"].items()):
-                return None
-            return Artifact(key, files, record["inputs"], record["facts"])
-        except (OSError, ValueError, KeyError):
-            return None
+        mark = _mark(folder)
+        if key not in self._looked or self._looked[key][0] != mark:
+            try:
+                self._looked[key] = (mark, entries.read(folder), "")
+            except DamagedError as error:
+                self._looked[key] = (mark, None, str(error))
+        return self._looked[key][1:]
 
     def folder(self, key: str) -> Path:
         """Folder of an artifact that was built in this run."""
@@ -105,16 +92,16 @@ class Store:
             if entry := self.get(key):  # another process was faster
                 return entry, True
             partial, work, final = self.root / ".partial" / key, self.work_folder(key), self.root / key
+            if damage := self.damage(key):
+                self._note(inputs, key, damage)
             for leftover in (partial, final):
-                shutil.rmtree(leftover, ignore_errors=True)
+                _delete(leftover)
             files = partial / "files"
             files.mkdir(parents=True)
             work.mkdir(parents=True, exist_ok=True)
             try:
                 facts = dict(build(files, work))
-                sizes = {str(p.relative_to(files)): p.stat().st_size for p in sorted(files.rglob("*")) if p.is_file()}
-                record = {"inputs": dict(inputs), "facts": facts, "sizes": sizes}
-                write_atomic(partial / "entry.json", json.dumps(record, indent=1, sort_keys=True))
+                record = entries.write(partial, inputs, facts)
                 partial.rename(final)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -122,9 +109,16 @@ class Store:
                     work.rmdir()
                 raise
             shutil.rmtree(work, ignore_errors=True)
-        entry = self.get(key)
-        assert entry is not None, "an entry that was just written can be read"
+            entry = entries.artifact(final, record)
+            self._looked[key] = (_mark(final), entry, "")
         return entry, False
+
+    def _note(self, inputs: Mapping[str, Json], key: str, damage: str) -> None:
+        what = inputs["spec"]["stage"] if inputs.get("kind") == "stage" else inputs.get("kind", "an artifact")
+        note = f"{what} was damaged in the store and is built again: {damage} ({self.root / key})"
+        self.notes.append(note)
+        if self._say is not None:
+            self._say(note)
 
     def _follow(self, key: str, build: Build | None) -> Artifact:
         """Takes part in a build, if there is one, and waits for rank 0's artifact; the launcher ends all together."""
@@ -138,8 +132,8 @@ class Store:
     def discard(self, key: str) -> None:
         """Deletes an artifact, and the work folder of an unfinished build of it."""
         with self._lock(key):
-            shutil.rmtree(self.root / key, ignore_errors=True)
-            shutil.rmtree(self.work_folder(key), ignore_errors=True)
+            _delete(self.root / key)
+            _delete(self.work_folder(key))
 
     def work_folder(self, key: str) -> Path:
         """The folder from which an unfinished build of this key is resumed."""
@@ -153,3 +147,20 @@ class Store:
         with (folder / key).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _mark(folder: Path) -> object:
+    """A value that changes when an entry is written again or deleted."""
+    try:
+        status = (folder / entries.RECORD).stat()
+        return status.st_ino, status.st_mtime_ns, status.st_size
+    except OSError:
+        return os.path.lexists(folder)
+
+
+def _delete(path: Path) -> None:
+    """Deletes a folder, or whatever has taken its place, as far as that is allowed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

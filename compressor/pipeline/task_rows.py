@@ -15,8 +15,9 @@ from compressor.measure.token_rows import INPUTS, LABELS, TokenRows
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.entry import Artifact
 from compressor.pipeline.plan import Plan
-from compressor.pipeline.store import Artifact, Store
+from compressor.pipeline.store import Store
 from compressor.progress import Progress
 from compressor.tasks.base import References
 

@@ -17,7 +17,7 @@ from compressor.gates.spec import REGRESSION
 from compressor.tasks import TASKS
 
 SCHEMA_VERSION = 1
-_OPTIONAL = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive")
+_OPTIONAL = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive", "notes")
 """Keys that older reports lack."""
 
 COMPARED = ("baseline", REGRESSION)
@@ -86,6 +86,7 @@ class Report:
         command: The command that ran it; None in older reports.
         started: When, in UTC as ISO 8601; None in older reports.
         allow_inconclusive: Whether inconclusive gates count as passed.
+        notes: Remarks on the run as a whole, such as what was damaged in the store; empty in older reports.
     """
 
     recipe: str
@@ -99,6 +100,7 @@ class Report:
     command: str | None = None
     started: str | None = None
     allow_inconclusive: bool = False
+    notes: list[str] = field(default_factory=list)
 
     @property
     def built(self) -> list[StageReport]:

@@ -134,5 +134,6 @@ def sparkline(values: Sequence[float], width: int = 20) -> str:
 
 
 def notes(report: Report) -> list[str]:
-    """The notes of all stages."""
-    return [f"{stage.name}: {note}" for stage in report.stages for note in stage.details.get("notes", [])]
+    """The notes of the run and of all stages."""
+    of_stages = [(stage.name, note) for stage in report.stages for note in stage.details.get("notes", [])]
+    return [*report.notes, *(f"{name}: {note}" for name, note in of_stages)]

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from compressor.files import write_atomic
-from compressor.pipeline.store import Store, key_of
+from compressor.pipeline.entry import key_of
+from compressor.pipeline.store import Store
 
 
 def test_key_depends_on_content_not_on_order():
@@ -48,23 +51,84 @@ def test_a_failure_is_not_stored_and_leaves_nothing(tmp_path: Path):
     assert not list((tmp_path / ".work").iterdir())
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "no entry"])
-def test_a_damaged_artifact_is_built_again(tmp_path: Path, damage: str):
+def build_three(output: Path, work: Path) -> dict[str, object]:
+    """An artifact of three files, whose facts have everything that JSON has."""
+    (output / "x").write_text("hello")
+    (output / "deep" / "er").mkdir(parents=True)
+    (output / "deep" / "er" / "y").write_bytes(bytes(range(256)))
+    (output / "empty").touch()
+    return {"pairs": [[1, 0.1 + 0.2]], "by number": {10: "ä", 2: None}, "loss": float("nan")}
+
+
+def built_again(root: Path) -> bool:
+    """Whether a new run builds the artifact again; if it does, all is as it was, and the run says so."""
+    said: list[str] = []
+    store = Store(root, say=said.append)
+    found = store.get(key_of({"n": 1}))
+    entry, cached = store.build({"n": 1}, build_three)
+    assert cached == (found is not None) and store.notes == said and len(said) == (not cached), said
+    assert sorted(path.name for path in entry.path.rglob("*") if path.is_file()) == ["empty", "x", "y"]
+    assert (entry.path / "x").read_text() == "hello" and (entry.path / "deep/er/y").read_bytes() == bytes(range(256))
+    assert not entry.path.parent.is_symlink() and Store(root).get(entry.key) == store.get(entry.key) == entry
+    return not cached
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "another size": lambda entry: (entry / "files/x").write_text("hell"),
+    "same size": lambda entry: (entry / "files/x").write_text("jello"),
+    "gone": lambda entry: (entry / "files/empty").unlink(),
+    "added": lambda entry: (entry / "files/deep/cache-1.arrow").touch(),
+    "a folder in its place": lambda entry: ((entry / "files/x").unlink(), (entry / "files/x").mkdir()),
+    "linked elsewhere": lambda entry: (
+        (entry / "files/x").rename(entry.parents[1] / "x") and (entry / "files/x").symlink_to(entry.parents[1] / "x")
+    ),
+    "linked to itself": lambda entry: ((entry / "files/x").unlink(), (entry / "files/x").symlink_to("x")),
+    "no files": lambda entry: shutil.rmtree(entry / "files"),
+    "no record": lambda entry: (entry / "entry.json").unlink(),
+    "an empty record": lambda entry: (entry / "entry.json").write_text(""),
+    "a torn record": lambda entry: (entry / "entry.json").write_text((entry / "entry.json").read_text()[:-9]),
+    "a list": lambda entry: (entry / "entry.json").write_text("[]"),
+    "nested without end": lambda entry: (entry / "entry.json").write_text("[" * 100_000),
+    "a file in the entry's place": lambda entry: (shutil.rmtree(entry), entry.write_text("")),
+    "a broken link in the entry's place": lambda entry: (shutil.rmtree(entry), entry.symlink_to("nowhere")),
+    "another artifact": lambda entry: (
+        shutil.rmtree(entry),
+        Store(entry.parent).build({"n": 2}, build_three)[0].path.parent.rename(entry),
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_artifact_is_built_again_and_the_run_says_so(tmp_path: Path, damage: str):
+    root = tmp_path / "store"
+    entry, _ = Store(root).build({"n": 1}, build_three)
+    assert not built_again(root)
+    DAMAGES[damage](entry.path.parent)
+    assert built_again(root)
+    assert not built_again(root)
+
+
+def test_any_flipped_byte_of_an_artifact_or_its_record_is_found(tmp_path: Path):
+    entry, _ = Store(tmp_path).build({"n": 1}, build_three)
+    for path in (entry.path / "x", entry.path / "deep/er/y", entry.path.parent / "entry.json"):
+        content = path.read_bytes()
+        for place in range(len(content)):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << place % 8
+            path.write_bytes(flipped)
+            assert Store(tmp_path).get(entry.key) is None, (path, place)
+        path.write_bytes(content)
+    assert Store(tmp_path).get(entry.key) == entry
+
+
+def test_an_artifact_is_read_once_in_a_run_until_it_is_written_again(tmp_path: Path):
     store = Store(tmp_path)
-
-    def build(output: Path, work: Path) -> dict[str, int]:
-        (output / "x").write_text("hello")
-        return {}
-
-    entry, _ = store.build({"n": 1}, build)
-    if damage == "cut":
-        (entry.path / "x").write_text("hell")
-    elif damage == "gone":
-        (entry.path / "x").unlink()
-    else:
-        (entry.path.parent / "entry.json").write_text("{")
-    entry, cached = store.build({"n": 1}, build)
-    assert not cached and (entry.path / "x").read_text() == "hello"
+    entry, _ = store.build({"n": 1}, build_three)
+    assert store.get(entry.key) is store.get(entry.key)
+    Store(tmp_path).discard(entry.key)
+    assert store.get(entry.key) is None
+    Store(tmp_path).build({"n": 1}, build_three)
+    assert store.get(entry.key) == entry
 
 
 def _slow_build(root: Path, started: str) -> None:

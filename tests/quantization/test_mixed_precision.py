@@ -26,7 +26,7 @@ from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import TokenRows
 from compressor.measure.trial import DeploymentTrial
 from compressor.models import checkpoint, loading
-from compressor.pipeline.store import key_of
+from compressor.pipeline.entry import key_of
 from compressor.progress import Progress
 from compressor.quantization import calibration, weight_matrices
 from compressor.quantization.mixed_precision import candidates, fewest

@@ -16,7 +16,7 @@ from rich.console import Console
 from compressor.data.spec import DataSpec
 from compressor.errors import StageError
 from compressor.models.checkpoint import Checkpoint
-from compressor.pipeline.store import key_of
+from compressor.pipeline.entry import key_of
 from compressor.progress import Progress
 from compressor.stages import prune
 from compressor.stages.prune import PruneSpec
