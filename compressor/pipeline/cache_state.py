@@ -72,6 +72,10 @@ def _differences(stage: PlannedStage, before: Mapping[str, Any] | None) -> list[
         if old != value:
             reasons.append(f"{name} changed from {old} to {value}")
     reasons += [reason for name, reason in _REASONS.items() if before.get(name) != stage.inputs.get(name)]
+    for name, value in stage.inputs.get("training", {}).items():
+        old = (before.get("training") or {}).get(name)
+        if old != value:
+            reasons.append(f"{name} of training changed from {old} to {value}")
     if before.get("seed") != stage.inputs["seed"]:
         reasons.append(f"seed changed from {before.get('seed')} to {stage.inputs['seed']}")
     for library, version in stage.inputs["versions"].items():

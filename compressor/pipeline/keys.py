@@ -14,6 +14,8 @@ from compressor.host import BUILD_LIBRARIES, host, processor, versions
 from compressor.pipeline.code_digest import code_digest
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
+from compressor.training import devices, processes
+from compressor.training.spec import RecoverySpec, TrainingSpec
 
 UNKNOWN = "unknown until it is downloaded"
 
@@ -35,6 +37,18 @@ def trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
     elif spec.trial == "latency":
         conditions = {**measure, "host": host()}
     return {"trial": {**conditions, "code": code_digest(*_TRIAL_CODE)}}
+
+
+def training_inputs(spec: StageSpec) -> dict[str, Any]:
+    """Further inputs of a stage that trains, or changes a model for one that does: what it is computed on, and how.
+
+    The number of processes decides the rows of a step, of which `batch_size` is each one's share.
+    """
+    device = {"device": devices.kind()}
+    if not isinstance(spec, TrainingSpec) or not spec.trains:
+        return {"training": device} if isinstance(spec, RecoverySpec) else {}
+    precision = devices.planned_precision(spec.precision, spec.max_sequence_length)
+    return {"training": {"processes": processes.count(), "precision": precision, **device}}
 
 
 def export_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:

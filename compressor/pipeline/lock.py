@@ -85,6 +85,7 @@ def differences(lock: Mapping[str, Any], now: Mapping[str, Any]) -> list[Problem
     values = [change for change in changes if change.where[0] == "recipe"]
     found += [_changed(path_text(change.where[1:], stages), _sentence(change)) for change in values]
     found += [problem for change in changes if (problem := _contents(change, now, after))]
+    found += _training(changes, after, stages)
     found += _versions(changes)
     found += _code(changes, lock, now)
     # The rest repeats the recipe's values, follows from earlier differences, or describes the machine.
@@ -124,6 +125,21 @@ def _contents(change: _Change, now: Mapping[str, Any], stages: list[str]) -> Pro
         name, kind = (where[-1], "sha256") if student else ("the text", where[-1])
         return _changed(place, _digests(name, kind, change))
     return None
+
+
+def _training(changes: list[_Change], names: list[str], stages: list[Any]) -> list[Problem]:
+    """What stages train on, and how, where the recipe leaves it to the machine and to the launcher."""
+    other = {change.where[1] for change in changes if change.where[0] == "stages" and change.where[2:3] == ("spec",)}
+    hint = "run it as it was locked, or set precision in the recipe, or run without the lock and keep the new one"
+    found = []
+    for change in changes:
+        where = change.where
+        if where[0] != "stages" or where[2:3] != ("training",) or None in (change.old, change.new):
+            continue
+        if where[3] != "precision" or where[1] not in other:  # else it follows from the stage's own keys
+            place = ("stages", names.index(str(where[1])), *where[2:])
+            found.append(_changed(path_text(place, stages), _sentence(change), hint))
+    return found
 
 
 def _versions(changes: list[_Change]) -> list[Problem]:

@@ -195,7 +195,7 @@ def _plan_stages(
         texts = _texts(resolved, index, spec)
         if texts is not None:
             inputs["texts"] = keys.rows_digest(texts[0], download)
-        inputs |= keys.trial_inputs(recipe, spec) | keys.export_inputs(recipe, spec)
+        inputs |= keys.training_inputs(spec) | keys.trial_inputs(recipe, spec) | keys.export_inputs(recipe, spec)
         key = key_of(inputs)
         line.add(key, spec.makes_teacher)
         assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"

@@ -46,8 +46,8 @@ def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizationSpec, co
     """The ranges that the model's graph would have without training; found once, and again after a kill."""
     from compressor.quantization import calibration
     from compressor.runtimes import onnxruntime
+    from compressor.training.processes import rank
     from compressor.training.train_stage import build_once, save
-    from compressor.training.trainer import rank
 
     def build(folder: Path) -> Facts:
         if rank() > 0:  # of processes that train together, the first alone saves models

@@ -112,10 +112,10 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
         context: Teacher, rows or corpus, seed, progress.
     """
     from compressor.training import vocabulary_trimming
+    from compressor.training.processes import rank
     from compressor.training.prune_step import prune_step, read_goal, together
     from compressor.training.sparse_training import sparsity_facts
     from compressor.training.train_stage import build_once
-    from compressor.training.trainer import rank
 
     start, facts = source, Facts()
     if (limits := spec.vocabulary) is not None:

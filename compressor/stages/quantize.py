@@ -81,7 +81,7 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
     settings = _settings(spec)
     if spec.trains:
         from compressor.quantization import qat
-        from compressor.training.trainer import rank
+        from compressor.training.processes import rank
 
         ranges, facts = qat.train(source, output, spec, settings, context)
         if rank() > 0:  # of processes that train together, the first alone has written the checkpoint

@@ -13,11 +13,11 @@ from compressor.data.corpus.masking import Masked, Vocabulary, mask
 from compressor.data.corpus.packing import TRAIN
 from compressor.files import ArrayWriter
 from compressor.models import checkpoint, loading
+from compressor.training import processes
 from compressor.training.batches import Sequences
 from compressor.training.context import Context
 from compressor.training.spec import ObjectiveSpec
 from compressor.training.train_stage import max_sequence_length
-from compressor.training.trainer import processes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,7 +40,7 @@ def sequences(source: Path, spec: ObjectiveSpec, context: Context) -> Sequences:
     rows = len(np.load(path, mmap_mode="r"))
     wanted = rows
     if spec.max_steps is not None:
-        wanted = min(rows, spec.max_steps * spec.batch_size * spec.gradient_accumulation_steps * processes())
+        wanted = min(rows, spec.max_steps * spec.batch_size * spec.gradient_accumulation_steps * processes.count())
     chosen = np.arange(rows)
     if wanted < rows:
         chosen = np.sort(np.random.default_rng(context.seed).permutation(rows)[:wanted])
@@ -51,7 +51,7 @@ def num_maskings(spec: ObjectiveSpec, rows: int) -> int:
     """How many maskings a stage's epochs take turns with."""
     epochs = spec.epochs
     if spec.max_steps is not None:
-        epochs = spec.max_steps * spec.batch_size * spec.gradient_accumulation_steps * processes() / rows
+        epochs = spec.max_steps * spec.batch_size * spec.gradient_accumulation_steps * processes.count() / rows
     return spec.maskings or min(_MOST_MASKINGS, max(1, math.ceil(epochs)))
 
 

@@ -12,8 +12,8 @@ from compressor.errors import StageError
 from compressor.models.convert import language_head
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER, outputs_by_name
 from compressor.tasks.base import Task
-from compressor.training import losses, task_losses
-from compressor.training.trainer import Batch, Terms, processes
+from compressor.training import losses, processes, task_losses
+from compressor.training.trainer import Batch, Terms
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -176,7 +176,7 @@ def add_projection(student: PreTrainedModel, width: int) -> None:
     Source: Jiao et al. 2020, "TinyBERT", eq. 8: one matrix for all layers.
     """
     if student.config.hidden_size != width:
-        if processes() > 1:
+        if processes.count() > 1:
             raise StageError(
                 f"the student is {student.config.hidden_size} wide and the teacher {width}: hidden states of another "
                 "width are learned in one process only; run without torchrun, or set alpha_cosine: 0"

@@ -7,12 +7,11 @@ from pathlib import Path
 from compressor.errors import StageError
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
-from compressor.training import masked_corpus
+from compressor.training import devices, masked_corpus
 from compressor.training.batches import MaskedBatches, Sequences
 from compressor.training.context import Context
 from compressor.training.spec import DistillationSpec
 from compressor.training.teacher_outputs import write_targets
-from compressor.training.trainer import resolved_precision
 
 
 def check_vocabularies(student: Path, teacher: Path) -> None:
@@ -53,7 +52,7 @@ def targets(
         hidden: Keep the last hidden states.
     """
     teacher = Checkpoint(context.teacher)
-    precision = resolved_precision(spec.precision, data.length)
+    precision = devices.precision(spec.precision, data.length)
     if data.length > teacher.max_position_embeddings:
         raise StageError(
             f"max_sequence_length is {data.length}, but the teacher's position table has "

@@ -16,8 +16,9 @@ from compressor.tasks import MASKED_LM
 from compressor.training.batches import Answers, MaskedBatches, RowBatches
 from compressor.training.context import Context, Facts
 from compressor.training.objectives import remove_projection
+from compressor.training.processes import rank
 from compressor.training.spec import TrainingSpec
-from compressor.training.trainer import Objective, Schedule, rank, train
+from compressor.training.trainer import Objective, Schedule, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from compressor.errors import StageError
-from compressor.host import host
 from compressor.models.checkpoint import input_names
 from compressor.progress import Step
+from compressor.training import devices
 from compressor.training.training_checkpoints import CheckpointKeeper, last_whole_checkpoint
 
 if TYPE_CHECKING:
@@ -57,7 +56,6 @@ class Objective(Protocol):
         """Runs the model on its inputs and gives the terms, scalars that are means over the batch."""
 
 
-_LONG = 128  # tokens from which on bf16 is faster than fp32 on CPUs
 _SORTED_STEPS = 50  # so many steps' rows are put in order of length at a time
 
 
@@ -116,7 +114,7 @@ def train(
                 module.p = schedule.dropout
     per_epoch = math.ceil(len(batches) / (schedule.batch_size * schedule.gradient_accumulation_steps))
     total = schedule.max_steps or math.ceil(schedule.epochs * per_epoch)
-    precision = resolved_precision(schedule.precision, batches.mean_length)
+    precision = devices.precision(schedule.precision, batches.mean_length)
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=schedule.epochs,
@@ -168,30 +166,6 @@ def train(
 
 def _curve(history: list[dict[str, float]], name: str) -> list[list[float]]:
     return [[entry["step"], round(float(entry[name]), 5)] for entry in history if name in entry]
-
-
-def processes() -> int:
-    """How many processes train together."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def rank() -> int:
-    """Number of this process among those that train together."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def resolved_precision(wanted: str, tokens: float) -> str:
-    """The precision that `auto` selects: bf16 on GPUs, and on CPUs with bf16 instructions for long sequences; or fp32.
-
-    Args:
-        wanted: The recipe's value.
-        tokens: Mean length of a row.
-    """
-    if wanted != "auto":
-        return wanted
-    if torch.accelerator.is_available():
-        return "bf16"
-    return "bf16" if tokens >= _LONG and "bf16" in str(host()["cpu_features"]) else "fp32"
 
 
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here

@@ -17,7 +17,7 @@ from compressor.models.surgery import pruning_widths
 from compressor.models.surgery.prune import Scores, choose, pruned
 from compressor.models.surgery.pruning_widths import NEURON_GROUP, Widths
 from compressor.training.context import Facts, Trial
-from compressor.training.trainer import processes
+from compressor.training.processes import count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,7 +94,7 @@ def fit(
     Raises:
         StageError: The target cannot be met.
     """
-    if target.metric == "latency_p50_ms" and processes() > 1:
+    if target.metric == "latency_p50_ms" and count() > 1:
         raise StageError("a target of latency_p50_ms is measured in one process; run without torchrun")
 
     def model(left: Widths) -> PreTrainedModel:

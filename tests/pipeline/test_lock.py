@@ -21,6 +21,7 @@ from compressor.errors import ExitCode, Problem, RecipeError
 from compressor.host import DISTRIBUTION, host, versions
 from compressor.pipeline import lock, plan
 from compressor.recipe.resolve import resolve
+from compressor.training import devices
 
 TRAIN = {"epochs": 1, "batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
 STAGES: list[dict[str, Any]] = [
@@ -209,3 +210,43 @@ def test_locked_needs_a_run_before(recipe: Path, tmp_path: Path):
 
 def test_a_lock_can_be_read_by_people(locked: Path):
     assert set(yaml.safe_load(locked.read_text())) == {"recipe", "model", "data", "stages", "environment"}
+
+
+def test_what_stages_train_on_is_locked_where_it_decides_what_comes_out(
+    recipe: Path, locked: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Rows of a step and rounding follow from the launcher and the machine; stages that do not train, from neither."""
+    before = plan.make(resolve(recipe), download=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    after = plan.make(resolve(recipe), download=False)
+    changed = [stage.name for stage in after.stages if stage.inputs.get("training") != one(before, stage.name)]
+    assert changed == ["finetune", "prune"]
+    found = refused(recipe, locked)
+    assert [problem.where for problem in found] == [f"stages[{n}] ({changed[n]}).training.processes" for n in (0, 1)]
+    assert "is 2, locked is 1" in found[0].what
+    monkeypatch.delenv("WORLD_SIZE")
+
+    monkeypatch.setattr(devices, "kind", lambda: "cuda")
+    monkeypatch.setattr(devices, "fast_bf16", lambda: True)
+    where = {problem.where.rpartition(".")[2] for problem in refused(recipe, locked)}
+    assert where == {"device", "precision"}
+    kept = refused(recipe, locked, "stages.finetune.precision=fp32", "stages.prune.precision=fp32")
+    assert [problem.where.rpartition(".")[2] for problem in kept] == ["precision", "precision", "device", "device"]
+
+
+def one(planned: plan.Plan, name: str) -> Any:
+    return next(stage.inputs.get("training") for stage in planned.stages if stage.name == name)
+
+
+def test_a_cpus_bf16_is_in_the_key_of_long_rows_only(recipe: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(devices, "kind", lambda: "cpu")
+
+    def precision(*overrides: str) -> str:
+        return one(plan.make(resolve(recipe, overrides), download=False), "finetune")["precision"]
+
+    short, long = (), ("stages.finetune.max_sequence_length=null",)
+    for fast in (True, False):
+        monkeypatch.setattr(devices, "fast_bf16", lambda fast=fast: fast)
+        assert precision(*short) == "fp32"
+        assert ("bf16" in precision(*long)) == fast
+        assert precision("stages.finetune.precision=bf16") == "bf16"

@@ -1,0 +1,79 @@
+"""What this machine trains on: the kind of accelerator, this process's own one, and the precision that `auto` selects.
+
+Imports torch in functions only, and not at all to find out that torch's build has no accelerator: keys ask.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from compressor.host import host
+
+if TYPE_CHECKING:
+    import torch
+
+LONG = 128
+"""Tokens from which on bf16 is faster than fp32 on CPUs."""
+
+
+@cache
+def kind() -> str:
+    """The kind of device that models are trained on: `cuda`, `mps`, `xpu`, …, or `cpu` if there is no accelerator."""
+    if metadata.version("torch").endswith("+cpu") and platform.system() != "Darwin":
+        return "cpu"
+    import torch
+
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return "cpu" if found is None else found.type
+
+
+def device() -> torch.device:
+    """This process's device; of processes that train together on one machine, each has its own accelerator."""
+    import torch
+
+    if kind() == "cpu":
+        return torch.device("cpu")
+    return torch.device(kind(), int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.accelerator.device_count()))
+
+
+@cache
+def fast_bf16() -> bool:
+    """Whether the device computes in bf16 by itself: emulated on older GPUs and on MPS, it is slower than fp32."""
+    if kind() == "cpu":
+        return "bf16" in str(host()["cpu_features"])
+    import torch
+
+    if kind() == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind() == "xpu":
+        return bool(torch.xpu.is_bf16_supported(including_emulation=False))
+    return False
+
+
+def precision(wanted: str, tokens: float) -> str:
+    """The precision that `auto` selects: bf16 where that is faster, on CPUs for long sequences only; else fp32.
+
+    Args:
+        wanted: The recipe's value.
+        tokens: Mean length of a row.
+    """
+    if wanted != "auto":
+        return wanted
+    return "bf16" if fast_bf16() and (kind() != "cpu" or tokens >= LONG) else "fp32"
+
+
+def planned_precision(wanted: str, most_tokens: int | None) -> str:
+    """The same before rows are read, for keys: of long rows on CPUs, what their lengths decide is left open.
+
+    Args:
+        wanted: The recipe's value.
+        most_tokens: Tokens that rows are cut to; None where it is not said.
+    """
+    open_yet = wanted == "auto" and kind() == "cpu" and fast_bf16()
+    if open_yet and (most_tokens is None or most_tokens >= LONG):
+        return f"bf16 for rows of {LONG} tokens or more, else fp32"
+    return precision(wanted, 0)
