@@ -46,7 +46,7 @@ def training_inputs(spec: StageSpec) -> dict[str, Any]:
     """
     device = {"device": devices.kind()}
     if not isinstance(spec, TrainingSpec) or not spec.trains:
-        return {"training": device} if isinstance(spec, RecoverySpec) else {}
+        return {"training": device} if isinstance(spec, RecoverySpec) and not spec.quantizes else {}
     precision = devices.planned_precision(spec.precision, spec.max_sequence_length)
     return {"training": {"processes": processes.count(), "precision": precision, **device}}
 

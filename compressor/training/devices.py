@@ -48,7 +48,7 @@ def fast_bf16() -> bool:
     import torch
 
     if kind() == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind() == "xpu":
         return bool(torch.xpu.is_bf16_supported(including_emulation=False))
     return False

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from torch.distributed import PrefixStore
+    from torch.distributed.distributed_c10d import PrefixStore
 
 T = TypeVar("T")
 
@@ -40,7 +40,8 @@ def rank() -> int:
 @cache
 def _launch() -> PrefixStore:
     """The launcher's key-value store."""
-    from torch.distributed import PrefixStore, rendezvous
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     store, _, _ = next(rendezvous("env://"))
     return PrefixStore("compress", store)
@@ -60,10 +61,10 @@ def decided(name: str, decide: Callable[[], T]) -> T:
         return decide()
     if rank() == 0:
         result = decide()
-        _launch().set(name, pickle.dumps(result))
+        _launch().set(name, pickle.dumps(result).hex())
         return result
     wait_until(lambda: _launch().check([name]))
-    told: T = pickle.loads(_launch().get(name))
+    told: T = pickle.loads(bytes.fromhex(_launch().get(name).decode()))
     return told
 
 
