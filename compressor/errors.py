@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -41,6 +43,38 @@ KINDS = {
 }
 """The kinds of problems; tests and programs compare a problem's place and kind, not its sentence."""
 
+_ACTED_ON = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+"""What a terminal, an editor or a log acts on instead of showing it: control characters, line ends, changes of the
+writing direction; and halves of surrogate pairs, which no file can hold."""
+
+_LONGEST_PLACE, _LONGEST_WHAT, _LONGEST_HINT = 200, 600, 2000
+"""In characters: values, names and paths may have thousands."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring, _SHORT.maxother, _SHORT.maxlevel = 60, 60, 3
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text with an escape, such as `\x1b`, for each character that a terminal or a log would act on.
+
+    Args:
+        text: Any text: names, labels, paths and values come from files of strangers.
+        keep: Characters that stay as they are, such as a message's own line ends.
+    """
+    return _ACTED_ON.sub(lambda found: found[0] if found[0] in keep else ascii(found[0])[1:-1], text)
+
+
+def shown(value: object) -> str:
+    """A value for a message: as Python writes it, and cut if it is long."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a whole number of more than 40 digits"  # Python refuses to write those of thousands of digits
+    return _SHORT.repr(value)
+
+
+def _cut(text: str, most: int) -> str:
+    """Text without its middle if it is long: the place is at its beginning, and the cause at its end."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
+
 
 @dataclass(frozen=True, order=True)
 class Problem:
@@ -65,8 +99,8 @@ class Problem:
 
     def __str__(self) -> str:
         line = f"line {self.line}: " if self.line else ""
-        hint = f"; {self.hint}" if self.hint else ""
-        return f"{line}{self.where}: {self.what}{hint}"
+        hint = f"; {_cut(self.hint, _LONGEST_HINT)}" if self.hint else ""
+        return printable(f"{line}{_cut(self.where, _LONGEST_PLACE)}: {_cut(self.what, _LONGEST_WHAT)}{hint}")
 
 
 class CompressError(Exception):
@@ -89,7 +123,7 @@ class RecipeError(CompressError):
         self.problems = problems
         self.source = source
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        head = f"{source}: {count}\n" if source else ""
+        head = f"{printable(_cut(source, _LONGEST_PLACE))}: {count}\n" if source else ""
         super().__init__(head + "\n".join(f"  {problem}" for problem in problems))
 
 
@@ -104,11 +138,11 @@ def path_text(location: Location, stages: Any = ()) -> str:
     """A location as users write it: `stages[1] (distill).gates.accuracy`."""
     text = ""
     for position, key in enumerate(location):
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
         if position == 1 and location[0] == "stages" and isinstance(key, int) and key < len(stages):
             stage = stages[key]
             kind = stage.get("stage") if isinstance(stage, dict) else getattr(stage, "kind", None)
-            text += f" ({kind})" if kind else ""
+            text += f" ({kind})" if isinstance(kind, str) and kind else ""
     return text
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from compressor.commands.options import console, json_option, report_errors
+from compressor.commands.options import json_option
+from compressor.progress import Progress, console, echo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 @click.option("--sequence-length", type=click.IntRange(min=2), default=64, show_default=True, help="Tokens per row.")
 @click.option("--runs", type=click.IntRange(min=1), default=200, show_default=True, help="Timed calls of each.")
 @json_option
-@report_errors
 def bench(
     paths: tuple[Path, ...], threads: int, batch_size: int, sequence_length: int, runs: int, as_json: bool
 ) -> None:
@@ -35,13 +36,10 @@ def bench(
     """
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from compressor.measure import bench as benching
     from compressor.measure.client import Client
-    from compressor.progress import Progress
 
-    with Progress(Console(stderr=True)) as progress, progress.step("timing", runs) as step, Client() as client:
+    with Progress(console(sys.stderr)) as progress, progress.step("timing", runs) as step, Client() as client:
         timed = benching.bench(
             paths,
             threads=threads,
@@ -52,12 +50,12 @@ def bench(
             step=step,
         )
     if as_json:
-        click.echo(json.dumps([asdict(entry) for entry in timed], indent=2))
+        echo(json.dumps([asdict(entry) for entry in timed], indent=2))
     else:
-        _print(timed, console())
+        _print(timed, console(sys.stdout))
 
 
-def _print(timed: list[Timed], console: Console) -> None:
+def _print(timed: list[Timed], out: Console) -> None:
     """Prints a row for each path; brackets hold one-sided 95 % bounds."""
     from rich.table import Table
 
@@ -72,4 +70,4 @@ def _print(timed: list[Timed], console: Console) -> None:
             for estimate in (entry.p50, entry.p95, entry.speedup)
         ]
         table.add_row(entry.path, entry.runtime, f"{entry.size_bytes / 1e6:.1f}", *numbers)
-    console.print(table)
+    out.print(table)

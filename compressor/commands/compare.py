@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
-from compressor.commands.options import artifacts_option, console, json_option, overrides_option, report_errors, writing
+from compressor.commands.options import artifacts_option, json_option, overrides_option, writing
+from compressor.progress import console, echo
 
 
 @click.command()
@@ -19,7 +21,6 @@ from compressor.commands.options import artifacts_option, console, json_option, 
 @json_option
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown instead of tables.")
 @click.option("--html", "page", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with drawings.")
-@report_errors
 def compare(
     paths: tuple[Path, ...],
     overrides: tuple[str, ...],
@@ -60,8 +61,8 @@ def compare(
         with writing(page):
             write_atomic(page, comparison_html.document(groups))
     if as_json:
-        click.echo(json.dumps(comparison.to_json(groups), indent=2))
+        echo(json.dumps(comparison.to_json(groups), indent=2))
     elif as_markdown:
-        click.echo(markdown.comparison(groups), nl=False)
+        echo(markdown.comparison(groups))
     else:
-        terminal.print_comparison(groups, console())
+        terminal.print_comparison(groups, console(sys.stdout))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
-from compressor.commands.options import report_errors
+from compressor.progress import echo
 
 
 @click.command()
-@report_errors
 def doctor() -> None:
     """Show versions, CPU features and threads, and the missing libraries of each extra.
 
@@ -19,8 +18,8 @@ def doctor() -> None:
     from compressor.host import DISTRIBUTION, environment, missing_libraries
 
     for name, value in environment().items():
-        click.echo(f"{name:<16} {value}")
+        echo(f"{name:<16} {value}")
     for extra, absent in sorted(missing_libraries().items()):
         what = f"extra {extra!r}" if extra else "installation"
         hint = f"missing {', '.join(absent)}: pip install '{DISTRIBUTION}[{extra}]'" if absent else "complete"
-        click.echo(f"{what:<16} {hint}")
+        echo(f"{what:<16} {hint}")

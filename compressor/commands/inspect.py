@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from compressor.commands.options import console, json_option, report_errors
+from compressor.commands.options import json_option
+from compressor.progress import console, echo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @json_option
-@report_errors
 def inspect(path: Path, as_json: bool) -> None:
     """Show the contents of a folder or file: parameters stored and as called, bytes by part and type, operators.
 
@@ -32,12 +33,12 @@ def inspect(path: Path, as_json: bool) -> None:
 
     found = inspection.inspect(path)
     if as_json:
-        click.echo(json.dumps([entry.to_json() for entry in found], indent=2))
+        echo(json.dumps([entry.to_json() for entry in found], indent=2))
     else:
-        _print(found, console())
+        _print(found, console(sys.stdout))
 
 
-def _print(found: list[Inspection], console: Console) -> None:
+def _print(found: list[Inspection], out: Console) -> None:
     """Prints a table for each file, and its operators below."""
     from rich.table import Table
 
@@ -54,9 +55,9 @@ def _print(found: list[Inspection], console: Console) -> None:
         integers = "" if coverage is None else f"{coverage:.0%} of the matrices run as integers"
         table.add_section()
         table.add_row("all", *_counts({**everything, "size_bytes": size}), integers)
-        console.print(table)
+        out.print(table)
         if entry.operators:
-            console.print("operators: " + ", ".join(f"{count} {name}" for name, count in entry.operators.items()))
+            out.print("operators: " + ", ".join(f"{count} {name}" for name, count in entry.operators.items()))
 
 
 def _counts(sums: Mapping[str, int]) -> tuple[str, str, str]:

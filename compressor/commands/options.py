@@ -1,20 +1,14 @@
-"""Arguments, options and error handling that several commands share."""
+"""Arguments, options and errors that several commands share."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from compressor.errors import CompressError, ExitCode, Problem, RecipeError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from compressor.errors import Problem, RecipeError
 
 EXIT_CODES = """\b
 Exit codes:
@@ -48,30 +42,6 @@ artifacts_option = click.option(
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-
-
-def console() -> Console:
-    """The terminal, or a wide page where the output is piped: a table must not depend on who reads it."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 160)
-
-
-def report_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Turns the errors of this package into one message and an exit code."""
-
-    @wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except CompressError as error:
-            click.echo(f"error: {error}", err=True)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("\nstopped; run the same command again to resume", err=True)
-            sys.exit(ExitCode.INTERRUPTED)
-
-    return wrapper
 
 
 @contextmanager

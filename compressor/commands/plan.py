@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from compressor.commands.options import artifacts_option, overrides_option, recipe_argument, report_errors
+from compressor.commands.options import artifacts_option, overrides_option, recipe_argument
+from compressor.progress import echo
 
 
 @click.command()
 @recipe_argument
 @overrides_option
 @artifacts_option
-@report_errors
 def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
     """Show which stages are cached, which would be built, and why; run nothing.
 
@@ -25,7 +25,7 @@ def plan(recipe: Path, overrides: tuple[str, ...], artifacts: Path) -> None:
 
     planned = api.plan(recipe, overrides=overrides, artifacts=artifacts)
     if not planned.downloaded:
-        click.echo(f"model {planned.model}: not downloaded yet; all keys change once it is")
+        echo(f"model {planned.model}: not downloaded yet; all keys change once it is")
     width = max(len(stage.name) for stage in planned.stages)
     for stage in planned.stages:
-        click.echo(f"{stage.name:<{width}}  {stage.state:<7}  {stage.key}  {'; '.join(stage.reasons)}".rstrip())
+        echo(f"{stage.name:<{width}}  {stage.state:<7}  {stage.key}  {'; '.join(stage.reasons)}".rstrip())

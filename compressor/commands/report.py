@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from compressor.commands.options import report_errors, writing
+from compressor.commands.options import writing
+from compressor.progress import echo
 
 
 @click.command()
 @click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
-@report_errors
 def report(path: Path) -> None:
     """Write report.html, report.md and junit.xml again from a run's report.json.
 
@@ -28,4 +28,4 @@ def report(path: Path) -> None:
     folder = model.report_file(path).parent
     with writing(folder):
         files.write(found, folder, lock.text(folder / lock.LOCK_FILE))
-    click.echo(f"{folder}: {', '.join(files.FORMS)}: {found.verdict}")
+    echo(f"{folder}: {', '.join(files.FORMS)}: {found.verdict}")

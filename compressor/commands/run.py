@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from compressor.commands.options import EXIT_CODES, artifacts_option, overrides_option, recipe_argument, report_errors
+from compressor.commands.options import EXIT_CODES, artifacts_option, overrides_option, recipe_argument
+from compressor.errors import ExitCode
 
 
 @click.command(epilog=EXIT_CODES)
@@ -31,7 +32,6 @@ from compressor.commands.options import EXIT_CODES, artifacts_option, overrides_
     help="Compare the result with another run's model, for example main's; gates: `regression` in the recipe.",
 )
 @click.option("--allow-inconclusive", is_flag=True, help="Exit 0 if gates are inconclusive and none failed.")
-@report_errors
 def run(
     recipe: Path,
     overrides: tuple[str, ...],
@@ -42,7 +42,7 @@ def run(
     lock: Path | None,
     baseline: Path | None,
     allow_inconclusive: bool,
-) -> None:
+) -> ExitCode:
     """Run a recipe: build, measure and gate every stage; write artifacts and reports.
 
     Writes report.json, report.html, report.md and junit.xml to the run's folder. In a GitHub job, which sets
@@ -61,4 +61,4 @@ def run(
     command = shlex.join(["compress", *sys.argv[1:]])
     options = session.Options(artifacts, until, fresh, locked, allow_inconclusive, command, lock, baseline)
     with Client() as client:
-        sys.exit(session.run_on_terminal(resolved, options, client))
+        return session.run_on_terminal(resolved, options, client)

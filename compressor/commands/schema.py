@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import click
 
-from compressor.commands.options import report_errors
+from compressor.progress import echo
 
 
 @click.command()
 @click.option("--format", "form", type=click.Choice(["json", "markdown"]), default="json", show_default=True)
-@report_errors
 def schema(form: str) -> None:
     """Print the recipe's JSON Schema, or the reference of every key.
 
@@ -19,4 +18,4 @@ def schema(form: str) -> None:
     """
     from compressor.recipe import reference as schemas
 
-    click.echo(schemas.json_schema() if form == "json" else schemas.markdown(), nl=False)
+    echo(schemas.json_schema() if form == "json" else schemas.markdown())

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from compressor.commands.options import overrides_option, recipe_argument, report_errors
+from compressor.commands.options import overrides_option, recipe_argument
+from compressor.progress import echo
 
 
 @click.command()
 @recipe_argument
 @overrides_option
-@report_errors
 def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
     """Check a recipe and everything it points to, without running it.
 
@@ -23,4 +23,4 @@ def validate(recipe: Path, overrides: tuple[str, ...]) -> None:
     from compressor.pipeline import api
 
     names = api.validate(recipe, overrides).stage_names()
-    click.echo(f"{recipe}: ok, {len(names)} stages: {' → '.join(names)}")
+    echo(f"{recipe}: ok, {len(names)} stages: {' → '.join(names)}")

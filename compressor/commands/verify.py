@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compressor.commands.options import VERIFY_CODES, console, json_option, report_errors
+from compressor.commands.options import VERIFY_CODES, json_option
+from compressor.errors import ExitCode
+from compressor.progress import Progress, console, echo
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 @click.command(epilog=VERIFY_CODES)
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
 @json_option
-@report_errors
-def verify(path: Path, as_json: bool) -> None:
+def verify(path: Path, as_json: bool) -> ExitCode:
     """Check a published folder, without the training data.
 
     DIR is a run's folder or its model/. Checks that no file has changed, that all formats still give the recorded
@@ -34,22 +35,19 @@ def verify(path: Path, as_json: bool) -> None:
     Example:
       compress verify artifacts/mobile_int8
     """
-    from rich.console import Console
-
     from compressor.measure.client import Client
     from compressor.package import verify as verification
-    from compressor.progress import Progress
 
-    with Progress(Console(stderr=True)) as progress, Client() as client:
+    with Progress(console(sys.stderr)) as progress, Client() as client:
         found = verification.verify(path, client, progress)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        echo(json.dumps(found.to_json(), indent=2))
     else:
-        _print(found.checks, found.gates, console())
-    sys.exit(found.exit_code)
+        _print(found.checks, found.gates, console(sys.stdout))
+    return found.exit_code
 
 
-def _print(checks: Sequence[Check], gates: Sequence[StageGate], console: Console) -> None:
+def _print(checks: Sequence[Check], gates: Sequence[StageGate], out: Console) -> None:
     """Prints the checks, then the recorded gates."""
     from rich.table import Table
     from rich.text import Text
@@ -64,8 +62,8 @@ def _print(checks: Sequence[Check], gates: Sequence[StageGate], console: Console
         verdict = Text(SIGNS[check.verdict], COLOURS[check.verdict])
         # As Text: a file's name may look like markup.
         table.add_row(verdict, check.kind, Text(check.subject), Text(check.message))
-    console.print(table)
+    out.print(table)
     for gate in gates:
         sign, style = SIGNS[gate.result.verdict], COLOURS[gate.result.verdict]
         recorded = f"  recorded gate of {gate.stage}: {gate_text(gate.result)}"
-        console.print(Text.assemble((f"{sign:>12}", style), recorded))
+        out.print(Text.assemble((f"{sign:>12}", style), recorded))

@@ -6,6 +6,7 @@ No function prints, handles signals or redirects a stream unless it is asked to 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -153,11 +154,9 @@ def compare(paths: Sequence[AnyPath], *, every_stage: bool = False) -> list[Grou
 
 @contextmanager
 def _progress(shown: bool) -> Iterator[Progress]:
-    from rich.console import Console
+    from compressor.progress import Progress, console
 
-    from compressor.progress import Progress
-
-    with Progress(Console(stderr=True, quiet=not shown)) as progress:
+    with Progress(console(sys.stderr, quiet=not shown)) as progress:
         yield progress
 
 

@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from compressor.errors import printable
+from compressor.progress import Output
+
 
 def stream(standard: TextIO) -> TextIO:
     """A new stream to the present target of `standard`, which `quiet` does not divert."""
@@ -17,7 +20,15 @@ def stream(standard: TextIO) -> TextIO:
         descriptor = os.dup(standard.fileno())
     except (OSError, ValueError):  # not a real file, as under a test's capture
         return standard
-    return os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", buffering=1)
+    return Output(os.fdopen(descriptor, "wb"), encoding=standard.encoding, errors="replace", line_buffering=True)
+
+
+class _Printable(logging.Formatter):
+    """Writes records without characters that whoever reads the log would see acted on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as text; only line ends stay, which tracebacks have."""
+        return printable(super().format(record), keep="\n")
 
 
 @contextlib.contextmanager
@@ -29,7 +40,7 @@ def quiet(log: Path) -> Iterator[None]:
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(log, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     level = root.level
     root.addHandler(handler)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.data.spec import HubDataset
-from compressor.errors import CompressError, ExitCode, Problem, RecipeError, StageError, suggest
+from compressor.errors import CompressError, ExitCode, Problem, RecipeError, suggest
 from compressor.measure.client import Client
 from compressor.pipeline.log_capture import quiet, stream
-from compressor.progress import Progress
+from compressor.pipeline.unexpected import explained
+from compressor.progress import Progress, console
 from compressor.recipe.resolve import Resolved
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from compressor.report.model import Report
-
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -117,21 +114,19 @@ def run_on_terminal(resolved: Resolved, options: Options, client: Client) -> Exi
         CompressError: The run could not be finished.
         KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
-    from rich.console import Console
-
     rank = _rank()
-    console = Console(file=stream(sys.stderr), stderr=True, quiet=rank > 0)
-    out = Console(file=stream(sys.stdout), width=None if sys.stdout.isatty() else 160, quiet=rank > 0)
+    shown = console(stream(sys.stderr), quiet=rank > 0)
+    out = console(stream(sys.stdout), quiet=rank > 0)
     folder = options.artifacts / resolved.recipe.name
     log = folder / ("run.log" if rank == 0 else f"run.rank{rank}.log")
     try:
-        with quiet(log), Progress(console) as progress:
+        with quiet(log), Progress(shown) as progress:
             _handle_signals(progress)
             report = run(resolved, options, client, progress)
     except CompressError:
         raise
     except Exception as error:
-        raise _explained(error, log) from error
+        raise explained(error, log, options.artifacts) from error
     from compressor.report import terminal
 
     terminal.print_table(report, out)
@@ -141,9 +136,9 @@ def run_on_terminal(resolved: Resolved, options: Options, client: Client) -> Exi
         "fail": f"A gate failed; nothing to ship. The report is {page}.",
         "inconclusive": f"A gate is inconclusive: it needs more validation rows or runs. The report is {page}.",
     }
-    out.print(words[report.verdict], soft_wrap=True, highlight=False, markup=False)
+    out.print(words[report.verdict], soft_wrap=True)
     if rank == 0:
-        _add_summary(report, console)
+        _add_summary(report, shown)
     return report.exit_code
 
 
@@ -155,7 +150,7 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _add_summary(report: Report, console: Console) -> None:
+def _add_summary(report: Report, shown: Console) -> None:
     """Adds the report to the summary of a step of a GitHub job; prints a line if the summary cannot be written."""
     from compressor.report import files
 
@@ -164,7 +159,7 @@ def _add_summary(report: Report, console: Console) -> None:
             files.append_summary(report, Path(path))
         except OSError as error:
             line = f"GITHUB_STEP_SUMMARY: {path} cannot be written to ({error.strerror or error}); see report.md"
-            console.print(line, soft_wrap=True, highlight=False, markup=False)
+            shown.print(line, soft_wrap=True)
 
 
 def set_environment(resolved: Resolved) -> bool:
@@ -185,16 +180,3 @@ def _handle_signals(progress: Progress) -> None:
     signal.signal(signal.SIGTERM, progress.interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored in a shell's background
         signal.signal(signal.SIGINT, progress.interrupt)
-
-
-def _explained(error: Exception, log: Path) -> CompressError:
-    """One message for an unexpected error; the traceback goes to the log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        traceback.print_exception(error, file=file)
-    text = str(error).strip() or type(error).__name__
-    if getattr(error, "errno", None) in _DISK_FULL or "No space left" in text or "File too large" in text:
-        return StageError(f"the disk is full: {text}\n  free some space or choose another disk with --artifacts")
-    if isinstance(error, MemoryError) or "not enough memory" in text:
-        return StageError(f"out of memory: {text}\n  lower batch_size or max_sequence_length")
-    return StageError(f"{type(error).__name__}: {text.splitlines()[0]}\n  full traceback: {log}")

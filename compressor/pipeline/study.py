@@ -8,13 +8,11 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
-import click
-
 from compressor.errors import Problem, RecipeError
 from compressor.measure.client import Client
 from compressor.pipeline import session
 from compressor.pipeline.log_capture import quiet, stream
-from compressor.progress import Progress
+from compressor.progress import Progress, console, echo
 from compressor.recipe import resolve
 from compressor.recipe.reading import load
 from compressor.recipe.resolve import Resolved
@@ -70,24 +68,21 @@ def run(study: Sequence[Resolved], artifacts: Path, client: Client) -> list[Path
     if not study:
         return []
     with redirect_stdout(sys.stderr):
-        click.echo(_amount(study, artifacts))
+        echo(_amount(study, artifacts))
         for index, resolved in enumerate(study, start=1):
-            click.echo(f"\n{index} of {len(study)}: {resolved.recipe.name}")
+            echo(f"\n{index} of {len(study)}: {resolved.recipe.name}")
             session.run_on_terminal(resolved, session.Options(artifacts, allow_inconclusive=True), client)
     return [artifacts / resolved.recipe.name for resolved in study]
 
 
 def _amount(study: Sequence[Resolved], artifacts: Path) -> str:
     """How many stages are to be built, and about how long that takes."""
-    from rich.console import Console
-
     from compressor.pipeline import estimate, plan
     from compressor.pipeline.store import Store
 
     store, keys, known = Store(artifacts / ".store"), set[str](), set[str]()
     total, whole = 0.0, True
-    console = Console(file=stream(sys.stderr), stderr=True)
-    with quiet(artifacts / "compare.log"), Progress(console) as progress:
+    with quiet(artifacts / "compare.log"), Progress(console(stream(sys.stderr))) as progress:
         for resolved in study:
             made = plan.make(resolved, download=session.set_environment(resolved))
             new = {stage.key for stage in made.stages} - keys
