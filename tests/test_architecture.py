@@ -35,7 +35,8 @@ LAYERS = [
     ["data"],
     ["models"],
     ["gates"],
-    ["errors", "spec", "files", "host", "progress"],
+    ["spec", "files", "host", "progress"],
+    ["errors"],
 ]
 
 
