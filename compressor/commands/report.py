@@ -27,5 +27,5 @@ def report(path: Path) -> None:
     found = model.read(path)
     folder = model.report_file(path).parent
     with writing(folder):
-        files.write(found, folder, lock.text(folder / lock.LOCK_FILE))
+        files.write(found, folder, lock.text(folder / files.LOCK_FILE))
     echo(f"{folder}: {', '.join(files.FORMS)}: {found.verdict}")

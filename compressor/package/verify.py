@@ -1,7 +1,7 @@
 """`compress verify`: checks that a folder is as it was published, and that its formats still give the same answers.
 
-The digests cover `model/`. report.json is compared with the manifest; the log, the lock and the rendered reports beside
-them do not ship and are not checked. No training data is needed.
+The digests cover `model/`. report.json is compared with the manifest and the lock; the log and the rendered reports
+beside them do not ship and are not checked. No training data is needed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from compressor.package.manifest import Check, Manifest
 from compressor.package.verify_parity import Parity, first_line
 from compressor.progress import Progress
 from compressor.report import model as reports
+from compressor.report.files import LOCK_FILE
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,9 @@ def verify(path: Path, client: Client, progress: Progress) -> Verification:
         try:
             report = reports.read(run / "report.json")
             gates = report.gates
-            if report.verdict == "fail" and not folder.exists():
-                message = "the run failed, so there is nothing to ship"
+            if (report.verdict == "fail" or report.until is not None) and not folder.exists():
+                stopped = f"is partial: it stopped after {report.until} (--until)"
+                message = f"the run {'failed' if report.verdict == 'fail' else stopped}, so there is nothing to ship"
                 return Verification(path, [*_judged(gates), Check("files", "model", "fail", message)], gates)
         except CompressError as error:
             checks.append(Check("gates", "report.json", "fail", str(error).strip()))
@@ -83,6 +85,7 @@ def verify(path: Path, client: Client, progress: Progress) -> Verification:
         return Verification(path, [*checks, Check("files", manifests.NAME, "fail", str(error))], gates)
     if report is not None:
         checks += _compared(report, manifest, folder)
+        checks += _lock(report, folder.parent / LOCK_FILE)
     with progress.step("verify: files"):
         wrong = manifests.check_files(folder, manifest.files)
     checks += wrong or [_intact(manifest)]
@@ -99,12 +102,26 @@ def verify(path: Path, client: Client, progress: Progress) -> Verification:
 def _compared(report: reports.Report, manifest: Manifest, folder: Path) -> list[Check]:
     """Whether report and manifest are of the same run."""
     again = "they are of different runs, or one was changed; run the recipe again"
+    if report.until is not None:
+        message = (
+            f"is of a partial run, which stopped after {report.until} (--until) and published nothing: the model is of "
+            f"an earlier run. Run the recipe without --until, or verify {folder}"
+        )
+        return [Check("gates", "report.json", "fail", message)]
     if report.manifest_sha256 != file_digest(folder / manifests.NAME):
         message = f"its sha256 is not the one in report.json: {again}"
         return [Check("files", manifests.NAME, "fail", message)]
     if not manifests.same(report.gates, manifest.gates) or report.verdict != manifest.verdict:
         return [Check("gates", "report.json", "fail", f"its gates are not those of the manifest: {again}")]
     return [Check("gates", "report.json", "pass", "has the manifest's sha256 and the manifest's gates")]
+
+
+def _lock(report: reports.Report, path: Path) -> list[Check]:
+    """Whether the lock, if it is there, is that of the report's run; older reports do not tell."""
+    if report.lock_sha256 is None or not path.is_file() or file_digest(path) == report.lock_sha256:
+        return []
+    message = "its sha256 is not the one in report.json: it is of another run, or was changed; run the recipe again"
+    return [Check("files", path.name, "fail", message)]
 
 
 def _intact(manifest: Manifest) -> Check:

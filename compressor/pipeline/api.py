@@ -109,13 +109,14 @@ def plan(recipe: AnyPath, *, overrides: Sequence[str] = (), artifacts: AnyPath =
     from compressor.pipeline import cache_state, lock, session
     from compressor.pipeline import plan as plans
     from compressor.pipeline.store import Store
+    from compressor.report.files import LOCK_FILE
 
     resolved = resolve(Path(recipe), tuple(overrides))
     with _environment_restored():
         session.set_environment(resolved)
         made = plans.make(resolved, download=False)
     store = Store(Path(artifacts) / ".store")
-    locked = lock.read(Path(artifacts) / resolved.recipe.name / lock.LOCK_FILE)
+    locked = lock.read(Path(artifacts) / resolved.recipe.name / LOCK_FILE)
     stages = [cache_state.state(stage, store, locked) for stage in made.stages]
     return Planned(resolved.recipe.model, made.model is not None, stages)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +26,6 @@ from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.regression import OtherRun
 from compressor.pipeline.store import Store
 from compressor.progress import Progress
-from compressor.report import files, model_card
 from compressor.report.model import Report, StageReport
 
 _SPACE_FACTOR = 15
@@ -52,7 +51,8 @@ def run(
     Args:
         plan: The plan.
         store: Keeps artifacts.
-        folder: Gets report.json and the reports made of it, the lock and, unless a gate failed, `model/`.
+        folder: Gets report.json and the reports made of it, the lock and, unless a gate failed or stages are left
+            out, `model/`; the caller holds its lock.
         client: Runs the measuring processes.
         progress: Shows progress.
         until: Name of the last stage to run; None for all.
@@ -86,7 +86,7 @@ def run(
             break
     assert last is not None, "a recipe has at least one stage, and the last is measured"
 
-    not_run = [stage.name for stage in stages[len(reports) :]]
+    not_run = [stage.name for stage in plan.stages[len(reports) :]]
     if against is not None and last.report.verdict == "fail":
         not_run.append(REGRESSION)
     elif against is not None:
@@ -107,8 +107,12 @@ def run(
         started=started.isoformat(timespec="seconds"),
         allow_inconclusive=allow_inconclusive,
         notes=store.notes,
+        until=None if len(stages) == len(plan.stages) else until,
     )
-    return report if store.follower else _publish(report, plan, last, folder)
+    if store.follower:
+        return report
+    runtime, measured = recipe.measure.runtime, last.measured.files
+    return publish.publish(report, last.checkpoint, folder, runtime, measured, lock.render(plan))
 
 
 def _until(stages: Sequence[PlannedStage], name: str | None) -> list[PlannedStage]:
@@ -224,18 +228,6 @@ def _judge(stage: PlannedStage, measured: Measured) -> list[GateResult]:
         against = {name: found[metric] for name, found in measured.references.items() if metric in found}
         results += judge(metric, gate, measured.evidence[metric], against)
     return results
-
-
-def _publish(report: Report, plan: Plan, last: _Result, folder: Path) -> Report:
-    """Writes the run's folder: the model unless a gate failed, the report in all its forms, and the lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    card, runtime = model_card.render(report, last.checkpoint.path), plan.resolved.recipe.measure.runtime
-    digest = publish.model(report, last.checkpoint, folder, runtime, card, last.measured.files)
-    report = replace(report, manifest_sha256=digest)
-    lock.write(plan, folder)
-    report.write(folder / "report.json")
-    files.write(report, folder, lock.text(folder / lock.LOCK_FILE))
-    return report
 
 
 def forget(plan: Plan, store: Store, against: OtherRun | None = None) -> None:

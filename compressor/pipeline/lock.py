@@ -10,11 +10,9 @@ from typing import Any
 import yaml
 
 from compressor.errors import Location, Problem, RecipeError, path_text
-from compressor.files import write_atomic
 from compressor.host import DISTRIBUTION, host
 from compressor.pipeline.plan import Plan
-
-LOCK_FILE = "recipe.lock.yaml"
+from compressor.report.files import LOCK_FILE
 
 _FOLLOWS = ("key", "parent", "teacher", "data")
 """Entries of a stage that change whenever anything before it does."""
@@ -41,10 +39,10 @@ def read(path: Path) -> dict[str, Any] | None:
     return lock if whole else None
 
 
-def write(plan: Plan, folder: Path) -> None:
-    """Writes a run's lock."""
+def render(plan: Plan) -> str:
+    """The text of a run's lock."""
     header = "# Written by `compress run`: the inputs of this run. `compress run --locked` refuses any others.\n"
-    write_atomic(folder / LOCK_FILE, header + yaml.safe_dump(plan.lock(), sort_keys=False, allow_unicode=True))
+    return header + yaml.safe_dump(plan.lock(), sort_keys=False, allow_unicode=True)
 
 
 def check(plan: Plan, path: Path) -> None:

@@ -92,6 +92,14 @@ class Plan:
     data: dict[str, Data]
     stages: list[PlannedStage]
 
+    def keys(self) -> set[str]:
+        """The keys of the recipe's checkpoint, its data and its stages in the store."""
+        return {
+            key_of(self.source_inputs),
+            *(data.key for data in self.data.values()),
+            *(stage.key for stage in self.stages),
+        }
+
     def lock(self) -> dict[str, Any]:
         """All inputs of all results, resolved: the contents of recipe.lock.yaml."""
         recipe = self.resolved.recipe

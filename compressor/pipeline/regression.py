@@ -28,6 +28,7 @@ from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measur
 from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.plan_data import score_length
 from compressor.pipeline.prepared import Prepared
+from compressor.report import model as reports
 from compressor.report.model import StageReport
 from compressor.tasks import MASKED_LM
 
@@ -67,11 +68,15 @@ def find(path: Path, own: Path) -> OtherRun:
     Raises:
         RecipeError: It is not a run, is damaged, or is the new run's own folder.
     """
-    _, folder = manifests.locate(path, _OPTION)
+    run, folder = manifests.locate(path, _OPTION)
     if folder.resolve() == (own / "model").resolve():
         what = f"{path} is the folder of this run, which replaces the model in it"
         hint = "copy it first, or run with another --artifacts"
         raise RecipeError([Problem(_OPTION, what, hint, kind="conflict")])
+    if run is not None and (run / "report.json").is_file() and (until := reports.read(run).until) is not None:
+        what = f"{path} is a partial run, which stopped after {until} (--until) and published no model"
+        hint = f"run it without --until, or name {folder} for the model of the run before" if folder.exists() else ""
+        raise RecipeError([Problem(_OPTION, what, hint or "run it without --until", kind="not_found")])
     if not folder.exists():
         what = f"{path} has no model/: a gate of that run failed"
         raise RecipeError([Problem(_OPTION, what, "name a run that passed", kind="not_found")])

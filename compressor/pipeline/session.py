@@ -20,6 +20,7 @@ from compressor.recipe.resolve import Resolved
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from compressor.pipeline.run_folder import RunFolder
     from compressor.report.model import Report
 
 
@@ -49,9 +50,9 @@ class Options:
 
 
 def run(resolved: Resolved, options: Options, client: Client, progress: Progress) -> Report:
-    """Runs a recipe.
+    """Runs a recipe; waits until no other run has the run's folder.
 
-    A run that breaks or is interrupted changes nothing in the run's folder but its log.
+    A run that breaks or is interrupted changes nothing in the run's folder but its log and its lock.
 
     Args:
         resolved: The recipe.
@@ -69,11 +70,21 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
     if options.until is not None and options.until not in names:
         what = f"{options.until!r} is not a stage of this recipe"
         raise RecipeError([Problem("--until", what, suggest(options.until, names), kind="unknown")])
+    if _rank() > 0:  # rank 0 has the folder, and the others write nothing into it
+        return _run(resolved, options, client, progress, None)
+    from compressor.pipeline import run_folder
+
+    with run_folder.claimed(options.artifacts / resolved.recipe.name, progress) as claimed:
+        return _run(resolved, options, client, progress, claimed)
+
+
+def _run(resolved: Resolved, options: Options, client: Client, progress: Progress, claimed: RunFolder | None) -> Report:
     uses_hub = set_environment(resolved)
     from rich.markup import escape
 
     from compressor.pipeline import execute, lock, plan, regression
     from compressor.pipeline.store import Store
+    from compressor.report.files import LOCK_FILE
 
     folder = options.artifacts / resolved.recipe.name
     against = None
@@ -82,11 +93,13 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
             against = regression.find(options.baseline, folder)
     made = plan.make(resolved, download=uses_hub)
     if options.locked or options.lock is not None:
-        lock.check(made, options.lock or folder / lock.LOCK_FILE)
+        lock.check(made, options.lock or folder / LOCK_FILE)
     store = Store(options.artifacts / ".store", _rank() > 0, lambda note: progress.say(f"  {escape(note)}"))
     if options.fresh and not store.follower:
         execute.forget(made, store, against)
-    return execute.run(
+    if claimed is not None:
+        claimed.needs(made.keys() | ({against.key} if against else set()))
+    report = execute.run(
         made,
         store,
         folder,
@@ -97,6 +110,9 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
         command=options.command,
         allow_inconclusive=options.allow_inconclusive,
     )
+    if claimed is not None:
+        claimed.finished()
+    return report
 
 
 def run_on_terminal(resolved: Resolved, options: Options, client: Client) -> ExitCode:
@@ -130,16 +146,21 @@ def run_on_terminal(resolved: Resolved, options: Options, client: Client) -> Exi
     from compressor.report import terminal
 
     terminal.print_table(report, out)
-    page = folder / "report.html"
-    words = {
-        "pass": f"All gates pass. Ship {folder / 'model'}; the report is {page}.",
-        "fail": f"A gate failed; nothing to ship. The report is {page}.",
-        "inconclusive": f"A gate is inconclusive: it needs more validation rows or runs. The report is {page}.",
-    }
-    out.print(words[report.verdict], soft_wrap=True)
+    out.print(_result(report, folder), soft_wrap=True)
     if rank == 0:
         _add_summary(report, shown)
     return report.exit_code
+
+
+def _result(report: Report, folder: Path) -> str:
+    """What a run came to, and what to do, in a line."""
+    ship = f"Ship {folder / 'model'}" if report.until is None else "The run is partial, so there is nothing to ship"
+    words = {
+        "pass": f"All gates pass. {ship}",
+        "fail": "A gate failed; nothing to ship",
+        "inconclusive": "A gate is inconclusive: it needs more validation rows or runs",
+    }
+    return f"{words[report.verdict]}; the report is {folder / 'report.html'}."
 
 
 def _rank() -> int:

@@ -9,6 +9,9 @@ from compressor.files import write_atomic
 from compressor.report import html, junit, markdown
 from compressor.report.model import Report
 
+LOCK_FILE = "recipe.lock.yaml"
+"""The run's file with the inputs of all results."""
+
 FORMS: dict[str, Callable[[Report, str | None], str]] = {
     "report.html": html.document,
     "report.md": lambda report, lock: markdown.markdown(report),

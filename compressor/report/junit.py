@@ -5,7 +5,7 @@ A stage is a test suite and a gate a test case; the baseline has no gates and no
 - A failed gate is a `failure` of type `fail`: exit code 1.
 - An inconclusive gate is a `failure` of type `inconclusive`: exit code 4. Nothing shows that its limit is met, so the
   build is red. With --allow-inconclusive it is `skipped`: exit code 0, a green build that shows the open gate.
-- A stage after a failed gate was not run: one `skipped` test case.
+- A stage after a failed gate, or after --until, was not run: one `skipped` test case.
 
 Valid by both schemas in use: that of Jenkins' xunit plugin (junit-10.xsd), and the stricter one of Ant's JUnit task,
 which requires every attribute, a fixed order of elements, and nothing else.
@@ -31,7 +31,7 @@ def document(report: Report) -> str:
         if stage.stage != "baseline":
             root.append(_suite(report, stage, len(root)))
     for name in report.not_run:
-        case = _case(report, name, "gates", element("skipped", message="not run after the failed gate"))
+        case = _case(report, name, "gates", element("skipped", message=f"not run {sentences.why_not_run(report)}"))
         root.append(_filled(report, name, 0.0, len(root), [case], ""))
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"

@@ -17,7 +17,7 @@ from compressor.gates.spec import REGRESSION
 from compressor.tasks import TASKS
 
 SCHEMA_VERSION = 1
-_OPTIONAL = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive", "notes")
+_OPTIONAL = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive", "notes", "until", "lock_sha256")
 """Keys that older reports lack."""
 
 COMPARED = ("baseline", REGRESSION)
@@ -80,13 +80,15 @@ class Report:
         seconds: Time of the whole run.
         environment: Versions and machine.
         stages: Baseline first.
-        not_run: Names of stages after a failed gate.
+        not_run: Names of stages after a failed gate, or after the last that was asked for.
         manifest_sha256: Digest of `model/manifest.json`; None where there is none.
         measure: The recipe's measuring conditions, such as `sequence_length`; empty in older reports.
         command: The command that ran it; None in older reports.
         started: When, in UTC as ISO 8601; None in older reports.
         allow_inconclusive: Whether inconclusive gates count as passed.
         notes: Remarks on the run as a whole, such as what was damaged in the store; empty in older reports.
+        until: The last stage that was asked for, where it is not the recipe's last: such a run publishes no model.
+        lock_sha256: Digest of `recipe.lock.yaml`; None in older reports.
     """
 
     recipe: str
@@ -101,6 +103,8 @@ class Report:
     started: str | None = None
     allow_inconclusive: bool = False
     notes: list[str] = field(default_factory=list)
+    until: str | None = None
+    lock_sha256: str | None = None
 
     @property
     def built(self) -> list[StageReport]:

@@ -32,9 +32,25 @@ def headline(report: Report) -> str:
         text = ", ".join(parts) + "."
     if report.verdict == "inconclusive" and report.allow_inconclusive:
         text += " The run accepts inconclusive gates (--allow-inconclusive)."
-    if report.not_run:
-        text += f" Not run after the failed gate: {', '.join(report.not_run)}."
-    return text
+    return f"{text} {not_run(report)}".strip()
+
+
+def not_run(report: Report) -> str:
+    """The stages that were not run, and why, in a sentence or two; empty if all were."""
+    if not report.not_run:
+        return ""
+    names, reason = ", ".join(report.not_run), why_not_run(report)
+    note = "" if report.verdict == "fail" else " The run is partial, and publishes no model."
+    return f"Not run {reason}: {names}.{note}"
+
+
+def why_not_run(report: Report) -> str:
+    """What stopped a run before its last stage."""
+    return (
+        "after the failed gate"
+        if report.until is None or report.verdict == "fail"
+        else f"after {report.until} (--until)"
+    )
 
 
 def result(report: Report) -> str:

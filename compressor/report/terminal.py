@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from compressor.report import comparison_table
+from compressor.report import comparison_table, sentences
 from compressor.report.comparison import Group
 from compressor.report.model import Report
 from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, quality_metric
@@ -35,8 +35,8 @@ def print_table(report: Report, console: Console) -> None:
         for gate in stage.gates:
             style = COLOURS[gate.verdict]
             console.print(Text.assemble((f"{SIGNS[gate.verdict]:>12}", style), f"  {stage.name}: {gate_text(gate)}"))
-    if report.not_run:
-        console.print(Text(f"not run after the failed gate: {', '.join(report.not_run)}"))
+    if left_out := sentences.not_run(report):
+        console.print(Text(left_out))
 
 
 def print_comparison(groups: Sequence[Group], console: Console) -> None:

@@ -42,8 +42,9 @@ def recipe(write_recipe: WriteRecipe, tmp_path: Path) -> Path:
 @pytest.fixture
 def locked(recipe: Path, tmp_path: Path) -> Path:
     """The recipe's lock, kept beside it."""
-    lock.write(plan.make(resolve(recipe), download=False), tmp_path)
-    return (tmp_path / lock.LOCK_FILE).rename(tmp_path / "recipe.lock.yaml.kept")
+    kept = tmp_path / "recipe.lock.yaml.kept"
+    kept.write_text(lock.render(plan.make(resolve(recipe), download=False)), encoding="utf-8")
+    return kept
 
 
 def refused(recipe: Path, locked: Path, *overrides: str) -> list[Problem]:
