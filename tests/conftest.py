@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hub_server import HubServer
 from running import SESSION, compress, share_store
 
 from compressor.host import saturates
 from compressor.quantization import Settings
 
-os.environ["HF_HUB_OFFLINE"] = "1"
+HUB = HubServer()
+HUB_CACHE = tempfile.TemporaryDirectory(prefix="compress-hub-")
+# Read by libraries when they are imported: whatever asks the hub asks the stand-in, which notes it.
+os.environ.update(HF_ENDPOINT=HUB.url, HF_HOME=HUB_CACHE.name, HF_UPDATE_DOWNLOAD_COUNTS="0", HF_HUB_DISABLE_XET="1")
+for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_ASSETS_CACHE"):
+    os.environ.pop(name, None)
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.pop("GITHUB_STEP_SUMMARY", None)  # of the job that runs these tests
 

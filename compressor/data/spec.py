@@ -19,7 +19,7 @@ class HubDataset(Spec):
     split: str
     """Split, such as `train`."""
     revision: str | None = None
-    """Commit, tag or branch; the commit it resolves to is written into the lock."""
+    """Commit, tag or branch. Keys and the lock hold the digest of the files that it stands for."""
 
 
 Source = str | HubDataset

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.data import hub
 from compressor.data.spec import HubDataset
-from compressor.errors import Problem, RecipeError
+from compressor.errors import CompressError, Problem, RecipeError
 from compressor.spec import Scalar
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def read(
 
 
 def _open(source: Path | HubDataset, wanted: list[str], work: Path, place: str) -> Dataset:
-    from datasets import Dataset, Features, Value, load_dataset
+    from datasets import Dataset, Features, Value
 
     cache = str(work / "read")
     try:
         if isinstance(source, HubDataset):
-            return load_dataset(source.hub, source.name, split=source.split, revision=source.revision)
+            return hub.rows(source, place, work)
         if source.suffix == ".parquet":
             return Dataset.from_parquet(str(source), cache_dir=cache)
         if source.suffix == ".jsonl":
@@ -71,7 +72,7 @@ def _open(source: Path | HubDataset, wanted: list[str], work: Path, place: str) 
             features=Features({name: Value("string") for name in wanted}),
             keep_default_na=False,
         )
-    except RecipeError:
+    except CompressError:
         raise
     except Exception as error:
         cause = error.__cause__ or error

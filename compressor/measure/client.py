@@ -151,7 +151,8 @@ class _Process:
         self._log = Path(self._folder.name) / "log"
         self._logged = 0
         self._connection, theirs = multiprocessing.Pipe()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
         with theirs, self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "compressor.measure.worker", str(theirs.fileno())],

@@ -113,7 +113,7 @@ def plan(recipe: AnyPath, *, overrides: Sequence[str] = (), artifacts: AnyPath =
 
     resolved = resolve(Path(recipe), tuple(overrides))
     with _environment_restored():
-        session.set_environment(resolved)
+        session.set_environment()
         made = plans.make(resolved, download=False)
     store = Store(Path(artifacts) / ".store")
     locked = lock.read(Path(artifacts) / resolved.recipe.name / LOCK_FILE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +79,19 @@ def measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str
     }
 
 
-def rows_digest(source: Path | HubDataset, online: bool) -> dict[str, Any]:
-    """The digest of a file, or the commit of a data set on the hub."""
+def source_inputs(source: Path | HubDataset, where: str, online: bool) -> tuple[Path | HubDataset, dict[str, Any]]:
+    """A source as it is read, and its inputs: the digest of a file, or of the files of a data set on the hub.
+
+    The data set is at the commit whose files the digest is of. The commit itself is no input: one that changes only the
+    text of the card changes no rows.
+
+    Args:
+        source: The source.
+        where: The recipe's key that names it, for errors.
+        online: Whether the hub may be asked.
+    """
     if isinstance(source, Path):
-        return {"format": source.suffix, "sha256": file_digest(source)}
+        return source, {"format": source.suffix, "sha256": file_digest(source)}
     named = source.model_dump(mode="json", exclude={"revision"})
-    return {**named, "commit": hub.dataset_commit(source, online) or UNKNOWN}
-
-
-def pinned(source: Path | HubDataset, digest: Mapping[str, Any]) -> Path | HubDataset:
-    """A hub data set at the commit of its digest, so that the rows that are read are those of the key."""
-    return source if isinstance(source, Path) else source.model_copy(update={"revision": digest["commit"]})
+    found = hub.resolve(source, where, online)
+    return (source, {**named, "sha256": UNKNOWN}) if found is None else (found[0], {**named, "sha256": found[1]})

@@ -110,7 +110,7 @@ def _contents(change: _Change, now: Mapping[str, Any], stages: list[str]) -> Pro
         return None  # another source is named: a difference in a value of the recipe
     if where[:2] == ("model", "sha256"):
         return _changed("model", _digests(where[-1], "sha256", change))
-    if where[-1] not in ("sha256", "commit") and where[2:3] != ("student",):
+    if where[-1] != "sha256" and where[2:3] != ("student",):
         return None
     if where[0] == "data":
         source = recipe["data"][where[2]]

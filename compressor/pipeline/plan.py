@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from compressor.data import hub
 from compressor.data.spec import HubDataset, TextSpec
-from compressor.errors import Location, Problem, RecipeError, path_text
+from compressor.errors import Location, Problem, RecipeError, StageError, path_text
 from compressor.host import BUILD_LIBRARIES, environment, versions
 from compressor.models import checkpoint
 from compressor.models.checkpoint import Checkpoint
@@ -121,26 +121,48 @@ def make(resolved: Resolved, download: bool) -> Plan:
         download: Download the hub models and data sets of the recipe; without, keys that depend on them will change.
 
     Raises:
-        CompressError: A hub model or data set cannot be fetched.
+        StageError: A hub model or data set cannot be fetched.
         RecipeError: The downloaded checkpoint does not fit the recipe.
     """
-    model = hub.local(resolved.model, download)
-    if model is not None and not isinstance(resolved.model, Path):
-        _check_downloaded(resolved, model)
+    model = hub.local(resolved.model, "model", download)
+    students = {
+        index: hub.local(given, _student_place(resolved, index), download) for index, given in resolved.students.items()
+    }
+    _check_downloaded(resolved, model, students)
     source_inputs = {"kind": "source", "files": Checkpoint(model).digest() if model else keys.UNKNOWN}
     data = plan_data(resolved, download)
-    planned = _plan_stages(resolved, model, key_of(source_inputs), data, download)
-    return Plan(resolved, model, source_inputs, data, _with_teacher_layers(resolved, model, planned))
+    planned = _plan_stages(resolved, model, students, key_of(source_inputs), data, download)
+    made = Plan(resolved, model, source_inputs, data, _with_teacher_layers(resolved, model, planned))
+    if download and (unknown := sorted(set(_unknown(made.lock(), "")))):
+        raise StageError(f"what this run reads is not known: {', '.join(unknown)}; nothing was built")
+    return made
 
 
-def _check_downloaded(resolved: Resolved, model: Path) -> None:
-    found = checkpoint.problems(model, "model")
+def _unknown(inputs: Any, place: str) -> Iterator[str]:
+    """Where inputs of keys are not known yet."""
+    if inputs == keys.UNKNOWN:
+        yield place
+    elif isinstance(inputs, dict):
+        for name, value in inputs.items():
+            yield from _unknown(value, f"{place}.{name}" if place else str(name))
+
+
+def _check_downloaded(resolved: Resolved, model: Path | None, students: Mapping[int, Path | None]) -> None:
+    """Checks checkpoints of the hub, as far as they are here, as those that were here before are checked."""
+    found: list[Problem] = []
+    if model is not None and not isinstance(resolved.model, Path):
+        found += checkpoint.problems(model, "model")
+    here = {index: student for index, student in students.items() if student is not None}
+    fetched = [index for index in here if not isinstance(resolved.students[index], Path)]
+    for index in fetched:
+        found += checkpoint.problems(here[index], _student_place(resolved, index))
 
     def add(location: Location, what: str, hint: str = "", kind: str = "value") -> None:
         found.append(Problem(path_text(location, resolved.recipe.stages), what, hint, kind=kind))
 
-    if not found:
-        check_checkpoint(resolved.recipe, Checkpoint(model), add)
+    if model is not None and not found and (fetched or not isinstance(resolved.model, Path)):
+        ready = {index: Checkpoint(student) for index, student in here.items()}
+        check_checkpoint(resolved.recipe, Checkpoint(model), add, ready)
     if found:
         raise RecipeError(found, str(resolved.path))
 
@@ -166,16 +188,22 @@ class _TaskLine:
 
 
 def _plan_stages(
-    resolved: Resolved, model: Path | None, source: str, data: dict[str, Data], download: bool
+    resolved: Resolved,
+    model: Path | None,
+    students: Mapping[int, Path | None],
+    source: str,
+    data: dict[str, Data],
+    download: bool,
 ) -> list[PlannedStage]:
     """Chains the stages' keys.
 
     Args:
         resolved: The recipe.
         model: Its checkpoint, if it is here.
+        students: Ready checkpoints that stages start from, by the stage's index; None for those that are not here.
         source: The checkpoint's key.
         data: The data of each task.
-        download: Download ready students, and look up commits of texts.
+        download: Whether texts on the hub may be looked up.
     """
     recipe = resolved.recipe
     lines = {
@@ -197,12 +225,14 @@ def _plan_stages(
             "code": code_digest(STAGES[spec.kind].module, "compressor.tasks"),
             "versions": versions((*BUILD_LIBRARIES, *spec.libraries)),
         }
-        student = _student(resolved, index, download)
-        if index in resolved.students:
+        student = students.get(index)
+        if index in students:
             inputs["student"] = Checkpoint(student).digest() if student else keys.UNKNOWN
         texts = _texts(resolved, index, spec)
         if texts is not None:
-            inputs["texts"] = keys.rows_digest(texts[0], download)
+            where = path_text(("stages", index, "vocabulary", "corpus"), recipe.stages)
+            text, inputs["texts"] = keys.source_inputs(texts[0], where, download)
+            texts = text, texts[1]
         inputs |= keys.training_inputs(spec) | keys.trial_inputs(recipe, spec) | keys.export_inputs(recipe, spec)
         key = key_of(inputs)
         line.add(key, spec.makes_teacher)
@@ -217,7 +247,7 @@ def _plan_stages(
             baseline=line.baseline,
             measure_inputs=keys.measure_inputs(recipe, task, data[task].key, key, line.baseline, line.previous),
             student=student,
-            texts=None if texts is None else (keys.pinned(texts[0], inputs["texts"]), texts[1]),
+            texts=texts,
             defers_training=_defers_training(recipe.stages[index : index + 2]),
         )
         planned.append(stage)
@@ -250,13 +280,8 @@ def _with_teacher_layers(resolved: Resolved, model: Path | None, stages: list[Pl
     ]
 
 
-def _student(resolved: Resolved, index: int, download: bool) -> Path | None:
-    """The ready checkpoint that a stage starts from; None for its parent, or for one that is not downloaded yet."""
-    given = resolved.students.get(index)
-    student = hub.local(given, download) if given else None
-    if student is not None:
-        checkpoint.check(student, f"stages[{index}] ({resolved.recipe.stages[index].kind}).student")
-    return student
+def _student_place(resolved: Resolved, index: int) -> str:
+    return path_text(("stages", index, "student"), resolved.recipe.stages)
 
 
 def _texts(resolved: Resolved, index: int, spec: StageSpec) -> tuple[Path | HubDataset, TextSpec] | None:

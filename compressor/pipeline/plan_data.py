@@ -10,7 +10,7 @@ from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, HubDataset
 from compressor.host import versions
 from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.entry import key_of
-from compressor.pipeline.keys import pinned, rows_digest
+from compressor.pipeline.keys import source_inputs
 from compressor.recipe.document import Recipe
 from compressor.recipe.resolve import Resolved
 from compressor.tasks import MASKED_LM
@@ -22,7 +22,7 @@ class Data:
     """Rows or a corpus.
 
     Attributes:
-        train: The training rows' or the corpus' file, or hub data set at the commit that the key holds.
+        train: The training rows' or the corpus' file, or hub data set at the commit that was resolved.
         validation: The held-out rows' file, or hub data set at its commit; None for a split of `train`.
         inputs: The inputs of the key.
     """
@@ -42,7 +42,7 @@ def plan_data(resolved: Resolved, online: bool) -> dict[str, Data]:
 
     Args:
         resolved: The recipe.
-        online: Whether commits of hub data sets may be looked up.
+        online: Whether hub data sets may be looked up.
     """
     recipe = resolved.recipe
     found: dict[str, Data] = {}
@@ -54,33 +54,37 @@ def plan_data(resolved: Resolved, online: bool) -> dict[str, Data]:
 
 
 def _rows(resolved: Resolved, train: Path | HubDataset, online: bool) -> Data:
-    recipe, validation = resolved.recipe, resolved.validation
+    recipe, validation = resolved.recipe, None
+    train, digest = source_inputs(train, "data.train", online)
+    held_out: dict[str, Any] | None = None
+    if resolved.validation is not None:
+        validation, held_out = source_inputs(resolved.validation, "data.validation", online)
     inputs: dict[str, Any] = {
         "kind": "data",
-        "train": rows_digest(train, online),
-        "validation": None if validation is None else rows_digest(validation, online),
+        "train": digest,
+        "validation": held_out,
         "spec": recipe.data.model_dump(mode="json", exclude={"train", "validation", "corpus"}),
         "seed": recipe.seed,
         "code": code_digest("compressor.data.splits", "compressor.tasks"),
         "versions": versions(("datasets",)),
     }
-    held_out = None if validation is None else pinned(validation, inputs["validation"])
-    return Data(pinned(train, inputs["train"]), held_out, inputs)
+    return Data(train, validation, inputs)
 
 
 def _corpus(resolved: Resolved, corpus: Path | HubDataset, online: bool) -> Data:
     recipe, spec = resolved.recipe, resolved.recipe.data.corpus_spec
     assert spec is not None, "a corpus that was found is in the recipe"
+    corpus, digest = source_inputs(corpus, "data.corpus", online)
     inputs: dict[str, Any] = {
         "kind": "corpus",
-        "corpus": rows_digest(corpus, online),
+        "corpus": digest,
         "spec": spec.model_dump(mode="json", exclude={"source"}),
         "score_length": score_length(recipe),
         "seed": recipe.seed,
         "code": code_digest("compressor.data.corpus.packing"),
         "versions": versions(("datasets",)),
     }
-    return Data(pinned(corpus, inputs["corpus"]), None, inputs)
+    return Data(corpus, None, inputs)
 
 
 def score_length(recipe: Recipe) -> int:

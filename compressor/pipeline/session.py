@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.data.spec import HubDataset
 from compressor.errors import CompressError, ExitCode, Problem, RecipeError, suggest
 from compressor.measure.client import Client
 from compressor.pipeline.log_capture import quiet, stream
@@ -79,7 +78,7 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
 
 
 def _run(resolved: Resolved, options: Options, client: Client, progress: Progress, claimed: RunFolder | None) -> Report:
-    uses_hub = set_environment(resolved)
+    set_environment()
     from rich.markup import escape
 
     from compressor.pipeline import execute, lock, plan, regression
@@ -91,7 +90,7 @@ def _run(resolved: Resolved, options: Options, client: Client, progress: Progres
     if options.baseline is not None:
         with progress.step(f"checking the files of {options.baseline}"):
             against = regression.find(options.baseline, folder)
-    made = plan.make(resolved, download=uses_hub)
+    made = plan.make(resolved, download=True)
     if options.locked or options.lock is not None:
         lock.check(made, options.lock or folder / LOCK_FILE)
     store = Store(options.artifacts / ".store", _rank() > 0, lambda note: progress.say(f"  {escape(note)}"))
@@ -183,18 +182,17 @@ def _add_summary(report: Report, shown: Console) -> None:
             shown.print(line, soft_wrap=True)
 
 
-def set_environment(resolved: Resolved) -> bool:
-    """Keeps libraries off the network unless the recipe names the hub; returns whether it does."""
-    parts = (resolved.train, resolved.validation, resolved.corpus, *resolved.texts.values())
-    uses_hub = not isinstance(resolved.model, Path) or any(isinstance(part, HubDataset) for part in parts)
+def set_environment() -> None:
+    """Keeps libraries from reporting that they are used, and from drawing over our progress.
+
+    They are not put offline: they read that once, when they are imported, so it would hold for all recipes of the
+    process. Nothing of ours but `data.hub` asks them for more than local files.
+    """
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # theirs would draw over ours, some of them at exit
+    os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    if not uses_hub:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        os.environ["HF_DATASETS_OFFLINE"] = "1"
-    return uses_hub
 
 
 def _handle_signals(progress: Progress) -> None:

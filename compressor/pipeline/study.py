@@ -82,9 +82,10 @@ def _amount(study: Sequence[Resolved], artifacts: Path) -> str:
 
     store, keys, known = Store(artifacts / ".store"), set[str](), set[str]()
     total, whole = 0.0, True
+    session.set_environment()
     with quiet(artifacts / "compare.log"), Progress(console(stream(sys.stderr))) as progress:
         for resolved in study:
-            made = plan.make(resolved, download=session.set_environment(resolved))
+            made = plan.make(resolved, download=True)
             new = {stage.key for stage in made.stages} - keys
             keys |= new
             known |= {key for key in new if store.get(key)}

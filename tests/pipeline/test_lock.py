@@ -105,14 +105,14 @@ def test_another_checkpoint_is_named_with_its_files(recipe: Path, locked: Path, 
     assert {problem.what.split()[0] for problem in found[1:]} == {"config.json", "model.safetensors"}
 
 
-def test_a_data_set_on_the_hub_is_named_with_its_commit():
+def test_a_data_set_on_the_hub_is_named_with_its_files():
     now = {
         "recipe": {"data": {"train": {"hub": "some/rows"}}, "stages": []},
-        "data": {"text-classification": {"train": {"hub": "some/rows", "commit": "b" * 40}}},
+        "data": {"text-classification": {"train": {"hub": "some/rows", "sha256": "b" * 40}}},
         "stages": {},
     }
     before = copy.deepcopy(now)
-    before["data"]["text-classification"]["train"]["commit"] = "a" * 40
+    before["data"]["text-classification"]["train"]["sha256"] = "a" * 40
     (problem,) = lock.differences(before, now)
     assert problem.where == "data.train"
     assert "some/rows" in problem.what and 0 <= problem.what.index("bbbbbbbbbbbb…") < problem.what.index(

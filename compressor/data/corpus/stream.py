@@ -90,7 +90,9 @@ def _values(source: Path | HubDataset, spec: TextSpec) -> Iterator[tuple[str, An
 def _rows(source: Path | HubDataset, wanted: list[str]) -> Iterator[Row]:
     """Rows of a source that has the wanted columns."""
     if isinstance(source, HubDataset):
-        return _with_columns(((f"row {number}", row) for number, row in enumerate(hub.stream(source), 1)), wanted)
+        return _with_columns(
+            ((f"row {number}", row) for number, row in enumerate(hub.stream(source, PLACE), 1)), wanted
+        )
     if source.suffix == ".parquet":
         return _parquet_rows(source, wanted)
     if source.suffix == ".jsonl":
