@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from compressor.errors import Location, Problem, path_text, suggest
+from compressor.errors import Location, Problem, path_text, shown, suggest
 from compressor.recipe.document import Recipe
 from compressor.stages import STAGES
 
@@ -36,6 +36,32 @@ _WRONG_FORM = {
     "model_attributes_type": "a mapping",
 }
 """Pydantic's errors for a value of the wrong type, and what the type is called in YAML."""
+
+
+_LIMITS = {
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "finite_number": "must be a finite number",
+    "string_pattern_mismatch": "must match the pattern {pattern}",
+    "too_short": "must have {min_length} or more entries",
+    "too_long": "must have {max_length} or fewer entries",
+}
+"""Pydantic's errors for a value outside of its limits, in our words. Of others only that it is not allowed is said."""
+
+_ANSWERS = {"yes": True, "on": True, "no": False, "off": False}
+"""Texts that YAML 1.1 takes for booleans; here only where a boolean is asked for."""
+
+
+def answers(error: ValidationError, data: dict[str, Any]) -> dict[Location, bool]:
+    """Values that are meant as booleans, by their locations."""
+    found = [detail for detail in error.errors() if detail["type"] == "bool_type"]
+    return {
+        _plain(detail, data): _ANSWERS[detail["input"].lower()]
+        for detail in found
+        if isinstance(detail["input"], str) and detail["input"].lower() in _ANSWERS
+    }
 
 
 def problems(error: ValidationError, data: dict[str, Any], line_of: Callable[[Location], int]) -> list[Problem]:
@@ -102,7 +128,7 @@ def _problem(detail: Any, data: dict[str, Any], line_of: Callable[[Location], in
     where, hint = location, ""
     if kind == "extra_forbidden":
         allowed = sorted(_allowed_keys(detail["loc"][:-1]))
-        where, what = parent, f"unknown key {key!r}"
+        where, what = parent, f"unknown key {shown(key)}"
         hint = suggest(key, allowed)
     elif kind == "missing":
         where, what = parent, f"key {key!r} is missing"
@@ -110,18 +136,17 @@ def _problem(detail: Any, data: dict[str, Any], line_of: Callable[[Location], in
         what = "key 'stage' is missing"
         hint = f"allowed: {', '.join(_stage_models())}"
     elif kind == "union_tag_invalid":
-        where, what = (*location, "stage"), f"unknown stage {context['tag']!r}"
+        where, what = (*location, "stage"), f"unknown stage {shown(context['tag'])}"
         hint = suggest(str(context["tag"]), list(_stage_models()))
     elif "forms" in detail:
-        what = f"is {got!r}, must be {' or '.join(dict.fromkeys(detail['forms']))}"
+        what = f"is {shown(got)}, must be {' or '.join(dict.fromkeys(detail['forms']))}"
     elif kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
-        what, hint = f"is {got!r}", suggest(str(got), allowed)
+        what, hint = f"is {shown(got)}", suggest(str(got), allowed)
     elif kind == "value_error":
         what = str(context["error"])
     else:
-        message = detail["msg"].removeprefix("Input ").replace("should", "must")
-        what = f"is {got!r}, {message}" if not isinstance(got, dict | list) else f"{message}"
+        what = f"is {shown(got)}, {_LIMITS.get(kind, 'which is not allowed').format(**context)}"
     stages = data.get("stages")
     text = path_text(where, stages if isinstance(stages, list) else ()) or "recipe"
     found = "type" if "forms" in detail else _KINDS.get(kind, "value")

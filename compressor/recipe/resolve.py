@@ -22,7 +22,7 @@ from compressor.recipe.checks.order import check_data, check_order, check_pruned
 from compressor.recipe.checks.sentence_order import check_pairs
 from compressor.recipe.document import Recipe
 from compressor.recipe.reading import read
-from compressor.recipe.yaml_file import line_of
+from compressor.recipe.yaml_file import Lines, nearest_line
 from compressor.stages.base import StageSpec
 from compressor.tasks import MASKED_LM
 
@@ -70,10 +70,10 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     Raises:
         RecipeError: Every problem, of form and of what is pointed to.
     """
-    recipe, problems = read(path, overrides)
+    recipe, problems, lines = read(path, overrides)
     if recipe is None:
         raise RecipeError(problems, str(path))
-    collector = _Collector(path, recipe, problems)
+    collector = _Collector(lines, recipe, problems)
     folder = path.resolve().parent
     model = collector.find(("model",), lambda: sources.model(recipe.model, folder))
     data = recipe.data
@@ -94,7 +94,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     incoming = None
     if isinstance(model, Path):
         found = checkpoint.problems(model, "model")
-        collector.problems += [_at(problem, line_of(path, ("model",))) for problem in found]
+        collector.problems += [_at(problem, nearest_line(lines, ("model",))) for problem in found]
         incoming = None if found else Checkpoint(model)
     check_data(recipe, collector.add)
     check_order(recipe, collector.add)
@@ -115,22 +115,22 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
 class _Collector:
     """Problems so far, with the recipe they are about."""
 
-    def __init__(self, path: Path, recipe: Recipe, problems: list[Problem]) -> None:
-        self.path = path
+    def __init__(self, lines: Lines, recipe: Recipe, problems: list[Problem]) -> None:
+        self.lines = lines
         self.recipe = recipe
         self.problems = list(problems)
 
     def add(self, location: Location, what: str, hint: str = "", kind: str = "value") -> None:
         """Notes a problem at a place in the recipe."""
         where = path_text(location, self.recipe.stages)
-        self.problems.append(Problem(where, what, hint, line_of(self.path, location), kind))
+        self.problems.append(Problem(where, what, hint, nearest_line(self.lines, location), kind))
 
     def find(self, location: Location, search: Callable[[], Found]) -> Found | None:
         """The result of a search; if it finds nothing, its problems are collected with their line."""
         try:
             return search()
         except RecipeError as error:
-            line = line_of(self.path, location)
+            line = nearest_line(self.lines, location)
             self.problems += [_at(problem, line) for problem in error.problems]
             return None
 
@@ -171,7 +171,7 @@ def _find_student(collector: _Collector, index: int, stage: StageSpec, folder: P
     place: Location = ("stages", index, "student")
     found = collector.find(place, lambda: sources.model(given, folder, path_text(place, collector.recipe.stages)))
     if isinstance(found, Path) and (wrong := checkpoint.problems(found, path_text(place, collector.recipe.stages))):
-        collector.problems += [_at(problem, line_of(collector.path, place)) for problem in wrong]
+        collector.problems += [_at(problem, nearest_line(collector.lines, place)) for problem in wrong]
         return None
     return found
 
