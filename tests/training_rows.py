@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from conftest import make_tokenizer, sentences
 from datasets import Dataset
 
 from compressor.data.spec import DataSpec
+from compressor.models.outputs import NO_LABEL
 from compressor.tasks import text_classification
 from compressor.training import trainer
 from compressor.training.batches import Answers, RowBatches
@@ -28,3 +30,13 @@ def schedule(**overrides: Any) -> trainer.Schedule:
 
 def batches(count: int = 64, answers: Path | None = None) -> RowBatches:
     return RowBatches(rows(count), make_tokenizer(), ("input_ids", "attention_mask"), answers and Answers(answers))
+
+
+def tagged_batches(count: int) -> RowBatches:
+    """Rows with a label for each token, of which every other row has one alone."""
+    data = rows(count)
+    drawn = np.random.default_rng(0)
+    labels = [drawn.integers(0, 2, length).tolist() for length in data["length"]]
+    labels = [row if index % 2 else [row[0]] + [NO_LABEL] * (len(row) - 1) for index, row in enumerate(labels)]
+    data = data.remove_columns("labels").add_column("labels", labels)
+    return RowBatches(data, make_tokenizer(), ("input_ids", "attention_mask"), token_labels=True)

@@ -56,7 +56,7 @@ def state(stage: PlannedStage, store: Store, locked: Mapping[str, Any] | None) -
         return StageState(stage.name, stage.key, "measure", reasons)
     if damage := store.damage(stage.key):
         return StageState(stage.name, stage.key, "run", [f"is damaged in the store: {damage}"])
-    if any(store.work_folder(stage.key).glob("**/checkpoint-*/trainer_state.json")):
+    if any(store.work_folder(stage.key).glob("**/last_checkpoint.json")):
         reasons = ["was stopped while training; goes on from its last training checkpoint"]
         return StageState(stage.name, stage.key, "resume", reasons)
     before = (locked or {}).get("stages", {}).get(stage.name)

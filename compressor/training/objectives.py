@@ -38,6 +38,10 @@ class Labels:
         """`hard`."""
         return {"hard": task_losses.hard_loss(self._task, self._task.head_logits(model(**inputs)), batch)}
 
+    def items(self, batch: Batch) -> Terms:
+        """Rows, words, or starts and ends of answers."""
+        return {"hard": task_losses.items(self._task, batch)}
+
 
 class TaskDistillation:
     """A teacher's logits, labels, and the hidden states and attention of its layers.
@@ -74,6 +78,11 @@ class TaskDistillation:
             ).mean()
         return terms
 
+    def items(self, batch: Batch) -> Terms:
+        """Of choices those of the task; of states and attention, tokens."""
+        choices, tokens = task_losses.items(self._task, batch), batch["attention_mask"].sum()
+        return {"soft": choices, "hard": choices, "cosine": tokens, "attention": tokens}
+
     def _cosine(self, model: torch.nn.Module, states: Sequence[torch.Tensor], batch: Batch) -> torch.Tensor:
         tokens = batch["attention_mask"].bool()
         teacher = batch["teacher_hidden"]
@@ -107,6 +116,10 @@ class MaskedLanguageModel:
         if "order" in self.weights:
             terms["order"] = losses.hard_label_loss(given[SENTENCE_ORDER], batch["order"])
         return terms
+
+    def items(self, batch: Batch) -> Terms:
+        """Hidden tokens, and pairs."""
+        return {"mlm": _count(batch["row"]), "order": _count(batch["input_ids"])}
 
 
 class PretrainingDistillation:
@@ -149,6 +162,15 @@ class PretrainingDistillation:
         if "order" in self.weights:
             terms["order"] = losses.hard_label_loss(given[SENTENCE_ORDER], batch["order"])
         return terms
+
+    def items(self, batch: Batch) -> Terms:
+        """Hidden tokens, of states the first token of each sequence too, and pairs."""
+        hidden, rows = _count(batch["row"]), _count(batch["input_ids"])
+        return {"soft": hidden, "mlm": hidden, "cosine": hidden + rows, "order": rows}
+
+
+def _count(values: torch.Tensor) -> torch.Tensor:
+    return torch.tensor(len(values))
 
 
 @contextmanager

@@ -11,6 +11,18 @@ from compressor.training import losses
 from compressor.training.trainer import Batch
 
 
+def items(task: Task, batch: Batch) -> torch.Tensor:
+    """How many items both losses are means of: rows, words, or starts and ends of answers. A scalar.
+
+    Args:
+        task: The task.
+        batch: The rows, with `labels`.
+    """
+    if task.REGRESSION:
+        return torch.tensor(len(batch["labels"]))
+    return (batch["labels"] != NO_LABEL).sum()
+
+
 def hard_loss(task: Task, head: torch.Tensor, batch: Batch) -> torch.Tensor:
     """Cross-entropy with the labels, or the squared error of a number; mean over items. A scalar.
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,15 +14,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 
 from compressor.errors import StageError
 from compressor.models.checkpoint import input_names
 from compressor.progress import Step
-from compressor.training import devices
+from compressor.training import devices, processes
+from compressor.training.row_order import RowOrder
 from compressor.training.training_checkpoints import CheckpointKeeper, last_whole_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+_POINTS = 40
+"""Points of a curve, about."""
 
 Batch = dict[str, torch.Tensor]
 Terms = dict[str, torch.Tensor]
@@ -53,10 +59,10 @@ class Objective(Protocol):
         """Weight of each term."""
 
     def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
-        """Runs the model on its inputs and gives the terms, scalars that are means over the batch."""
+        """Runs the model on its inputs and gives the terms, scalars that are means over the batch's items."""
 
-
-_SORTED_STEPS = 50  # so many steps' rows are put in order of length at a time
+    def items(self, batch: Batch) -> Mapping[str, torch.Tensor]:
+        """How many items each term is a mean of: rows, words, tokens. Scalars."""
 
 
 @dataclass(frozen=True)
@@ -105,16 +111,13 @@ def train(
     Raises:
         StageError: The loss is not finite.
     """
-    if schedule.precision == "fp16" and not torch.accelerator.is_available():
-        raise StageError("precision: fp16 needs a GPU, and there is none; use fp32, or bf16 for long sequences")
     if schedule.dropout is not None:
         # Attention too: every family keeps the rate of its attention in a module of this class.
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = schedule.dropout
-    per_epoch = math.ceil(len(batches) / (schedule.batch_size * schedule.gradient_accumulation_steps))
-    total = schedule.max_steps or math.ceil(schedule.epochs * per_epoch)
     precision = devices.precision(schedule.precision, batches.mean_length)
+    _check(precision)
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=schedule.epochs,
@@ -129,15 +132,16 @@ def train(
         fp16=precision == "fp16",
         seed=seed,
         # bf16, and several processes, work on CPUs only when it is said that CPUs are meant.
-        use_cpu=not torch.accelerator.is_available(),
-        logging_steps=max(1, total // 40),
+        use_cpu=devices.kind() == "cpu",
+        logging_steps=max(1, _steps(len(batches), schedule) // _POINTS),
         save_strategy="no",  # CheckpointKeeper saves by the clock
-        save_total_limit=1,
         remove_unused_columns=False,
         disable_tqdm=True,
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
     )
+    # Several GPUs in one process would each get a whole batch: that takes a process for each.
+    arguments._n_gpu = min(1, arguments.n_gpu)
     keeper = CheckpointKeeper(step)
     trainer = _Trainer(
         model=model,
@@ -148,7 +152,8 @@ def train(
     )
     trainer.prepare_for(objective, batches)
     trainer.remove_callback(PrinterCallback)
-    last, start = last_whole_checkpoint(work), time.monotonic()
+    last = processes.decided(f"{work}: goes on", lambda: last_whole_checkpoint(work))
+    start = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
@@ -164,87 +169,93 @@ def train(
     }
 
 
+def _check(precision: str) -> None:
+    """Refuses a precision that the device does not have."""
+    device = devices.kind()
+    if precision == "fp16" and device == "cpu":
+        raise StageError("precision: fp16 needs a GPU, and there is none; use fp32, or bf16 for long sequences")
+    if precision == "bf16" and device != "cpu" and not is_torch_bf16_gpu_available():
+        raise StageError(f"precision: bf16 is not computed by this machine's {device} device; use fp32 or auto")
+
+
+def _steps(rows: int, schedule: Schedule) -> int:
+    """Optimizer steps of a training."""
+    each = math.ceil(rows / (schedule.batch_size * processes.count()))
+    per_epoch = math.ceil(each / schedule.gradient_accumulation_steps)
+    return schedule.max_steps or math.ceil(schedule.epochs * per_epoch)
+
+
 def _curve(history: list[dict[str, float]], name: str) -> list[list[float]]:
     return [[entry["step"], round(float(entry[name]), 5)] for entry in history if name in entry]
 
 
 class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
-    """A Trainer whose loss is an objective; the model itself never sees the labels."""
+    """A Trainer whose loss is an objective; the model itself never sees the labels.
 
-    loss_is_scaled_for_ga = False
+    The loss of an optimizer step is that of all its rows at once. Its terms are means over items of which batches do
+    not have equally many, so a batch's term counts by its share of the items in the step, of all processes.
+    """
+
+    loss_is_scaled_for_ga = True
 
     def prepare_for(self, objective: Objective, batches: Batches) -> None:
         self._objective = objective
         self._batches = batches
         self._names = input_names(self.model.config.model_type)
-        self._sums: dict[str, torch.Tensor] = {}
+        self._sums = self._zeros()
         self._count = 0
 
+    def _zeros(self) -> torch.Tensor:
+        return torch.zeros(len(self._objective.weights), device=self.args.device)
+
+    def _items(self, batch: Batch) -> torch.Tensor:
+        """Items of each term. `(terms,)`."""
+        items = self._objective.items(batch)
+        return torch.stack([items[name] for name in self._objective.weights]).to(self._sums)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], torch.Tensor]:
+        """The batches of an optimizer step, and the items of each term in it. `(terms,)`."""
+        taken = list(islice(epoch_iterator, num_batches))
+        total = sum((self._items(batch) for batch in taken), self._zeros())
+        self._count += 1
+        return taken, self.accelerator.reduce(total, "sum")
+
     def compute_loss(
-        self, model: torch.nn.Module, inputs: Batch, return_outputs: bool = False, **_: Any
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        assert num_items_in_batch is not None, "given by get_batch_samples"
         given = {name: inputs[name] for name in self._names if name in inputs}
-        terms = self._objective.terms(model, given, inputs)
+        found = self._objective.terms(model, given, inputs)
         weights = self._objective.weights
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        items = self._items(inputs)
+        terms = torch.stack([found[name] for name in weights])
+        # The mean of no items is not a number, and adds nothing.
+        shares = torch.where(items > 0, terms, 0) * (items / num_items_in_batch.clamp(min=1))
+        loss = (shares * torch.tensor(list(weights.values())).to(shares)).sum()
         if not torch.isfinite(loss):
             rate = self.args.learning_rate
             raise StageError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1}; "
                 f"lower learning_rate (now {rate:g}), raise warmup_ratio, or use precision: fp32"
             )
-        for name, term in terms.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(term)).detach() + term.detach()
-        self._count += 1
-        return loss
+        self._sums += shares.detach()
+        # Processes take the mean of their gradients, not the sum.
+        whole: torch.Tensor = loss * processes.count()
+        return whole
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._count:
-            logs.update({name: float(total) / self._count for name, total in self._sums.items()})
-            self._sums, self._count = {}, 0
+            means = self.accelerator.reduce(self._sums, "sum") / self._count
+            logs.update(zip(self._objective.weights, means.tolist(), strict=True))
+            self._sums, self._count = self._zeros(), 0
         super().log(logs, start_time)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> _Order:
+    def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
         together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return _Order(len(self._batches), self._batches.lengths, together, self.args.seed)
-
-
-class _Order(torch.utils.data.Sampler[int]):
-    """An order of the rows for each epoch, which depends on the seed and the epoch alone.
-
-    So training that was stopped goes on with the rows it had not seen. Where rows differ in length, rows of like length
-    come together: padding falls from about half of the tokens to a few percent. The batches keep a random order.
-
-    Args:
-        rows: Their number.
-        lengths: Their tokens; None where all are equal. `(rows,)`
-        together: Rows of one optimizer step.
-        seed: Of the run.
-    """
-
-    def __init__(self, rows: int, lengths: NDArray[np.int64] | None, together: int, seed: int) -> None:
-        self._rows, self._lengths, self._together, self._seed = rows, lengths, together, seed
-        self._epoch = 0
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        random = np.random.default_rng((self._seed, self._epoch))
-        order = random.permutation(self._rows)
-        if self._lengths is not None:
-            order = self._grouped(order, self._lengths, random)
-        return (int(row) for row in order)
-
-    def _grouped(
-        self, order: NDArray[np.int64], lengths: NDArray[np.int64], random: np.random.Generator
-    ) -> NDArray[np.int64]:
-        span = self._together * _SORTED_STEPS
-        blocks = [order[start : start + span] for start in range(0, len(order), span)]
-        order = np.concatenate([block[np.argsort(lengths[block], kind="stable")] for block in blocks])
-        whole = len(order) // self._together * self._together
-        batches = random.permutation(order[:whole].reshape(-1, self._together))
-        return np.concatenate([batches.ravel(), order[whole:]])  # a batch that is not full can only be the last
+        return RowOrder(len(self._batches), self._batches.lengths, together, self.args.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from compressor.progress import Progress
 from compressor.tasks import text_classification
 from compressor.training import trainer, training_checkpoints
 from compressor.training.objectives import Labels, TaskDistillation
+from compressor.training.row_order import RowOrder
 from compressor.training.teacher_outputs import write_answers
 
 
@@ -65,18 +67,32 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(classif
         assert torch.allclose(a, b, atol=1e-6), name
 
 
-def test_a_training_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path):
-    for number, state in ((5, '{"global_step": 5}'), (9, '{"global_st')):
-        folder = tmp_path / f"checkpoint-{number}"
-        folder.mkdir()
-        (folder / "trainer_state.json").write_text(state)
-    (tmp_path / "checkpoint-12").mkdir()
-    assert training_checkpoints.last_whole_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
+def test_training_goes_on_from_a_whole_checkpoint_only(classifier: Path, tmp_path: Path, monkeypatch):
+    """One that was cut off is passed over; one whose bytes have changed since is not gone on from."""
+    monkeypatch.setenv("COMPRESS_SAVE_EVERY_S", "0")
+    assert training_checkpoints.last_whole_checkpoint(tmp_path) is None
+    run(loading.load_model(classifier), tmp_path)
+    (last,) = tmp_path.glob("checkpoint-*")
+    shutil.copytree(last, tmp_path / "checkpoint-99", ignore=shutil.ignore_patterns("trainer_state.json"))
+    assert training_checkpoints.last_whole_checkpoint(tmp_path) == last
+    for name in ("optimizer.pt", "rng_state.pth"):
+        content = bytearray((last / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (last / name).write_bytes(content)
+        assert training_checkpoints.last_whole_checkpoint(tmp_path) is None
+        content[len(content) // 2] ^= 1
+        (last / name).write_bytes(content)
+    assert training_checkpoints.last_whole_checkpoint(tmp_path) == last
+    (last / "optimizer.pt").unlink()
+    assert training_checkpoints.last_whole_checkpoint(tmp_path) is None
 
 
 def test_terms_are_reported_without_their_weights(classifier: Path, tmp_path: Path):
     class Two(Labels):
         weights: ClassVar = {"hard": 1.0, "constant": 3.0}
+
+        def items(self, batch: Any) -> trainer.Terms:
+            return {**super().items(batch), "constant": torch.tensor(1)}
 
         def terms(self, *arguments: Any) -> trainer.Terms:
             return {**super().terms(*arguments), "constant": torch.tensor(2.0)}
@@ -140,7 +156,7 @@ def test_padding_is_small_because_batches_hold_rows_of_like_length(classifier: P
 
 def test_every_row_comes_once_an_epoch_in_an_order_of_its_own():
     lengths = np.random.default_rng(0).integers(3, 60, 1003)
-    sampler = trainer._Order(1003, lengths, 16, seed=0)
+    sampler = RowOrder(1003, lengths, 16, seed=0)
     first, again = list(sampler), list(sampler)
     sampler.set_epoch(1)
     assert first == again != list(sampler)
