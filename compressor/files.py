@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,6 +86,53 @@ class SealedFolder:
 
     path: Path
     files: FileEntries
+
+
+_MOST_JSON_BYTES = 500_000_000
+_GIT_LFS = b"version https://git-lfs.github.com/spec/"
+_WEB_PAGE = (b"<!doctype html", b"<html")
+
+
+def disguise(path: Path) -> str | None:
+    """What a file is instead of what its name says, where that is often so: nothing, a git-lfs pointer, a web page.
+
+    Returns:
+        A text that follows "is"; None if it is none of these.
+    """
+    with path.open("rb") as file:
+        start = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start and not path.stat().st_size:
+        return "empty"
+    if start.startswith(_GIT_LFS):
+        return "a git-lfs pointer instead of the file; fetch it with `git lfs pull`"
+    if start.lower().startswith(_WEB_PAGE):
+        return "a web page instead of the file; download the file itself"
+    return None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: It cannot be read, or is something else; the message says why.
+    """
+    try:
+        if what := disguise(path):
+            raise ValueError(f"{path} is {what}")
+        if path.stat().st_size > _MOST_JSON_BYTES:
+            raise ValueError(f"{path} has {path.stat().st_size} bytes, more than such a file can have")
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text in UTF-8") from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deep") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, not an object with keys")
+    return found
 
 
 def write_atomic(path: Path, text: str) -> None:

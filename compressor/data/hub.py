@@ -14,7 +14,8 @@ from compressor.data.sources import HubModel
 from compressor.data.spec import HubDataset
 from compressor.errors import CompressError, Problem, RecipeError, StageError, suggest
 from compressor.files import write_atomic
-from compressor.models.checkpoint import MODEL_FILES
+from compressor.models.checkpoint import MODEL_FILES, PICKLED_WEIGHTS, root
+from compressor.models.weights import weight_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,9 +44,11 @@ def local(model: Path | HubModel, where: str, download: bool) -> Path | None:
     from huggingface_hub import snapshot_download
 
     def copy(local_files_only: bool) -> Path:
-        files = list(MODEL_FILES)
-        given = {"revision": model.revision, "allow_patterns": files, "local_files_only": local_files_only}
-        return Path(snapshot_download(model.repo, **given))
+        given = {"revision": model.revision, "local_files_only": local_files_only}
+        folder = Path(snapshot_download(model.repo, allow_patterns=list(MODEL_FILES), **given))
+        if not weight_files(root(folder)):
+            snapshot_download(model.repo, allow_patterns=list(PICKLED_WEIGHTS), **given)
+        return root(folder)
 
     if download:
         try:

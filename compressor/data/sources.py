@@ -12,6 +12,7 @@ from pathlib import Path
 
 from compressor.data.spec import HubDataset, Source
 from compressor.errors import Problem, RecipeError
+from compressor.models.checkpoint import root as transformer_of
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 """File types that are read as rows of texts; by suffix."""
@@ -53,10 +54,10 @@ def model(source: str, folder: Path, where: str = "model") -> Path | HubModel:
         RecipeError: It names nothing.
     """
     if source.startswith("package:"):
-        return _in_package(source, where)
+        return transformer_of(_in_package(source, where))
     path = _local(source, folder)
     if path.is_dir():
-        return path
+        return transformer_of(path)
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.exists()
     if looks_local or not _HUB_MODEL.match(source):
         what = f"{path} is not a folder" if path.exists() else f"there is no folder {path}"

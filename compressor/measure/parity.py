@@ -138,7 +138,8 @@ class ParityInputs:
         """
         tokens = TokenRows.load(rows) if rows else None
         pad = tokens.pad_token_id if tokens else int(checkpoint.config.get("pad_token_id") or 0)
-        edges = edge_cases(checkpoint.max_position_embeddings, int(checkpoint.config["vocab_size"]), pad)
+        types = max(1, checkpoint.token_types)
+        edges = edge_cases(checkpoint.max_position_embeddings, checkpoint.vocab_size, pad, types)
         edges_file = work / "edges.npz"
         edges.save(edges_file)
         count = len(tokens) if tokens else 0

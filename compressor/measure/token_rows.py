@@ -115,13 +115,14 @@ EDGES = ("one", "two", "middle", "left", "interior", "pair", "max", "right")
 """Names of the rows of `edge_cases`: by length, by where they are padded, or for having two segments."""
 
 
-def edge_cases(max_length: int, vocab_size: int, pad_token_id: int) -> TokenRows:
+def edge_cases(max_length: int, vocab_size: int, pad_token_id: int, token_types: int = 2) -> TokenRows:
     """Rows where exported graphs go wrong first: length 1 and the maximum, padding on any side, two segments.
 
     Args:
         max_length: Longest sequence.
         vocab_size: Upper bound of the ids, which are drawn with a fixed seed.
         pad_token_id: Id of padded positions.
+        token_types: Rows of the model's table of token types; of one, the second segment is like the first.
 
     Returns:
         A row for each of `EDGES`.
@@ -138,7 +139,7 @@ def edge_cases(max_length: int, vocab_size: int, pad_token_id: int) -> TokenRows
         mask, types = np.ones(length, dtype=np.int64), np.zeros(length, dtype=np.int64)
         mask[padded.get(name, slice(0))] = 0
         if name == "pair":
-            types[length // 2 :] = 1
+            types[length // 2 :] = min(1, token_types - 1)
         ids[mask == 0] = pad_token_id
         rows.append({"input_ids": ids.tolist(), "attention_mask": mask.tolist(), "token_type_ids": types.tolist()})
     return TokenRows.of(rows, pad_token_id)

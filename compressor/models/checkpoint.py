@@ -5,39 +5,48 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import Problem, RecipeError
-from compressor.files import file_digest
+from compressor.files import file_digest, read_json
+from compressor.models import layout, tokenizer_files, weights
 from compressor.models.families import FAMILIES
-from compressor.models.heads import HEADS, PRETRAINING, Head
+from compressor.models.families.base import Family
+from compressor.models.heads import CLASSES, HEADS, PRETRAINING, Head
+from compressor.models.weights import StoredTensor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-WEIGHTS = "model.safetensors"
+WEIGHTS = weights.SAFETENSORS
+"""The file of weights that stages leave, whatever the weights of the recipe's checkpoint came in."""
 
 
 QUANTIZED_ONNX = Path("onnx") / "model_quantized.onnx"
 """Where a quantized checkpoint keeps the graph that runs; names that transformers.js and optimum look for."""
 
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-    "added_tokens.json",
+_MODULES = "modules.json"
+
+
+def _patterns(*names: str) -> tuple[str, ...]:
+    """Patterns of files in a folder, and in the folder of a transformer in it, see `root`."""
+    return (*names, *(f"0_*/{name}" for name in names))
+
+
+MODEL_FILES = (
+    _MODULES,
+    *_patterns("config.json", *tokenizer_files.FILES),
+    *_patterns(weights.SAFETENSORS, weights.INDICES[0], "model-*-of-*.safetensors"),
 )
+"""Patterns of the files that a checkpoint is downloaded by; other files beside them are ignored."""
 
-
-MODEL_FILES = ("config.json", WEIGHTS, *_TOKENIZER_FILES)
-"""The files of a checkpoint; other files beside them are ignored."""
+PICKLED_WEIGHTS = _patterns(weights.PICKLED, weights.INDICES[1], "pytorch_model-*-of-*.bin")
+"""Patterns of the files that old checkpoints have their weights in; wanted only where there is no safetensors."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +62,30 @@ class Checkpoint:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The parsed config.json."""
-        config: dict[str, Any] = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
-        return config
+        return read_json(self.path / "config.json")
+
+    @cached_property
+    def family(self) -> str:
+        """The `model_type`; of an old config that has none, the one that its classes or its tensors are named after."""
+        if "model_type" in self.config:
+            return str(self.config["model_type"])
+        architectures = self.architectures
+        for family in FAMILIES.values():
+            if architectures and architectures[0] in {f"{family.prefix}{end}" for end in ("Model", *CLASSES)}:
+                return family.model_type
+        start = next(iter(self.stored), "").partition(".")[0]
+        return start if start in FAMILIES else str(None)
 
     @property
-    def family(self) -> str:
-        """The `model_type`."""
-        return str(self.config.get("model_type"))
+    def known_family(self) -> Family:
+        """The entry of its family in the table."""
+        return FAMILIES[self.family]
+
+    @property
+    def architectures(self) -> list[str]:
+        """Names of the classes that it was saved from."""
+        names = self.config.get("architectures")
+        return [str(name) for name in names] if isinstance(names, list) else []
 
     @property
     def num_hidden_layers(self) -> int:
@@ -69,34 +95,52 @@ class Checkpoint:
     @property
     def max_position_embeddings(self) -> int:
         """Rows of the position table: the longest sequence, in tokens."""
-        return int(self.config.get("max_position_embeddings", 512))
+        return int(self._setting("max_position_embeddings", 512))
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the token embeddings."""
+        return int(self._setting("vocab_size", 0))
+
+    @property
+    def token_types(self) -> int:
+        """Kinds of tokens that it tells apart: the first and the second of two texts; 0 where it has no such input."""
+        return int(self._setting("type_vocab_size", 0))
 
     @property
     def labels(self) -> list[str]:
-        """Names of the head's labels by index."""
-        names = self.config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(2)}
+        """Names of the head's labels by index; `LABEL_i` where the config has none."""
+        names = self.config.get("id2label")
+        if names is None:
+            return [f"LABEL_{index}" for index in range(self.num_labels or 2)]
         return [str(names[key]) for key in sorted(names, key=int)]
 
-    def has_head(self, head: Head) -> bool:
-        """Whether the checkpoint carries a trained head of a kind."""
-        architectures = self.config.get("architectures") or []
-        tensors = self._tensors(head.part)
-        if not tensors or not any(str(name).endswith(head.endings) for name in architectures):
-            return False
-        # One class does both: a single output is a number.
-        return head.numbers is None or (self.shapes[tensors[0]][0] == 1) == head.numbers
+    @property
+    def num_labels(self) -> int | None:
+        """The number of labels that the config gives beside their names."""
+        count = self.config.get("num_labels", self.config.get("_num_labels"))
+        return count if type(count) is int and count > 0 else None
 
-    def _tensors(self, part: str) -> list[str]:
-        """Names of the weights of a part outside of the layers, in any family's layout."""
-        modules = {family.outside.get(part) for family in FAMILIES.values()}
-        return sorted(name for module in modules if (name := f"{module}.weight") in self.shapes)
+    def has_head(self, head: Head) -> bool:
+        """Whether the checkpoint carries a trained head of a kind, whole and as its config says."""
+        return self.claims(head) and self.fault(head) is None
+
+    def claims(self, head: Head) -> bool:
+        """Whether its class has a head of this kind."""
+        if not any(name.endswith(head.endings) for name in self.architectures):
+            return False
+        weight = self.shapes.get(f"{self.known_family.outside.get(head.part)}.weight")
+        # One class does both: a single output is a number.
+        return head.numbers is None or weight is None or (weight[:1] == (1,)) == head.numbers
+
+    def fault(self, head: Head) -> str | None:
+        """Why a head that its class has cannot be used; None if it can."""
+        return layout.head_fault(self, head)
 
     @property
     def has_order_head(self) -> bool:
         """Whether the checkpoint carries a head for the order of two segments, beside its language model's."""
-        architectures = self.config.get("architectures") or []
-        ends = any(str(name).endswith(PRETRAINING.auto) for name in architectures)
-        return ends and bool(self._tensors(PRETRAINING.part))
+        return self.claims(PRETRAINING) and PRETRAINING.part in self.known_family.outside and self.has_head(PRETRAINING)
 
     @property
     def head(self) -> Head:
@@ -108,8 +152,9 @@ class Checkpoint:
         for head in HEADS:
             if self.has_head(head):
                 return head
+        faults = [fault for head in HEADS if self.claims(head) and (fault := self.fault(head))]
         known = ", ".join(dict.fromkeys(head.auto for head in HEADS))
-        what = f"{self.path} has none of the heads {known}"
+        what = f"{self.path} has none of the heads {known}" + (f": {faults[0]}" if faults else "")
         raise RecipeError([Problem("model", what, "fine-tune it first", kind="missing")])
 
     def _setting(self, name: str, default: Any) -> Any:
@@ -125,7 +170,7 @@ class Checkpoint:
     @property
     def embedding_size(self) -> int:
         """Width of the token embeddings."""
-        return int(self.config.get("embedding_size", self.hidden_size))
+        return int(self._setting("embedding_size", self.hidden_size))
 
     @property
     def num_attention_heads(self) -> int:
@@ -154,18 +199,45 @@ class Checkpoint:
             return (width,) * self.num_hidden_layers
         return tuple(int(blocks[index]) for index in self.config["feed_forward_of_layer"])
 
+    @property
+    def block_widths(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Widths of the blocks that are stored: channels of all heads of each attention block, and neurons."""
+        family, config = self.known_family, self.config
+        if family.lists_blocks:
+            return tuple(int(heads) * self.head_size for heads in config["heads"]), tuple(config["neurons"])
+        count = int(family.setting(config, family.blocks_setting))
+        return (self.hidden_size,) * count, (int(self._setting("intermediate_size", 0)),) * count
+
+    @cached_property
+    def weight_files(self) -> tuple[str, ...]:
+        """Names of the files that the weights are in."""
+        return weights.weight_files(self.path)
+
+    @cached_property
+    def stored(self) -> dict[str, StoredTensor]:
+        """The tensors by the names that the files of weights give them, from the files' headers.
+
+        Raises:
+            WeightsError: They cannot be read.
+        """
+        return weights.read(self.path)
+
+    @cached_property
+    def tensors(self) -> dict[str, StoredTensor]:
+        """The tensors by the names that a class with a head gives them."""
+        family = FAMILIES.get(self.family)
+        return {layout.canonical(name, family): tensor for name, tensor in self.stored.items()}
+
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shapes of the stored tensors, from the header of the safetensors file."""
-        with (self.path / WEIGHTS).open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        """Shapes of the tensors."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     @property
     def num_parameters(self) -> int:
         """Parameters stored; shared ones are stored, and counted, once."""
-        return sum(math.prod(shape) for name, shape in self.shapes.items() if not name.endswith("position_ids"))
+        floats = (tensor for tensor in self.tensors.values() if tensor.kind in weights.FLOATS)
+        return sum(math.prod(shape) for shape in {(t.file, t.storage): t.shape for t in floats}.values())
 
     @property
     def quantized(self) -> Path | None:
@@ -175,11 +247,12 @@ class Checkpoint:
 
     def digest(self) -> dict[str, str]:
         """SHA-256 of the config, the weights and the tokenizer's files."""
-        return {name: file_digest(self.path / name) for name in MODEL_FILES if (self.path / name).is_file()}
+        names = ("config.json", *self.weight_files, *tokenizer_files.FILES)
+        return {name: file_digest(self.path / name) for name in names if (self.path / name).is_file()}
 
     def tokenizer_digest(self) -> dict[str, str]:
         """SHA-256 of the tokenizer's files."""
-        return {name: file_digest(self.path / name) for name in _TOKENIZER_FILES if (self.path / name).is_file()}
+        return {name: file_digest(self.path / name) for name in tokenizer_files.FILES if (self.path / name).is_file()}
 
     def max_sequence_length(self, wanted: int | None = None) -> int:
         """Tokens a text is cut to: what is wanted, or what the tokenizer says, within the position table.
@@ -188,77 +261,27 @@ class Checkpoint:
             wanted: An explicit limit; None for the tokenizer's own.
         """
         if wanted is None:
-            path = self.path / "tokenizer_config.json"
-            config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            path = self.path / tokenizer_files.CONFIG
+            config = read_json(path) if path.is_file() else {}
             wanted = int(min(config.get("model_max_length") or math.inf, self.max_position_embeddings))
         return min(wanted, self.max_position_embeddings)
 
 
-def problems(path: Path, where: str) -> list[Problem]:
-    """Problems of a folder that is not a supported checkpoint; empty if it is one."""
-    if not (path / "config.json").is_file():
-        return [
-            Problem(
-                where,
-                f"{path} has no config.json",
-                "give a folder saved by transformers' save_pretrained",
-                kind="missing",
-            )
-        ]
-    try:
-        checkpoint = Checkpoint(path)
-        family = checkpoint.family
-    except (OSError, ValueError) as error:
-        return [Problem(where, f"{path / 'config.json'} cannot be read: {error}", kind="unreadable")]
-    if family not in FAMILIES:
-        return [
-            Problem(
-                where,
-                f"the checkpoint is of the family {family!r}",
-                f"allowed: {', '.join(FAMILIES)}",
-                kind="unsupported",
-            )
-        ]
-    if checkpoint.config.get("inner_group_num", 1) != 1:
-        what = f"the checkpoint's groups hold {checkpoint.config['inner_group_num']} different layers each"
-        return [Problem(where, what, "of ALBERTs, those with inner_group_num: 1 are supported", kind="unsupported")]
-    if not (path / WEIGHTS).is_file():
-        others = [p.name for pattern in ("*.bin", "*.pt", "*.safetensors.index.json") for p in path.glob(pattern)]
-        found = f", only {', '.join(sorted(others))}" if others else ""
-        hint = "weights are read from one safetensors file; load the model once and call save_pretrained to get it"
-        return [Problem(where, f"{path} has no {WEIGHTS}{found}", hint, kind="missing")]
-    try:
-        checkpoint.shapes  # noqa: B018 -- read to see that it can be
-    except (OSError, ValueError, KeyError, struct.error, MemoryError, OverflowError) as error:
-        return [
-            Problem(
-                where,
-                f"{path / WEIGHTS} is damaged: {error}",
-                "save or download the checkpoint again",
-                kind="unreadable",
-            )
-        ]
-    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        return [
-            Problem(
-                where,
-                f"{path} has no tokenizer (tokenizer.json or vocab.txt)",
-                "save it beside the model",
-                kind="missing",
-            )
-        ]
-    return []
+def root(folder: Path) -> Path:
+    """The folder of the transformer in a folder of sentence-transformers, which may keep it in `0_Transformer`.
 
-
-def check(path: Path, where: str) -> Checkpoint:
-    """The checkpoint in a folder.
-
-    Raises:
-        RecipeError: It is not one.
+    Any other folder is given back as it is.
     """
-    if found := problems(path, where):
-        raise RecipeError(found)
-    return Checkpoint(path)
+    modules = folder / _MODULES
+    if not modules.is_file():
+        return folder
+    try:
+        entries = json.loads(modules.read_text(encoding="utf-8"))
+        place = folder / str(entries[0]["path"])
+    except (OSError, ValueError, RecursionError, LookupError, TypeError):
+        return folder
+    inside = place.resolve().is_relative_to(folder.resolve())
+    return place if inside and (place / "config.json").is_file() else folder
 
 
 def input_names(family: str) -> tuple[str, ...]:

@@ -21,21 +21,30 @@ class Head:
 
     Attributes:
         auto: End of the Auto class and of the model classes that have it.
-        part: The part of `models.parts.AXES` whose weight marks it.
+        parts: The parts of `models.parts.AXES` that it needs, the one that marks it first; a family may lack others.
         outputs: From our names of its outputs, the main one first, to those that transformers may use.
         per_token: Whether it gives logits for each token.
         settings: Settings of the config for outputs that have no names of their own.
         numbers: Whether its single output is a number and not a label; None where the class decides.
         also: Ends of other classes that have it too.
+        problem_types: Values of the config's `problem_type` that go with it, besides none.
+        outputs_by_label: Whether it has an output for each label of the config.
     """
 
     auto: str
-    part: str
+    parts: tuple[str, ...]
     outputs: Mapping[str, tuple[str, ...]]
     per_token: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
     numbers: bool | None = None
     also: tuple[str, ...] = ()
+    problem_types: tuple[str, ...] = ()
+    outputs_by_label: bool = False
+
+    @property
+    def part(self) -> str:
+        """The part whose weight marks it."""
+        return self.parts[0]
 
     @property
     def endings(self) -> tuple[str, ...]:
@@ -43,25 +52,52 @@ class Head:
         return (self.auto, *self.also)
 
 
-SEQUENCE_CLASSIFICATION = Head("ForSequenceClassification", "classifier", {LOGITS: (LOGITS,)}, numbers=False)
+SEQUENCE_CLASSIFICATION = Head(
+    "ForSequenceClassification",
+    ("classifier", "pooler"),
+    {LOGITS: (LOGITS,)},
+    settings={"problem_type": "single_label_classification"},
+    numbers=False,
+    problem_types=("single_label_classification",),
+    outputs_by_label=True,
+)
 REGRESSION = Head(
     "ForSequenceClassification",
-    "classifier",
+    ("classifier", "pooler"),
     {LOGITS: (LOGITS,)},
     settings={"num_labels": 1, "problem_type": "regression"},
     numbers=True,
+    problem_types=("regression",),
 )
-TOKEN_CLASSIFICATION = Head("ForTokenClassification", "classifier", {LOGITS: (LOGITS,)}, per_token=True)
+TOKEN_CLASSIFICATION = Head(
+    "ForTokenClassification",
+    ("classifier",),
+    {LOGITS: (LOGITS,)},
+    per_token=True,
+    settings={"problem_type": None},
+    outputs_by_label=True,
+)
 QUESTION_ANSWERING = Head(
-    "ForQuestionAnswering", "span", {START: (START,), END: (END,)}, per_token=True, settings={"num_labels": 2}
+    "ForQuestionAnswering",
+    ("span",),
+    {START: (START,), END: (END,)},
+    per_token=True,
+    settings={"num_labels": 2, "problem_type": None},
 )
-MASKED_LM = Head("ForMaskedLM", "transform", {LOGITS: (LOGITS,)}, per_token=True, also=("ForPreTraining",))
+MASKED_LM = Head(
+    "ForMaskedLM",
+    ("transform", "transform_norm"),
+    {LOGITS: (LOGITS,)},
+    per_token=True,
+    settings={"problem_type": None},
+    also=("ForPreTraining",),
+)
 PRETRAINING = Head(
     "ForPreTraining",
-    "order",
+    ("order", "transform", "transform_norm", "pooler"),
     {LOGITS: ("prediction_logits",), SENTENCE_ORDER: ("seq_relationship_logits", "sop_logits")},
     per_token=True,
-    settings={"num_labels": 2},  # ALBERT's head for the order has as many
+    settings={"num_labels": 2, "problem_type": None},  # ALBERT's head for the order has as many
 )
 """A language model's head with another one beside it, for the order of two segments."""
 

@@ -14,7 +14,12 @@ from compressor.models.checkpoint import WEIGHTS, Checkpoint, input_names
 from compressor.models.families import FAMILIES, register
 from compressor.models.heads import MASKED_LM, PRETRAINING, Head
 
+_MADE_ANEW = tuple({name for family in FAMILIES.values() for name in family.head_tensors})
 _TOKENIZER_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
+
+
+PADDING_SIDE = "right"
+"""The side that every tokenizer pads on."""
 
 
 def load_model(
@@ -30,12 +35,14 @@ def load_model(
         config: Overrides of its config, such as `num_labels`; a head of another shape is made anew.
 
     Raises:
-        RecipeError: Weights of the encoder are missing; a library would make them up at random and only log it.
+        RecipeError: Weights are missing, of the encoder or of a head that the checkpoint is to have; a library would
+            make them up at random and only log it.
     """
     import transformers
 
     register()
     there = Checkpoint(path)
+    made_anew = _MADE_ANEW if head is not None else ()
     head = head or there.head
     if head is MASKED_LM and (there.has_order_head if sentence_order is None else sentence_order):
         head = PRETRAINING
@@ -50,7 +57,6 @@ def load_model(
         output_loading_info=True,
         **config,
     )
-    made_anew = tuple({name for family in FAMILIES.values() for name in family.head_tensors})
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(made_anew))
     mismatched = sorted(str(entry[0]) for entry in info["mismatched_keys"] if not str(entry[0]).startswith(made_anew))
     if lacking := missing + mismatched:
@@ -63,10 +69,16 @@ def load_model(
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """Loads the checkpoint's tokenizer: no remote code, no network."""
+    """Loads the checkpoint's tokenizer: no remote code, no network.
+
+    It pads on the right, whatever its files say: positions are counted from the first token, padding or not, so a row
+    that is padded on the left gets other answers than alone.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    return AutoTokenizer.from_pretrained(
+        path, local_files_only=True, trust_remote_code=False, padding_side=PADDING_SIDE
+    )
 
 
 def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -82,6 +94,7 @@ def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
-    backend.enable_truncation(int(min(tokenizer.model_max_length, model.config.max_position_embeddings)))
+    length = int(min(tokenizer.model_max_length, model.config.max_position_embeddings))
+    backend.enable_truncation(length, direction=tokenizer.truncation_side)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
-State = dict[str, torch.Tensor]
+State: TypeAlias = "dict[str, torch.Tensor]"
 """Tensors by name."""
 
 HIDDEN, EMBEDDING, HEADS, NEURONS, VOCABULARY, ALL = "hidden", "embedding", "heads", "neurons", "vocabulary", "all"

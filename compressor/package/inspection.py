@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compressor.errors import Problem, RecipeError
-from compressor.models.checkpoint import Checkpoint, check
+from compressor.models.checking import check
+from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.inspection import Inspection, Weight, part_of

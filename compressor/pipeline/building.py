@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from compressor.data.corpus import stream
 from compressor.host import BUILD_LIBRARIES, versions
 from compressor.measure.client import Client
 from compressor.measure.trial import DeploymentTrial
-from compressor.models.checkpoint import Checkpoint
+from compressor.models import importing
 from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.corpus_sequences import PreparedCorpus
 from compressor.pipeline.entry import Artifact
+from compressor.pipeline.keys import checkpoint_inputs
 from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.prepared import Prepared, prepare
 from compressor.pipeline.store import Store
@@ -50,6 +50,12 @@ class Builder:
         store: Keeps the checkpoints.
         client: Runs the measuring processes, for stages that try models out.
         progress: Shows progress.
+
+    Attributes:
+        notes: What was changed in the user's checkpoints.
+
+    Raises:
+        RecipeError: One of them cannot be worked on.
     """
 
     def __init__(self, plan: Plan, store: Store, client: Client, progress: Progress) -> None:
@@ -57,14 +63,23 @@ class Builder:
         self._recipe = plan.resolved.recipe
         self._prepared: dict[str, PreparedRows | PreparedCorpus] = {}
         self._built: dict[str, Built] = {}
-        store.build(plan.source_inputs, self._copy_source)
+        assert plan.model is not None, "a run has its model"
+        source = self._bring_in(plan.model, "model")
+        # Before any stage, so that nothing is trained for a student that cannot be loaded.
+        self._students = {
+            stage.key: self._bring_in(stage.student, f"{stage.name}.student")
+            for stage in plan.stages
+            if stage.student is not None
+        }
+        self.notes = [note for given in (source, *self._students.values()) for note in given.facts.get("notes", [])]
 
-    def _copy_source(self, output: Path, work: Path) -> Mapping[str, Any]:
-        """Copies the files of the recipe's checkpoint only: an old export beside them is not a part of the teacher."""
-        assert self._plan.model is not None, "a run has its model"
-        for name in Checkpoint(self._plan.model).digest():
-            shutil.copyfile(self._plan.model / name, output / name)
-        return {}
+    def _bring_in(self, folder: Path, where: str) -> Artifact:
+        """A checkpoint of the user's, in the form that stages read; without what else is in its folder."""
+
+        def build(output: Path, work: Path) -> Mapping[str, Any]:
+            return importing.bring_in(folder, output, where)
+
+        return self._store.build(checkpoint_inputs(folder), build)[0]
 
     def prepared(self, task: str) -> PreparedRows | PreparedCorpus:
         """The data of a task, read and split."""
@@ -92,6 +107,7 @@ class Builder:
 
     def _context(self, stage: PlannedStage, source: Path, work: Path) -> Context:
         prepared, measure = self.prepared(stage.task), self._recipe.measure
+        student = self._students.get(stage.key)
         return Context(
             recipe=self._recipe.name,
             stage=stage.name,
@@ -99,7 +115,7 @@ class Builder:
             task=stage.task,
             pairs=self._recipe.data.text_pair is not None,
             teacher=source if stage.key == stage.teacher else self._store.folder(stage.teacher),
-            student=stage.student,
+            student=None if student is None else student.path,
             teacher_layers=stage.teacher_layers,
             labels=prepared.labels,
             seed=self._recipe.seed,

@@ -16,7 +16,7 @@ from compressor.gates.metrics import METRICS
 from compressor.gates.spec import REGRESSION
 from compressor.host import environment
 from compressor.measure.client import Client
-from compressor.models.checkpoint import WEIGHTS
+from compressor.models.checkpoint import Checkpoint
 from compressor.package import publish
 from compressor.pipeline import lock, regression
 from compressor.pipeline.building import Builder
@@ -125,7 +125,7 @@ def _check_space(plan: Plan, store: Store) -> None:
     assert plan.model is not None, "a run has its model"
     if all(store.get(stage.key) for stage in plan.stages):
         return
-    needed = _SPACE_FACTOR * (plan.model / WEIGHTS).stat().st_size
+    needed = _SPACE_FACTOR * 4 * Checkpoint(plan.model).num_parameters
     store.root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(store.root).free
     if free < needed:
@@ -173,6 +173,7 @@ def _baseline(stage: PlannedStage, task: str, builder: Builder, measurer: Measur
         from_cache=measured.from_cache and builder.everything_from_cache,
         measurements=measurements(measured.evidence),
         gates=[],
+        details={"notes": builder.notes} if builder.notes else {},
     )
 
 

@@ -10,6 +10,7 @@ from compressor.data import hub
 from compressor.data.spec import HubDataset
 from compressor.files import file_digest
 from compressor.host import BUILD_LIBRARIES, host, processor, versions
+from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.code_digest import code_digest
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
@@ -23,6 +24,21 @@ CURRENT = "current"
 
 _TRIAL_CODE = ("compressor.measure.trial", "compressor.measure.worker")
 _MEASURE_CODE = ("compressor.measure.measurement", "compressor.measure.worker")
+
+
+def checkpoint_inputs(checkpoint: Path | None) -> dict[str, Any]:
+    """The inputs of a checkpoint of the user's, as stages read it.
+
+    Args:
+        checkpoint: Its folder; None for a hub model that is not downloaded yet.
+    """
+    files = UNKNOWN if checkpoint is None else Checkpoint(checkpoint).digest()
+    return {
+        "kind": "source",
+        "files": files,
+        "code": code_digest("compressor.models.importing"),
+        "versions": versions(("tokenizers", "transformers")),
+    }
 
 
 def trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:

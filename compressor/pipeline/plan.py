@@ -11,7 +11,7 @@ from compressor.data import hub
 from compressor.data.spec import HubDataset, TextSpec
 from compressor.errors import Location, Problem, RecipeError, StageError, path_text
 from compressor.host import BUILD_LIBRARIES, environment, versions
-from compressor.models import checkpoint
+from compressor.models import checking
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline import keys
 from compressor.pipeline.code_digest import code_digest
@@ -129,7 +129,7 @@ def make(resolved: Resolved, download: bool) -> Plan:
         index: hub.local(given, _student_place(resolved, index), download) for index, given in resolved.students.items()
     }
     _check_downloaded(resolved, model, students)
-    source_inputs = {"kind": "source", "files": Checkpoint(model).digest() if model else keys.UNKNOWN}
+    source_inputs = keys.checkpoint_inputs(model)
     data = plan_data(resolved, download)
     planned = _plan_stages(resolved, model, students, key_of(source_inputs), data, download)
     made = Plan(resolved, model, source_inputs, data, _with_teacher_layers(resolved, model, planned))
@@ -151,11 +151,11 @@ def _check_downloaded(resolved: Resolved, model: Path | None, students: Mapping[
     """Checks checkpoints of the hub, as far as they are here, as those that were here before are checked."""
     found: list[Problem] = []
     if model is not None and not isinstance(resolved.model, Path):
-        found += checkpoint.problems(model, "model")
+        found += checking.problems(model, "model")
     here = {index: student for index, student in students.items() if student is not None}
     fetched = [index for index in here if not isinstance(resolved.students[index], Path)]
     for index in fetched:
-        found += checkpoint.problems(here[index], _student_place(resolved, index))
+        found += checking.problems(here[index], _student_place(resolved, index))
 
     def add(location: Location, what: str, hint: str = "", kind: str = "value") -> None:
         found.append(Problem(path_text(location, resolved.recipe.stages), what, hint, kind=kind))

@@ -13,7 +13,7 @@ from compressor.data import sources
 from compressor.data.sources import HubModel
 from compressor.data.spec import HubDataset, Source, TextSpec
 from compressor.errors import Location, Problem, RecipeError, path_text, suggest
-from compressor.models import checkpoint
+from compressor.models import checking
 from compressor.models.checkpoint import Checkpoint
 from compressor.recipe.checks.checkpoint import check_checkpoint
 from compressor.recipe.checks.gates import check_gates
@@ -93,7 +93,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     _check_columns(collector, train, validation)
     incoming = None
     if isinstance(model, Path):
-        found = checkpoint.problems(model, "model")
+        found = checking.problems(model, "model")
         collector.problems += [_at(problem, nearest_line(lines, ("model",))) for problem in found]
         incoming = None if found else Checkpoint(model)
     check_data(recipe, collector.add)
@@ -170,7 +170,7 @@ def _find_student(collector: _Collector, index: int, stage: StageSpec, folder: P
         return None
     place: Location = ("stages", index, "student")
     found = collector.find(place, lambda: sources.model(given, folder, path_text(place, collector.recipe.stages)))
-    if isinstance(found, Path) and (wrong := checkpoint.problems(found, path_text(place, collector.recipe.stages))):
+    if isinstance(found, Path) and (wrong := checking.problems(found, path_text(place, collector.recipe.stages))):
         collector.problems += [_at(problem, nearest_line(collector.lines, place)) for problem in wrong]
         return None
     return found

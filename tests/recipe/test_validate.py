@@ -155,25 +155,6 @@ def test_a_checkpoint_without_a_head_needs_finetune(write_recipe: WriteRecipe):
     assert "`- stage: finetune`" in message
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda f: (f / "config.json").unlink(), "has no config.json"),
-        (lambda f: (f / "config.json").write_text("{"), "cannot be read"),
-        (lambda f: (f / "config.json").write_text('{"model_type": "gpt2"}'), "'gpt2'; allowed: bert"),
-        (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "only pytorch_model.bin"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 100), "is damaged"),
-        (lambda f: (f / "model.safetensors").write_bytes(b""), "is damaged"),
-        (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer"),
-    ],
-)
-def test_a_folder_that_is_no_checkpoint(write_recipe: WriteRecipe, encoder: Path, tmp_path: Path, spoil, message: str):
-    folder = tmp_path / "spoiled"
-    shutil.copytree(encoder, folder)
-    spoil(folder)
-    assert message in refused(write_recipe(model="spoiled"))
-
-
 def test_parquet_and_csv_columns_are_read_from_the_file(write_recipe: WriteRecipe, tmp_path: Path):
     import pyarrow
     from pyarrow import parquet

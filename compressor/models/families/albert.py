@@ -34,6 +34,17 @@ OUTSIDE = {
 }
 HEAD_TENSORS = ("classifier.", "albert.pooler.", "qa_outputs.", "predictions.", "sop_classifier.")
 CONFIG_NAMES = {"classifier_dropout": "classifier_dropout_prob"}
+DEFAULTS = {
+    "vocab_size": 30000,
+    "embedding_size": 128,
+    "hidden_size": 4096,
+    "num_hidden_layers": 12,
+    "num_hidden_groups": 1,
+    "num_attention_heads": 64,
+    "intermediate_size": 16384,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
 
 
 def published_groups(layers: int, groups: int) -> tuple[int, ...]:
@@ -118,4 +129,6 @@ FAMILY = Family(
     config_names=CONFIG_NAMES,
     keeps=False,
     shared_blocks=_shared_blocks,
+    blocks_setting="num_hidden_groups",
+    defaults=DEFAULTS,
 )

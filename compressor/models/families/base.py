@@ -49,6 +49,8 @@ class Family:
         becomes: Architectures that a distill stage can give a student of such a checkpoint; the first is the default.
             None: the student stays what the checkpoint is.
         keeps: Whether parts that came as this family stay it, and not a plainer one, as long as it holds them.
+        defaults: Sizes that a config.json may leave out, by their common names.
+        blocks_setting: The setting that counts the blocks it stores; `heads`: each kind of block has a list of its own.
         layer_norm_epsilon: Epsilon of its LayerNorms where the config does not say; None where it does.
         shared_blocks: How many layers use each stored block, by the beginning of its tensors' names.
         register: Makes transformers' Auto classes know classes of our own.
@@ -70,13 +72,21 @@ class Family:
     config_names: Mapping[str, str] = field(default_factory=dict)
     becomes: tuple[str, ...] = ()
     keeps: bool = True
+    defaults: Mapping[str, int] = field(default_factory=dict)
+    blocks_setting: str = "num_hidden_layers"
     layer_norm_epsilon: float | None = None
     shared_blocks: Callable[[Mapping[str, Any]], dict[str, int]] = lambda config: {}
     register: Callable[[], None] = lambda: None
 
+    @property
+    def lists_blocks(self) -> bool:
+        """Whether its config lists the widths of attention and feed-forward blocks."""
+        return self.blocks_setting == "heads"
+
     def setting(self, config: Mapping[str, Any], name: str, default: Any = None) -> Any:
-        """A setting of a config.json, by its common name."""
-        return config.get(self.config_names.get(name, name), config.get(name, default))
+        """A setting of a config.json, by its common name; where it is left out, the default of the family's classes."""
+        fallback = self.defaults.get(name, default)
+        return config.get(self.config_names.get(name, name), config.get(name, fallback))
 
 
 def every_layer(config: Any) -> LayerBlocks:

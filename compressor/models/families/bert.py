@@ -78,4 +78,13 @@ FAMILY = Family(
     configure=_configure,
     decoder_bias="cls.predictions.bias",
     becomes=("distilbert", "bert"),
+    defaults={
+        "vocab_size": 30522,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+    },
 )

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compressor.models.families.albert import CONFIG_NAMES, HEAD_TENSORS, OUTSIDE, with_token_types
+from compressor.models.families.albert import CONFIG_NAMES, DEFAULTS, HEAD_TENSORS, OUTSIDE, with_token_types
 from compressor.models.families.albert import configure as configure_albert
 from compressor.models.families.base import Family, LayerBlocks
 from compressor.models.heads import CLASSES
@@ -77,5 +77,7 @@ FAMILY = Family(
     config_names=CONFIG_NAMES,
     keeps=False,
     shared_blocks=_shared_blocks,
+    blocks_setting="heads",
+    defaults=DEFAULTS,
     register=_register,
 )

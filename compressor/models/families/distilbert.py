@@ -83,5 +83,13 @@ FAMILY = Family(
         "hidden_act": "activation",
     },
     becomes=(NAME,),
+    defaults={
+        "vocab_size": 30522,
+        "hidden_size": 768,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+    },
     layer_norm_epsilon=1e-12,
 )

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 
 from compressor.errors import Add
 from compressor.gates.metrics import RELATIVE_RULES
-from compressor.models.checkpoint import Checkpoint
+from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.models.shape import Shape
 from compressor.recipe.checks.order import first_stage, within
 from compressor.recipe.checks.sentence_order import check_family, check_order_head
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
-from compressor.tasks import MASKED_LM, has_head
+from compressor.tasks import MASKED_LM, TASKS, has_head, question_answering
 from compressor.training.spec import DistillationSpec, TrainingSpec
 
 NO_LANGUAGE_MODEL = (
@@ -35,6 +35,7 @@ def check_checkpoint(
         students: Ready checkpoints that stages start from, by index, as far as they are here.
     """
     _check_heads(recipe, incoming, add)
+    _check_token_types(recipe, incoming, add)
     check_order_head(recipe, incoming, add)
     source = Shape.of(incoming)
     if recipe.measure.sequence_length > source.table:
@@ -73,6 +74,25 @@ def stage_shapes(
         yield stage, shape, teacher
 
 
+def _check_token_types(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
+    """Whether the model can tell the second of two texts from the first, where there are two."""
+    corpus = recipe.data.corpus_spec
+    pairs = recipe.data.text_pair is not None or recipe.task == question_answering.NAME
+    if not pairs and not (corpus is not None and corpus.sentence_order):
+        return
+    if "token_type_ids" in input_names(incoming.family) and incoming.token_types < 2:
+        what = "the checkpoint has type_vocab_size: 1, and rows of two texts need two types of tokens"
+        add(("model",), what, "give one text for each row, or a checkpoint that was trained on pairs", kind="conflict")
+
+
+def _no_head(incoming: Checkpoint, task: str) -> str:
+    """Why a checkpoint has no head for a task, in words."""
+    head = TASKS[task].HEAD
+    architecture = ", ".join(incoming.architectures) or "no architecture"
+    what = f"the checkpoint ({architecture}) has no head for {task}"
+    return f"{what}: {incoming.fault(head)}" if incoming.claims(head) else what
+
+
 def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     """Whether the teacher of each task has a head for it, or is given one."""
     first = first_stage(recipe, recipe.task)
@@ -81,14 +101,8 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
             hint = "make the task's teacher first: `- stage: finetune`"
             add(("stages", first[0]), f"there is no teacher for {recipe.task} before it", hint, kind="missing")
         elif not has_head(incoming, recipe.task):
-            architecture = ", ".join(incoming.config.get("architectures") or ["no architecture"])
-            what = f"the checkpoint ({architecture}) has no head for {recipe.task}"
-            add(
-                ("model",),
-                what,
-                "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint",
-                kind="missing",
-            )
+            hint = "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint"
+            add(("model",), _no_head(incoming, recipe.task), hint, kind="missing")
     first = first_stage(recipe, MASKED_LM)
     if first is None or first[1].makes_teacher or has_head(incoming, MASKED_LM):
         return
@@ -96,7 +110,7 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     if not isinstance(stage, DistillationSpec) or stage.quantizes:
         add(
             ("model",),
-            f"the checkpoint has no head for {MASKED_LM}",
+            _no_head(incoming, MASKED_LM),
             "make `- stage: finetune` the first stage",
             kind="missing",
         )

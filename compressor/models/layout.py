@@ -1,0 +1,241 @@
+"""The tensors that a config.json calls for, by name and shape: what a checkpoint's weights are held against.
+
+transformers fills in at random what a file lacks or has in another shape, drops what it does not know, and only logs
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from compressor.models.families.base import Family
+from compressor.models.heads import MASKED_LM, PRETRAINING, Head
+from compressor.models.parts import ALL, ATTENTION, AXES, EMBEDDING, FEED_FORWARD, HEADS, HIDDEN, NEURONS, VOCABULARY
+
+if TYPE_CHECKING:
+    from compressor.models.checkpoint import Checkpoint
+
+Shapes = dict[str, tuple[int, ...]]
+"""Shapes of tensors, by name."""
+
+MOST_LAYERS = 1000
+_MOST = 10**9
+_WITHOUT_BIAS = ("word", "position", "token_type", "decoder")
+_EMBEDDINGS = ("word", "position", "token_type", "embedding_norm", "mapping")
+_BUFFERS = ("position_ids", "token_type_ids")
+_OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "embedding_size",
+    "num_hidden_groups",
+)
+_SHOWN = 3
+
+
+def canonical(name: str, family: Family | None) -> str:
+    """A tensor's name as a model with a head has it today.
+
+    Encoders are saved without the prefix that their classes with heads give them; LayerNorms of old checkpoints, from
+    TensorFlow's, have a gamma and a beta.
+    """
+    for old, new in _OLD_NAMES.items():
+        if name.endswith(f"LayerNorm{old}"):
+            name = name.removesuffix(old) + new
+    if family is None or name.startswith(f"{_prefix(family)}."):
+        return name
+    inside = {module.split(".")[1] for module in _of_encoder(family)}
+    return f"{_prefix(family)}.{name}" if name.split(".")[0] in inside else name
+
+
+def wrong_sizes(config: Mapping[str, Any], family: Family) -> list[str]:
+    """What is wrong with the sizes in a config.json; empty if they are those of a model."""
+    found = []
+    for name in _SIZES:
+        if name not in family.defaults:
+            continue
+        value = family.setting(config, name)
+        most = MOST_LAYERS if name == "num_hidden_layers" else _MOST
+        if type(value) is not int or not 1 <= value <= most:
+            found.append(f"{family.config_names.get(name, name)} is {_shown(value)}, must be from 1 to {most}")
+    if not found and not family.lists_blocks:
+        hidden, heads = (family.setting(config, name) for name in ("hidden_size", "num_attention_heads"))
+        if hidden % heads:
+            found.append(f"{heads} heads cannot share the {hidden} channels of a layer evenly")
+    return found or list(_wrong_blocks(config, family))
+
+
+def _wrong_blocks(config: Mapping[str, Any], family: Family) -> Iterator[str]:
+    """What is wrong with the lists of blocks of a config that has them."""
+    if not family.lists_blocks:
+        groups, layers = (family.setting(config, name) for name in (family.blocks_setting, "num_hidden_layers"))
+        if groups > layers:
+            yield f"{family.blocks_setting} is {groups}, more than the {layers} layers"
+        return
+    layers = family.setting(config, "num_hidden_layers")
+    if not _counts([config.get("head_size")]):
+        yield f"head_size is {_shown(config.get('head_size'))}, must be positive"
+    for sizes, users in (("heads", "attention_of_layer"), ("neurons", "feed_forward_of_layer")):
+        widths, of_layer = config.get(sizes), config.get(users)
+        if not _counts(widths):
+            yield f"{sizes} is {_shown(widths)}, must be a list of positive numbers"
+        elif (
+            not isinstance(of_layer, list)
+            or len(of_layer) != layers
+            or any(type(block) is not int or not 0 <= block < len(widths) for block in of_layer)
+        ):
+            yield f"{users} is {_shown(of_layer)}, must name one of {len(widths)} blocks for each of {layers} layers"
+
+
+def _counts(values: Any) -> TypeGuard[list[int]]:
+    return isinstance(values, list) and bool(values) and all(type(value) is int and value > 0 for value in values)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"{text[:57]}..."
+
+
+def encoder(checkpoint: Checkpoint) -> Shapes:
+    """The tensors of the embeddings and of the layers; one set for each block, however many layers use it."""
+    family = checkpoint.known_family
+    absent = set() if checkpoint.config.get("embedding_mapping", True) else {"mapping"}
+    found: Shapes = {}
+    for part in _EMBEDDINGS:
+        if part in family.outside and part not in absent:
+            found |= _shapes(family.outside[part], part, _sizes(checkpoint))
+    for stack, parts, widths, axis in zip(
+        family.stacks, (ATTENTION, FEED_FORWARD), checkpoint.block_widths, (HEADS, NEURONS), strict=True
+    ):
+        for block, width in enumerate(widths):
+            sizes = {**_sizes(checkpoint), axis: width}
+            for part in parts:
+                found |= _shapes(f"{stack.format(block)}.{family.inside[part]}", part, sizes)
+    return found
+
+
+def head(checkpoint: Checkpoint, kind: Head) -> Shapes:
+    """The tensors of a head, but for a language model's output matrix, which may be the token embeddings."""
+    family = checkpoint.known_family
+    rows = len(checkpoint.labels) if kind.outputs_by_label else kind.settings.get("num_labels", 1)
+    found: Shapes = {}
+    for part in kind.parts:
+        if part in family.outside:
+            found |= _shapes(family.outside[part], part, {**_sizes(checkpoint), ALL: rows})
+    if kind in (MASKED_LM, PRETRAINING) and checkpoint.config.get("tie_word_embeddings") is False:
+        found |= _shapes(family.outside["decoder"], "decoder", _sizes(checkpoint))
+    return found
+
+
+def _sizes(checkpoint: Checkpoint) -> dict[str, int]:
+    return {
+        HIDDEN: checkpoint.hidden_size,
+        EMBEDDING: checkpoint.embedding_size,
+        VOCABULARY: checkpoint.vocab_size,
+        "position": checkpoint.max_position_embeddings,
+        "token_type": checkpoint.token_types,
+    }
+
+
+def _shapes(module: str, part: str, sizes: Mapping[str, int]) -> Shapes:
+    shape = tuple(sizes.get(part, sizes.get(ALL, 0)) if axis == ALL else sizes[axis] for axis in AXES[part])
+    weight = {f"{module}.weight": shape}
+    return weight if part in _WITHOUT_BIAS else {**weight, f"{module}.bias": shape[:1]}
+
+
+def differences(called_for: Shapes, there: Shapes) -> str:
+    """How tensors differ from those that a config calls for: the first few, in words; empty if they do not."""
+    lacking = [name for name in called_for if name not in there]
+    other = [
+        f"{name} is {_dims(there[name])} for {_dims(shape)}"
+        for name, shape in called_for.items()
+        if name in there and there[name] != shape
+    ]
+    parts = []
+    if lacking:
+        parts.append(f"lacks {_some(lacking)}")
+    if other:
+        parts.append(f"has other shapes: {_some(other)}")
+    return " and ".join(parts)
+
+
+def head_fault(checkpoint: Checkpoint, kind: Head) -> str | None:
+    """Why a head that a checkpoint's class has cannot be used; None if it can."""
+    if kind.outputs_by_label and (wrong := _wrong_labels(checkpoint)):
+        return wrong
+    problem_type = checkpoint.config.get("problem_type")
+    if kind.problem_types and problem_type not in (None, *kind.problem_types):
+        return f"config.json says problem_type: {problem_type}, which is another task"
+    if wrong := differences(head(checkpoint, kind), checkpoint.shapes):
+        return f"the file of weights {wrong}, by what config.json says of the head"
+    family = checkpoint.known_family
+    biases = f"{family.outside['decoder']}.bias", family.decoder_bias
+    if kind in (MASKED_LM, PRETRAINING) and not any(name in checkpoint.shapes for name in biases):
+        return f"the file of weights lacks {biases[0]}"
+    if beside := unread(checkpoint)[1]:
+        return f"it has tensors that a head of its class does not read: {_some(beside)}"
+    return None
+
+
+def _wrong_labels(checkpoint: Checkpoint) -> str | None:
+    """What is wrong with the names of a checkpoint's labels, and how many there are."""
+    names, config = checkpoint.config.get("id2label"), checkpoint.config
+    if names is None:
+        return None
+    if set(names) != set(map(str, range(len(names)))):
+        return "config.json has an id2label that does not number the labels from 0"
+    if len(set(map(str, names.values()))) < len(names):
+        return "config.json has an id2label with one name for two labels"
+    if "num_labels" in config and config["num_labels"] != len(names):
+        return f"config.json says num_labels: {_shown(config['num_labels'])}, and id2label names {len(names)}"
+    return None
+
+
+def unread(checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
+    """Tensors that nothing reads: those of the encoder, and those beside it that belong to no known head."""
+    known, prefix = encoder(checkpoint), f"{_prefix(checkpoint.known_family)}."
+    beside = [name for name in checkpoint.shapes if name not in known and not of_head(checkpoint, name)]
+    left = [name for name in beside if name.rpartition(".")[2] not in _BUFFERS]
+    of_encoder = [name for name in left if name.startswith(prefix)]
+    return of_encoder, [name for name in left if name not in of_encoder]
+
+
+def of_head(checkpoint: Checkpoint, name: str) -> bool:
+    """Whether a tensor is outside of the layers, in a place that the family knows: in a head or in the embeddings."""
+    family = checkpoint.known_family
+    module, _, kind = name.rpartition(".")
+    return name == family.decoder_bias or (kind in ("weight", "bias") and module in family.outside.values())
+
+
+def blocks_there(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Stored blocks of attention and of feed-forward weights, counted in the weights."""
+    found = []
+    for stack in checkpoint.known_family.stacks:
+        start, _, _ = stack.partition("{}")
+        numbers = {name.removeprefix(start).split(".")[0] for name in checkpoint.shapes if name.startswith(start)}
+        found.append(len([number for number in numbers if number.isdecimal()]))
+    return found[0], found[1]
+
+
+def _prefix(family: Family) -> str:
+    return family.outside["word"].partition(".")[0]
+
+
+def _of_encoder(family: Family) -> list[str]:
+    places = (*family.outside.values(), *family.stacks)
+    return [place for place in places if place.startswith(f"{_prefix(family)}.")]
+
+
+def _dims(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "a number"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
