@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,6 @@ from compressor.training.batches import Sequences
 from compressor.training.context import Context
 from compressor.training.spec import ObjectiveSpec
 from compressor.training.train_stage import max_sequence_length
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 _ROWS_AT_ONCE = 4096
 _MOST_MASKINGS = 4
@@ -74,6 +71,7 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
     def build(folder: Path) -> dict[str, int]:
         tokenizer = loading.load_tokenizer(source)
         width = slots(data.length, spec.mlm_probability)
+        vocabulary = Vocabulary.of(tokenizer, whole_words=spec.masking == "whole_word")
         rows, row = len(data), (width,)
         places = np.int16 if data.length < 1 << 15 else np.int32
         ids = np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
@@ -84,7 +82,7 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
         ):
             for start in range(0, len(data), _ROWS_AT_ONCE):
                 tokens = data.tokens(np.arange(start, min(start + _ROWS_AT_ONCE, len(data))))
-                masked = _masked(tokens, tokenizer, spec, (context.seed, index, start))
+                masked = _masked(tokens, vocabulary, spec, (context.seed, index, start), width)
                 positions.append(_fit(masked.positions, width, -1))
                 inputs.append(_fit(masked.inputs, width, 0))
                 step.update(start + len(tokens), len(data))
@@ -109,20 +107,21 @@ def masking_inputs(source: Path, data: Sequences, spec: ObjectiveSpec, context: 
 
 
 def _masked(
-    tokens: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase, spec: ObjectiveSpec, seed: tuple[int, ...]
+    tokens: NDArray[np.int64], vocabulary: Vocabulary, spec: ObjectiveSpec, seed: tuple[int, ...], width: int
 ) -> Masked:
     return mask(
         tokens,
-        Vocabulary.of(tokenizer),
+        vocabulary,
         probability=spec.mlm_probability,
         whole_words=spec.masking == "whole_word",
         seed=seed,
+        most=width,
     )
 
 
 def _fit(values: NDArray[np.integer], width: int, fill: int) -> NDArray[np.integer]:
-    """Columns cut or filled up to a width: only a word longer than a row's whole share is ever cut."""
+    """Columns filled up to a width."""
+    assert values.shape[1] <= width, "no row has more hidden tokens than slots"
     fitted = np.full((len(values), width), fill, dtype=values.dtype)
-    kept = min(width, values.shape[1])
-    fitted[:, :kept] = values[:, :kept]
+    fitted[:, : values.shape[1]] = values
     return fitted

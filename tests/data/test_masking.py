@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_tokenizer
+from conftest import make_tokenizer, sentences
 from problems import refused
 
 from compressor.data.corpus.masking import Masked, Vocabulary, mask
 
 # 0 [PAD], 1 [CLS], 2 [SEP], 3 [MASK], 4 to 13 whole words, 14 to 19 pieces that continue one.
 SPECIAL = np.arange(20) < 4
-VOCABULARY = Vocabulary(20, 3, SPECIAL, np.arange(20) >= 14)
+NONE = np.zeros(20, dtype=bool)
+VOCABULARY = Vocabulary(20, 3, SPECIAL, np.arange(20) >= 14, NONE)
 PAD, CLS, SEP, MASK = range(4)
 
 
@@ -70,7 +71,7 @@ def test_apply_puts_the_inputs_in_and_leaves_the_tokens_alone():
 
 def test_what_is_chosen_becomes_mask_another_token_or_stays():
     size = 1004
-    vocabulary = Vocabulary(size, MASK, np.arange(size) < 4, np.zeros(size, dtype=bool))
+    vocabulary = Vocabulary(size, MASK, np.arange(size) < 4, *np.zeros((2, size), dtype=bool))
     tokens = packed(4000, 64, size=size)
     masked = mask(tokens, vocabulary, probability=0.15, whole_words=False, seed=[1])
     labels, inputs = masked.labels(tokens), masked.inputs
@@ -136,6 +137,19 @@ def test_a_row_of_one_long_word_has_it_hidden_though_it_exceeds_the_share():
     assert masked.positions[1].tolist() == [4, -1, -1, -1], "the one word that fits"
 
 
+def test_where_no_word_fits_a_row_has_one_of_its_shortest_whole():
+    tokens = np.array([[1, 4, 14, 15, 16, 5, 14, 15, 6, 14, 15, 2]] * 200, dtype=np.uint16)
+    masked = mask(tokens, VOCABULARY, probability=0.2, whole_words=True, seed=[5], most=3)
+    assert {tuple(row) for row in masked.positions.tolist()} == {(5, 6, 7), (8, 9, 10)}
+
+
+def test_where_every_word_is_longer_than_a_row_may_hide_it_is_masked_by_tokens():
+    tokens = np.array([[1, *range(4, 5), *[14, 15, 16, 17] * 5, 2]] * 2000, dtype=np.uint16)
+    hidden = chosen(mask(tokens, VOCABULARY, probability=0.15, whole_words=True, seed=[5], most=3), tokens)
+    assert (hidden.sum(axis=1) == 3).all()
+    assert all(near(count, 2000, 3 / 21) for count in hidden[:, 1:-1].sum(axis=0)), "every position is as likely"
+
+
 def test_a_word_whose_beginning_is_in_the_row_before_is_a_word():
     tokens = np.array([[1, 14, 15, 2, 16, 2]] * 200, dtype=np.uint16)
     masked = mask(tokens, VOCABULARY, probability=0.67, whole_words=True, seed=[6])
@@ -183,6 +197,97 @@ def test_the_vocabulary_of_a_tokenizer():
     masked = [mask(tokens, vocabulary, probability=0.4, whole_words=True, seed=[i]) for i in range(50)]
     seen = {tuple(entry.positions[0].tolist()) for entry in masked}
     assert all((3 in positions) == (4 in positions) for positions in seen) and any(3 in p for p in seen)
+
+
+TEXT = [text for text, _ in sentences(400, seed=3)] + [
+    "Überaus schön, wasn't it?",
+    "the end of 1999 – 電影 superb!",
+] * 10
+
+
+def trained(kind: str) -> Any:
+    """A small tokenizer of another kind, with few merges, so that most words have several pieces."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = {"special_tokens": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[SAID]"]}
+    spaces, unknown = pre_tokenizers.WhitespaceSplit(), {"unk_token": "[UNK]"}
+    mark = pre_tokenizers.Metaspace()
+    parts: dict[str, tuple[Any, Any, Any]] = {
+        "wordpiece": (models.WordPiece(**unknown), spaces, trainers.WordPieceTrainer(vocab_size=110, **special)),
+        "other prefix": (
+            models.WordPiece(continuing_subword_prefix="@@", **unknown),
+            spaces,
+            trainers.WordPieceTrainer(vocab_size=110, continuing_subword_prefix="@@", **special),
+        ),
+        "sentencepiece": (models.Unigram(), mark, trainers.UnigramTrainer(vocab_size=90, unk_token="[UNK]", **special)),
+        "albert": (
+            models.Unigram(),
+            pre_tokenizers.Sequence([spaces, mark]),
+            trainers.UnigramTrainer(vocab_size=90, unk_token="[UNK]", **special),
+        ),
+        "byte level": (
+            models.BPE(),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            trainers.BpeTrainer(
+                vocab_size=330, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False, **special
+            ),
+        ),
+        "ends of words": (
+            models.BPE(end_of_word_suffix="</w>", **unknown),
+            spaces,
+            trainers.BpeTrainer(vocab_size=120, end_of_word_suffix="</w>", **special),
+        ),
+        "words": (models.WordLevel(**unknown), spaces, trainers.WordLevelTrainer(**special)),
+        "marked spaces": (models.BPE(**unknown), None, trainers.BpeTrainer(vocab_size=120, **special)),
+        "unmarked": (models.BPE(**unknown), spaces, trainers.BpeTrainer(vocab_size=120, **special)),
+    }
+    model, before, trainer = parts[kind]
+    tokenizer = Tokenizer(model)
+    if before is not None:
+        tokenizer.pre_tokenizer = before
+    if kind == "marked spaces":  # as Llama's: no word is split off before the merges
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        tokenizer.decoder = decoders.Replace("▁", " ")
+    tokenizer.train_from_iterator(TEXT, trainer)
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{f"{name}_token": token for name, token in names.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["wordpiece", "other prefix", "sentencepiece", "albert", "byte level", "ends of words", "words", "marked spaces"],
+)
+def test_no_mask_splits_a_word_whatever_the_tokenizer(kind: str):
+    tokenizer = trained(kind)
+    vocabulary = Vocabulary.of(tokenizer, whole_words=True)
+    assert vocabulary.special[tokenizer.convert_tokens_to_ids("[SAID]")], "special, though it has no role"
+    several, hidden, maskable = 0, 0, 0
+    for index, text in enumerate(TEXT[::7]):
+        text = " ".join([text, *TEXT[index : index + 3]])
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        # The word of each token, by the number of spaces up to its last character; a space is of the word behind it.
+        word = [text[:end].count(" ") for _, end in encoded["offset_mapping"]]
+        tokens = np.array([[tokenizer.cls_token_id, *encoded["input_ids"], tokenizer.sep_token_id]], dtype=np.uint16)
+        states: dict[int, set[bool]] = {}
+        several += len(word) > len(set(word))
+        flags = chosen(mask(tokens, vocabulary, probability=0.15, whole_words=True, seed=[index]), tokens)[0]
+        assert not flags[0] and not flags[-1] and flags.any()
+        for place, flag in zip(word, flags[1:-1], strict=True):
+            states.setdefault(place, set()).add(bool(flag))
+        assert all(len(state) == 1 for state in states.values()), (tokenizer.convert_ids_to_tokens(tokens[0]), flags)
+        hidden, maskable = hidden + int(flags.sum()), maskable + len(word)
+    assert kind == "words" or several > 20, "words have several pieces"
+    assert 0.12 < hidden / maskable < 0.17
+
+
+def test_whole_words_of_a_tokenizer_that_does_not_mark_them_are_refused():
+    tokenizer = trained("unmarked")
+    assert not Vocabulary.of(tokenizer).continues.any()
+    with refused("masking", "unsupported"):
+        Vocabulary.of(tokenizer, whole_words=True)
 
 
 def test_a_tokenizer_without_a_mask_is_refused():
