@@ -140,6 +140,7 @@ def _recover_on_rows(
     if weights["attention"]:
         teacher_cache.check_heads(student, teacher)
         student.set_attn_implementation("eager")  # the other implementations do not return attention
+        objectives.remove_attention_dropout(student)
     if any(weights[name] for name in ("soft", "cosine", "attention")):
         hidden = layer_map if weights["cosine"] else []
         attention = layer_map if weights["attention"] else []

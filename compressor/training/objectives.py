@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import StageError
-from compressor.models.convert import language_head
+from compressor.models.convert import language_head, modules
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER, outputs_by_name
 from compressor.tasks.base import Task
 from compressor.training import losses, processes, task_losses
@@ -210,6 +210,26 @@ def remove_projection(student: PreTrainedModel) -> None:
     """Takes the projection off a student that is trained."""
     if hasattr(student, PROJECTION):
         delattr(student, PROJECTION)
+
+
+class _NoDropout(torch.nn.Identity):
+    """Stands where attention has its dropout, and is none whatever the rate of the others is set to."""
+
+    p = 0.0
+
+
+def remove_attention_dropout(student: PreTrainedModel) -> None:
+    """Takes dropout off the attention of a student whose attention is compared with its teacher's, in place.
+
+    transformers returns attention after dropout: rows that do not sum up to 1, and a loss above 0 of equal models.
+    """
+    queries = set(modules(student, "query"))
+    for module in student.modules():
+        if queries.isdisjoint(module.children()):
+            continue
+        name = "attention_dropout" if hasattr(module, "attention_dropout") else "dropout"
+        assert isinstance(getattr(module, name), torch.nn.Dropout | _NoDropout), "every family has it beside the query"
+        setattr(module, name, _NoDropout())
 
 
 def project(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:

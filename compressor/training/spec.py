@@ -100,7 +100,8 @@ class DistillationSpec(ObjectiveSpec):
     alpha_cosine: Annotated[float, Field(ge=0)] | None = None
     """Weight of the cosine loss between hidden states; by default 1, in task distillation of a distill stage 0."""
     alpha_attention: Annotated[float, Field(ge=0)] | None = None
-    """Task: weight of the divergence between attention distributions, head by head; by default 0."""
+    """Task: weight of the divergence between attention distributions, head by head; by default 0. Attention that is
+    compared has no dropout, whatever `dropout` is."""
     layer_map: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     """Task: for each layer of the student, the teacher's layer that it learns hidden states and attention from; by
     default evenly spaced up to the last: 1, 3, 5 for three of six. In pretraining, last learns from last."""
