@@ -77,6 +77,7 @@ class InProcess(Client):
     """Measures in this process: a case takes seconds."""
 
     def run(self, job: Mapping[str, Any], step: Step | None = None, *, fresh: bool) -> Arrays:
+        """Does one job."""
         return dict(worker.JOBS[job["kind"]](job, step.update if step else lambda done, total: None))
 
 
@@ -116,7 +117,10 @@ def try_case(world: Path, mutation: Mutation, seed: str, command: str, work: Pat
     try:
         with contextlib.chdir(folder), _limited(LIMIT_S[command]):
             result = CliRunner().invoke(compress, arguments)
-            outcome, output = _outcome(mutation, command, result.exit_code, result.output, result.exception), result.output
+            outcome, output = (
+                _outcome(mutation, command, result.exit_code, result.output, result.exception),
+                result.output,
+            )
     except _TimeUp:
         outcome, output = "hang", ""
     finally:
@@ -209,7 +213,10 @@ def main() -> None:
         for case in fuzz(make_world(Path(temporary)), arguments.cases, arguments.runs, arguments.seed):
             counts[f"{case.command} {case.mutation.what}"][case.outcome] += 1
             if case.outcome in FAULTS or arguments.all:
-                print(f"{case.outcome}: {case.command} {case.mutation.name} {case.seed}: {ascii(case.output[:700])}", flush=True)
+                print(
+                    f"{case.outcome}: {case.command} {case.mutation.name} {case.seed}: {case.output[:700]!a}",
+                    flush=True,
+                )
     total = sum(counts.values(), Counter())
     for name, found in sorted([*counts.items(), ("all", total)]):
         print(f"{name:20} " + ", ".join(f"{found[outcome]} {outcome}" for outcome in (CLEAR, PASSED, *FAULTS)))

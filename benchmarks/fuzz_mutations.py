@@ -1,4 +1,6 @@
-"""Mutations of a small recipe, its rows and its checkpoint: wrong by construction, harmless by construction, or neither."""
+"""Mutations of a small recipe, its rows and its checkpoint: wrong by construction, harmless by construction, or either."""
+
+# ruff: noqa: E501 -- lists of values, which are easier to read in long lines
 
 from __future__ import annotations
 
@@ -48,10 +50,12 @@ def _mutation(what: str, is_: str, runs: bool = False) -> Callable[[Mutate], Mut
 
 
 def read(folder: Path) -> Any:
+    """The recipe."""
     return yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
 
 
 def write(folder: Path, recipe: Any) -> None:
+    """Replaces the recipe."""
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
 
 
@@ -76,7 +80,22 @@ HOSTILE: list[Any] = [
     "[red]a[/]", "[/]", "a\nb", "~nobody/x", "~", "/", ".", "..", "../" * 2000, "package:", "package:os/../x", "package:²/x", "a:b", "::",
     "hf://x", "*", "[", "%s{}", "\u202e", "💥", [], {}, [[]], {"a": None}, ["a"] * 300, [None], {"stage": "finetune"}, "x\x00",
 ]  # fmt: skip
-WORDS = ["epochs", "stage", "gates", "x", "name", "<<", "", "²", "data", "model", "a.b", "\x1b[0m", "[red]", "__class__"]
+WORDS = [
+    "epochs",
+    "stage",
+    "gates",
+    "x",
+    "name",
+    "<<",
+    "",
+    "²",
+    "data",
+    "model",
+    "a.b",
+    "\x1b[0m",
+    "[red]",
+    "__class__",
+]
 
 
 @_mutation("recipe", EITHER)
@@ -108,9 +127,18 @@ def _spoiled_bytes(random: Random, folder: Path) -> None:
 
 @_mutation("recipe", EITHER)
 def _set(random: Random, folder: Path) -> list[str]:
-    keys = [random.choice(("stages", "data", "²", "9" * 5000, "0", "1", "finetune", "gates", "seed", "x" * 300, "-1", "where"))]
-    keys += [random.choice(("0", "1", "-1", "²", "9" * 4500, "epochs", "quantize", "name", "x")) for _ in range(random.randint(0, 3))]
-    value = random.choice(("1", "", "{", "[[", "null", "!!int x", "*a", "&a [*a]", "9" * 5000, "x: y", "~", "\x1b[1m", "[" * 2000, "'"))
+    keys = [
+        random.choice(
+            ("stages", "data", "²", "9" * 5000, "0", "1", "finetune", "gates", "seed", "x" * 300, "-1", "where")
+        )
+    ]
+    keys += [
+        random.choice(("0", "1", "-1", "²", "9" * 4500, "epochs", "quantize", "name", "x"))
+        for _ in range(random.randint(0, 3))
+    ]
+    value = random.choice(
+        ("1", "", "{", "[[", "null", "!!int x", "*a", "&a [*a]", "9" * 5000, "x: y", "~", "\x1b[1m", "[" * 2000, "'")
+    )
     return ["--set", f"{'.'.join(keys)}={value}"]
 
 
@@ -119,7 +147,9 @@ def _unknown_key(random: Random, folder: Path) -> None:
     recipe = read(folder)
     spots = [p for p in [(), *places(recipe)] if p[:2] != ("data", "where") and isinstance(_at(recipe, p), dict)]
     spots = [p for p in spots if p[-1:] != ("gates",)]
-    write(folder, put(recipe, (*random.choice(spots), random.choice(("bogus", "²", "[red]", "x" * 3000, "\x1b[31m"))), 1))
+    write(
+        folder, put(recipe, (*random.choice(spots), random.choice(("bogus", "²", "[red]", "x" * 3000, "\x1b[31m"))), 1)
+    )
 
 
 @_mutation("recipe", WRONG)
@@ -168,7 +198,9 @@ def _other_form(random: Random, folder: Path) -> None:
     path = folder / "recipe.yaml"
     recipe, text = read(folder), path.read_text(encoding="utf-8")
     base = {k: v for k, v in recipe["stages"][0].items() if k != "stage"}
-    merged = yaml.safe_dump({"stages": [{"stage": "finetune", **base}]}, sort_keys=False).replace("- stage: finetune", "- stage: finetune\n  <<: {}")
+    merged = yaml.safe_dump({"stages": [{"stage": "finetune", **base}]}, sort_keys=False).replace(
+        "- stage: finetune", "- stage: finetune\n  <<: {}"
+    )
     forms = [
         json.dumps(recipe), json.dumps(recipe, indent=2), text.replace("\n", "\r\n"), "\ufeff" + text, "---\n" + text, text.rstrip("\n"),
         "# a comment\n\n" + text.replace("\n", "  # why\n"), yaml.safe_dump(dict(reversed(recipe.items())), sort_keys=False),
@@ -201,7 +233,9 @@ def _harmless_checkpoint(random: Random, folder: Path) -> None:
     if choice == 0:
         (model / "config.json").write_text(json.dumps(dict(reversed(config.items()))))
     elif choice == 1:
-        (model / "config.json").write_text(json.dumps({**config, "torch_dtype": "float32", "unknown": [1], "transformers_version": "4.0"}))
+        (model / "config.json").write_text(
+            json.dumps({**config, "torch_dtype": "float32", "unknown": [1], "transformers_version": "4.0"})
+        )
     elif choice == 2:
         for extra in ("README.md", "notes.txt", "generation_config.json", ".gitattributes"):
             (model / extra).write_text("{}")
@@ -226,7 +260,20 @@ NESTED = b"[" * 100_000 + b"]" * 100_000
 
 @_mutation("checkpoint", WRONG)
 def _config_of_another_form(random: Random, folder: Path) -> None:
-    forms = [b"[]", b"null", b"1", b'"x"', b"", b"{", b"\xff\xfe{", NESTED, POINTER, PAGE, b"{}", b'{"a":' * 50_000 + b"1" + b"}" * 50_000]
+    forms = [
+        b"[]",
+        b"null",
+        b"1",
+        b'"x"',
+        b"",
+        b"{",
+        b"\xff\xfe{",
+        NESTED,
+        POINTER,
+        PAGE,
+        b"{}",
+        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
+    ]
     (folder / "model/config.json").write_bytes(random.choice(forms))
 
 
@@ -248,8 +295,25 @@ def _config_of_wrong_values(random: Random, folder: Path) -> None:
 def _weights_that_are_none(random: Random, folder: Path) -> None:
     path = folder / "model/model.safetensors"
     whole = path.read_bytes()
-    headers = [b"[]", b"null", b"{}", NESTED, b'{"a": 1}', b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}', b"x" * 50]
-    forms = [b"", whole[:5], whole[:100], whole[: len(whole) // 2], POINTER, PAGE, b"\xff" * 64, struct.pack("<Q", 2**62) + whole[8:]]
+    headers = [
+        b"[]",
+        b"null",
+        b"{}",
+        NESTED,
+        b'{"a": 1}',
+        b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+        b"x" * 50,
+    ]
+    forms = [
+        b"",
+        whole[:5],
+        whole[:100],
+        whole[: len(whole) // 2],
+        POINTER,
+        PAGE,
+        b"\xff" * 64,
+        struct.pack("<Q", 2**62) + whole[8:],
+    ]
     forms += [struct.pack("<Q", len(header)) + header for header in headers]
     path.write_bytes(random.choice(forms))
 
@@ -283,7 +347,9 @@ def _rows_that_are_wrong(random: Random, folder: Path) -> None:
         return
     if form == "csv":
         lines = ["sentence,label", *(",".join(row) for row in rows)]
-        lines[random.randrange(1, len(lines))] = random.choice(["a film, good,positive", '"unclosed,positive', "a\x00b,positive"])
+        lines[random.randrange(1, len(lines))] = random.choice(
+            ["a film, good,positive", '"unclosed,positive', "a\x00b,positive"]
+        )
     else:
         entries = [json.dumps({"sentence": text, "label": label}) for text, label in rows]
         bad: list[Any] = ["[1]", "null", "{", '{"sentence": ["a"], "label": "positive"}', '{"sentence": {"a": 1}, "label": "positive"}', '{"sentence": "a"}',
@@ -301,7 +367,9 @@ def _other_rows(random: Random, folder: Path) -> None:
     rows = [line.split("\t") for line in text.splitlines()[1:]]
     form = random.choice(["crlf", "bom", "short", "column", "order", "csv", "jsonl", "CSV"])
     if form in ("crlf", "bom", "short"):
-        path.write_bytes({"crlf": text.replace("\n", "\r\n"), "bom": "\ufeff" + text, "short": text.rstrip("\n")}[form].encode())
+        path.write_bytes(
+            {"crlf": text.replace("\n", "\r\n"), "bom": "\ufeff" + text, "short": text.rstrip("\n")}[form].encode()
+        )
     elif form == "column":
         path.write_text("\n".join(f"{line}\t{index}" for index, line in enumerate(text.splitlines())) + "\n")
     elif form == "order":
@@ -309,7 +377,9 @@ def _other_rows(random: Random, folder: Path) -> None:
     else:
         name = f"odd [{random.randrange(10)}]*.{form}"
         if form == "jsonl":
-            content = "".join(json.dumps({"label": label, "sentence": words, "more": [1]}) + "\n" for words, label in rows)
+            content = "".join(
+                json.dumps({"label": label, "sentence": words, "more": [1]}) + "\n" for words, label in rows
+            )
         else:
             content = "label,sentence\n" + "".join(f'{label},"{words}, ""so"""\n' for words, label in rows)
         (folder / name).write_text(content)

@@ -135,6 +135,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+def suffix(path: Path) -> str:
+    """The end of a file's name that says its format, in lower case: `.csv` of `ROWS.CSV`."""
+    return path.suffix.lower()
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Writes a file so that it is there whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

@@ -42,14 +42,14 @@ def compare(
       compress compare artifacts/mobile_int8 artifacts/albert_int8 --html compare.html
       compress compare recipes/study/*.yaml --stages --without prune --html study.html
     """
-    from compressor.files import write_atomic
+    from compressor.files import suffix, write_atomic
     from compressor.measure.client import Client
     from compressor.pipeline import study
     from compressor.report import comparison, comparison_html, markdown, terminal
 
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown exclude each other; choose one")
-    recipes = [path for path in paths if path.suffix in study.SUFFIXES]
+    recipes = [path for path in paths if suffix(path) in study.SUFFIXES]
     if not recipes and (overrides or without):
         raise click.UsageError("--set and --without change recipes, but none of the paths is a recipe (*.yaml)")
     parts = study.forms(recipes, overrides, without)

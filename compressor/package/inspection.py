@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compressor.errors import Problem, RecipeError
+from compressor.files import suffix
 from compressor.models.checking import check
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES
@@ -30,10 +31,10 @@ def inspect(path: Path) -> list[Inspection]:
     """
     if path.is_dir():
         check(path, str(path))
-        return [_inspect_file(file) for file in sorted(path.rglob("*")) if file.suffix in READERS]
+        return [_inspect_file(file) for file in sorted(path.rglob("*")) if suffix(file) in READERS]
     if not path.is_file():
         raise RecipeError([Problem(str(path), "no such file or folder", kind="not_found")])
-    if path.suffix not in READERS:
+    if suffix(path) not in READERS:
         raise RecipeError(
             [Problem(str(path), "cannot be inspected", f"allowed: folders, {', '.join(READERS)}", kind="unsupported")]
         )
@@ -42,7 +43,7 @@ def inspect(path: Path) -> list[Inspection]:
 
 def _inspect_file(path: Path) -> Inspection:
     try:
-        return READERS[path.suffix](path)
+        return READERS[suffix(path)](path)
     except Exception as error:  # each library has errors of its own for a file that is damaged
         raise RecipeError(
             [Problem(str(path), f"cannot be read: {error}", "save or export it again", kind="unreadable")]

@@ -8,7 +8,7 @@ from typing import Any
 from compressor import __version__
 from compressor.data import hub
 from compressor.data.spec import HubDataset
-from compressor.files import file_digest
+from compressor.files import file_digest, suffix
 from compressor.host import BUILD_LIBRARIES, host, processor, versions
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.code_digest import code_digest
@@ -107,7 +107,7 @@ def source_inputs(source: Path | HubDataset, where: str, online: bool) -> tuple[
         online: Whether the hub may be asked.
     """
     if isinstance(source, Path):
-        return source, {"format": source.suffix, "sha256": file_digest(source)}
+        return source, {"format": suffix(source), "sha256": file_digest(source)}
     named = source.model_dump(mode="json", exclude={"revision"})
     found = hub.resolve(source, where, online)
     return (source, {**named, "sha256": UNKNOWN}) if found is None else (found[0], {**named, "sha256": found[1]})

@@ -13,6 +13,7 @@ from compressor.data import sources
 from compressor.data.sources import HubModel
 from compressor.data.spec import HubDataset, Source, TextSpec
 from compressor.errors import Location, Problem, RecipeError, path_text, suggest
+from compressor.files import suffix
 from compressor.models import checking
 from compressor.models.checkpoint import Checkpoint
 from compressor.recipe.checks.checkpoint import check_checkpoint
@@ -155,7 +156,7 @@ def _find_text(collector: _Collector, place: Location, spec: TextSpec | None, fo
     where = path_text(place, collector.recipe.stages)
     formats = (*sources.FORMATS, sources.TEXT)
     found = collector.find(place, lambda: sources.rows(spec.source, folder, where, formats))
-    if isinstance(found, Path) and found.suffix != sources.TEXT:
+    if isinstance(found, Path) and suffix(found) != sources.TEXT:
         there = collector.find(place, lambda: sources.columns(found, where)) or []
         for key, column in (("text", spec.text), *(("where", name) for name in spec.where)):
             if there and column not in there:
@@ -184,7 +185,7 @@ def _check_columns(
         return
     wanted = tasks.learned_from_rows(collector.recipe.task).columns(data)
     for split, source in (("train", train), ("validation", validation)):
-        if not isinstance(source, Path) or source.suffix not in tasks.learned_from_rows(collector.recipe.task).TABLES:
+        if not isinstance(source, Path) or suffix(source) not in tasks.learned_from_rows(collector.recipe.task).TABLES:
             continue
         there = collector.find(("data", split), partial(sources.columns, source, f"data.{split}"))
         if there is None:

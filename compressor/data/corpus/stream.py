@@ -15,6 +15,7 @@ from compressor.data.lines import lines, unreadable
 from compressor.data.spec import HubDataset, TextSpec
 from compressor.data.tables import as_text
 from compressor.errors import Problem, RecipeError
+from compressor.files import suffix
 
 PLACE = "data.corpus"
 LONGEST_FIELD = 1 << 26
@@ -69,7 +70,7 @@ def held_out(text: str, fraction: float) -> bool:
 
 def _values(source: Path | HubDataset, spec: TextSpec) -> Iterator[tuple[str, Any]]:
     """Where a text is, and the text, of the rows that match `where`."""
-    if isinstance(source, Path) and source.suffix == ".txt":
+    if isinstance(source, Path) and suffix(source) == ".txt":
         if spec.where:
             what = f"{source.name} is a text file, it has no columns"
             raise RecipeError([Problem(f"{PLACE}.where", what, "drop data.corpus.where", kind="conflict")])
@@ -93,9 +94,9 @@ def _rows(source: Path | HubDataset, wanted: list[str]) -> Iterator[Row]:
         return _with_columns(
             ((f"row {number}", row) for number, row in enumerate(hub.stream(source, PLACE), 1)), wanted
         )
-    if source.suffix == ".parquet":
+    if suffix(source) == ".parquet":
         return _parquet_rows(source, wanted)
-    if source.suffix == ".jsonl":
+    if suffix(source) == ".jsonl":
         return _with_columns(_json_rows(source), wanted)
     return _csv_rows(source, wanted)
 
@@ -122,8 +123,8 @@ def _csv_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
     # A tsv has no quoting, as in compressor.data.splits. Strict: else an open quote swallows the rest of the file.
     reader = csv.reader(
         (line for _, line in _lines(path)),
-        delimiter="\t" if path.suffix == ".tsv" else ",",
-        quoting=csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL,
+        delimiter="\t" if suffix(path) == ".tsv" else ",",
+        quoting=csv.QUOTE_NONE if suffix(path) == ".tsv" else csv.QUOTE_MINIMAL,
         strict=True,
     )
     try:
@@ -189,11 +190,11 @@ def _checked(value: Any, place: str, column: str) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    return lines(path, PLACE, path.suffix[1:])
+    return lines(path, PLACE, suffix(path)[1:])
 
 
 def _unreadable(path: Path, where: str, what: str) -> RecipeError:
-    return unreadable(path, where, what, PLACE, path.suffix[1:])
+    return unreadable(path, where, what, PLACE, suffix(path)[1:])
 
 
 def _hash_share(salt: str, text: str) -> float:
