@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 from kinds import make_model
 from rich.console import Console
 from training_rows import batches, schedule, tagged_batches
 
+from compressor.commands.main import Commands
+from compressor.errors import StageError
 from compressor.progress import Progress
 from compressor.tasks import text_classification, token_classification
 from compressor.training import processes, trainer
@@ -67,6 +70,24 @@ def main(part: str, folder: Path) -> None:
     torch.save(results, folder / f"{part}.{processes.rank()}.pt")
     if part == "killed":
         train_drawing(folder / "killed", killed_after=STEPS // 2)
+    else:
+        fail(folder)
+
+
+def fail(folder: Path) -> None:
+    """Process 1 finds nothing to read, while process 0 waits for it."""
+
+    def work() -> None:
+        if processes.rank() == 1:
+            raise StageError("process 1 has nothing to read")
+        processes.wait_until(lambda: False)
+
+    group = Commands("fails", commands=[click.Command("work", callback=work)])
+    assert processes.decided("told", lambda: "by process 0") == "by process 0"
+    try:
+        group.main(["work"])
+    except SystemExit as ended:
+        (folder / f"ended.{processes.rank()}").write_text(str(ended.code))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from compressor.commands import COMMANDS
 from compressor.commands.options import EXIT_CODES
 from compressor.errors import CompressError, ExitCode
 from compressor.progress import echo, output
+from compressor.training import processes
 
 
 class _Carried(Exception):
@@ -69,8 +70,7 @@ def _exit_code(command: Callable[[], Any]) -> int:
     except click.ClickException as error:  # of click's own exit codes, one is that of a failed gate
         text = io.StringIO()
         error.show(text)
-        echo(text.getvalue(), sys.stderr)
-        return ExitCode.USAGE
+        return _told(text.getvalue(), ExitCode.USAGE)
     except CompressError as error:
         return _failed(error)
     except (KeyboardInterrupt, Exception, SystemExit) as error:  # a library that ends the process gives no verdict
@@ -79,16 +79,22 @@ def _exit_code(command: Callable[[], Any]) -> int:
 
 def _unexpected(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        echo("\nstopped; run the same command again to resume", sys.stderr)
-        return ExitCode.INTERRUPTED
+        return _told("\nstopped; run the same command again to resume", ExitCode.INTERRUPTED)
     from compressor.pipeline.unexpected import explained
 
     return _failed(explained(error, None))
 
 
 def _failed(error: CompressError) -> int:
-    echo(f"error: {error}", sys.stderr)
-    return error.exit_code
+    return _told(f"error: {error}", error.exit_code)
+
+
+def _told(text: str, code: int) -> int:
+    """Says why a command fails; of processes that train together, only the first that fails says so."""
+    others = processes.first_to_fail(code)
+    if others is None:
+        echo(text, sys.stderr)
+    return code if others is None else others
 
 
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

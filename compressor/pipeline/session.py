@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.errors import CompressError, ExitCode, Problem, RecipeError, suggest
+from compressor.errors import CompressError, ExitCode, Problem, RecipeError, StageError, suggest
 from compressor.measure.client import Client
 from compressor.pipeline.log_capture import quiet, stream
 from compressor.pipeline.unexpected import explained
 from compressor.progress import Progress, console
 from compressor.recipe.resolve import Resolved
+from compressor.training import processes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from compressor.pipeline.plan import Plan
     from compressor.pipeline.run_folder import RunFolder
     from compressor.report.model import Report
 
@@ -69,7 +71,7 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
     if options.until is not None and options.until not in names:
         what = f"{options.until!r} is not a stage of this recipe"
         raise RecipeError([Problem("--until", what, suggest(options.until, names), kind="unknown")])
-    if _rank() > 0:  # rank 0 has the folder, and the others write nothing into it
+    if processes.rank() > 0:  # rank 0 has the folder, and the others write nothing into it
         return _run(resolved, options, client, progress, None)
     from compressor.pipeline import run_folder
 
@@ -93,9 +95,10 @@ def _run(resolved: Resolved, options: Options, client: Client, progress: Progres
     made = plan.make(resolved, download=True)
     if options.locked or options.lock is not None:
         lock.check(made, options.lock or folder / LOCK_FILE)
-    store = Store(options.artifacts / ".store", _rank() > 0, lambda note: progress.say(f"  {escape(note)}"))
-    if options.fresh and not store.follower:
-        execute.forget(made, store, against)
+    store = Store(options.artifacts / ".store", processes.rank() > 0, lambda note: progress.say(f"  {escape(note)}"))
+    _check_agreement(made)
+    if options.fresh:
+        processes.decided("the stages are forgotten", lambda: execute.forget(made, store, against))
     if claimed is not None:
         claimed.needs(made.keys() | ({against.key} if against else set()))
     report = execute.run(
@@ -114,6 +117,21 @@ def _run(resolved: Resolved, options: Options, client: Client, progress: Progres
     return report
 
 
+def _check_agreement(made: Plan) -> None:
+    """Refuses to train with processes that would build something else: they would wait for each other for ever.
+
+    Raises:
+        StageError: The inputs of a stage are others than in process 0.
+    """
+    ours = {stage.name: {**stage.inputs, "measuring": stage.measure_inputs} for stage in made.stages}
+    first = processes.decided("inputs", lambda: ours)
+    for name, inputs in ours.items():
+        if other := sorted(key for key, value in inputs.items() if first.get(name, {}).get(key) != value):
+            what = f"{name} is another stage in process {processes.rank()} than in process 0: {', '.join(other)}"
+            hint = "processes that train together need the same code, libraries, data and kind of device"
+            raise StageError(f"{what} differ; {hint}")
+
+
 def run_on_terminal(resolved: Resolved, options: Options, client: Client) -> ExitCode:
     """Runs a recipe for a command: with progress bars, a log file and signals, and the report's table at the end.
 
@@ -129,7 +147,7 @@ def run_on_terminal(resolved: Resolved, options: Options, client: Client) -> Exi
         CompressError: The run could not be finished.
         KeyboardInterrupt: Ctrl-C or SIGTERM.
     """
-    rank = _rank()
+    rank = processes.rank()
     shown = console(stream(sys.stderr), quiet=rank > 0)
     out = console(stream(sys.stdout), quiet=rank > 0)
     folder = options.artifacts / resolved.recipe.name
@@ -160,14 +178,6 @@ def _result(report: Report, folder: Path) -> str:
         "inconclusive": "A gate is inconclusive: it needs more validation rows or runs",
     }
     return f"{words[report.verdict]}; the report is {folder / 'report.html'}."
-
-
-def _rank() -> int:
-    """This process's number among those that train together; set by torchrun and accelerate.
-
-    Process 0 does everything but training, which all of them do.
-    """
-    return int(os.environ.get("RANK", "0"))
 
 
 def _add_summary(report: Report, shown: Console) -> None:

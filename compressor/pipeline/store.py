@@ -13,15 +13,16 @@ import fcntl
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from compressor.pipeline import entry as entries
 from compressor.pipeline.entry import Artifact, DamagedError, Json, key_of
+from compressor.training import processes
 
-_POLL_S = 0.2
+_BUILDS = "builds "
+"""Decision of rank 0, with a key behind it: whether it builds what all take part in, or has it already."""
 
 
 Build = Callable[[Path, Path], Mapping[str, Json]]
@@ -84,13 +85,16 @@ class Store:
             The entry, and whether it was there already.
         """
         key = key_of(inputs)
-        if entry := self.get(key):
-            return entry, True
         if self.follower:
-            return self._follow(key, build if together else None), False
+            entry = None if together else self.get(key)
+            return (entry, True) if entry else (self._follow(key, build if together else None), False)
+        if entry := self.get(key):
+            return self._found(entry, together)
         with self._lock(key):
             if entry := self.get(key):  # another process was faster
-                return entry, True
+                return self._found(entry, together)
+            if together:
+                processes.decided(_BUILDS + key, lambda: True)
             partial, work, final = self.root / ".partial" / key, self.work_folder(key), self.root / key
             if damage := self.damage(key):
                 self._note(inputs, key, damage)
@@ -120,13 +124,20 @@ class Store:
         if self._say is not None:
             self._say(note)
 
+    def _found(self, entry: Artifact, together: bool) -> tuple[Artifact, bool]:
+        """An artifact that rank 0 need not build; followers are told, who could have looked before it was there."""
+        if together:
+            processes.decided(_BUILDS + entry.key, lambda: False)
+        return entry, True
+
     def _follow(self, key: str, build: Build | None) -> Artifact:
-        """Takes part in a build, if there is one, and waits for rank 0's artifact; the launcher ends all together."""
-        if build is not None:
+        """Takes part in a build, if there is one and rank 0 builds, and waits for its artifact."""
+        if build is not None and processes.decided(_BUILDS + key, lambda: True):
             with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
                 build(Path(scratch), self.work_folder(key))
-        while (entry := self.get(key)) is None:
-            time.sleep(_POLL_S)
+        processes.wait_until(lambda: self.get(key) is not None)
+        entry = self.get(key)
+        assert entry is not None, "it was there a moment ago"
         return entry
 
     def discard(self, key: str) -> None:

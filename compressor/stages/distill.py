@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -130,7 +130,7 @@ def _student(
     """The student before training, and how it was made."""
     from compressor.models.surgery.reduce_width import reduce_width
     from compressor.models.surgery.select_layers import chosen_layers, least_harmful, reduce_depth
-    from compressor.training import layer_search
+    from compressor.training import layer_search, processes
 
     if context.student is not None:
         return incoming, {"start": "a ready checkpoint"}
@@ -139,9 +139,13 @@ def _student(
     facts: Facts = {}
     if spec.layers == "importance":
         with context.progress.step(f"{context.stage}: which layers matter") as step:
-            sample = layer_search.samples(data.batches)
-            degradation = layer_search.degradation(incoming, sample, data.trained_head, step)
-            layers, facts["importance"] = least_harmful(incoming, count, degradation)
+
+            def search() -> tuple[list[int], Any]:
+                sample = layer_search.samples(data.batches)
+                degradation = layer_search.degradation(incoming, sample, data.trained_head, step)
+                return least_harmful(incoming, count, degradation)
+
+            layers, facts["importance"] = processes.decided(f"{processes.place(context.work)}: layers", search)
     else:
         layers = chosen_layers(total, count if spec.layers == "every_other" else None, spec.layers)
     becomes = FAMILIES[incoming.config.model_type].becomes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -78,15 +78,19 @@ def _student(
 ) -> tuple[PreTrainedModel, Facts]:
     """The student before training, and how it was made."""
     from compressor.models.surgery.share_layers import Sharing, best_start, share
-    from compressor.training import layer_search
+    from compressor.training import layer_search, processes
 
     depth = spec.num_hidden_layers or int(incoming.config.num_hidden_layers)
     sharing = Sharing(spec.share, spec.num_hidden_groups, depth)
     facts: Facts = {}
     if spec.layers == "least_harm":
         with context.progress.step(f"{context.stage}: which layers to start from") as step:
-            distance = layer_search.hidden_state_distance(incoming, layer_search.samples(data.batches), step)
-            start, facts["tried"] = best_start(incoming, sharing, distance)
+
+            def search() -> tuple[list[Any], Any]:
+                distance = layer_search.hidden_state_distance(incoming, layer_search.samples(data.batches), step)
+                return best_start(incoming, sharing, distance)
+
+            start, facts["tried"] = processes.decided(f"{processes.place(context.work)}: start", search)
     else:
         start = list(spec.layers) if isinstance(spec.layers, tuple) else ["mean"] * spec.num_hidden_groups
     student = share(incoming, sharing, start)

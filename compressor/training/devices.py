@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -37,7 +39,32 @@ def device() -> torch.device:
 
     if kind() == "cpu":
         return torch.device("cpu")
-    return torch.device(kind(), int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.accelerator.device_count()))
+    return torch.device(kind(), int(os.environ.get("LOCAL_RANK", "0")) % max(1, count()))
+
+
+def count() -> int:
+    """How many of them this machine has; 1 for a CPU."""
+    if kind() == "cpu":
+        return 1
+    import torch
+
+    return int(torch.accelerator.device_count())
+
+
+@contextmanager
+def moved(model: torch.nn.Module) -> Iterator[torch.device]:
+    """Within it, a model is on this process's device; behind it, on the CPU, where models are changed and saved."""
+    where = device()
+    model.to(where)
+    try:
+        yield where
+    finally:
+        model.to("cpu")
+
+
+def batches_on(where: torch.device, batches: Iterable[Mapping[str, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
+    """Batches on a device."""
+    return [{name: value.to(where) for name, value in batch.items()} for batch in batches]
 
 
 @cache

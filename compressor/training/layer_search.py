@@ -11,7 +11,7 @@ from compressor.models.checkpoint import input_names
 from compressor.models.outputs import LOGITS, outputs_by_name
 from compressor.progress import Step
 from compressor.tasks import MASKED_LM, learned_from_rows
-from compressor.training import task_losses
+from compressor.training import devices, task_losses
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.losses import cosine_loss, soft_target_loss
 from compressor.training.objectives import head_at
@@ -57,13 +57,15 @@ def degradation(
             return outputs_by_name(of, of(**inputs))[LOGITS][0]
 
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), devices.moved(model) as device:
+        sample = devices.batches_on(device, sample)
         whole = [outputs(model, batch) for batch in sample]
 
     def distance(changed: PreTrainedModel) -> float:
         step.update(step.done + 1)
-        pairs = [(outputs(changed, batch), before) for batch, before in zip(sample, whole, strict=True)]
-        found = [_distance(task, *pair) for pair in pairs]
+        with devices.moved(changed):
+            pairs = [(outputs(changed, batch), before) for batch, before in zip(sample, whole, strict=True)]
+            found = [_distance(task, *pair) for pair in pairs]
         return float(torch.stack(found).mean())
 
     return distance
@@ -100,14 +102,16 @@ def hidden_state_distance(
         return [state[batch["attention_mask"].bool()] for state in found]
 
     model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), devices.moved(model) as device:
+        sample = devices.batches_on(device, sample)
         whole = [states(model, batch) for batch in sample]
 
     def distance(changed: PreTrainedModel) -> float:
         step.update(step.done + 1)
         distances = []
-        for batch, before in zip(sample, whole, strict=True):
-            after = states(changed, batch)
+        with devices.moved(changed):
+            found = [states(changed, batch) for batch in sample]
+        for after, before in zip(found, whole, strict=True):
             places = [(layer + 1) * len(before) // len(after) - 1 for layer in range(len(after))]
             distances += [cosine_loss(state, before[max(0, place)]) for state, place in zip(after, places, strict=True)]
         return float(torch.stack(distances).mean())

@@ -10,20 +10,30 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
+from compressor.errors import StageError
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch.distributed.distributed_c10d import PrefixStore
 
 T = TypeVar("T")
 
-_POLL_S = 0.2
+_POLL_S = 0.05
 _FAILED = "failed"
+_AGENT = "TORCHELASTIC_USE_AGENT_STORE"
+"""Environment variable of torchrun and accelerate, whose own process keeps the store."""
+_PARTED = ("by peer", "Broken pipe", "Connection refused", "ncclRemoteError", "ncclSystemError")
+"""What messages of torch.distributed say where another process has ended."""
 
 
-class OtherFailed(Exception):
+class OtherFailed(StageError):
     """Another process of the launch has failed, and has said why."""
 
 
@@ -47,11 +57,14 @@ def _launch() -> PrefixStore:
     return PrefixStore("compress", store)
 
 
+_decisions: Counter[str] = Counter()
+
+
 def decided(name: str, decide: Callable[[], T]) -> T:
     """What process 0 decides, for all of them; the others wait for it.
 
     Args:
-        name: Of the decision, which is made once in a launch.
+        name: Of the decision. Where it is made again, all that make it make it equally often.
         decide: Called in process 0. Its result can be pickled.
 
     Raises:
@@ -59,13 +72,20 @@ def decided(name: str, decide: Callable[[], T]) -> T:
     """
     if count() == 1:
         return decide()
+    _decisions[name] += 1
+    place = f"{name} ({_decisions[name]})"
     if rank() == 0:
         result = decide()
-        _launch().set(name, pickle.dumps(result).hex())
+        _launch().set(place, pickle.dumps(result).hex())
         return result
-    wait_until(lambda: _launch().check([name]))
-    told: T = pickle.loads(bytes.fromhex(_launch().get(name).decode()))
+    wait_until(lambda: bool(_launch().check([place])))
+    told: T = pickle.loads(bytes.fromhex(_launch().get(place).decode()))
     return told
+
+
+def place(folder: Path) -> str:
+    """A folder's name for decisions: what its paths on machines that mount the store elsewhere have in common."""
+    return "/".join(folder.parts[-2:])
 
 
 def wait_until(done: Callable[[], bool]) -> None:
@@ -75,9 +95,27 @@ def wait_until(done: Callable[[], bool]) -> None:
         OtherFailed: One has failed.
     """
     while not done():
-        if _launch().check([_FAILED]):
-            raise OtherFailed
+        if count() > 1 and _launch().check([_FAILED]):
+            raise OtherFailed("another process that trains with this one has failed")
         time.sleep(_POLL_S)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Within it, processes do something in step.
+
+    Raises:
+        StageError: Another process has ended without a word, as one does that is killed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if count() > 1 and any(word in str(error) for word in _PARTED):
+            what = f"one of the {count()} processes that train together has ended, killed perhaps for lack of memory"
+            raise StageError(
+                f"{what}; run the same command again to resume, with a lower batch_size if need be"
+            ) from error
+        raise
 
 
 def first_to_fail(exit_code: int) -> int | None:
@@ -86,8 +124,12 @@ def first_to_fail(exit_code: int) -> int | None:
     Args:
         exit_code: What this process would end with.
     """
-    if count() == 1:
+    connected = _launch.cache_info().currsize > 0
+    if count() == 1 or not (connected or os.environ.get(_AGENT) == str(True)):
         return None
     own = f"{rank()}:{exit_code}"
-    first: bytes = _launch().compare_set(_FAILED, "", own)
+    try:
+        first: bytes = _launch().compare_set(_FAILED, "", own)
+    except RuntimeError:  # whoever kept the store has ended
+        return None
     return None if first.decode() == own else int(first.decode().rpartition(":")[2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.errors import StageError
 from compressor.models.surgery import pruning_widths
@@ -107,14 +107,18 @@ def _layers_that_stay(
 ) -> list[int]:
     """The layers of the incoming model that `layers` leaves; adds them to the facts, with their importance."""
     from compressor.models.surgery.select_layers import chosen_layers, least_harmful
-    from compressor.training import layer_search
+    from compressor.training import layer_search, processes
 
     total, gone = int(incoming.config.num_hidden_layers), spec.layers
     if isinstance(gone, int):
         with context.progress.step(f"{context.stage}: which layers matter") as step:
-            sample = layer_search.samples(data.batches)
-            degradation = layer_search.degradation(incoming, sample, data.trained_head, step)
-            layers, facts["importance"] = least_harmful(incoming, total - gone, degradation)
+
+            def search() -> tuple[list[int], Any]:
+                sample = layer_search.samples(data.batches)
+                degradation = layer_search.degradation(incoming, sample, data.trained_head, step)
+                return least_harmful(incoming, total - gone, degradation)
+
+            layers, facts["importance"] = processes.decided(f"{processes.place(context.work)}: layers", search)
     else:
         chosen_layers(total, None, gone)  # refuses layers that are not there
         layers = [layer for layer in range(total) if layer not in gone]
@@ -127,7 +131,7 @@ def _scores(whole: ModelParts, data: TrainingData, spec: PruningSpec, context: C
     from compressor.models.convert import from_parts
     from compressor.models.surgery import prune
     from compressor.tasks import MASKED_LM, learned_from_rows
-    from compressor.training import layer_search
+    from compressor.training import layer_search, processes
     from compressor.training.objectives import Labels, MaskedLanguageModel
     from compressor.training.taylor_importance import taylor
 
@@ -146,7 +150,9 @@ def _scores(whole: ModelParts, data: TrainingData, spec: PruningSpec, context: C
         else Labels(learned_from_rows(context.task))
     )
     with context.progress.step(f"{context.stage}: which heads and neurons matter") as step:
-        return taylor(model, sample, objective, step)
+        return processes.decided(
+            f"{processes.place(context.work)}: scores", lambda: taylor(model, sample, objective, step)
+        )
 
 
 def _goal(
@@ -159,14 +165,18 @@ def _goal(
     facts: Facts,
 ) -> Widths:
     """How many heads and neurons the last step leaves; adds the search for a target to the facts."""
-    from compressor.training import layer_search
+    from compressor.training import layer_search, processes
     from compressor.training.width_search import Target, fit, number
 
     if spec.target is None:
         return pruning_widths.after(whole.heads, whole.neurons, (spec.heads, spec.ffn), spec.scope)
     ((metric, limit),) = spec.target.limits.items()
     with context.progress.step(f"{context.stage}: widths for {metric} of {number(limit)}") as step:
-        sample = layer_search.samples(data.batches)
-        degradation = layer_search.degradation(incoming, sample, data.trained_head, step)
-        found, facts["target"] = fit(whole, scores, spec.scope, Target(metric, limit), context.trial, degradation)
+
+        def search() -> tuple[Widths, Facts]:
+            sample = layer_search.samples(data.batches)
+            degradation = layer_search.degradation(incoming, sample, data.trained_head, step)
+            return fit(whole, scores, spec.scope, Target(metric, limit), context.trial, degradation)
+
+        found, facts["target"] = processes.decided(f"{processes.place(context.work)}: widths", search)
     return found

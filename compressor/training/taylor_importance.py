@@ -12,6 +12,7 @@ from compressor.models.checkpoint import input_names
 from compressor.models.convert import modules
 from compressor.models.surgery.prune import Scores
 from compressor.progress import Step
+from compressor.training import devices
 from compressor.training.trainer import Batch, Objective
 
 if TYPE_CHECKING:
@@ -41,16 +42,16 @@ def taylor(model: PreTrainedModel, sample: Sequence[Batch], objective: Objective
     totals: list[torch.Tensor] = []
     rows = 0
     model.eval()
-    with _frozen(model):
-        for done, batch in enumerate(sample):
+    with _frozen(model), devices.moved(model) as device:
+        for done, batch in enumerate(devices.batches_on(device, sample)):
             size = len(batch["input_ids"])
-            gates = [torch.ones(size, _width(module) // head_size, requires_grad=True) for module in outputs]
-            gates += [torch.ones(size, _width(module), requires_grad=True) for module in downs]
+            widths = [_width(module) // head_size for module in outputs] + [_width(module) for module in downs]
+            gates = [torch.ones(size, width, device=device, requires_grad=True) for width in widths]
             repeats = [head_size] * len(outputs) + [1] * len(downs)
             with _gated([*outputs, *downs], gates, repeats):
                 terms = objective.terms(model, {name: batch[name] for name in names if name in batch}, batch)
                 loss = torch.stack([objective.weights[name] * term for name, term in terms.items()]).sum()
-            found = [(gradient * size).abs().sum(dim=0) for gradient in torch.autograd.grad(loss, gates)]
+            found = [(gradient * size).abs().sum(dim=0).cpu() for gradient in torch.autograd.grad(loss, gates)]
             totals = [total + new for total, new in zip(totals, found, strict=True)] if totals else found
             rows += size
             step.update(done + 1, len(sample))

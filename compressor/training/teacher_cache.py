@@ -12,6 +12,7 @@ from compressor.errors import StageError
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import learned_from_rows
+from compressor.training import devices
 from compressor.training.batches import Answers, RowBatches
 from compressor.training.context import Context
 from compressor.training.spec import DistillationSpec, evenly_spaced
@@ -141,5 +142,5 @@ def answers(
             write_answers(model, learned_from_rows(context.task), tokenizer, rows, folder, **layers, step=step)
         return {"rows": len(rows)}
 
-    inputs = {"teacher": teacher.digest(), "length": length, **layers}
+    inputs = {"teacher": teacher.digest(), "length": length, "device": devices.kind(), **layers}
     return Answers(context.memo(("compressor.training.teacher_outputs",), inputs, build), hidden)

@@ -15,6 +15,7 @@ from compressor.files import ArrayWriter
 from compressor.models.checkpoint import input_names
 from compressor.progress import Step
 from compressor.tasks.base import Task
+from compressor.training import devices
 from compressor.training.batches import LOGITS, TOKEN_LOGITS, MaskedBatches
 from compressor.training.losses import top_k_targets
 from compressor.training.objectives import head_at
@@ -156,7 +157,7 @@ def write_targets(
     if hidden:
         layout |= {"hidden": (np.float16, (slots, width)), "first_hidden": (np.float16, (width,))}
     size = max(1, _TOKENS_PER_BATCH // length)
-    with ExitStack() as files, torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=bf16):
+    with ExitStack() as files, torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         writers = {
             name: files.enter_context(ArrayWriter(folder / f"{name}.npy", dtype, shape, rows))
             for name, (dtype, shape) in layout.items()
@@ -199,8 +200,8 @@ def _in_slots(
     return laid
 
 
-def _ready(model: PreTrainedModel) -> str:
+def _ready(model: PreTrainedModel) -> torch.device:
     model.eval()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = devices.device()
     model.to(device)
     return device

@@ -83,5 +83,6 @@ def targets(
         "temperature": spec.temperature if soft else None,
         "hidden": hidden,
         "precision": precision,
+        "device": devices.kind(),
     }
     return context.memo(("compressor.training.teacher_outputs",), inputs, build)

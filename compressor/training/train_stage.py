@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,18 +12,15 @@ from compressor import tasks
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH
 from compressor.models import checkpoint, loading
 from compressor.tasks import MASKED_LM
+from compressor.training import devices, processes
 from compressor.training.batches import Answers, MaskedBatches, RowBatches
 from compressor.training.context import Context, Facts
 from compressor.training.objectives import remove_projection
-from compressor.training.processes import rank
 from compressor.training.spec import TrainingSpec
 from compressor.training.trainer import Objective, Schedule, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
-
-
-_POLL_S = 0.2
 
 
 def max_sequence_length(source: Path, spec: TrainingSpec, task: str) -> int:
@@ -88,6 +84,9 @@ def train_stage(
         precision=spec.precision,
     )
     rows = len(batches) // maskings
+    if (unused := devices.count() - processes.count()) > 0 and processes.count() == 1:
+        how = f"torchrun --nproc-per-node {devices.count()} -m compressor run"
+        context.progress.say(f"  {context.stage}: one of {unused + 1} {devices.kind()} devices is used; {how} uses all")
     with context.progress.step(f"{context.stage}: training on {rows} rows") as step:
         seed, work = context.seed, context.work
         facts = train(model, batches, objective, schedule, seed=seed, work=work, step=step, callbacks=callbacks)
@@ -126,13 +125,12 @@ def build_once(folder: Path, build: Callable[[Path], Facts]) -> Facts:
         The facts.
     """
     finished = folder / "facts.json"
-    if finished.is_file():
+    if processes.decided(f"{processes.place(folder)} is there", finished.is_file):
         pass
-    elif rank() > 0:
+    elif processes.rank() > 0:
         with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
             build(Path(scratch))
-        while not finished.is_file():
-            time.sleep(_POLL_S)
+        processes.wait_until(finished.is_file)
     else:
         facts = build(folder)
         partial = folder / "facts.partial"

@@ -152,10 +152,11 @@ def train(
     )
     trainer.prepare_for(objective, batches)
     trainer.remove_callback(PrinterCallback)
-    last = processes.decided(f"{work}: goes on", lambda: last_whole_checkpoint(work))
+    last = processes.decided(f"{processes.place(work)}: goes on", lambda: last_whole_checkpoint(work))
     start = time.monotonic()
     try:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        with processes.together():
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
     finally:
         model.zero_grad()
     curves = {name: _curve(trainer.state.log_history, name) for name in ("loss", *objective.weights)}

@@ -242,6 +242,11 @@ def test_several_processes_train_together(write_recipe: WriteRecipe, tmp_path: P
             "two processes, twice the batch"
         )
     assert result.stdout.count("All gates pass") == 1, "one of them speaks"
+    again = compress_process("run", path.name, "--until", "finetune", "--fresh", cwd=tmp_path, together=2)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert not stage(report_of(tmp_path), "finetune")["from_cache"], "all of them forget, and train again"
+    plan = compress("plan", path.name, cwd=tmp_path).stdout.splitlines()
+    assert "run" in plan[0] and "processes of training changed from 2 to 1" in plan[0]
 
 
 def test_killed_in_training_goes_on_from_the_last_checkpoint(write_recipe: WriteRecipe, tmp_path: Path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import train_in_processes
+from running import compress_process
 from train_in_processes import STEPS, train_tags
 
 
@@ -56,15 +57,33 @@ def test_accumulated_batches_count_by_their_labels(tmp_path: Path):
     close(once, twice, 1e-5)
 
 
-def test_all_processes_go_on_where_they_were_killed(killed):
+@pytest.fixture(scope="module")
+def resumed(killed) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """The same training launched again, and then a failure of process 1; the random states that were there before."""
+    folder, _ = killed
+    states = {path.name for path in (folder / "killed").glob("checkpoint-*/rng_state_*")}
+    return launch("resumed", folder), states
+
+
+def test_all_processes_go_on_where_they_were_killed(killed, resumed):
     folder, before = killed
-    assert {path.name for path in (folder / "killed").glob("checkpoint-*/rng_state_*")} == {
-        "rng_state_0.pth",
-        "rng_state_1.pth",
-    }
-    result = launch("resumed", folder)
+    result, states = resumed
+    assert states == {"rng_state_0.pth", "rng_state_1.pth"}
     assert result.returncode == 0, result.stderr
     for rank in (0, 1):
         facts, weights = torch.load(folder / f"resumed.{rank}.pt", weights_only=False)["resumed"]
         assert (facts["steps"], facts["resumed_from_step"]) == (STEPS, STEPS // 2)
         close(weights, before[0]["straight"][1], 1e-6)
+
+
+def test_one_process_that_fails_ends_the_others_with_its_message(killed, resumed):
+    folder, result = killed[0], resumed[0]
+    assert [(folder / f"ended.{rank}").read_text() for rank in (0, 1)] == ["3", "3"]
+    assert result.stderr.count("error: ") == 1
+    assert "error: process 1 has nothing to read" in result.stderr
+
+
+def test_processes_that_fail_alike_say_so_once(tmp_path: Path):
+    result = compress_process("run", "missing.yaml", cwd=tmp_path, together=2)
+    assert result.returncode != 0
+    assert result.stderr.count("error: ") == 1 and "missing.yaml" in result.stderr
