@@ -51,12 +51,9 @@ def bring_in(source: Path, output: Path, where: str) -> dict[str, Any]:
         RecipeError: The checkpoint cannot be worked on.
     """
     given = Checkpoint(source)
-    for name in tokenizer_files.FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, output / name)
     _write_config(given, output / "config.json")
     try:
-        notes = [*_write_weights(given, output / WEIGHTS), *_tokenizer_notes(source)]
+        notes = [*_write_weights(given, output / WEIGHTS), *_copy_tokenizer(source, output)]
         _try_tokenizer(output)
         _try_model(output)
     except RecipeError as error:
@@ -143,13 +140,26 @@ def _drop_tied(found: dict[str, torch.Tensor], given: Checkpoint) -> None:
         del found[bias]
 
 
-def _tokenizer_notes(folder: Path) -> Iterator[str]:
-    path = folder / tokenizer_files.CONFIG
-    side = read_json(path).get("padding_side", loading.PADDING_SIDE) if path.is_file() else loading.PADDING_SIDE
-    if side != loading.PADDING_SIDE:
+def _copy_tokenizer(source: Path, output: Path) -> Iterator[str]:
+    """Copies the tokenizer's files; yields a note if they pad on the left, which the copies do not."""
+    sides = set()
+    for name in tokenizer_files.FILES:
+        if not (source / name).is_file():
+            continue
+        shutil.copyfile(source / name, output / name)
+        if name not in (tokenizer_files.CONFIG, tokenizer_files.TOKENIZER):
+            continue
+        found = read_json(source / name)
+        place, key = (found, "padding_side") if name == tokenizer_files.CONFIG else (found.get("padding"), "direction")
+        side = str(place.get(key, loading.PADDING_SIDE)) if isinstance(place, dict) else loading.PADDING_SIDE
+        if isinstance(place, dict) and side.lower() != loading.PADDING_SIDE:
+            sides.add(side.lower())
+            place[key] = loading.PADDING_SIDE if key == "padding_side" else loading.PADDING_SIDE.title()
+            (output / name).write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if sides:
         yield (
-            f"The tokenizer's padding_side was {side}, and is {loading.PADDING_SIDE} now: positions are counted from "
-            "the first token, so padding there would move every text."
+            f"The tokenizer padded on the {sides.pop()}, and pads on the {loading.PADDING_SIDE} now: positions are "
+            "counted from the first token, padding or not, so a row padded there would not get its answer."
         )
 
 

@@ -73,7 +73,9 @@ def _quantized(source: Path) -> tuple[GraphModule, tuple[Tensor, ...]]:
     from compressor.runtimes.torchscript_int8.module import GraphModule
 
     module = GraphModule(source / QUANTIZED_ONNX).eval()
-    return module, tuple(torch.ones((2, 3), dtype=torch.int64) for _ in module.input_names)
+    # Zeros where ones need not be: a table of token types may have a single row.
+    kinds = {"token_type_ids": torch.zeros}
+    return module, tuple(kinds.get(name, torch.ones)((2, 3), dtype=torch.int64) for name in module.input_names)
 
 
 class Session:
