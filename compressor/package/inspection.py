@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import math
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 from compressor.errors import Problem, RecipeError
 from compressor.files import suffix
+from compressor.models import weights
 from compressor.models.checking import check
-from compressor.models.checkpoint import Checkpoint
+from compressor.models.checkpoint import Checkpoint, root
 from compressor.models.families import FAMILIES
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.inspection import Inspection, Weight, part_of
 
-_SAFETENSORS_BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8}
-_SAFETENSORS_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8"}
+_WEIGHTS = (".safetensors", ".bin")
 
 
 def inspect(path: Path) -> list[Inspection]:
@@ -30,8 +27,10 @@ def inspect(path: Path) -> list[Inspection]:
         RecipeError: It is none of these, or cannot be read.
     """
     if path.is_dir():
-        check(path, str(path))
-        return [_inspect_file(file) for file in sorted(path.rglob("*")) if suffix(file) in READERS]
+        folder = root(path)
+        own = {folder / name for name in check(folder, str(path)).weight_files if not name.endswith(".json")}
+        others = (file for file in folder.rglob("*") if suffix(file) in READERS and suffix(file) not in _WEIGHTS)
+        return [_inspect_file(file) for file in sorted({*own, *others})]
     if not path.is_file():
         raise RecipeError([Problem(str(path), "no such file or folder", kind="not_found")])
     if suffix(path) not in READERS:
@@ -50,19 +49,14 @@ def _inspect_file(path: Path) -> Inspection:
         ) from None
 
 
-def _safetensors(path: Path) -> Inspection:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
+def _weights(path: Path) -> Inspection:
     layers = _uses_of_blocks(path.parent)
-    weights = []
-    for name, entry in header.items():
-        kind, shape = entry["dtype"], tuple(entry["shape"])
-        size = math.prod(shape) * _SAFETENSORS_BITS.get(kind, 8) // 8
+    found: dict[str, Weight] = {}
+    for name, tensor in weights.read_file(path).items():
         uses = next((count for start, count in layers.items() if name.startswith(f"{start}.")), 1)
-        weights.append(Weight(name, part_of(name), _SAFETENSORS_TYPES.get(kind, kind), shape, size, uses))
-    return Inspection(str(path), path.stat().st_size, tuple(weights), {})
+        entry = Weight(name, part_of(name), tensor.kind, tensor.shape, tensor.size_bytes, uses)
+        found.setdefault(tensor.storage, entry)
+    return Inspection(str(path), path.stat().st_size, tuple(found.values()), {})
 
 
 def _uses_of_blocks(folder: Path) -> dict[str, int]:
@@ -75,7 +69,8 @@ def _uses_of_blocks(folder: Path) -> dict[str, int]:
 
 
 READERS: dict[str, Callable[[Path], Inspection]] = {
-    ".safetensors": _safetensors,
+    ".safetensors": _weights,
+    ".bin": _weights,
     **{runtime.file.suffix: runtime.inspect for runtime in RUNTIMES.values() if runtime.inspectable},
 }
 """Reads a file, by its suffix."""

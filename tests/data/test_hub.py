@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import broken
 import pyarrow
 import pytest
+import torch
 from conftest import HUB, WriteRecipe, save_classifier, save_encoder, sentences
 from hub_server import HubServer
 from problems import refused
@@ -22,8 +24,10 @@ from running import compress, share_store
 
 import compressor
 from compressor.data import hub as hub_data
+from compressor.data.sources import HubModel
 from compressor.data.spec import HubDataset
 from compressor.errors import ExitCode, StageError
+from compressor.models import checking
 from compressor.pipeline import plan
 from compressor.pipeline.keys import UNKNOWN
 from compressor.pipeline.plan import Plan
@@ -247,3 +251,26 @@ def test_without_the_network_a_new_model_is_one_message(write_recipe: WriteRecip
     found = subprocess.run(command, cwd=tmp_path, env=offline, capture_output=True, text=True, timeout=120, check=False)
     assert found.returncode == ExitCode.STAGE_FAILED, found.stderr
     assert "HF_HUB_OFFLINE" in found.stderr and "Traceback" not in found.stderr
+
+
+def test_weights_of_old_are_fetched_only_where_there_are_no_others(hub: HubServer, name: str, tmp_path: Path):
+    old, both = f"{name}-old", f"{name}-both"
+    folder = broken.copy(save_classifier(tmp_path / "classifier"), tmp_path / "given")
+    torch.save(broken.state(folder), folder / "pytorch_model.bin")
+    hub.push("models", both, folder)
+    (folder / broken.WEIGHTS).unlink()
+    hub.push("models", old, folder)
+    copies = {repo: hub_data.local(HubModel(repo, None), "model", download=True) for repo in (old, both)}
+    names = {repo: {file.name for file in (copy or tmp_path).iterdir()} for repo, copy in copies.items()}
+    assert "pytorch_model.bin" in names[old]
+    assert broken.WEIGHTS in names[both] and "pytorch_model.bin" not in names[both]
+    assert hub_data.local(HubModel(old, None), "model", download=False) == copies[old]
+
+
+def test_the_transformer_of_a_folder_of_sentence_transformers_is_fetched(hub: HubServer, name: str, tmp_path: Path):
+    save_encoder(tmp_path / "given" / "0_Transformer")
+    (tmp_path / "given" / "modules.json").write_text('[{"path": "0_Transformer", "type": "Transformer"}]')
+    hub.push("models", name, tmp_path / "given")
+    found = hub_data.local(HubModel(name, None), "model", download=True)
+    assert found is not None and found.name == "0_Transformer"
+    assert checking.problems(found, "model") == []

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import broken
 import pytest
 from click.testing import CliRunner, Result
 from conftest import exact_settings
@@ -65,6 +66,23 @@ def test_tables_name_parts_and_operators(albert: Path):
     assert result.exit_code == 0
     for word in ("token embeddings", "attention", "feed-forward", "as called", "operators: ", "MatMul"):
         assert word in result.stdout
+
+
+def test_weights_of_an_old_checkpoint_are_counted_as_they_are_stored(classifier: Path, tmp_path: Path):
+    import torch
+
+    given = broken.copy(classifier, tmp_path / "given" / "0_Transformer")
+    tensors = {name: tensor.half() for name, tensor in broken.state(given).items()}
+    tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
+    torch.save(tensors, given / "pytorch_model.bin")
+    torch.save({"epoch": 1}, given / "training_args.bin")
+    (given / broken.WEIGHTS).unlink()
+    (tmp_path / "given" / "modules.json").write_text(json.dumps([{"path": "0_Transformer", "type": "Transformer"}]))
+    result = inspect(tmp_path / "given", "--json")
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)
+    assert found["parameters_stored"] == checkpoint.Checkpoint(classifier).num_parameters
+    assert set(found["types"]) == {"float16"}
 
 
 def test_one_file_without_its_folder(albert: Path, tmp_path: Path):
