@@ -13,14 +13,11 @@ from pathlib import Path
 DISTRIBUTION = "bert-compressor"
 
 
-BUILD_LIBRARIES = ("torch", "transformers", "onnx", "onnxruntime")
-"""Libraries whose version can change a stage's checkpoint."""
+_SHOWN = ("torch", "transformers", "onnx", "onnxruntime", "accelerate", "datasets", "numpy", "tokenizers")
+"""Libraries that reports and locks name for the whole run; keys have their own lists."""
 
 
-_SHOWN_LIBRARIES = (*BUILD_LIBRARIES, "accelerate", "datasets", "numpy", "tokenizers")
-
-
-def versions(libraries: tuple[str, ...] = _SHOWN_LIBRARIES) -> dict[str, str]:
+def versions(libraries: tuple[str, ...] = _SHOWN) -> dict[str, str]:
     """Installed versions, found without importing anything."""
     return {library: metadata.version(library) for library in libraries}
 

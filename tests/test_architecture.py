@@ -80,6 +80,7 @@ NAMES_OTHERS = {
     "measure": "the default runtime, and the one that others are compared with",
     "models": "the tasks of a checkpoint's class",
     "package/verify_parity.py": "a folder called export",
+    "pipeline/code_digest.py": "libraries by their names",
     "quantization/neural_compressor": "the schemes that this backend has",
     "quantization/sensitivity.py": "runs candidates with ONNX Runtime",
     "quantization/spec.py": "default values",

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from compressor.data.corpus import stream
-from compressor.host import BUILD_LIBRARIES, versions
 from compressor.measure.client import Client
 from compressor.measure.trial import DeploymentTrial
 from compressor.models import importing
-from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.code_digest import made_with
 from compressor.pipeline.corpus_sequences import PreparedCorpus
 from compressor.pipeline.entry import Artifact
 from compressor.pipeline.keys import checkpoint_inputs
@@ -136,13 +135,7 @@ class Builder:
         build: Callable[[Path], Mapping[str, Any]],
     ) -> Path:
         """Keeps a by-product of a stage in the store; its key holds the data, so that stages need not name it."""
-        full = {
-            **inputs,
-            "kind": makers[0],
-            "data": prepared.data.key,
-            "code": [prepared.task_code, code_digest(*makers)],
-            "versions": versions(BUILD_LIBRARIES),
-        }
+        full = {**inputs, "kind": makers[0], "data": prepared.data.key, **made_with(*makers)}
         return self._store.build(full, lambda output, work: build(output))[0].path
 
 

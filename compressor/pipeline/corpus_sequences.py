@@ -11,12 +11,10 @@ import numpy as np
 from compressor import tasks
 from compressor.data.corpus import packing, sentence_pairs, stream
 from compressor.data.corpus.masking import Vocabulary, mask
-from compressor.host import versions
 from compressor.measure.token_rows import LABELS, TokenRows
 from compressor.models.checkpoint import Checkpoint, splitting_digest
 from compressor.models.loading import load_tokenizer
 from compressor.models.outputs import NO_LABEL
-from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.plan_data import score_length
 from compressor.pipeline.store import Store
@@ -42,7 +40,6 @@ class PreparedCorpus:
 
     Attributes:
         task: The masked-lm task.
-        task_code: Digest of the code that makes sequences of texts.
         labels: None: a language model chooses among tokens.
         data: Where the corpus is.
     """
@@ -51,9 +48,6 @@ class PreparedCorpus:
 
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
         self.task = tasks.TASKS[MASKED_LM]
-        self.task_code = code_digest(
-            "compressor.data.corpus.packing", "compressor.data.corpus.masking", "compressor.measure.token_rows"
-        )
         self.data = plan.data[MASKED_LM]
         self._recipe, self._store, self._progress = plan.resolved.recipe, store, progress
         spec = self._recipe.data.corpus_spec
@@ -115,7 +109,7 @@ class PreparedCorpus:
             return {"sequences": len(tokens)}
 
         inputs = {"kind": "masked", "sequences": self._inputs(tokenizer, length), "seed": seed, "wanted": wanted}
-        entry, _ = self._store.build({**inputs, "code": self.task_code}, build)
+        entry, _ = self._store.build(inputs, build)
         return entry.path / "rows.npz", load_references(entry.path)
 
     def _inputs(self, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, Any]:
@@ -124,6 +118,4 @@ class PreparedCorpus:
             "data": self.data.key,
             "tokenizer": splitting_digest(tokenizer),
             "length": length,
-            "code": self.task_code,
-            "versions": versions(("tokenizers", "transformers")),
         }

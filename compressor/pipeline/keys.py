@@ -9,10 +9,11 @@ from compressor import __version__
 from compressor.data import hub
 from compressor.data.spec import HubDataset
 from compressor.files import file_digest, suffix
-from compressor.host import BUILD_LIBRARIES, host, processor, versions
+from compressor.host import host, processor
 from compressor.models.checkpoint import Checkpoint
-from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.code_digest import made_with
 from compressor.recipe.document import Recipe
+from compressor.runtimes import RUNTIMES
 from compressor.stages.base import StageSpec
 from compressor.training import devices, processes
 from compressor.training.spec import RecoverySpec, TrainingSpec
@@ -23,7 +24,12 @@ CURRENT = "current"
 """Name of a stage among the references of another run's model."""
 
 _TRIAL_CODE = ("compressor.measure.trial", "compressor.measure.worker")
-_MEASURE_CODE = ("compressor.measure.measurement", "compressor.measure.worker")
+_MEASURE_CODE = ("compressor.measure.measurement", "compressor.measure.worker", "compressor.tasks")
+_JUDGING_CODE = tuple(f"compressor.gates.{name}" for name in ("estimate", "exact", "rows", "timings"))
+"""Code that turns a trial's answers and times into the numbers by which a stage chooses."""
+
+STAGE_CODE = ("compressor.pipeline.building",)
+"""Modules above the stages that decide what a stage is given."""
 
 
 def checkpoint_inputs(checkpoint: Path | None) -> dict[str, Any]:
@@ -36,8 +42,7 @@ def checkpoint_inputs(checkpoint: Path | None) -> dict[str, Any]:
     return {
         "kind": "source",
         "files": files,
-        "code": code_digest("compressor.models.importing"),
-        "versions": versions(("tokenizers", "transformers")),
+        **made_with("compressor.models.importing"),
     }
 
 
@@ -51,7 +56,12 @@ def trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
         conditions |= {"batch_size": measure["batch_size"], "processor": processor()}
     elif spec.trial == "latency":
         conditions = {**measure, "host": host()}
-    return {"trial": {**conditions, "code": code_digest(*_TRIAL_CODE)}}
+    return {
+        "trial": {
+            **conditions,
+            **made_with(*_TRIAL_CODE, own=_JUDGING_CODE, extras=RUNTIMES[recipe.measure.runtime].requires),
+        }
+    }
 
 
 def training_inputs(spec: StageSpec) -> dict[str, Any]:
@@ -87,8 +97,9 @@ def measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str
         "data": data,
         "task": task,
         "measure": recipe.measure.model_dump(mode="json"),
-        "code": code_digest(*_MEASURE_CODE, "compressor.tasks"),
-        "versions": versions(BUILD_LIBRARIES),
+        **made_with(
+            *_MEASURE_CODE, own=("compressor.pipeline.measuring",), extras=RUNTIMES[recipe.measure.runtime].requires
+        ),
         "host": host(),
         "checkpoint": key,
         "references": {"baseline": baseline, "previous": previous},

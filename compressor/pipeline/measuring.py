@@ -11,13 +11,13 @@ from compressor.files import SealedFolder, file_digest
 from compressor.gates.estimate import Evidence
 from compressor.gates.metrics import METRICS
 from compressor.gates.spec import REGRESSION
-from compressor.host import BUILD_LIBRARIES, saturates, versions
+from compressor.host import saturates
 from compressor.measure import measurement
 from compressor.measure.client import Client
 from compressor.measure.measurement import Subject, deployed_file
 from compressor.measure.spec import MeasureSpec
 from compressor.models.checkpoint import Checkpoint
-from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.code_digest import made_with
 from compressor.pipeline.prepared import Prepared
 from compressor.pipeline.store import Store
 from compressor.progress import Progress
@@ -155,7 +155,6 @@ class Measurer:
             "kind": "deploy",
             "checkpoint": key,
             "runtime": runtime,
-            "code": code_digest("compressor.runtimes"),
-            "versions": versions(BUILD_LIBRARIES),
+            **made_with("compressor.runtimes", extras=RUNTIMES[runtime].requires),
         }
         return self._store.build(inputs, build)[0].path / file

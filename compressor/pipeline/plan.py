@@ -10,11 +10,11 @@ from typing import Any
 from compressor.data import hub
 from compressor.data.spec import HubDataset, TextSpec
 from compressor.errors import Location, Problem, RecipeError, StageError, path_text
-from compressor.host import BUILD_LIBRARIES, environment, versions
+from compressor.host import environment
 from compressor.models import checking
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline import keys
-from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.code_digest import made_with
 from compressor.pipeline.entry import key_of
 from compressor.pipeline.plan_data import Data, plan_data
 from compressor.recipe.checks.checkpoint import check_checkpoint, stage_shapes
@@ -222,8 +222,7 @@ def _plan_stages(
             "parent": parents[task],
             "teacher": line.teacher,
             "seed": recipe.seed,
-            "code": code_digest(STAGES[spec.kind].module, "compressor.tasks"),
-            "versions": versions((*BUILD_LIBRARIES, *spec.libraries)),
+            **made_with(STAGES[spec.kind].module, "compressor.tasks", own=keys.STAGE_CODE, extras=spec.libraries),
         }
         student = students.get(index)
         if index in students:

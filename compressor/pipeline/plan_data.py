@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, HubDataset
-from compressor.host import versions
-from compressor.pipeline.code_digest import code_digest
+from compressor.pipeline.code_digest import made_with
 from compressor.pipeline.entry import key_of
 from compressor.pipeline.keys import source_inputs
 from compressor.recipe.document import Recipe
 from compressor.recipe.resolve import Resolved
 from compressor.tasks import MASKED_LM
 from compressor.training.spec import TrainingSpec
+
+_TOKENS_CODE = ("compressor.measure.token_rows", "compressor.models.loading")
+_ROWS_CODE = ("compressor.data.splits", "compressor.tasks", *_TOKENS_CODE)
+_CORPUS_CODE = (
+    *("compressor.data.corpus.packing", "compressor.data.corpus.masking", "compressor.data.corpus.stream"),
+    *_TOKENS_CODE,
+)
+_ROWS_OWN, _CORPUS_OWN = ("compressor.pipeline.task_rows",), ("compressor.pipeline.corpus_sequences",)
+"""Modules that read texts and make tokens of them: all that the data of a run is made with is in its one key."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,8 @@ def _rows(resolved: Resolved, train: Path | HubDataset, online: bool) -> Data:
         "validation": held_out,
         "spec": recipe.data.model_dump(mode="json", exclude={"train", "validation", "corpus"}),
         "seed": recipe.seed,
-        "code": code_digest("compressor.data.splits", "compressor.tasks"),
-        "versions": versions(("datasets",)),
+        "labels": "of the data" if resolved.makes_teacher else "of the head",
+        **made_with(*_ROWS_CODE, own=_ROWS_OWN),
     }
     return Data(train, validation, inputs)
 
@@ -81,8 +89,7 @@ def _corpus(resolved: Resolved, corpus: Path | HubDataset, online: bool) -> Data
         "spec": spec.model_dump(mode="json", exclude={"source"}),
         "score_length": score_length(recipe),
         "seed": recipe.seed,
-        "code": code_digest("compressor.data.corpus.packing"),
-        "versions": versions(("datasets",)),
+        **made_with(*_CORPUS_CODE, own=_CORPUS_OWN),
     }
     return Data(corpus, None, inputs)
 

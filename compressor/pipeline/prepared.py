@@ -23,10 +23,6 @@ class Prepared(Protocol):
         """How answers are scored."""
 
     @property
-    def task_code(self) -> str:
-        """Digest of the code that makes tokens of the data."""
-
-    @property
     def labels(self) -> tuple[str, ...]:
         """Names of the head's outputs, in order."""
 

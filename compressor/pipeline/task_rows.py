@@ -10,11 +10,9 @@ import numpy as np
 
 from compressor import tasks
 from compressor.data import splits as data_rows
-from compressor.host import versions
 from compressor.measure.token_rows import INPUTS, LABELS, TokenRows
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
-from compressor.pipeline.code_digest import code_digest
 from compressor.pipeline.entry import Artifact
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.store import Store
@@ -46,7 +44,6 @@ class PreparedRows:
 
     Attributes:
         task: The recipe's task.
-        task_code: Digest of the code that turns rows into tokens.
         labels: Names of the head's outputs, in order.
         data: The files of the rows, and their key.
         counts: Numbers of training and validation rows, by split.
@@ -58,7 +55,6 @@ class PreparedRows:
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
         recipe = plan.resolved.recipe
         self.task = tasks.learned_from_rows(recipe.task)
-        self.task_code = code_digest("compressor.tasks", "compressor.measure.token_rows")
         self.data = plan.data[recipe.task]
         self._plan, self._store, self._progress = plan, store, progress
         self._splits = self._prepare()
@@ -141,6 +137,4 @@ class PreparedRows:
             "tokenizer": checkpoint.tokenizer_digest(),
             "length": length,
             "label_ids": self._label_ids,
-            "code": self.task_code,
-            "versions": versions(("tokenizers", "transformers")),
         }

@@ -58,6 +58,12 @@ class ExportSpec(StageSpec):
         return self.verification_rows
 
     @property
+    def libraries(self) -> tuple[str, ...]:
+        """Those of the targets' extras, and of the one that bakes a tokenizer in."""
+        needed = [library for target in self.targets for library in TARGETS[target].requires]
+        return (*needed, *(baked.LIBRARIES if self.tokenizer == "baked" else ()))
+
+    @property
     def holds_integers(self) -> bool:
         """Whether one of the targets follows a quantized graph."""
         return any(TARGETS[target].follows_quantized for target in self.targets)

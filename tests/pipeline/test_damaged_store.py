@@ -71,7 +71,7 @@ def test_what_changes_between_its_check_and_its_copy_is_not_published(
     run = tmp_path / "run"
 
     def publish_model() -> str | None:
-        return publish.model(passing(), checkpoint, run, "onnxruntime", "# Card", measured)
+        return publish.publish(passing(), checkpoint, run, "onnxruntime", measured, "recipe: {}\n").manifest_sha256
 
     assert publish_model()
     shipped = file_entries(run / "model")

@@ -29,6 +29,7 @@ LABEL, PROBABILITIES = "label", "probabilities"
 """Outputs: strings `(batch,)`, and `(batch, labels)`."""
 
 INSTALL = "pip install 'bert-compressor[baked]'"
+LIBRARIES = ("onnxruntime-extensions",)
 
 _ROWS = ("batch_size", "sequence_length")
 _INT64 = 7  # TensorProto.INT64
