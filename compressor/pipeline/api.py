@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from compressor.errors import CompressError, StageError, printable
 from compressor.recipe.resolve import resolve
 
 if TYPE_CHECKING:
@@ -24,8 +26,26 @@ if TYPE_CHECKING:
     from compressor.report.model import Report
 
 AnyPath = str | os.PathLike[str]
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
+def _explained(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """Raises what no one expected as a StageError with a cause: callers catch `CompressError` and nothing else."""
+
+    @wraps(function)
+    def explained(*args: _Given.args, **kwargs: _Given.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except CompressError:
+            raise
+        except Exception as error:
+            raise StageError(printable(f"{type(error).__name__}: {error}"[:1000])) from error
+
+    return explained
+
+
+@_explained
 def run(
     recipe: AnyPath,
     *,
@@ -55,15 +75,17 @@ def run(
         StageError: A stage or a measurement could not be finished.
     """
     from compressor.measure.client import Client
-    from compressor.pipeline import session
+    from compressor.pipeline import session, writable
 
     resolved = resolve(Path(recipe), tuple(overrides))
     other = None if baseline is None else Path(baseline)
     options = session.Options(Path(artifacts), until=until, fresh=fresh, baseline=other)
+    writable.check(options.artifacts, resolved.recipe.name)
     with _environment_restored(), _progress(progress) as shown, Client() as client:
         return session.run(resolved, options, client, shown)
 
 
+@_explained
 def validate(recipe: AnyPath, overrides: Sequence[str] = ()) -> Recipe:
     """Checks a recipe and everything it points to, as `compress validate` does.
 
@@ -95,6 +117,7 @@ class Planned:
     stages: list[StageState]
 
 
+@_explained
 def plan(recipe: AnyPath, *, overrides: Sequence[str] = (), artifacts: AnyPath = "artifacts") -> Planned:
     """Lists the stages that a run would build, as `compress plan` does; reads the store and changes nothing.
 
@@ -121,6 +144,7 @@ def plan(recipe: AnyPath, *, overrides: Sequence[str] = (), artifacts: AnyPath =
     return Planned(resolved.recipe.model, made.model is not None, stages)
 
 
+@_explained
 def verify(folder: AnyPath, *, progress: bool = False) -> Verification:
     """Checks a folder that ships, without the training data, as `compress verify` does.
 
@@ -138,6 +162,7 @@ def verify(folder: AnyPath, *, progress: bool = False) -> Verification:
         return verification.verify(Path(folder), client, shown)
 
 
+@_explained
 def compare(paths: Sequence[AnyPath], *, every_stage: bool = False) -> list[Group]:
     """Compares runs with each other, as `compress compare` does; a group for each task.
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from compressor.errors import CompressError, ExitCode, Problem, RecipeError, StageError, suggest
 from compressor.measure.client import Client
+from compressor.pipeline import writable
 from compressor.pipeline.log_capture import quiet, stream
-from compressor.pipeline.unexpected import explained
+from compressor.pipeline.unexpected import explained, fills_a_disk
 from compressor.progress import Progress, console
 from compressor.recipe.resolve import Resolved
 from compressor.training import processes
@@ -81,8 +82,6 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
 
 def _run(resolved: Resolved, options: Options, client: Client, progress: Progress, claimed: RunFolder | None) -> Report:
     set_environment()
-    from rich.markup import escape
-
     from compressor.pipeline import execute, lock, plan, regression
     from compressor.pipeline.store import Store
     from compressor.report.files import LOCK_FILE
@@ -95,7 +94,7 @@ def _run(resolved: Resolved, options: Options, client: Client, progress: Progres
     made = plan.make(resolved, download=True)
     if options.locked or options.lock is not None:
         lock.check(made, options.lock or folder / LOCK_FILE)
-    store = Store(options.artifacts / ".store", processes.rank() > 0, lambda note: progress.say(f"  {escape(note)}"))
+    store = Store(options.artifacts / ".store", processes.rank() > 0, lambda note: progress.say(f"  {note}"))
     _check_agreement(made)
     if options.fresh:
         processes.decided("the stages are forgotten", lambda: execute.forget(made, store, against))
@@ -152,11 +151,14 @@ def run_on_terminal(resolved: Resolved, options: Options, client: Client) -> Exi
     out = console(stream(sys.stdout), quiet=rank > 0)
     folder = options.artifacts / resolved.recipe.name
     log = folder / ("run.log" if rank == 0 else f"run.rank{rank}.log")
+    writable.check(options.artifacts, resolved.recipe.name)
     try:
         with quiet(log), Progress(shown) as progress:
             _handle_signals(progress)
             report = run(resolved, options, client, progress)
-    except CompressError:
+    except CompressError as error:
+        if fills_a_disk(error):
+            raise explained(error, log, options.artifacts) from error
         raise
     except Exception as error:
         raise explained(error, log, options.artifacts) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compressor.errors import Problem, RecipeError
 from compressor.measure.client import Client
-from compressor.pipeline import session
+from compressor.pipeline import session, writable
 from compressor.pipeline.log_capture import quiet, stream
 from compressor.progress import Progress, console, echo
 from compressor.recipe import resolve
@@ -67,6 +67,8 @@ def run(study: Sequence[Resolved], artifacts: Path, client: Client) -> list[Path
     """
     if not study:
         return []
+    for resolved in study:
+        writable.check(artifacts, resolved.recipe.name)
     with redirect_stdout(sys.stderr):
         echo(_amount(study, artifacts))
         for index, resolved in enumerate(study, start=1):

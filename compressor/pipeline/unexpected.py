@@ -26,11 +26,17 @@ def explained(error: BaseException, log: Path | None, artifacts: Path | None = N
     """
     written = _log(error, log)
     text = (str(error).strip() or type(error).__name__).splitlines()[0][:_LONGEST]
-    if getattr(error, "errno", None) in _DISK_FULL or "No space left" in text or "File too large" in text:
+    if fills_a_disk(error):
         return StageError(f"the disk is full: {printable(text)}\n  {_full(error, artifacts)}\n  {written}")
     if isinstance(error, MemoryError) or "not enough memory" in text:
         return StageError(f"out of memory: {printable(text)}\n  lower batch_size or max_sequence_length\n  {written}")
     return StageError(printable(f"{type(error).__name__}: {text}; {written}"))
+
+
+def fills_a_disk(error: BaseException) -> bool:
+    """Whether an error says that a disk is full; libraries and measuring processes say it in words."""
+    text = str(error)
+    return getattr(error, "errno", None) in _DISK_FULL or "No space left" in text or "File too large" in text
 
 
 def _log(error: BaseException, log: Path | None) -> str:
