@@ -28,17 +28,15 @@ class RunFolder:
     def __init__(self, path: Path, held: FileLock) -> None:
         self.path = path
         self._held, self._before = held, _record(held.read())[1]
-        self._keys: set[str] = set()
         self._write(self._before)
 
     def needs(self, keys: Collection[str]) -> None:
         """Tells which keys of the store the run needs: `compress gc` keeps them, whether or not the run is finished."""
-        self._keys = set(keys)
-        self._write(self._before | self._keys)
+        self._write(self._before | set(keys))
 
-    def finished(self) -> None:
-        """Tells that the results in the folder are those of this run, and no longer those of the run before."""
-        self._write(self._keys)
+    def finished(self, keys: Collection[str]) -> None:
+        """Tells which keys the results in the folder need, which are those of this run and not of the run before."""
+        self._write(keys)
 
     def _write(self, keys: Collection[str]) -> None:
         owner = f"process {os.getpid()} on {platform.node()}"
@@ -55,10 +53,8 @@ def claimed(path: Path, progress: Progress) -> Iterator[RunFolder]:
     """
 
     def waiting() -> None:
-        from rich.markup import escape
-
         owner = _record((path / LOCK).read_text(encoding="utf-8"))[0]
-        progress.say(escape(f"{path} belongs to another run ({owner}); waiting until it ends. Ctrl-C stops waiting."))
+        progress.say(f"{path} belongs to another run ({owner}); waiting until it ends. Ctrl-C stops waiting.")
 
     held = lock(path / LOCK, waiting)
     try:

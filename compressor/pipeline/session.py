@@ -94,25 +94,26 @@ def _run(resolved: Resolved, options: Options, client: Client, progress: Progres
     made = plan.make(resolved, download=True)
     if options.locked or options.lock is not None:
         lock.check(made, options.lock or folder / LOCK_FILE)
-    store = Store(options.artifacts / ".store", processes.rank() > 0, lambda note: progress.say(f"  {note}"))
     _check_agreement(made)
-    if options.fresh:
-        processes.decided("the stages are forgotten", lambda: execute.forget(made, store, against))
+    needed = made.keys() | ({against.key} if against else set())
     if claimed is not None:
-        claimed.needs(made.keys() | ({against.key} if against else set()))
-    report = execute.run(
-        made,
-        store,
-        folder,
-        client,
-        progress,
-        options.until,
-        against,
-        command=options.command,
-        allow_inconclusive=options.allow_inconclusive,
-    )
-    if claimed is not None:
-        claimed.finished()
+        claimed.needs(needed)
+    with Store(options.artifacts / ".store", processes.rank() > 0, lambda note: progress.say(f"  {note}")) as store:
+        if options.fresh:
+            processes.decided("the stages are forgotten", lambda: execute.forget(made, store, against))
+        report = execute.run(
+            made,
+            store,
+            folder,
+            client,
+            progress,
+            options.until,
+            against,
+            command=options.command,
+            allow_inconclusive=options.allow_inconclusive,
+        )
+        if claimed is not None:
+            claimed.finished(needed | store.used)
     return report
 
 

@@ -3,22 +3,28 @@
 .store/<key>/             a finished artifact: see `compressor.pipeline.entry`
 .store/.partial/<key>/    an unfinished build; useless after a kill
 .store/.work/<key>/       training checkpoints of an unfinished build; the next build of the same key resumes from them
+.store/.locks/<key>       locked by who builds or deletes the key
+.store/.locks/<key>.used  locked by all runs that use the artifact, until they end; nobody deletes it before
 
 What a run takes from the store has the digests that it had when it was built, or it is built again.
 """
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 
+from compressor.files import sync, sync_tree
 from compressor.pipeline import entry as entries
 from compressor.pipeline.entry import Artifact, DamagedError, Json, key_of
+from compressor.pipeline.locks import FileLock, lock, try_lock
 from compressor.training import processes
 
 _BUILDS = "builds "
@@ -30,7 +36,7 @@ Build = Callable[[Path, Path], Mapping[str, Json]]
 
 
 class Store:
-    """A folder of artifacts.
+    """A folder of artifacts; a context manager that lets go of those that were used.
 
     Args:
         root: The folder; created when needed.
@@ -47,10 +53,48 @@ class Store:
         self.notes: list[str] = []
         self._say = say
         self._looked: dict[str, tuple[object, Artifact | None, str]] = {}
+        self._used: dict[str, FileLock] = {}
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets other processes delete what was used."""
+        while self._used:
+            self._used.popitem()[1].release()
+
+    @property
+    def used(self) -> frozenset[str]:
+        """The keys of the artifacts that were used."""
+        return frozenset(self._used)
 
     def get(self, key: str) -> Artifact | None:
-        """The artifact of a key; None if there is none, or if it is damaged."""
+        """The artifact of a key, to look at; None if there is none, or if it is damaged."""
         return self._look(key)[0]
+
+    def use(self, key: str) -> Artifact | None:
+        """The artifact of a key, as `get`, which nobody deletes until this store is closed."""
+        if not self.follower:  # rank 0 uses it, too
+            if key not in self._used:
+                self._used[key] = lock(self._lock_file(key, used=True), lambda: None, shared=True)
+            if self.get(key) is None:
+                self._used.pop(key).release()
+                return None
+            self._tidy(key)
+        return self.get(key)
+
+    def _tidy(self, key: str) -> None:
+        """Notes when an artifact was used last, and deletes what a build left that was killed at its very end."""
+        with contextlib.suppress(OSError):  # of another user
+            os.utime(self.root / key)
+        leftovers = [path for path in (self.work_folder(key), self._partial(key)) if path.exists()]
+        if leftovers and (held := try_lock(self._lock_file(key))):
+            for path in leftovers:
+                _delete(path)
+            held.release()
 
     def damage(self, key: str) -> str:
         """What keeps an artifact that is there from being used; empty for nothing."""
@@ -69,7 +113,7 @@ class Store:
 
     def folder(self, key: str) -> Path:
         """Folder of an artifact that was built in this run."""
-        entry = self.get(key)
+        entry = self.use(key)
         assert entry is not None, "artifacts are built in order"
         return entry.path
 
@@ -88,41 +132,45 @@ class Store:
         if self.follower:
             entry = None if together else self.get(key)
             return (entry, True) if entry else (self._follow(key, build if together else None), False)
-        if entry := self.get(key):
+        if entry := self.use(key):
             return self._found(entry, together)
-        with self._lock(key):
-            if entry := self.get(key):  # another process was faster
+        with self._building(inputs, key):
+            if entry := self.use(key):  # another process was faster
                 return self._found(entry, together)
             if together:
                 processes.decided(_BUILDS + key, lambda: True)
-            partial, work, final = self.root / ".partial" / key, self.work_folder(key), self.root / key
+            fresh, work, final = self._partial(key), self.work_folder(key), self.root / key
             if damage := self.damage(key):
-                self._note(inputs, key, damage)
-            for leftover in (partial, final):
+                self._note(f"{_what(inputs)} was damaged in the store and is built again: {damage} ({final})")
+            for leftover in (fresh, final):
                 _delete(leftover)
-            files = partial / "files"
+            files = fresh / "files"
             files.mkdir(parents=True)
             work.mkdir(parents=True, exist_ok=True)
             try:
                 facts = dict(build(files, work))
-                record = entries.write(partial, inputs, facts)
-                partial.rename(final)
+                record = entries.write(fresh, inputs, facts)
+                sync_tree(fresh)
+                fresh.rename(final)
+                sync(self.root)
             except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(fresh, ignore_errors=True)
                 if not any(work.iterdir()):
                     work.rmdir()
                 raise
             shutil.rmtree(work, ignore_errors=True)
             entry = entries.artifact(final, record)
             self._looked[key] = (_mark(final), entry, "")
+            self._used[key] = lock(self._lock_file(key, used=True), lambda: None, shared=True)
         return entry, False
 
-    def _note(self, inputs: Mapping[str, Json], key: str, damage: str) -> None:
-        what = inputs["spec"]["stage"] if inputs.get("kind") == "stage" else inputs.get("kind", "an artifact")
-        note = f"{what} was damaged in the store and is built again: {damage} ({self.root / key})"
+    def _note(self, note: str) -> None:
         self.notes.append(note)
+        self._tell(note)
+
+    def _tell(self, text: str) -> None:
         if self._say is not None:
-            self._say(note)
+            self._say(text)
 
     def _found(self, entry: Artifact, together: bool) -> tuple[Artifact, bool]:
         """An artifact that rank 0 need not build; followers are told, who could have looked before it was there."""
@@ -141,23 +189,64 @@ class Store:
         return entry
 
     def discard(self, key: str) -> None:
-        """Deletes an artifact, and the work folder of an unfinished build of it."""
-        with self._lock(key):
-            _delete(self.root / key)
-            _delete(self.work_folder(key))
+        """Deletes an artifact, and what there is of an unfinished build of it, once no other run uses it."""
+
+        def waiting() -> None:
+            self._tell(f"another run uses {self.root / key}; waiting until it ends. Ctrl-C stops waiting.")
+
+        with self._deleting(key, partial(lock, waiting=waiting)) as alone:
+            assert alone, "it waits"
+            self.delete(key)
+
+    @contextmanager
+    def deletable(self, key: str) -> Iterator[bool]:
+        """Whether no other process builds or uses a key; none does so within the block."""
+        with self._deleting(key, try_lock) as alone:
+            yield alone
+
+    def delete(self, key: str) -> None:
+        """Deletes an artifact and what there is of an unfinished build of it, within `deletable`."""
+        for path in (self.root / key, self.work_folder(key), self._partial(key)):
+            _delete(path)
+
+    @contextmanager
+    def _deleting(self, key: str, take: Callable[[Path], FileLock | None]) -> Iterator[bool]:
+        """Takes both locks of a key, and deletes their files afterwards; yields whether it has both."""
+        held = [take(self._lock_file(key)), None]
+        try:
+            if held[0] is not None:
+                held[1] = take(self._lock_file(key, used=True))
+            yield None not in held
+        finally:
+            for each in reversed(held):
+                if each is not None:
+                    each.release(remove=None not in held)
+
+    def _partial(self, key: str) -> Path:
+        return self.root / ".partial" / key
 
     def work_folder(self, key: str) -> Path:
         """The folder from which an unfinished build of this key is resumed."""
         return self.root / ".work" / key
 
     @contextmanager
-    def _lock(self, key: str) -> Iterator[None]:
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        # The system frees the lock when its owner dies, however it dies.
-        with (folder / key).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    def _building(self, inputs: Mapping[str, Json], key: str) -> Iterator[None]:
+        def waiting() -> None:
+            self._tell(f"{_what(inputs)} is being built by another run; waiting for it. Ctrl-C stops waiting.")
+
+        held = lock(self._lock_file(key), waiting)
+        try:
             yield
+        finally:
+            held.release()
+
+    def _lock_file(self, key: str, *, used: bool = False) -> Path:
+        return self.root / ".locks" / (f"{key}.used" if used else key)
+
+
+def _what(inputs: Mapping[str, Json]) -> str:
+    """An artifact in a word or two."""
+    return str(inputs["spec"]["stage"] if inputs.get("kind") == "stage" else inputs.get("kind", "an artifact"))
 
 
 def _mark(folder: Path) -> object:

@@ -82,10 +82,14 @@ def _amount(study: Sequence[Resolved], artifacts: Path) -> str:
     from compressor.pipeline import estimate, plan
     from compressor.pipeline.store import Store
 
-    store, keys, known = Store(artifacts / ".store"), set[str](), set[str]()
+    keys, known = set[str](), set[str]()
     total, whole = 0.0, True
     session.set_environment()
-    with quiet(artifacts / "compare.log"), Progress(console(stream(sys.stderr))) as progress:
+    with (
+        Store(artifacts / ".store") as store,
+        quiet(artifacts / "compare.log"),
+        Progress(console(stream(sys.stderr))) as progress,
+    ):
         for resolved in study:
             made = plan.make(resolved, download=True)
             new = {stage.key for stage in made.stages} - keys

@@ -57,7 +57,7 @@ def test_a_finished_run_needs_its_own_keys_only(tmp_path: Path):
         with run_folder.claimed(tmp_path, progress) as second:
             second.needs({"b", "c"})
             assert run_folder.needed_keys(tmp_path) == {"a", "b", "c"}
-            second.finished()
+            second.finished({"b", "c"})
     assert run_folder.needed_keys(tmp_path) == {"b", "c"}
     (tmp_path / run_folder.LOCK).write_text("{cut of")
     assert run_folder.needed_keys(tmp_path) == set()

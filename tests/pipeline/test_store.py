@@ -125,6 +125,7 @@ def test_an_artifact_is_read_once_in_a_run_until_it_is_written_again(tmp_path: P
     store = Store(tmp_path)
     entry, _ = store.build({"n": 1}, build_three)
     assert store.get(entry.key) is store.get(entry.key)
+    store.close()
     Store(tmp_path).discard(entry.key)
     assert store.get(entry.key) is None
     Store(tmp_path).build({"n": 1}, build_three)
