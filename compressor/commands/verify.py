@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from compressor.commands.options import VERIFY_CODES, json_option
-from compressor.errors import ExitCode
+from compressor.errors import ExitCode, Problem, RecipeError
 from compressor.progress import Progress, console, echo
 
 if TYPE_CHECKING:
@@ -23,13 +23,23 @@ if TYPE_CHECKING:
 
 @click.command(epilog=VERIFY_CODES)
 @click.argument("path", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--allowed-signers",
+    metavar="FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Demand that one of these signed the manifest: names and public keys, as in ssh-keygen(1), ALLOWED SIGNERS.",
+)
+@click.option("--identity", metavar="NAME", help="The one of --allowed-signers that has to have signed.")
 @json_option
-def verify(path: Path, as_json: bool) -> ExitCode:
+def verify(path: Path, allowed_signers: Path | None, identity: str | None, as_json: bool) -> ExitCode:
     """Check a published folder, without the training data.
 
     DIR is a run's folder or its model/. Checks that no file has changed, that all formats still give the recorded
     answers and agree with each other, and that the recorded gates passed. Latency depends on the machine and is not
     checked: use `compress bench`. Only verify folders that you trust: loading a TorchScript file can run code.
+
+    Whoever changes a file can change its digest, too. A signature finds that: sign with `ssh-keygen -Y sign -f KEY -n
+    compressor model/manifest.json`, and demand it with --allowed-signers.
 
     \b
     Example:
@@ -37,9 +47,14 @@ def verify(path: Path, as_json: bool) -> ExitCode:
     """
     from compressor.measure.client import Client
     from compressor.package import verify as verification
+    from compressor.package.signature import Signers
 
+    if identity is not None and allowed_signers is None:
+        what = "names one of the allowed signers, who are not given"
+        raise RecipeError([Problem("--identity", what, "add --allowed-signers FILE", kind="missing")])
+    signers = None if allowed_signers is None else Signers(allowed_signers, identity)
     with Progress(console(sys.stderr)) as progress, Client() as client:
-        found = verification.verify(path, client, progress)
+        found = verification.verify(path, client, progress, signers)
     if as_json:
         echo(json.dumps(found.to_json(), indent=2))
     else:

@@ -1,7 +1,7 @@
 """manifest.json: the files of a folder that ships, with their digests, and the run's measurements and gates.
 
-Digests find files that were damaged or exchanged on the way. They are not a signature: whoever changes a file can write
-a new manifest.
+Digests find files that were damaged or exchanged on the way. Whoever changes a file can write a new manifest, unless it
+is signed: see `compressor.package.signature`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from compressor.files import FileEntries, differences, file_digest
 from compressor.gates.judge import GateResult, StageGate, Verdict
 
 NAME = "manifest.json"
-SCHEMA_VERSION = 2
+SIGNATURE = "manifest.json.sig"
+"""Beside the manifest: its signature, if somebody signed it."""
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Check:
     """One check of a folder.
 
     Attributes:
-        kind: `files`, `gates`, `measurements` or `parity`.
+        kind: `signature`, `files`, `gates`, `measurements` or `parity`.
         subject: The file, gate, metric or format that was checked.
         verdict: The result.
         message: What was found, and for a failure what to do.
@@ -51,6 +53,8 @@ class Manifest:
         gates: The gates of all stages.
         measured: `size_bytes`, `num_parameters` and `quantized_coverage` of `file`.
         file: The file that the measured runtime loads; None where it does not ship.
+        recorded_rows: Rows whose answers ship in verification.json.
+        beside: Digests of report.json and its forms, which lie beside the folder; see `beside`.
         files: For each file its `sha256` and `size_bytes`.
     """
 
@@ -61,6 +65,8 @@ class Manifest:
     gates: list[StageGate]
     measured: Mapping[str, float]
     file: str | None
+    recorded_rows: int
+    beside: Mapping[str, str]
     files: FileEntries
 
     def write(self, folder: Path) -> str:
@@ -70,6 +76,16 @@ class Manifest:
         text = _text({**document, "sha256": _digest(document)})
         (folder / NAME).write_text(text, encoding="utf-8")
         return file_digest(folder / NAME)
+
+
+def beside(texts: Mapping[str, str], sha256: str) -> dict[str, str]:
+    """Digests of files that name the SHA-256 of the manifest that these digests are in, which is left out of each.
+
+    Args:
+        texts: Their texts, by name.
+        sha256: The SHA-256 that they name.
+    """
+    return {name: hashlib.sha256(text.replace(sha256, "").encode()).hexdigest() for name, text in texts.items()}
 
 
 def locate(path: Path, where: str = "") -> tuple[Path | None, Path]:
@@ -120,7 +136,11 @@ def read(folder: Path) -> Manifest:
 
 def check_files(folder: Path, files: FileEntries) -> list[Check]:
     """Compares a folder with its manifest: a failed check for each file that differs."""
-    found = {name: what for name, what in differences(folder, files).items() if name != NAME or name in files}
+    found = {
+        name: what
+        for name, what in differences(folder, files).items()
+        if name not in (NAME, SIGNATURE) or name in files
+    }
     return [Check("files", name, "fail", f"{what}; copy the folder or make it again") for name, what in found.items()]
 
 

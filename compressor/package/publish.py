@@ -16,13 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from compressor.errors import StageError
-from compressor.files import FileEntries, SealedFolder, differences, file_digest, sync, sync_tree, write_atomic
+from compressor.files import FileEntries, SealedFolder, differences, sync, sync_tree, write_atomic
 from compressor.measure import recorded_answers
 from compressor.measure.measurement import REPEATABLE, deployed_file
+from compressor.package import manifest
 from compressor.package.manifest import Manifest
 from compressor.report import files, model_card
 from compressor.report.model import Report
 
+_SOME_SHA256 = "0" * 64
+"""Stands for the manifest's while the digests of the files that name it are taken for the manifest."""
 _PARTIAL, _OLD = ".model.partial-", ".model.old"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
@@ -47,13 +50,14 @@ def publish(
         StageError: A file is not what was built and measured.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    digest = None
+    report = replace(report, manifest_sha256=None, lock_sha256=hashlib.sha256(lock.encode()).hexdigest())
     if report.verdict == "fail":
         _remove(folder / "model")
     elif report.until is None:
-        digest = _model(report, checkpoint, folder, runtime, measured)
+        named = replace(report, manifest_sha256=_SOME_SHA256)
+        beside = manifest.beside({"report.json": named.text(), **files.texts(named, lock)}, _SOME_SHA256)
+        report = replace(report, manifest_sha256=_model(report, checkpoint, folder, runtime, measured, beside))
     write_atomic(folder / files.LOCK_FILE, lock)
-    report = replace(report, manifest_sha256=digest, lock_sha256=file_digest(folder / files.LOCK_FILE))
     files.write(report, folder, lock)
     report.write(folder / "report.json")
     return report
@@ -71,7 +75,14 @@ def recover(folder: Path) -> None:
             _delete(leftover)
 
 
-def _model(report: Report, checkpoint: SealedFolder, folder: Path, runtime: str, measured: SealedFolder) -> str:
+def _model(
+    report: Report,
+    checkpoint: SealedFolder,
+    folder: Path,
+    runtime: str,
+    measured: SealedFolder,
+    beside: Mapping[str, str],
+) -> str:
     """Replaces `model/`; returns the SHA-256 of its manifest."""
     target, partial = folder / "model", _unused(folder)
     try:
@@ -84,7 +95,7 @@ def _model(report: Report, checkpoint: SealedFolder, folder: Path, runtime: str,
                 "is damaged is built again. If this happens more than once, the disk or the memory of this machine is "
                 "at fault"
             )
-        digest = _manifest(report, partial, runtime, names).write(partial)
+        digest = _manifest(report, partial, runtime, names, beside).write(partial)
         sync_tree(partial)
         if not os.path.lexists(target):
             partial.rename(target)
@@ -157,8 +168,8 @@ def _write(path: Path, text: str) -> dict[str, Mapping[str, str | int]]:
     return {path.name: {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}}
 
 
-def _manifest(report: Report, folder: Path, runtime: str, files: FileEntries) -> Manifest:
-    file = deployed_file(folder, runtime)
+def _manifest(report: Report, folder: Path, runtime: str, files: FileEntries, beside: Mapping[str, str]) -> Manifest:
+    file, answers = deployed_file(folder, runtime), folder / recorded_answers.FILE
     measured = report.built[-1].measurements
     return Manifest(
         recipe=report.recipe,
@@ -168,5 +179,7 @@ def _manifest(report: Report, folder: Path, runtime: str, files: FileEntries) ->
         gates=report.gates,
         measured={name: measured[name].value for name in REPEATABLE if name in measured},
         file=file.relative_to(folder).as_posix() if file else None,
+        recorded_rows=len(recorded_answers.read(answers).rows) if answers.is_file() else 0,
+        beside=beside,
         files=dict(sorted(files.items())),
     )

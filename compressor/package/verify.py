@@ -1,7 +1,6 @@
 """`compress verify`: checks that a folder is as it was published, and that its formats still give the same answers.
 
-The digests cover `model/`. report.json is compared with the manifest and the lock; the log and the rendered reports
-beside them do not ship and are not checked. No training data is needed.
+The digests cover `model/`, report.json, its forms and the lock, but not the log. No training data is needed.
 """
 
 from __future__ import annotations
@@ -11,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from compressor.errors import CompressError, ExitCode
-from compressor.files import file_digest
 from compressor.gates.judge import EXIT_CODES, StageGate, Verdict, overall, recorded_verdict
 from compressor.measure.client import Client
 from compressor.measure.measurement import repeatable
 from compressor.package import manifest as manifests
+from compressor.package import signature, verify_run
 from compressor.package.manifest import Check, Manifest
+from compressor.package.signature import Signers
 from compressor.package.verify_parity import Parity, first_line
 from compressor.progress import Progress
 from compressor.report import model as reports
-from compressor.report.files import LOCK_FILE
 
 
 @dataclass(frozen=True)
@@ -54,16 +53,18 @@ class Verification:
         return {"path": str(self.path), "verdict": self.verdict, "checks": checks, "gates": gates}
 
 
-def verify(path: Path, client: Client, progress: Progress) -> Verification:
+def verify(path: Path, client: Client, progress: Progress, signers: Signers | None = None) -> Verification:
     """Checks a folder: its files, its gates, and the answers of its formats.
 
     Args:
         path: A run's folder, or its `model/`.
         client: Runs the measuring processes.
         progress: Shows progress.
+        signers: Who has to have signed the manifest; None to ask for no signature.
 
     Raises:
         RecipeError: It is neither.
+        StageError: A signature is asked for, and ssh-keygen is not installed.
     """
     run, folder = manifests.locate(path)
     checks: list[Check] = []
@@ -83,9 +84,10 @@ def verify(path: Path, client: Client, progress: Progress) -> Verification:
         manifest = manifests.read(folder)
     except CompressError as error:
         return Verification(path, [*checks, Check("files", manifests.NAME, "fail", str(error))], gates)
+    if signers is not None:
+        checks.append(signature.check(folder, signers))
     if report is not None:
-        checks += _compared(report, manifest, folder)
-        checks += _lock(report, folder.parent / LOCK_FILE)
+        checks += verify_run.checks(report, manifest, folder)
     with progress.step("verify: files"):
         wrong = manifests.check_files(folder, manifest.files)
     checks += wrong or [_intact(manifest)]
@@ -97,31 +99,6 @@ def verify(path: Path, client: Client, progress: Progress) -> Verification:
         checks += _measurements(folder, manifest)
         checks += Parity(folder, manifest, client, progress).checks()
     return Verification(path, checks, manifest.gates)
-
-
-def _compared(report: reports.Report, manifest: Manifest, folder: Path) -> list[Check]:
-    """Whether report and manifest are of the same run."""
-    again = "they are of different runs, or one was changed; run the recipe again"
-    if report.until is not None:
-        message = (
-            f"is of a partial run, which stopped after {report.until} (--until) and published nothing: the model is of "
-            f"an earlier run. Run the recipe without --until, or verify {folder}"
-        )
-        return [Check("gates", "report.json", "fail", message)]
-    if report.manifest_sha256 != file_digest(folder / manifests.NAME):
-        message = f"its sha256 is not the one in report.json: {again}"
-        return [Check("files", manifests.NAME, "fail", message)]
-    if not manifests.same(report.gates, manifest.gates) or report.verdict != manifest.verdict:
-        return [Check("gates", "report.json", "fail", f"its gates are not those of the manifest: {again}")]
-    return [Check("gates", "report.json", "pass", "has the manifest's sha256 and the manifest's gates")]
-
-
-def _lock(report: reports.Report, path: Path) -> list[Check]:
-    """Whether the lock, if it is there, is that of the report's run; older reports do not tell."""
-    if report.lock_sha256 is None or not path.is_file() or file_digest(path) == report.lock_sha256:
-        return []
-    message = "its sha256 is not the one in report.json: it is of another run, or was changed; run the recipe again"
-    return [Check("files", path.name, "fail", message)]
 
 
 def _intact(manifest: Manifest) -> Check:
@@ -145,6 +122,8 @@ def _measurements(folder: Path, manifest: Manifest) -> list[Check]:
     """Repeats the measurements that need neither data nor a particular machine."""
     if manifest.file is None:
         return []
+    if manifest.file not in manifest.files:
+        return [Check("measurements", manifest.file, "fail", "is not among the files of the manifest")]
     try:
         now = repeatable(folder, folder / manifest.file)
     except Exception as error:  # a library may raise anything for a file that it cannot load

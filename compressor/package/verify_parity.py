@@ -60,17 +60,32 @@ class Parity:
             return [Check("parity", "formats", "fail", f"not compared: {first_line(error)}")]
         broken = [Check("parity", str(side), "fail", message) for side, message in self._broken.items()]
         compared = [self._compared(entry, material, answers) for entry in comparisons if self._answered(entry)]
-        sides = [side for side in self._answers if answers is not None and str(side) in answers.answers]
-        repeated = [self._repeated(side, answers.answers[str(side)], comparisons) for side in sides] if answers else []
-        return [*broken, *compared, *repeated]
+        return [*broken, *compared, *(self._all_repeated(answers, comparisons) if answers else [])]
+
+    def _all_repeated(self, answers: RecordedAnswers, comparisons: list[Comparison]) -> list[Check]:
+        """Compares every format with its recorded answers; either without the other is a failed check."""
+        there = {str(side) for side in (*self._answers, *self._broken)}
+        alone = [(name, "has recorded answers and is not there") for name in sorted(answers.answers.keys() - there)]
+        alone += [(name, "has no recorded answers") for name in sorted(there - answers.answers.keys())]
+        found = [Check("parity", f"{name}, recorded", "fail", message) for name, message in alone]
+        for side in self._answers:
+            if (answer := answers.answers.get(str(side))) is not None:
+                found.append(self._repeated(side, answer, comparisons))
+        return found
 
     def _answered(self, comparison: Comparison) -> bool:
         return {comparison.candidate, comparison.reference} <= set(self._answers)
 
     def _recorded(self) -> RecordedAnswers | None:
-        if recorded_answers.FILE not in self._manifest.files:
-            return None
-        return recorded_answers.read(self._folder / recorded_answers.FILE)
+        there = recorded_answers.FILE in self._manifest.files
+        answers = recorded_answers.read(self._folder / recorded_answers.FILE) if there else None
+        rows = len(answers.rows) if answers else 0
+        if rows != self._manifest.recorded_rows:
+            what = (
+                f"{recorded_answers.FILE} has answers to {rows} rows, the manifest says {self._manifest.recorded_rows}"
+            )
+            raise CompressError(f"{what}; copy the folder or make it again")
+        return answers
 
     def _material(self, answers: RecordedAnswers | None, work: Path) -> ParityInputs:
         checkpoint, file = Checkpoint(self._folder), None

@@ -145,21 +145,32 @@ def plan(recipe: AnyPath, *, overrides: Sequence[str] = (), artifacts: AnyPath =
 
 
 @_explained
-def verify(folder: AnyPath, *, progress: bool = False) -> Verification:
+def verify(
+    folder: AnyPath,
+    *,
+    allowed_signers: AnyPath | None = None,
+    identity: str | None = None,
+    progress: bool = False,
+) -> Verification:
     """Checks a folder that ships, without the training data, as `compress verify` does.
 
     Args:
         folder: A run's folder, or its `model/`.
+        allowed_signers: File of those of whom one has to have signed the manifest; None to ask for no signature.
+        identity: The one of them that has to have signed; None for any.
         progress: Show progress on the standard error.
 
     Raises:
         RecipeError: It is neither.
+        StageError: A signature is asked for, and ssh-keygen is not installed.
     """
     from compressor.measure.client import Client
     from compressor.package import verify as verification
+    from compressor.package.signature import Signers
 
+    signers = None if allowed_signers is None else Signers(Path(allowed_signers), identity)
     with _progress(progress) as shown, Client() as client:
-        return verification.verify(Path(folder), client, shown)
+        return verification.verify(Path(folder), client, shown, signers)
 
 
 @_explained

@@ -28,8 +28,18 @@ def write(report: Report, folder: Path, lock: str | None) -> None:
         folder: The run's folder.
         lock: Text of its recipe.lock.yaml; None if there is none.
     """
-    for name, form in FORMS.items():
-        write_atomic(folder / name, form(report, lock))
+    for name, text in texts(report, lock).items():
+        write_atomic(folder / name, text)
+
+
+def texts(report: Report, lock: str | None) -> dict[str, str]:
+    """The texts of the files of `FORMS`, by name.
+
+    Args:
+        report: The run.
+        lock: Text of its recipe.lock.yaml; None if there is none.
+    """
+    return {name: form(report, lock) for name, form in FORMS.items()}
 
 
 def append_summary(report: Report, path: Path) -> None:

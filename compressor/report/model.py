@@ -127,10 +127,14 @@ class Report:
         allowed = self.verdict == "inconclusive" and self.allow_inconclusive
         return ExitCode.PASS if allowed else EXIT_CODES[self.verdict]
 
+    def text(self) -> str:
+        """The text of report.json."""
+        document = {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, **asdict(self)}
+        return json.dumps(finite(document), indent=2) + "\n"
+
     def write(self, path: Path) -> None:
         """Writes report.json."""
-        document = {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, **asdict(self)}
-        write_atomic(path, json.dumps(finite(document), indent=2) + "\n")
+        write_atomic(path, self.text())
 
 
 def report_file(path: Path) -> Path:

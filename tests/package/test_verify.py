@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 import pytest
+import yaml
 from in_process import InProcess
 from problems import refused
 from rich.console import Console
@@ -65,11 +66,13 @@ def flip(path: Path, place: int) -> None:
 
 def sign(run: Path, **changes: Any) -> None:
     """Writes manifest and report anew, so that only what the files do can tell that they are wrong."""
-    model = run / "model"
-    files = {name: entry for name, entry in file_entries(model).items() if name != manifests.NAME}
-    digest = replace(manifests.read(model), files=files, **changes).write(model)
+    model, some = run / "model", "0" * 64
     report = json.loads((run / "report.json").read_text())
-    (run / "report.json").write_text(json.dumps({**report, "manifest_sha256": digest}))
+    report["lock_sha256"] = file_digest(run / "recipe.lock.yaml")
+    text = json.dumps({**report, "manifest_sha256": some})
+    files = {name: entry for name, entry in file_entries(model).items() if not name.startswith(manifests.NAME)}
+    found = {"files": files, "beside": manifests.beside({"report.json": text}, some), **changes}
+    (run / "report.json").write_text(text.replace(some, replace(manifests.read(model), **found).write(model)))
 
 
 def test_what_a_run_published_is_as_it_was(published: Path, tmp_path: Path):
@@ -240,7 +243,16 @@ def change_gate(run: Path, **values: Any) -> None:
     (run / "report.json").write_text(json.dumps(report))
     manifest = manifests.read(run / "model")
     first = replace(manifest.gates[0], result=replace(manifest.gates[0].result, **values))
+    change_lock(run, stage["name"], stage["gates"][0])
     sign(run, gates=[first, *manifest.gates[1:]], verdict=report["verdict"])
+
+
+def change_lock(run: Path, stage: str, gate: dict[str, Any]) -> None:
+    """Changes the limit of a gate in the lock."""
+    lock = yaml.safe_load((run / "recipe.lock.yaml").read_text())
+    entry = next(entry for entry in lock["recipe"]["stages"] if entry["stage"] == stage)
+    entry["gates"][gate["metric"]][gate["rule"]] = gate["limit"]
+    (run / "recipe.lock.yaml").write_text(yaml.safe_dump(lock))
 
 
 def test_recorded_gates_decide(run: Path):
@@ -293,6 +305,8 @@ def test_what_no_run_left_is_a_wrong_command_line(tmp_path: Path, make: Callable
 def test_without_rows_only_made_up_ones_are_asked(run: Path):
     (run / "model" / recorded_answers.FILE).unlink()
     sign(run)
+    assert "the manifest says 64" in failed(look(run))["formats"]
+    sign(run, recorded_rows=0)
     checks = {check.subject: check.message for check in look(run).checks}
     assert checks["onnx/model.onnx"].startswith("100.00% of 8 made-up rows have the label of torch")
     assert not any("recorded" in name for name in checks)
