@@ -32,6 +32,7 @@ class Artifact:
         inputs: The inputs of the key.
         facts: The facts that the build returned (small, JSON).
         files: SHA-256 and size of each file when it was built.
+        subjects: For an artifact that describes others: digests of their files when they were described, by key.
     """
 
     key: str
@@ -39,6 +40,12 @@ class Artifact:
     inputs: dict[str, Json]
     facts: dict[str, Json]
     files: FileEntries
+    subjects: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One digest of all its files."""
+        return hashlib.sha256(_json(self.files).encode()).hexdigest()
 
     @property
     def sealed(self) -> SealedFolder:
@@ -57,9 +64,11 @@ def key_of(inputs: Mapping[str, Json]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def write(folder: Path, inputs: Mapping[str, Json], facts: Mapping[str, Json]) -> dict[str, Json]:
+def write(
+    folder: Path, inputs: Mapping[str, Json], facts: Mapping[str, Json], subjects: Mapping[str, str]
+) -> dict[str, Json]:
     """Writes the record of an artifact whose files are in `folder / FILES`, and returns it as it will be read."""
-    written = {"inputs": inputs, "facts": facts, "files": file_entries(folder / FILES)}
+    written = {"inputs": inputs, "facts": facts, "files": file_entries(folder / FILES), "subjects": subjects}
     record: dict[str, Json] = json.loads(json.dumps(written))
     write_atomic(folder / RECORD, _text(record))
     return record
@@ -67,7 +76,7 @@ def write(folder: Path, inputs: Mapping[str, Json], facts: Mapping[str, Json]) -
 
 def artifact(folder: Path, record: Mapping[str, Json]) -> Artifact:
     """The artifact in a folder that is named by its key."""
-    return Artifact(folder.name, folder / FILES, record["inputs"], record["facts"], record["files"])
+    return Artifact(folder.name, folder / FILES, record["inputs"], record["facts"], record["files"], record["subjects"])
 
 
 def read(folder: Path) -> Artifact | None:

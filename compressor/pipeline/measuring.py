@@ -114,7 +114,7 @@ class Measurer:
                 subject, files, vocab_size, rows, self._spec, output, self._client, self._progress
             )
 
-        entry, from_cache = self._store.build(inputs, build)
+        entry, from_cache = self._store.build(inputs, build, of=(checkpoint, *others.values()))
 
         def evidence(against: str) -> dict[str, Evidence]:
             return measurement.evidence(entry.path, entry.facts, prepared.task, answers, prepared.labels, against)
@@ -157,4 +157,4 @@ class Measurer:
             "runtime": runtime,
             **made_with("compressor.runtimes", extras=RUNTIMES[runtime].requires),
         }
-        return self._store.build(inputs, build)[0].path / file
+        return self._store.build(inputs, build, of=(key,))[0].path / file

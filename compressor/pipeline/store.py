@@ -15,7 +15,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -117,13 +117,19 @@ class Store:
         assert entry is not None, "artifacts are built in order"
         return entry.path
 
-    def build(self, inputs: Mapping[str, Json], build: Build, together: bool = False) -> tuple[Artifact, bool]:
+    def build(
+        self, inputs: Mapping[str, Json], build: Build, together: bool = False, of: Sequence[str] = ()
+    ) -> tuple[Artifact, bool]:
         """The artifact of these inputs, built if it is not there.
+
+        A key stands for the inputs of a build, and training need not give the same bits twice: what describes artifacts
+        of the store, such as a measurement, is built again where one of them was built again and has other bits.
 
         Args:
             inputs: All inputs of the result; they make the key.
             build: Called with an empty folder to fill, and a work folder that survives a kill.
             together: Whether all processes of a distributed run take part in the build.
+            of: Keys of the artifacts that it describes.
 
         Returns:
             The entry, and whether it was there already.
@@ -132,16 +138,19 @@ class Store:
         if self.follower:
             entry = None if together else self.get(key)
             return (entry, True) if entry else (self._follow(key, build if together else None), False)
-        if entry := self.use(key):
+        if (entry := self.use(key)) and not self._outdated(entry, of):
             return self._found(entry, together)
         with self._building(inputs, key):
-            if entry := self.use(key):  # another process was faster
+            entry = self.use(key)
+            if entry and not self._outdated(entry, of):  # another process was faster
                 return self._found(entry, together)
             if together:
                 processes.decided(_BUILDS + key, lambda: True)
             fresh, work, final = self._partial(key), self.work_folder(key), self.root / key
             if damage := self.damage(key):
                 self._note(f"{_what(inputs)} was damaged in the store and is built again: {damage} ({final})")
+            if entry:
+                self._note(f"{_what(inputs)} is built again: what it describes has changed ({final})")
             for leftover in (fresh, final):
                 _delete(leftover)
             files = fresh / "files"
@@ -149,7 +158,7 @@ class Store:
             work.mkdir(parents=True, exist_ok=True)
             try:
                 facts = dict(build(files, work))
-                record = entries.write(fresh, inputs, facts)
+                record = entries.write(fresh, inputs, facts, self._digests(of))
                 sync_tree(fresh)
                 fresh.rename(final)
                 sync(self.root)
@@ -163,6 +172,15 @@ class Store:
             self._looked[key] = (_mark(final), entry, "")
             self._used[key] = lock(self._lock_file(key, used=True), lambda: None, shared=True)
         return entry, False
+
+    def _digests(self, keys: Sequence[str]) -> dict[str, str]:
+        """Digests of artifacts, as far as they are in this store."""
+        return {key: entry.digest for key in keys if (entry := self.get(key))}
+
+    def _outdated(self, entry: Artifact, of: Sequence[str]) -> bool:
+        """Whether an artifact describes others that were since built again and came out otherwise."""
+        now = self._digests(of)
+        return any(now[key] != digest for key, digest in entry.subjects.items() if key in now)
 
     def _note(self, note: str) -> None:
         self.notes.append(note)

@@ -132,6 +132,29 @@ def test_an_artifact_is_read_once_in_a_run_until_it_is_written_again(tmp_path: P
     assert store.get(entry.key) == entry
 
 
+def test_what_describes_an_artifact_is_built_again_if_that_has_other_bits_now(tmp_path: Path):
+    """As where training does not give the same bits twice: a measurement is of the files that ship."""
+
+    def run(weights: str) -> tuple[str, bool, int]:
+        store = Store(tmp_path)
+        checkpoint, _ = store.build({"n": 1}, lambda output, work: {"bytes": (output / "weights").write_text(weights)})
+
+        def measure(output: Path, work: Path) -> dict[str, str]:
+            return {"measured": (checkpoint.path / "weights").read_text()}
+
+        entry, cached = store.build({"of": checkpoint.key}, measure, of=(checkpoint.key, "not in the store"))
+        store.close()
+        return entry.facts["measured"], cached, len(store.notes)
+
+    assert run("first") == ("first", False, 0)
+    assert run("second") == ("first", True, 0), "both are in the store"
+    Store(tmp_path).discard(key_of({"n": 1}))
+    assert run("first") == ("first", True, 0), "it was built again and came out the same"
+    Store(tmp_path).discard(key_of({"n": 1}))
+    assert run("second") == ("second", False, 1)
+    assert run("third") == ("second", True, 0)
+
+
 def _slow_build(root: Path, started: str) -> None:
     def build(output: Path, work: Path) -> dict[str, int]:
         (output / "x").write_text(str(os.getpid()))
