@@ -16,7 +16,7 @@ from compressor.models import importing
 from compressor.pipeline.code_digest import made_with
 from compressor.pipeline.corpus_sequences import PreparedCorpus
 from compressor.pipeline.entry import Artifact
-from compressor.pipeline.keys import checkpoint_inputs
+from compressor.pipeline.keys import check_unchanged, checkpoint_inputs
 from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.prepared import Prepared, prepare
 from compressor.pipeline.store import Store
@@ -63,22 +63,24 @@ class Builder:
         self._prepared: dict[str, PreparedRows | PreparedCorpus] = {}
         self._built: dict[str, Built] = {}
         assert plan.model is not None, "a run has its model"
-        source = self._bring_in(plan.model, "model")
+        source = self._bring_in(plan.model, "model", plan.source_inputs["files"])
         # Before any stage, so that nothing is trained for a student that cannot be loaded.
         self._students = {
-            stage.key: self._bring_in(stage.student, f"{stage.name}.student")
+            stage.key: self._bring_in(stage.student, f"{stage.name}.student", stage.inputs["student"])
             for stage in plan.stages
             if stage.student is not None
         }
         self.notes = [note for given in (source, *self._students.values()) for note in given.facts.get("notes", [])]
 
-    def _bring_in(self, folder: Path, where: str) -> Artifact:
+    def _bring_in(self, folder: Path, where: str, files: Mapping[str, str]) -> Artifact:
         """A checkpoint of the user's, in the form that stages read; without what else is in its folder."""
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
-            return importing.bring_in(folder, output, where)
+            facts = importing.bring_in(folder, output, where)
+            check_unchanged(where, folder, files)
+            return facts
 
-        return self._store.build(checkpoint_inputs(folder), build)[0]
+        return self._store.build({**checkpoint_inputs(None), "files": files}, build)[0]
 
     def prepared(self, task: str) -> PreparedRows | PreparedCorpus:
         """The data of a task, read and split."""
@@ -102,7 +104,10 @@ class Builder:
 
     def _run(self, stage: PlannedStage, output: Path, work: Path) -> Mapping[str, Any]:
         source = self._store.folder(stage.inputs["parent"])
-        return STAGES[stage.spec.kind].run(source, output, stage.spec, self._context(stage, source, work))
+        facts = STAGES[stage.spec.kind].run(source, output, stage.spec, self._context(stage, source, work))
+        if stage.texts is not None:
+            check_unchanged(f"{stage.name}.vocabulary.corpus", stage.texts[0], stage.inputs["texts"])
+        return facts
 
     def _context(self, stage: PlannedStage, source: Path, work: Path) -> Context:
         prepared, measure = self.prepared(stage.task), self._recipe.measure

@@ -15,6 +15,7 @@ from compressor.measure.token_rows import LABELS, TokenRows
 from compressor.models.checkpoint import Checkpoint, splitting_digest
 from compressor.models.loading import load_tokenizer
 from compressor.models.outputs import NO_LABEL
+from compressor.pipeline.keys import check_unchanged
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.plan_data import score_length
 from compressor.pipeline.store import Store
@@ -66,7 +67,9 @@ class PreparedCorpus:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             texts = stream.texts(self.data.train, spec)
             with self._progress.step("packing the corpus") as step:
-                return packing.pack(texts, spec, tokenizer, length, spec.validation_fraction, output, step.update)
+                facts = packing.pack(texts, spec, tokenizer, length, spec.validation_fraction, output, step.update)
+            check_unchanged("data.corpus", self.data.train, self.data.inputs["corpus"])
+            return facts
 
         return self._store.build(self._inputs(tokenizer, length), build)[0].path
 

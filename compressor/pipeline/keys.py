@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from compressor import __version__
 from compressor.data import hub
 from compressor.data.spec import HubDataset
+from compressor.errors import StageError
 from compressor.files import file_digest, suffix
 from compressor.host import host, processor
 from compressor.models.checkpoint import Checkpoint
@@ -44,6 +46,25 @@ def checkpoint_inputs(checkpoint: Path | None) -> dict[str, Any]:
         "files": files,
         **made_with("compressor.models.importing"),
     }
+
+
+def check_unchanged(where: str, source: Path | HubDataset | None, keyed: Mapping[str, Any] | str | None) -> None:
+    """Checks that what was read is what the key was made of.
+
+    Args:
+        where: The recipe's key that names it.
+        source: A file, a checkpoint's folder, or what cannot change.
+        keyed: Its digest in the key: of a checkpoint those of its files.
+
+    Raises:
+        StageError: It was written while the run went on.
+    """
+    if not isinstance(source, Path) or not isinstance(keyed, Mapping):
+        return
+    changed = Checkpoint(source).digest() != keyed if source.is_dir() else file_digest(source) != keyed["sha256"]
+    if changed:
+        what = f"{source} was changed after this run looked at it first, so nothing that is made of it is kept"
+        raise StageError(f"{where}: {what}; run again")
 
 
 def trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:

@@ -206,6 +206,8 @@ def set_environment() -> None:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # theirs would draw over ours, some of them at exit
     os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        del os.environ[name]  # `accelerate launch` and users set precision there, which is the recipe's and in keys
 
 
 def _handle_signals(progress: Progress) -> None:

@@ -14,6 +14,7 @@ from compressor.measure.token_rows import INPUTS, LABELS, TokenRows
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.pipeline.entry import Artifact
+from compressor.pipeline.keys import check_unchanged
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.store import Store
 from compressor.progress import Progress
@@ -70,7 +71,7 @@ class PreparedRows:
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             with self._progress.step("reading the data"):
-                return data_rows.prepare(
+                facts = data_rows.prepare(
                     self.task.FORM,
                     recipe.data,
                     self.data.train,
@@ -80,6 +81,9 @@ class PreparedRows:
                     output,
                     work,
                 )
+            check_unchanged("data.train", self.data.train, self.data.inputs["train"])
+            check_unchanged("data.validation", self.data.validation, self.data.inputs["validation"])
+            return facts
 
         return self._store.build(self.data.inputs, build)[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import WriteRecipe, save_classifier, save_encoder
+from in_process import InProcess
+from rich.console import Console
 from safetensors.numpy import load_file, save_file
 
 import compressor
 from compressor.data.spec import DataSpec
-from compressor.pipeline import code_digest, plan, plan_data
+from compressor.errors import StageError
+from compressor.pipeline import code_digest, plan, plan_data, session
+from compressor.pipeline.building import Builder
 from compressor.pipeline.entry import key_of
+from compressor.pipeline.store import Store
+from compressor.progress import Progress
 from compressor.recipe.document import Recipe
 from compressor.recipe.resolve import resolve
 from compressor.stages import STAGES
@@ -277,3 +284,22 @@ def test_the_code_of_a_module_changes_the_key(recipe: Path, monkeypatch: pytest.
         code_digest.code_digest.cache_clear()
         assert changed(before, keys(recipe)) == expected, module
     code_digest.code_digest.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["train.tsv", "dev.tsv", "model/config.json", "student/config.json"])
+def test_nothing_is_kept_of_a_file_that_was_changed_while_the_run_went_on(recipe: Path, tmp_path: Path, name: str):
+    """Its key is made of what it held when the run began."""
+    made = plan.make(resolve(recipe), download=False)
+    append(tmp_path / name) if name.endswith(".json") else row("a fine film\tpositive\n")(tmp_path / name)
+    with Store(tmp_path / "store") as store, InProcess() as client, pytest.raises(StageError, match="changed"):
+        builder = Builder(made, store, client, Progress(Console(quiet=True)))
+        builder.prepared("text-classification")
+    kept = {str(store_key.name) for store_key in (tmp_path / "store").glob("[!.]*")}
+    assert made.data["text-classification"].key not in kept
+    assert not name.startswith("model/") or not kept
+
+
+def test_variables_that_would_set_precision_beside_the_recipe_are_dropped(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    session.set_environment()
+    assert "ACCELERATE_MIXED_PRECISION" not in os.environ
