@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 from compressor.data.lines import MOST_PROBLEMS, lines, quoted
-from compressor.data.tags import is_tag
+from compressor.data.tags import TAG_HINT, is_tag
 from compressor.errors import Problem, RecipeError
 
 KIND = "CoNLL"
@@ -20,7 +20,7 @@ KIND = "CoNLL"
 _DOCUMENT = "-DOCSTART-"
 _KEY = re.compile(r"# +[\w.:-]+ *= ")  # CoNLL-U has `# sent_id = 1`
 _LINE_HINT = "a line is a token and a tag with a tab or a space between, and a blank line ends a sentence"
-_TAG_HINT = "a tag is the last column: O, or B-, I-, E-, S-, L- or U- and a type, as in B-person"
+_LAST_HINT = f"a tag is the last column; {TAG_HINT}"
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,14 @@ def _is_comment(line: str, columns: list[str]) -> bool:
 def _mistake(columns: list[str]) -> tuple[str, str] | None:
     """The mistake in a line, and the allowed form; None for a good line."""
     token, tag = columns[0], columns[-1]
+    if any("\r" in column for column in columns):
+        return "there is a carriage return in the middle of it", "end all lines in the same way"
     if len(columns) == 1:
         return f"{quoted(token)} stands alone, without a tag", _LINE_HINT
     if not token:
         return f"there is no token before the tag {quoted(tag)}", _LINE_HINT
     if not tag:
-        return f"the last column of the token {quoted(token)} is empty", _TAG_HINT
+        return f"the last column of the token {quoted(token)} is empty", _LAST_HINT
     if not is_tag(tag):
-        return f"the token {quoted(token)} has the tag {quoted(tag)}", _TAG_HINT
+        return f"the token {quoted(token)} has the tag {quoted(tag)}", _LAST_HINT
     return None

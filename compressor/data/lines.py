@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from compressor.errors import Problem, RecipeError
 
@@ -17,16 +19,20 @@ def lines(path: Path, place: str, kind: str) -> Iterator[tuple[int, str]]:
     r"""Number, from 1, and text of each line, its end included, without the byte order mark.
 
     Args:
-        path: A file in UTF-8. Only `\n` ends a line: tokens and texts may hold Unicode's other line ends.
+        path: A file in UTF-8. Only `\n` ends a line, since tokens and texts may hold Unicode's other line ends; in a
+            file without any, `\r` does.
         place: The key of the recipe that names it.
         kind: The format, such as `csv`.
 
     Raises:
-        RecipeError: The file cannot be read, or is not UTF-8.
+        RecipeError: The file cannot be read, is not UTF-8, or holds NUL bytes.
     """
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(_split(file), 1):
+                if b"\0" in line:
+                    what = "has a NUL byte: the file is not text, or in another encoding, such as UTF-16"
+                    raise unreadable(path, f"line {number}", what, place, kind)
                 try:
                     text = line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
@@ -34,6 +40,14 @@ def lines(path: Path, place: str, kind: str) -> Iterator[tuple[int, str]]:
                 yield number, text
     except OSError as error:
         raise RecipeError([Problem(place, f"{path} cannot be read: {error}", kind="unreadable")]) from error
+
+
+def _split(file: BinaryIO) -> Iterator[bytes]:
+    first = file.readline()
+    if first.endswith(b"\n") or b"\r" not in first:
+        yield from chain([first] if first else [], file)
+    else:  # the whole file, by a program of old Macs
+        yield from first.splitlines(keepends=True)
 
 
 def unreadable(path: Path, where: str, what: str, place: str, kind: str) -> RecipeError:

@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.data import squad, tables
-from compressor.data.lines import MOST_PROBLEMS
+from compressor.data.lines import quoted
 from compressor.data.sources import SQUAD
 from compressor.data.spec import DataSpec, HubDataset
-from compressor.errors import Problem, RecipeError
+from compressor.data.table_files import Row
+from compressor.errors import Problem, RecipeError, shown
 from compressor.files import suffix
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_ANSWERS_HINT = (
+    "allowed: {text: [texts], answer_start: [whole numbers]}, as SQuAD has it on the hub; both lists are empty where "
+    "there is no answer"
+)
 
 
 def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str) -> Dataset:
@@ -34,7 +40,22 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
     Raises:
         RecipeError: They cannot be read, or an answer does not start at its `answer_start`.
     """
-    from datasets import Dataset, Features, List, Value
+    from datasets import Features, List, Value
+
+    def convert(row: Mapping[str, Any]) -> dict[str, Any] | Problem:
+        found: dict[str, Any] = {}
+        for key in ("question", "context"):
+            text = tables.required_text(row, key, columns[key], place)
+            if isinstance(text, Problem):
+                return text
+            found[key] = text
+        answers = _answers(row["answers"])
+        if answers is None:
+            what = f"column {quoted(columns['answers'])} holds {shown(row['answers'])}"
+            return Problem(place, what, _ANSWERS_HINT, kind="type")
+        texts, starts = answers
+        wrong = squad.check(found["question"], found["context"], texts, starts, place)
+        return wrong or {**found, "answers": texts, "starts": starts}
 
     if isinstance(source, Path) and suffix(source) == SQUAD:
         if spec.where:
@@ -42,37 +63,31 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
             raise RecipeError(
                 [Problem("data.where", what, "where is for tables: jsonl, parquet, hub", kind="conflict")]
             )
-        rows = [(entry.question, entry.context, entry.answers, entry.starts) for entry in squad.read(source, place)]
+        rows: Iterable[Row] = (
+            (entry.id, {"question": entry.question, "context": entry.context, "answers": _columns(entry)})
+            for entry in squad.read(source, place)
+        )
     else:
-        name = source.hub if isinstance(source, HubDataset) else source.name
-        rows = _of_table(tables.read(source, columns, spec.where, work, place), name, place)
-    columns_of = dict(zip(("question", "context", "answers", "starts"), zip(*rows, strict=True), strict=True))
-    kinds = {"question": Value("string"), "context": Value("string")}
-    lists = {"answers": List(Value("string")), "starts": List(Value("int64"))}
-    return Dataset.from_dict({key: list(values) for key, values in columns_of.items()}, Features({**kinds, **lists}))
+        rows = tables.read(source, columns, spec.where, work, place)
+    texts = {name: Value("string") for name in ("question", "context")}
+    features = Features({**texts, "answers": List(Value("string")), "starts": List(Value("int64"))})
+    return tables.converted(rows, convert, features, tables.name_of(source), work / f"{place}.arrow")
 
 
-def _of_table(rows: Dataset, name: str, place: str) -> list[tuple[str, str, tuple[str, ...], tuple[int, ...]]]:
-    found, problems = [], []
-    for index, row in enumerate(rows):
-        where = f"{name}, row {index + 1}"
-        answers: Any = row["answers"]
-        if not isinstance(answers, dict) or not {"text", "answer_start"} <= set(answers):
-            what = f"{where}: answers is {str(answers)[:60]!r}"
-            problems.append(
-                Problem(place, what, "allowed: {text: […], answer_start: […]}, as SQuAD has it on the hub", kind="type")
-            )
-        else:
-            texts, starts = tuple(map(str, answers["text"])), tuple(map(int, answers["answer_start"]))
-            question, context = str(row["question"]), str(row["context"])
-            wrong = squad.check(question, context, texts, starts, place, where)
-            problems += [wrong] if wrong else []
-            found.append((question, context, texts, starts))
-        if len(problems) == MOST_PROBLEMS:
-            break
-    if problems:
-        raise RecipeError(problems)
-    return found
+def _columns(entry: squad.Question) -> dict[str, list[Any]]:
+    return {"text": list(entry.answers), "answer_start": list(entry.starts)}
+
+
+def _answers(value: Any) -> tuple[list[str], list[int]] | None:
+    """Texts and starts of a row's answers; None if it has them in another form."""
+    if not isinstance(value, dict):
+        return None
+    texts, starts = value.get("text"), value.get("answer_start")
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return None
+    if not isinstance(starts, list) or not all(type(start) is int for start in starts):
+        return None
+    return texts, starts
 
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:

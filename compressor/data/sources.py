@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -101,34 +99,6 @@ def rows(source: Source, folder: Path, where: str, formats: tuple[str, ...] = FO
     if (instead := disguise(path)) and (suffix(path) != TEXT or "git-lfs" in instead):  # a text may be a page
         raise RecipeError([Problem(where, f"{path.name} is {instead}", kind="unreadable")])
     return path
-
-
-def columns(path: Path, where: str) -> list[str]:
-    """Names of a file's columns, read from its beginning.
-
-    Raises:
-        RecipeError: The file is empty or not of its format.
-    """
-    try:
-        if suffix(path) == ".parquet":
-            from pyarrow import parquet
-
-            return list(parquet.read_schema(path).names)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if suffix(path) == ".jsonl":
-                first = json.loads(file.readline() or "{}")
-                names = list(first) if isinstance(first, dict) else []
-            elif suffix(path) == ".tsv":
-                names = file.readline().rstrip("\r\n").split("\t")
-            else:
-                names = next(csv.reader(file), [])
-    except (OSError, ValueError, UnicodeDecodeError, RecursionError, csv.Error) as error:
-        raise RecipeError(
-            [Problem(where, f"{path} is not a readable {suffix(path)[1:]} file: {error}", kind="unreadable")]
-        ) from None
-    if not [name for name in names if name]:
-        raise RecipeError([Problem(where, f"{path} is empty", "the first line names the columns", kind="unreadable")])
-    return names
 
 
 def _local(source: str, folder: Path, where: str) -> Path:

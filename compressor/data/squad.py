@@ -86,9 +86,7 @@ def read(path: Path, place: str) -> Iterator[Question]:
         raise RecipeError(problems)
 
 
-def check(
-    question: str, context: str, answers: Sequence[str], starts: Sequence[int], place: str, where: str
-) -> Problem | None:
+def check(question: str, context: str, answers: Sequence[str], starts: Sequence[int], place: str) -> Problem | None:
     """Checks a question that is a row of a table.
 
     Args:
@@ -97,13 +95,12 @@ def check(
         answers: Right answers.
         starts: The character of the text at which each starts, from 0.
         place: The key of the recipe that names the table.
-        where: Where the row is, such as `row 17`.
 
     Returns:
         The mistake, or None.
     """
     mistake = _mistake(question, context, answers, starts)
-    return Problem(place, f"{where}: {mistake[0]}", mistake[1], kind="value") if mistake else None
+    return Problem(place, mistake[0], mistake[1], kind="value") if mistake else None
 
 
 def _mistake(question: str, context: str, answers: Sequence[str], starts: Sequence[int]) -> tuple[str, str] | None:
@@ -138,12 +135,22 @@ def _misplaced(answer: str, start: int, context: str) -> tuple[str, str]:
 
 def _parsed(document: str, path: Path, place: str) -> Any:
     try:
-        return json.loads(document)
+        return json.loads(document, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise unreadable(path, where, f"is not JSON: {error.msg}", place, KIND) from None
+    except _Malformed as error:
+        raise unreadable(path, "an object", str(error), place, KIND) from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
         raise unreadable(path, "line 1", f"is not JSON: {error}", place, KIND) from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise _Malformed(f"has the key {quoted(name)} twice")
+    return found
 
 
 def _entries(content: Any) -> Iterator[tuple[str, str, Any]]:

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.data import hub
+from compressor.data import hub, table_files
+from compressor.data.cells import NotText, matches, text_of
+from compressor.data.lines import MOST_PROBLEMS, quoted
 from compressor.data.spec import HubDataset
-from compressor.errors import CompressError, Problem, RecipeError
-from compressor.files import suffix
+from compressor.data.table_files import Row
+from compressor.errors import CompressError, Problem, RecipeError, shown
 from compressor.spec import Scalar
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-    from datasets.data_files import DataFilesDict
+    from datasets import Dataset, Features
+
+_MOST_SHOWN = 5
+_BATCH = 1000
+
+
+def name_of(source: Path | HubDataset) -> str:
+    """What errors call a source."""
+    return source.hub if isinstance(source, HubDataset) else source.name
 
 
 def read(
     source: Path | HubDataset, columns: Mapping[str, str], where: Mapping[str, Scalar], work: Path, place: str
-) -> Dataset:
-    """One source's rows that match `where`, with the task's column names and the source's types.
+) -> Iterator[Row]:
+    """One source's rows that match `where`, with the task's column names and the source's values.
 
     Args:
         source: Where they are.
@@ -33,99 +42,122 @@ def read(
     Raises:
         RecipeError: It cannot be read, a column is missing, or no rows are left.
     """
-    wanted = [*columns.values(), *(name for name in where if name not in columns.values())]
-    rows = _open(source, wanted, work, place)
-    if missing := [name for name in wanted if name not in rows.column_names]:
-        what = f"there is no column {', '.join(map(repr, missing))}"
-        raise RecipeError([Problem(place, what, f"the columns are {', '.join(rows.column_names)}", kind="missing")])
-    before = len(rows)
-    if where:
-        limits = {name: as_text(value) for name, value in where.items()}
-        asked = as_texts(rows.select_columns(list(limits)), work / f"{place}.where.arrow")
-        tests = zip(*(asked[name] for name in limits), strict=True)
-        rows = rows.select([i for i, values in enumerate(tests) if values == tuple(limits.values())])
-        if before and not len(rows):
-            raise RecipeError(
-                [Problem("data.where", f"none of the {before} rows of {place} matches {limits}", kind="value")]
-            )
-    rows = rows.select_columns(list(columns.values()))
-    return rows.rename_columns({column: name for name, column in columns.items() if column != name})
+    wanted = list(dict.fromkeys([*columns.values(), *where]))
+    if isinstance(source, HubDataset):
+        rows = _hub_rows(source, wanted, work, place)
+    else:
+        rows = table_files.rows(source, wanted, place)
+    for at, row in matching(rows, where, place, "data.where"):
+        yield at, {name: row.get(column) for name, column in columns.items()}
 
 
-def _open(source: Path | HubDataset, wanted: list[str], work: Path, place: str) -> Dataset:
-    from datasets import Dataset, Features, Value
+def matching(rows: Iterator[Row], where: Mapping[str, Scalar], source: str, place: str) -> Iterator[Row]:
+    """The rows whose columns have the values of `where`.
 
-    cache = str(work / "read")
+    Args:
+        rows: The rows.
+        where: The values by column.
+        source: What the rows are, for errors.
+        place: The recipe's key of `where`, for errors.
+
+    Raises:
+        RecipeError: There are rows, and none has them.
+    """
+    read = matched = 0
+    seen: dict[str, dict[str, None]] = {name: {} for name in where}
+    for at, row in rows:
+        read += 1
+        if all(matches(row.get(name), limit) for name, limit in where.items()):
+            matched += 1
+            yield at, row
+        elif not matched:
+            for name, values in seen.items():
+                if len(values) < _MOST_SHOWN:
+                    values[shown(row.get(name))] = None
+    if read and not matched:
+        hint = "; ".join(f"the first values of {name} are {', '.join(values)}" for name, values in seen.items())
+        raise RecipeError([Problem(place, f"none of the {read} rows of {source} matches {dict(where)}", hint)])
+
+
+def converted(
+    rows: Iterable[Row],
+    convert: Callable[[Mapping[str, Any]], dict[str, Any] | Problem],
+    features: Features,
+    name: str,
+    path: Path,
+) -> Dataset:
+    """Rows of a task in a file that is memory-mapped.
+
+    Args:
+        rows: The rows of a table.
+        convert: From a row to the task's columns; a problem if it is not a row of the task.
+        features: Types of the task's columns.
+        name: What errors call the source.
+        path: The file that is written.
+
+    Raises:
+        RecipeError: Rows are not the task's; reports the first ten of them at once.
+    """
+    import pyarrow
+    from datasets import Dataset
+
+    problems: list[Problem] = []
+
+    def good() -> Iterator[dict[str, Any]]:
+        for at, row in rows:
+            found = convert(row)
+            if not isinstance(found, Problem):
+                yield found
+                continue
+            problems.append(Problem(found.where, f"{name}, {at}: {found.what}", found.hint, kind=found.kind))
+            if len(problems) == MOST_PROBLEMS:
+                return
+
+    schema = features.arrow_schema
+    with pyarrow.ipc.new_stream(path, schema) as file:
+        found = good()
+        while batch := list(islice(found, _BATCH)):
+            file.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
+    if problems:
+        raise RecipeError(problems)
+    return Dataset.from_file(str(path))
+
+
+def required_text(row: Mapping[str, Any], name: str, called: str, place: str) -> str | Problem:
+    """The text of a cell that must have one, or the problem with it.
+
+    Args:
+        row: The row.
+        name: The column.
+        called: The column's name in the source.
+        place: The recipe's key of the source.
+    """
     try:
-        if isinstance(source, HubDataset):
-            return hub.rows(source, place, work)
-        files = _exactly(source, work)
-        if suffix(source) == ".parquet":
-            return Dataset.from_parquet(files, cache_dir=cache)["train"]
-        if suffix(source) == ".jsonl":
-            return Dataset.from_json(files, cache_dir=cache)["train"]
-        # Text stays text: no guessing of numbers, and "null" or "NA" are words. A tsv has no quoting (GLUE's have
-        # lone quotes), as IANA's text/tab-separated-values says.
-        return Dataset.from_csv(
-            files,
-            cache_dir=cache,
-            sep="\t" if suffix(source) == ".tsv" else ",",
-            quoting=csv.QUOTE_NONE if suffix(source) == ".tsv" else csv.QUOTE_MINIMAL,
-            usecols=wanted,
-            features=Features({name: Value("string") for name in wanted}),
-            keep_default_na=False,
-        )["train"]
+        text = text_of(row[name])
+    except NotText as error:
+        hint = f"name a column of texts, numbers or booleans as data.{name}, or fix the row"
+        return Problem(place, f"column {quoted(called)} {error.what}", hint, kind=error.kind)
+    if text is None or not text.strip():
+        hint = "every row needs a value; drop the row or fix the file"
+        return Problem(place, f"there is nothing in column {quoted(called)}", hint, kind="missing")
+    return text
+
+
+def _hub_rows(source: HubDataset, wanted: list[str], work: Path, place: str) -> Iterator[Row]:
+    try:
+        rows = hub.rows(source, place, work)
     except CompressError:
         raise
     except Exception as error:
         cause = error.__cause__ or error
-        name = source.hub if isinstance(source, HubDataset) else source.name
-        what = f"{name} cannot be read: {type(cause).__name__}: {cause}".strip()
-        raise RecipeError(
-            [Problem(place, what, "check the file's format and its first lines", kind="unreadable")]
-        ) from error
-
-
-def _exactly(path: Path, work: Path) -> DataFilesDict:
-    """A file for `datasets`, which takes a path for a pattern (`[`, `*`, `?`) or a chain (`::`) that names others."""
-    from datasets.data_files import DataFilesDict, DataFilesList
-
-    names = work / "names"
-    names.mkdir(parents=True, exist_ok=True)
-    link = names / f"{len(list(names.iterdir()))}{suffix(path)}"
-    link.symlink_to(path.absolute())
-    state = path.stat()
-    version = (str(path.absolute()), state.st_size, state.st_mtime_ns)
-    return DataFilesDict({"train": DataFilesList([str(link.absolute())], [version])})
-
-
-def as_texts(rows: Dataset, cache: Path) -> Dataset:
-    """Every column as text: class labels by name, numbers and booleans as YAML writes them."""
-    from datasets import ClassLabel, Features, Value
-
-    names = {name: feature for name, feature in rows.features.items() if isinstance(feature, ClassLabel)}
-    if all(feature == Value("string") for feature in rows.features.values()):
-        return rows
-
-    def convert(batch: dict[str, list[Any]]) -> dict[str, list[str | None]]:
-        return {
-            name: [
-                None if value is None or (name in names and value < 0)
-                else names[name].int2str(value) if name in names
-                else as_text(value)
-                for value in values
-            ]
-            for name, values in batch.items()
-        }  # fmt: skip
-
-    features = Features({name: Value("string") for name in rows.column_names})
-    return rows.map(convert, batched=True, features=features, cache_file_name=str(cache))
-
-
-def as_text(value: Scalar) -> str:
-    """A value as text: booleans and whole numbers as YAML writes them."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+        what = f"{source.hub} cannot be read: {type(cause).__name__}: {cause}".strip()
+        hint = "check the data set's files on the hub"
+        raise RecipeError([Problem(place, what, hint, kind="unreadable")]) from error
+    table_files.require(wanted, rows.column_names, source.hub, place)
+    # As Arrow has them: `datasets` would turn class labels outside of their names into errors without a row.
+    read = rows.select_columns(wanted).with_format("arrow")
+    number = 0
+    for batch in read.iter(_BATCH):
+        for row in table_files.named(batch.to_pylist(), rows.features, wanted, f"{source.hub}, row", number, place):
+            number += 1
+            yield f"row {number}", row

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.data import conll, tables
-from compressor.data.lines import MOST_PROBLEMS
+from compressor.data.cells import NotText, text_of
+from compressor.data.lines import MOST_PROBLEMS, quoted
 from compressor.data.sources import CONLL
 from compressor.data.spec import DataSpec, HubDataset
-from compressor.data.tags import OUTSIDE, is_tag
-from compressor.errors import Problem, RecipeError
+from compressor.data.table_files import Row
+from compressor.data.tags import OUTSIDE, TAG_HINT, is_tag
+from compressor.errors import Problem, RecipeError, shown
 from compressor.files import suffix
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-_TAG_HINT = "allowed: O, or B-, I-, E-, S-, L- or U- and a type, as in B-person"
 
 
 def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str) -> Dataset:
@@ -56,40 +56,61 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
                 "row": [0] * len(sentences),
             }
         )
-    rows = tables.read(source, columns, spec.where, work, place)
-    name = source.hub if isinstance(source, HubDataset) else source.name
-    lists = {column: _texts(rows, column, columns[column], place) for column in ("tokens", "tags")}
-    _check_pairs(lists["tokens"], lists["tags"], name, place)
-    numbers = list(range(1, len(rows) + 1))
-    return Dataset.from_dict({**lists, "source": [name] * len(rows), "line": [0] * len(rows), "row": numbers})
+    from datasets import Features, List, Value
+
+    def convert(row: Mapping[str, Any]) -> dict[str, Any] | Problem:
+        found: dict[str, Any] = {}
+        for column in ("tokens", "tags"):
+            texts = _texts(row[column], column, columns[column], place)
+            if isinstance(texts, Problem):
+                return texts
+            found[column] = texts
+        return _mistake(found["tokens"], found["tags"], place) or found
+
+    name = tables.name_of(source)
+    numbers: list[int] = []
+    features = Features({"tokens": List(Value("string")), "tags": List(Value("string"))})
+    rows = tables.converted(
+        _counted(tables.read(source, columns, spec.where, work, place), numbers), convert, features, name,
+        work / f"{place}.arrow",
+    )  # fmt: skip
+    for column, values in (("source", [name] * len(rows)), ("line", [0] * len(rows)), ("row", numbers)):
+        rows = rows.add_column(column, values)
+    return rows
 
 
-def _texts(rows: Dataset, column: str, called: str, place: str) -> list[list[str]]:
-    """A column's lists as text, class labels by name."""
-    from datasets import ClassLabel
-
-    values: list[Any] = rows[column][:]
-    feature = getattr(rows.features[column], "feature", None)
-    if feature is None or not all(isinstance(value, list) for value in values):
-        what = f"the column {called!r} does not hold a list in each row"
-        raise RecipeError(
-            [Problem(place, what, f"allowed: a list of {column} in each row, or a CoNLL file", kind="type")]
-        )
-    if isinstance(feature, ClassLabel):
-        return [[feature.int2str(index) for index in value] for value in values]
-    return [[tables.as_text(item) for item in value] for value in values]
+def _counted(rows: Iterable[Row], numbers: list[int]) -> Iterable[Row]:
+    """The rows; notes the number of each in its source."""
+    for at, row in rows:
+        numbers.append(int(at.rpartition(" ")[2]))
+        yield at, row
 
 
-def _check_pairs(tokens: list[list[str]], tags: list[list[str]], name: str, place: str) -> None:
-    problems: list[Problem] = []
-    for row, (words, given) in enumerate(zip(tokens, tags, strict=True), start=1):
-        if len(words) != len(given) or not words:
-            what = f"{name}, row {row}: {len(words)} tokens and {len(given)} tags"
-            problems.append(Problem(place, what, "every token needs a tag, and a row a token", kind="value"))
-        elif wrong := [tag for tag in given if not is_tag(tag)]:
-            problems.append(Problem(place, f"{name}, row {row}: the tag {wrong[0]!r}", _TAG_HINT, kind="value"))
-    if problems:
-        raise RecipeError(problems[:MOST_PROBLEMS])
+def _texts(values: Any, column: str, called: str, place: str) -> list[str] | Problem:
+    """A cell's list as texts."""
+    if not isinstance(values, list):
+        what = f"column {quoted(called)} holds {shown(values)}"
+        return Problem(place, what, f"allowed: a list of {column} in each row, or a CoNLL file", kind="type")
+    found = []
+    for index, value in enumerate(values, 1):
+        try:
+            text = text_of(value)
+        except NotText as error:
+            return Problem(place, f"item {index} of column {quoted(called)} {error.what}", "fix the row", kind="type")
+        if text is None:
+            what = f"item {index} of column {quoted(called)} is null"
+            return Problem(place, what, "every token and every tag is a text", kind="missing")
+        found.append(text)
+    return found
+
+
+def _mistake(tokens: list[str], tags: list[str], place: str) -> Problem | None:
+    if len(tokens) != len(tags) or not tokens:
+        what = f"{len(tokens)} tokens and {len(tags)} tags"
+        return Problem(place, what, "every token needs a tag, and a row a token", kind="value")
+    if wrong := [tag for tag in tags if not is_tag(tag)]:
+        return Problem(place, f"the tag {quoted(wrong[0])}", TAG_HINT, kind="value")
+    return None
 
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:

@@ -6,6 +6,12 @@ import re
 
 OUTSIDE = "O"
 
+TAG_HINT = (
+    "allowed: O, or a prefix and a type, as in B-person: B- and I- of IOB, also E- and S- of IOBES, or L- and U- of "
+    "BILOU; write the M- of BMES as I-"
+)
+"""What a tag may be."""
+
 _TAG = re.compile(r"O|[BIESLU]-.+")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.data import tables
 from compressor.data.spec import DataSpec, HubDataset
@@ -26,17 +26,17 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
         place: The recipe's key, for errors.
 
     Raises:
-        RecipeError: They cannot be read, or a value is missing.
+        RecipeError: They cannot be read, a value is missing, or is no text.
     """
-    rows = tables.as_texts(tables.read(source, columns, spec.where, work, place), work / f"{place}.arrow")
-    for name, column in columns.items():
-        empty = next((i for i, value in enumerate(rows[name]) if value is None or not str(value).strip()), None)
-        if empty is not None:
-            what = f"row {empty + 1} of the rows used has nothing in column {column!r}"
-            raise RecipeError(
-                [Problem(place, what, "every row needs a value; drop the row or fix the file", kind="missing")]
-            )
-    return rows
+    from datasets import Features, Value
+
+    def convert(row: Mapping[str, Any]) -> dict[str, Any] | Problem:
+        found = {name: tables.required_text(row, name, column, place) for name, column in columns.items()}
+        return next((value for value in found.values() if isinstance(value, Problem)), found)
+
+    rows = tables.read(source, columns, spec.where, work, place)
+    features = Features({name: Value("string") for name in columns})
+    return tables.converted(rows, convert, features, tables.name_of(source), work / f"{place}.arrow")
 
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:

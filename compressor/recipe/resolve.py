@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from compressor import tasks
-from compressor.data import sources
+from compressor.data import sources, table_files
 from compressor.data.sources import HubModel
 from compressor.data.spec import HubDataset, Source, TextSpec
 from compressor.errors import Location, Problem, RecipeError, path_text, suggest
@@ -157,7 +157,7 @@ def _find_text(collector: _Collector, place: Location, spec: TextSpec | None, fo
     formats = (*sources.FORMATS, sources.TEXT)
     found = collector.find(place, lambda: sources.rows(spec.source, folder, where, formats))
     if isinstance(found, Path) and suffix(found) != sources.TEXT:
-        there = collector.find(place, lambda: sources.columns(found, where)) or []
+        there = collector.find(place, lambda: table_files.columns(found, where)) or []
         for key, column in (("text", spec.text), *(("where", name) for name in spec.where)):
             if there and column not in there:
                 what = f"{found.name} has no column {column!r}"
@@ -184,17 +184,27 @@ def _check_columns(
     if collector.recipe.task == MASKED_LM:
         return
     wanted = tasks.learned_from_rows(collector.recipe.task).columns(data)
+    _check_distinct(collector, wanted)
     for split, source in (("train", train), ("validation", validation)):
         if not isinstance(source, Path) or suffix(source) not in tasks.learned_from_rows(collector.recipe.task).TABLES:
             continue
-        there = collector.find(("data", split), partial(sources.columns, source, f"data.{split}"))
+        there = collector.find(("data", split), partial(table_files.columns, source, f"data.{split}"))
         if there is None:
             continue
-        for key, column in wanted.items():
+        for key, column in (*wanted.items(), *(("where", name) for name in data.where)):
             if column not in there:
                 what = f"{source.name} ({split}) has no column {column!r}"
                 collector.add(("data", key), what, suggest(column, there), kind="missing")
-        for column in data.where:
-            if column not in there:
-                what = f"{source.name} ({split}) has no column {column!r}"
-                collector.add(("data", "where"), what, suggest(column, there), kind="missing")
+            elif there.count(column) > 1:
+                what = f"{source.name} ({split}) has {there.count(column)} columns that are called {column!r}"
+                collector.add(("data", key), what, "rename one of them, so that it is clear which is meant")
+
+
+def _check_distinct(collector: _Collector, wanted: Mapping[str, str]) -> None:
+    """Notes a problem for each column that two keys name."""
+    first: dict[str, str] = {}
+    for key, column in wanted.items():
+        other = first.setdefault(column, key)
+        if other != key:
+            what = f"{column!r} is the column of data.{other}, too"
+            collector.add(("data", key), what, "each names another column", kind="conflict")

@@ -123,7 +123,7 @@ def test_a_file_that_is_not_there(tmp_path: Path):
         list(conll.read(tmp_path / "gone.conll", "data.train"))
 
 
-WORDS = st.text(st.characters(exclude_characters="\n\r\t", exclude_categories=["Cs"]), min_size=1).filter(
+WORDS = st.text(st.characters(exclude_characters="\n\r\t\0", exclude_categories=["Cs"]), min_size=1).filter(
     lambda word: word.strip(" ") == word and word != "-DOCSTART-" and word[0] not in "#\ufeff"
 )
 TAGS = st.sampled_from(["O", "B-x", "I-x", "S-y", "L-y"])

@@ -86,7 +86,7 @@ def test_where_compares_as_text(tmp_path: Path, suffix: str):
 def test_numbers_are_texts_and_missing_cells_are_not(tmp_path: Path):
     rows = [{"text": 7}, {"text": None}, {"text": True}, {"text": 2.0}]
     assert read(write(tmp_path, ".jsonl", rows)) == ["7", "true", "2"]
-    (tmp_path / "short.csv").write_text("id,text\n1\n\n2,good\n")
+    (tmp_path / "short.csv").write_text("id,text\n1,\n\n2,good\n")
     assert read(tmp_path / "short.csv") == ["good"]
 
 
@@ -129,6 +129,10 @@ def test_a_share_is_drawn_by_the_text_alone(tmp_path: Path):
         ("a.txt", "\ufeffutf-16".encode("utf-16"), "unreadable", "line 1"),
         ("a.csv", b"text\ngood\n\xff\n", "unreadable", "line 3"),
         ("a.csv", b"text\ngood,bad\n", "unreadable", "line 2: has 2 fields"),
+        ("a.csv", b"id,text\n1,a\n2\n", "unreadable", "line 3: has 1 fields"),
+        ("a.jsonl", b'{"text": NaN}\n', "type", "line 1"),
+        ("a.jsonl", b'{"text": "a", "text": "b"}\n', "unreadable", "line 1: has the key 'text' twice"),
+        ("a.txt", b"a\0b\n", "unreadable", "line 1: has a NUL"),
         ("a.csv", b'text\n"never closed\nend\n', "unreadable", "line 3"),
         ("a.csv", b"", "missing", "line 1"),
         ("a.tsv", b"id\ttxt\n", "missing", "line 1"),

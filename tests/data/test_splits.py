@@ -136,7 +136,7 @@ def test_rows_with_holes_are_named(prepare, tmp_path: Path):
 def test_no_rows(prepare, tmp_path: Path, content: str):
     path = tmp_path / "a.csv"
     path.write_text(content)
-    with refused("data.train", "unreadable"):
+    with refused("data.train", "missing"):
         prepare(path, many(tmp_path / "v.csv"))
 
 

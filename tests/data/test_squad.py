@@ -154,12 +154,12 @@ def test_what_is_not_squad(tmp_path: Path, content: Any, message: str):
 
 
 def test_rows_of_tables_are_checked_alike():
-    assert squad.check("Who?", CONTEXT, ["Jo", "Zoë"], [24, 0], "data.train", "row 17") is None
-    assert squad.check("Who?", CONTEXT, [], [], "data.train", "row 17") is None
-    problem = squad.check("Who?", CONTEXT, ["Jo"], [9], "data.train", "row 17")
+    assert squad.check("Who?", CONTEXT, ["Jo", "Zoë"], [24, 0], "data.train") is None
+    assert squad.check("Who?", CONTEXT, [], [], "data.train") is None
+    problem = squad.check("Who?", CONTEXT, ["Jo"], [9], "data.train")
     assert problem is not None and problem.where == "data.train"
-    assert problem.what == "row 17: the answer 'Jo' is not at character 9 of the context, 'o ' is"
-    problem = squad.check("Who?", CONTEXT, ["Jo"], [], "data.train", "row 17")
-    assert problem is not None and problem.what == "row 17: there are 1 answers and 0 answer_start"
-    problem = squad.check("Who?", "", [], [], "data.train", "row 17")
-    assert problem is not None and problem.what == "row 17: the context is empty"
+    assert problem.what == "the answer 'Jo' is not at character 9 of the context, 'o ' is"
+    problem = squad.check("Who?", CONTEXT, ["Jo"], [], "data.train")
+    assert problem is not None and problem.what == "there are 1 answers and 0 answer_start"
+    problem = squad.check("Who?", "", [], [], "data.train")
+    assert problem is not None and problem.what == "the context is empty"

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from compressor.data import hub
-from compressor.data.lines import lines, unreadable
+from compressor.data import hub, table_files, tables
+from compressor.data.cells import NotText, text_of
+from compressor.data.lines import lines
+from compressor.data.sources import TEXT
 from compressor.data.spec import HubDataset, TextSpec
-from compressor.data.tables import as_text
+from compressor.data.table_files import Row
 from compressor.errors import Problem, RecipeError
 from compressor.files import suffix
 
 PLACE = "data.corpus"
-LONGEST_FIELD = 1 << 26
-"""Characters of one csv field; a longer one is a quote without an end, and would fill the memory."""
-
 _PARTS = ("where", "what", "hint")
-
-Row = tuple[str, Mapping[str, Any]]
-"""Where it is, such as `line 3`, and its columns."""
 
 
 def texts(source: Path | HubDataset, spec: TextSpec) -> Iterator[str]:
@@ -70,131 +64,35 @@ def held_out(text: str, fraction: float) -> bool:
 
 def _values(source: Path | HubDataset, spec: TextSpec) -> Iterator[tuple[str, Any]]:
     """Where a text is, and the text, of the rows that match `where`."""
-    if isinstance(source, Path) and suffix(source) == ".txt":
+    if isinstance(source, Path) and suffix(source) == TEXT:
         if spec.where:
             what = f"{source.name} is a text file, it has no columns"
             raise RecipeError([Problem(f"{PLACE}.where", what, "drop data.corpus.where", kind="conflict")])
-        yield from ((f"line {number}", line) for number, line in _lines(source))
+        yield from ((f"line {number}", line) for number, line in lines(source, PLACE, TEXT[1:]))
         return
-    limits = {name: as_text(value) for name, value in spec.where.items()}
-    read = matched = 0
-    for place, row in _rows(source, list(dict.fromkeys([spec.text, *limits]))):
-        read += 1
-        if all(row.get(name) is not None and as_text(row[name]) == limit for name, limit in limits.items()):
-            matched += 1
-            _require_columns([spec.text], list(row), place)
-            yield place, row[spec.text]
-    if read and not matched:
-        raise RecipeError([Problem(f"{PLACE}.where", f"none of the {read} rows matches {limits}", kind="value")])
+    wanted = list(dict.fromkeys([spec.text, *spec.where]))
+    found = _streamed(source, wanted) if isinstance(source, HubDataset) else table_files.rows(source, wanted, PLACE)
+    for place, row in tables.matching(found, spec.where, tables.name_of(source), f"{PLACE}.where"):
+        if spec.text not in row:
+            table_files.require([spec.text], list(row), f"{tables.name_of(source)}, {place}", PLACE)
+        yield place, row[spec.text]
 
 
-def _rows(source: Path | HubDataset, wanted: list[str]) -> Iterator[Row]:
-    """Rows of a source that has the wanted columns."""
-    if isinstance(source, HubDataset):
-        return _with_columns(
-            ((f"row {number}", row) for number, row in enumerate(hub.stream(source, PLACE), 1)), wanted
-        )
-    if suffix(source) == ".parquet":
-        return _parquet_rows(source, wanted)
-    if suffix(source) == ".jsonl":
-        return _with_columns(_json_rows(source), wanted)
-    return _csv_rows(source, wanted)
-
-
-def _with_columns(rows: Iterator[Row], wanted: list[str]) -> Iterator[Row]:
-    """The rows; checks the columns of the first, so that a mistyped name is reported before the corpus is read."""
-    for place, row in rows:
-        _require_columns(wanted, list(row), place)
-        yield place, row
-        break
-    yield from rows
-
-
-def _require_columns(wanted: list[str], names: list[str], place: str) -> None:
-    if missing := [name for name in wanted if name not in names]:
-        what = f"{place} has no column {', '.join(map(repr, missing))}"
-        hint = f"the columns are {', '.join(names)}" if names else "it names no columns"
-        raise RecipeError([Problem(PLACE, what, hint, kind="missing")])
-
-
-def _csv_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
-    """Rows of a csv or tsv file; a row that ends early has empty last columns."""
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
-    # A tsv has no quoting, as in compressor.data.splits. Strict: else an open quote swallows the rest of the file.
-    reader = csv.reader(
-        (line for _, line in _lines(path)),
-        delimiter="\t" if suffix(path) == ".tsv" else ",",
-        quoting=csv.QUOTE_NONE if suffix(path) == ".tsv" else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
-    try:
-        names = next(reader, [])
-        _require_columns(wanted, names, "line 1")
-        columns = {name: names.index(name) for name in wanted}
-        for fields in reader:
-            if len(fields) > len(names):
-                what = f"has {len(fields)} fields, the first line names {len(names)} columns"
-                raise _unreadable(path, f"line {reader.line_num}", what)
-            if fields:
-                fields += [""] * (len(names) - len(fields))
-                yield f"line {reader.line_num}", {name: fields[column] for name, column in columns.items()}
-    except csv.Error as error:
-        raise _unreadable(path, f"line {reader.line_num}", str(error)) from None
-
-
-def _json_rows(path: Path) -> Iterator[Row]:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise _unreadable(path, f"line {number}", f"is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise _unreadable(path, f"line {number}", "is not a JSON object")
-        yield f"line {number}", row
-
-
-def _parquet_rows(path: Path, wanted: list[str]) -> Iterator[Row]:
-    import pyarrow
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        # A row group may hold gigabytes: its pages are read one after the other, not the whole group ahead.
-        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            _require_columns(wanted, list(file.schema_arrow.names), path.name)
-            for batch in file.iter_batches(batch_size=256, columns=wanted):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"row {number}", row
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        raise _unreadable(path, f"after row {number}", str(error)) from error
+def _streamed(source: HubDataset, wanted: list[str]) -> Iterator[Row]:
+    """Rows of the hub; a column's name is checked in the first, before the corpus is read."""
+    for number, row in enumerate(hub.stream(source, PLACE), 1):
+        if number == 1:
+            table_files.require(wanted, list(row), source.hub, PLACE)
+        yield f"row {number}", row
 
 
 def _checked(value: Any, place: str, column: str) -> str:
     """A cell as text, without the spaces around it; nothing for None."""
-    if value is None:
-        return ""
-    if not isinstance(value, bool | int | float | str):
-        what = f"{place}: column {column!r} holds a {type(value).__name__}"
-        raise RecipeError([Problem(PLACE, what, "data.corpus.text names a column of texts", kind="type")])
-    text = as_text(value).strip()
     try:
-        text.encode()
-    except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
-        raise RecipeError(
-            [Problem(PLACE, f"{place}: the text is not Unicode: {error.reason}", kind="unreadable")]
-        ) from None
-    return text
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    return lines(path, PLACE, suffix(path)[1:])
-
-
-def _unreadable(path: Path, where: str, what: str) -> RecipeError:
-    return unreadable(path, where, what, PLACE, suffix(path)[1:])
+        return (text_of(value) or "").strip()
+    except NotText as error:
+        what, hint = f"{place}: column {column!r} {error.what}", "data.corpus.text names a column of texts"
+        raise RecipeError([Problem(PLACE, what, hint, kind=error.kind)]) from None
 
 
 def _hash_share(salt: str, text: str) -> float:
