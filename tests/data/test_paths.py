@@ -39,7 +39,7 @@ def write(path: Path, rows: list[tuple[str, str]]) -> Path:
 
 
 def texts(path: Path, work: Path) -> list[str]:
-    return list(tables.read(path, {"text": "sentence"}, {}, work, "data.train")["text"])
+    return [row["text"] for _, row in tables.read(path, {"text": "sentence"}, {}, work, "data.train")]
 
 
 @pytest.mark.parametrize("name", NAMES)
