@@ -141,6 +141,8 @@ def check_files(folder: Path, files: FileEntries) -> list[Check]:
         for name, what in differences(folder, files).items()
         if name not in (NAME, SIGNATURE) or name in files
     }
+    if not (folder / NAME).resolve().is_relative_to(folder.resolve()):
+        found[NAME] = "is a link that leaves the folder"
     return [Check("files", name, "fail", f"{what}; copy the folder or make it again") for name, what in found.items()]
 
 

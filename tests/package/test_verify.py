@@ -173,6 +173,13 @@ def test_nothing_outside_of_the_folder_is_opened(run: Path, tmp_path: Path):
     assert "was added" in wrong["folder"]
 
 
+def test_a_manifest_outside_of_the_folder_is_found(run: Path, tmp_path: Path):
+    model = run / "model"
+    (model / manifests.NAME).rename(tmp_path / "elsewhere.json")
+    (model / manifests.NAME).symlink_to(tmp_path / "elsewhere.json")
+    assert "leaves the folder" in failed(look(model))[manifests.NAME]
+
+
 def test_formats_that_cannot_be_loaded_are_failed_checks(run: Path):
     model = run / "model"
     (model / "model.safetensors").unlink()
