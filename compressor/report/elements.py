@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from xml.etree.ElementTree import Element
 
+from compressor.errors import printable
+
 Child = Element | str | None
 
 _NO_CHARACTER = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -38,8 +40,8 @@ def append(node: Element, child: Child) -> None:
 
 
 def clean(text: str) -> str:
-    """Text with a replacement mark for each control character."""
-    return _NO_CHARACTER.sub("\ufffd", text)
+    """Text with an escape for each control character, and a replacement mark for others that no document can hold."""
+    return _NO_CHARACTER.sub("\ufffd", printable(text, keep="\t\n"))
 
 
 def _attribute(value: str | float) -> str:

@@ -8,7 +8,7 @@ from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
 from compressor.models.families.compact_bert import NAME as COMPACT_BERT
 from compressor.models.heads import PRETRAINING
 from compressor.report import numbers
-from compressor.report.markdown import markdown
+from compressor.report.markdown import markdown, prose
 from compressor.report.model import Report
 from compressor.runtimes import TARGETS
 from compressor.runtimes.baked_tokenizer import graph
@@ -41,7 +41,7 @@ def render(report: Report, folder: Path) -> str:
         "```\n"
     )
     front = f"---\nlibrary_name: transformers\npipeline_tag: {tag}\n---\n\n"
-    return f"{front}{markdown(report)}\nMade by: {stages}.\n\n{usage}\n{files_table(folder)}"
+    return f"{front}{markdown(report)}\nMade by: {prose(stages)}.\n\n{usage}\n{files_table(folder)}"
 
 
 def files_table(folder: Path) -> str:

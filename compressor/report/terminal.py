@@ -22,7 +22,7 @@ def print_table(report: Report, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=report.recipe, title_justify="left", header_style="bold")
+    table = Table(title=Text(report.recipe), title_justify="left", header_style="bold")
     quality = quality_metric(report)
     for index, name in enumerate(HEADER):
         right = index > 1

@@ -98,7 +98,7 @@ def test_no_word_becomes_an_element_and_nothing_is_loaded(report):
 
 def test_hostile_words_are_shown_as_they_are():
     root = reader.fromstring(html.document(hostile(), None))
-    shown = HOSTILE.replace("\x07", "�")
+    shown = HOSTILE.replace("\x07", r"\x07")
     assert root.xpath("//*[@id='stages']//tbody/tr[1]/th")[0].text_content() == f"baseline {shown}"
     assert shown in root.xpath("//*[@id='environment']//dd")[0].text_content()
 
