@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["identities", "labels", "read"]
 
 
-def labels(train: Dataset, validation: Dataset) -> list[str]:
-    """An empty list: numbers do not have names.
+def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
+    """Two empty lists: numbers do not have names.
 
     Raises:
         RecipeError: A label is not a number, or all labels are equal.
@@ -29,7 +29,7 @@ def labels(train: Dataset, validation: Dataset) -> list[str]:
             found.append(
                 Problem("data.label", what, "map the labels to numbers, or choose a task that classifies", kind="type")
             )
-        elif _constant(rows["label"]):
+        elif (new_head or rows is validation) and _constant(rows["label"]):
             what = f"all {name} rows have the number {rows['label'][0]}"
             found.append(
                 Problem(
@@ -41,7 +41,7 @@ def labels(train: Dataset, validation: Dataset) -> list[str]:
             )
     if found:
         raise RecipeError(found)
-    return []
+    return [], []
 
 
 def _is_number(value: str) -> bool:

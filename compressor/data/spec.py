@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from compressor.data.cells import as_text
 from compressor.spec import Scalar, Spec
 
 
@@ -73,10 +74,16 @@ class DataSpec(Spec):
     """Column with the second sentence of a pair."""
     label: str = "label"
     """Column with the label, a string or an integer; of text-regression, a number."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """For labels or tags of the rows, those that they stand for, such as `{"0": NEGATIVE, "1": POSITIVE}`.
+
+    A trained head's labels are found by name, numbers only if they are called `LABEL_0`, `LABEL_1`. Two labels that
+    stand for one are merged."""
     tokens: str = "tokens"
     """Column with a row's words, a list, in token-classification; of CoNLL files, the first."""
     tags: str = "tags"
-    """Column with a tag for each word, a list; of CoNLL files, the last. `O`, or `B-`, `I-` and a type."""
+    """Column with a tag for each word, a list; of CoNLL files, the last. `O`, or a prefix and a type: `B-` and
+    `I-` of IOB, also `E-` and `S-` of IOBES, or `L-` and `U-` of BILOU."""
     question: str = "question"
     """Column with the question, in question-answering."""
     context: str = "context"
@@ -93,6 +100,14 @@ class DataSpec(Spec):
     """Score on at most this many rows, drawn by seed."""
     corpus: str | CorpusSpec | None = None
     """Raw text for `objective: pretraining` and the task masked-lm: a mapping, or just its `source`."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _as_texts(cls, given: Any) -> Any:
+        """Numbers that YAML makes of labels are the labels' text."""
+        if not isinstance(given, dict) or not all(isinstance(part, Scalar) for pair in given.items() for part in pair):
+            return given
+        return {as_text(label): as_text(other) for label, other in given.items()}
 
     @model_validator(mode="after")
     def _one_split(self) -> DataSpec:

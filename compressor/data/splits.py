@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from compressor.data.held_out import held_out, overlap
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import Problem, RecipeError
 
@@ -30,8 +30,17 @@ class Form(Protocol):
     def identities(self, rows: Dataset) -> Iterable[tuple[str, ...]]:
         """The texts of each row: rows with equal texts stay on one side of a split."""
 
-    def labels(self, train: Dataset, validation: Dataset) -> list[str]:
-        """Names of the labels, in order; raises RecipeError for labels that cannot be learned or scored."""
+    def labels(
+        self, train: Dataset, validation: Dataset, known: Dataset, new_head: bool
+    ) -> tuple[list[str], list[str]]:
+        """Names of the labels, in order, and notes on them.
+
+        Args:
+            train: The training rows.
+            validation: The validation rows.
+            known: The training rows before a sample was drawn.
+            new_head: Whether a head is made for the labels: then RecipeError is raised if it could not learn them.
+        """
 
 
 def prepare(
@@ -43,6 +52,8 @@ def prepare(
     seed: int,
     output: Path,
     work: Path,
+    *,
+    new_head: bool = True,
 ) -> dict[str, Any]:
     """Reads, filters, splits and samples the rows.
 
@@ -55,9 +66,10 @@ def prepare(
         seed: Draws the samples.
         output: Empty folder; gets `train` and `validation`.
         work: Folder for intermediate files.
+        new_head: Whether a head is made for the labels; else the checkpoint has one.
 
     Returns:
-        `labels`: the labels in order; `train`, `validation`: numbers of rows.
+        `labels`: the labels in order; `train`, `validation`: numbers of rows; `notes`: remarks for the report.
 
     Raises:
         RecipeError: There are no rows, values are missing, or a label cannot be learned or scored.
@@ -68,14 +80,15 @@ def prepare(
     pool = _read(form, train, columns, spec, work, "data.train")
     if validation is None:
         fraction = spec.validation_fraction or DEFAULT_VALIDATION_FRACTION
-        held_out = [_hash_share(identity) < fraction for identity in form.identities(pool)]
+        apart = held_out(list(form.identities(pool)), fraction)
         indices = range(len(pool))
         splits = {
-            TRAIN: pool.select([i for i in indices if not held_out[i]]),
-            VALIDATION: pool.select([i for i in indices if held_out[i]]),
+            TRAIN: pool.select([i for i in indices if not apart[i]]),
+            VALIDATION: pool.select([i for i in indices if apart[i]]),
         }
     else:
         splits = {TRAIN: pool, VALIDATION: _read(form, validation, columns, spec, work, "data.validation")}
+    known = splits[TRAIN]
     limits = {TRAIN: spec.max_train_samples, VALIDATION: spec.max_validation_samples}
     for name, rows in splits.items():
         if len(rows) == 0:
@@ -86,10 +99,11 @@ def prepare(
             chosen = np.random.default_rng(seed).permutation(len(rows))[:limit]
             rows = rows.select(np.sort(chosen))
         splits[name] = rows
-    labels = form.labels(splits[TRAIN], splits[VALIDATION])
+    labels, notes = form.labels(splits[TRAIN], splits[VALIDATION], known, new_head)
+    notes += overlap(form.identities(splits[TRAIN]), form.identities(splits[VALIDATION]))
     for name, rows in splits.items():
         rows.save_to_disk(str(output / name))
-    return {"labels": labels, TRAIN: len(splits[TRAIN]), VALIDATION: len(splits[VALIDATION])}
+    return {"labels": labels, "notes": notes, TRAIN: len(splits[TRAIN]), VALIDATION: len(splits[VALIDATION])}
 
 
 def load(folder: Path) -> Dataset:
@@ -107,9 +121,3 @@ def _read(
     if len(rows) == 0:
         raise RecipeError([Problem(place, "has no rows", kind="missing")])
     return rows
-
-
-def _hash_share(texts: tuple[str, ...]) -> float:
-    """A number in [0, 1) that depends on the text alone: equal texts never end up on both sides of a split."""
-    digest = hashlib.sha256("\x1f".join(texts).encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64

@@ -50,7 +50,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
         return Dataset.from_dict(
             {
                 "tokens": [list(sentence.tokens) for sentence in sentences],
-                "tags": [list(sentence.tags) for sentence in sentences],
+                "tags": [[spec.labels.get(tag, tag) for tag in sentence.tags] for sentence in sentences],
                 "source": [source.name] * len(sentences),
                 "line": [sentence.line for sentence in sentences],
                 "row": [0] * len(sentences),
@@ -65,6 +65,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
             if isinstance(texts, Problem):
                 return texts
             found[column] = texts
+        found["tags"] = [spec.labels.get(tag, tag) for tag in found["tags"]]
         return _mistake(found["tokens"], found["tags"], place) or found
 
     name = tables.name_of(source)
@@ -115,16 +116,19 @@ def _mistake(tokens: list[str], tags: list[str], place: str) -> Problem | None:
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     """The words of each row; rows with equal words stay on one side of a split."""
-    return (tuple(words) for words in rows["tokens"])
+    return (("\x1f".join(words),) for words in rows["tokens"])
 
 
-def labels(train: Dataset, validation: Dataset) -> list[str]:
-    """The tags in order: `O`, then by type, where entities begin before where they go on.
+def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
+    """The tags in order: `O`, then by type, where entities begin before where they go on; and notes on rare ones.
 
     Raises:
-        RecipeError: No training row has an entity, or a validation tag does not occur in the training rows.
+        RecipeError: A new head is to learn from rows without an entity, or lacks a validation row's tag.
     """
-    counts = Counter(tag for tags in train["tags"] for tag in tags)
+    drawn = Counter(tag for tags in train["tags"] for tag in tags)
+    counts = Counter(tag for tags in known["tags"] for tag in tags)
+    if not new_head:
+        counts.update(tag for tags in validation["tags"] for tag in tags)
     found = []
     if not set(counts) - {OUTSIDE}:
         what = "the training rows have no entity, only O"
@@ -141,4 +145,6 @@ def labels(train: Dataset, validation: Dataset) -> list[str]:
     found += [Problem("data.validation", what, hint, kind="unknown") for what in list(unseen.values())[:MOST_PROBLEMS]]
     if found:
         raise RecipeError(found)
-    return sorted(counts, key=lambda tag: (tag != OUTSIDE, tag[2:], tag[:1]))
+    names = sorted(counts, key=lambda tag: (tag != OUTSIDE, tag[2:], tag[:1]))
+    rare = [name for name in names if drawn[name] < 2]
+    return names, [f"the training rows have at most one of each of these tags: {', '.join(rare[:10])}"] if rare else []

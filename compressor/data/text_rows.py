@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.data import tables
 from compressor.data.spec import DataSpec, HubDataset
-from compressor.errors import Problem, RecipeError
+from compressor.errors import Problem, RecipeError, shown
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+_MOST_SHOWN = 10
 
 
 def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str) -> Dataset:
@@ -32,7 +36,8 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
 
     def convert(row: Mapping[str, Any]) -> dict[str, Any] | Problem:
         found = {name: tables.required_text(row, name, column, place) for name, column in columns.items()}
-        return next((value for value in found.values() if isinstance(value, Problem)), found)
+        wrong = next((value for value in found.values() if isinstance(value, Problem)), None)
+        return wrong or {**found, "label": spec.labels.get(str(found["label"]), found["label"])}
 
     rows = tables.read(source, columns, spec.where, work, place)
     features = Features({name: Value("string") for name in columns})
@@ -44,34 +49,51 @@ def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     return zip(*(rows[name] for name in rows.column_names if name != "label"), strict=True)
 
 
-def labels(train: Dataset, validation: Dataset) -> list[str]:
-    """The labels in order: as numbers when all are, else by alphabet.
+def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
+    """The labels in order, as numbers when all are, else by alphabet, and notes on rare ones.
 
     Raises:
-        RecipeError: A label cannot be learned or scored.
+        RecipeError: A new head cannot learn a label.
     """
-    counts, held_out = Counter(train["label"]), Counter(validation["label"])
-    labels = sorted(counts, key=lambda label: (0, int(label), label) if label.lstrip("-").isdigit() else (1, 0, label))
+    counts, there = Counter(train["label"]), set(known["label"])
+    held_out = set(validation["label"])
+    names = sorted(there | held_out, key=_order)
+    if new_head and (found := _unlearnable(counts, there, held_out)):
+        raise RecipeError(found)
+    notes = []
+    for which, what in (
+        ([name for name in names if counts[name] == 1], "one row only"),
+        ([name for name in names if counts[name] == 0], "no row"),
+    ):
+        if which:
+            notes.append(f"the training rows have {what} with the label {_listed(which)}")
+    alike = Counter(name.strip().casefold() for name in names)
+    if twins := [name for name in names if alike[name.strip().casefold()] > 1]:
+        notes.append(f"labels differ only in case or spaces: {_listed(twins)}; data.labels can merge them")
+    return names, notes
+
+
+def _unlearnable(counts: Counter[str], there: set[str], held_out: set[str]) -> list[Problem]:
     found = []
-    if len(labels) < 2:
-        found.append(
-            Problem(
-                "data.label", f"the training rows have only the label {labels[0]!r}", "two are needed", kind="value"
-            )
-        )
-    if once := [label for label in labels if counts[label] == 1]:
-        what = f"{', '.join(map(repr, once[:5]))} occurs once in the training rows"
-        hint = "one example can neither be learned nor held out: drop the row with data.where, or merge the label"
-        found.append(Problem("data.label", what, hint, kind="value"))
-    if unseen := sorted(set(held_out) - set(counts)):
-        first = next(i for i, label in enumerate(validation["label"]) if label == unseen[0])
-        what = f"the validation rows have labels that the training rows lack: {', '.join(map(repr, unseen[:5]))} "
-        what += f"({unseen[0]!r} first in row {first + 1} of those used)"
-        found.append(Problem("data.label", what, f"the training rows have {', '.join(labels[:10])}", kind="unknown"))
-    if len(labels) > max(100, len(train) // 4):
-        what = f"{len(labels)} labels in {len(train)} training rows"
+    if len(counts) < 2:
+        what = f"the training rows have only the label {shown(next(iter(counts)))}"
+        found.append(Problem("data.label", what, "two are needed", kind="value"))
+    if unseen := sorted(held_out - there, key=_order):
+        what = f"the validation rows have labels that the training rows lack: {_listed(unseen)}"
+        hint = f"the training rows have {_listed(sorted(there, key=_order))}; a label that means another "
+        hint += f"is merged with data.labels: {{{shown(unseen[0])}: {shown(min(there, key=_order))}}}, if that is so"
+        found.append(Problem("data.label", what, hint, kind="unknown"))
+    if len(counts) > max(100, counts.total() // 4):
+        what = f"{len(counts)} labels in {counts.total()} training rows"
         hint = "is this the label column? It looks like text or an id; numbers need a task that learns numbers"
         found.append(Problem("data.label", what, hint, kind="value"))
-    if found:
-        raise RecipeError(found)
-    return labels
+    return found
+
+
+def _order(label: str) -> tuple[int, int, str]:
+    """Whole numbers first, by their value."""
+    return (0, int(label), label) if _WHOLE.fullmatch(label) else (1, 0, label)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(shown, names[:_MOST_SHOWN])) + (", …" if len(names) > _MOST_SHOWN else "")

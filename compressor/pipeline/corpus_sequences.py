@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +42,12 @@ class PreparedCorpus:
     Attributes:
         task: The masked-lm task.
         labels: None: a language model chooses among tokens.
+        notes: None.
         data: Where the corpus is.
     """
 
     labels: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
 
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
         self.task = tasks.TASKS[MASKED_LM]

@@ -163,7 +163,9 @@ def _baseline(stage: PlannedStage, task: str, builder: Builder, measurer: Measur
         builder.build(stage)
     start = time.monotonic()
     name = "baseline" if stage.task == task else f"baseline ({stage.task})"
-    measured = measurer.measure(name, stage.baseline_inputs, builder.prepared(stage.task))
+    prepared = builder.prepared(stage.task)
+    measured = measurer.measure(name, stage.baseline_inputs, prepared)
+    remarks = [*builder.notes, *prepared.notes]
     return StageReport(
         name=name,
         stage="baseline",
@@ -173,7 +175,7 @@ def _baseline(stage: PlannedStage, task: str, builder: Builder, measurer: Measur
         from_cache=measured.from_cache and builder.everything_from_cache,
         measurements=measurements(measured.evidence),
         gates=[],
-        details={"notes": builder.notes} if builder.notes else {},
+        details={"notes": remarks} if remarks else {},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,10 @@ class Prepared(Protocol):
     @property
     def labels(self) -> tuple[str, ...]:
         """Names of the head's outputs, in order."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Remarks on the data, for the report."""
 
     @property
     def data(self) -> Data:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ class PreparedRows:
         task: The recipe's task.
         labels: Names of the head's outputs, in order.
         data: The files of the rows, and their key.
+        notes: Remarks on the rows and their labels, for the report.
         counts: Numbers of training and validation rows, by split.
 
     Raises:
@@ -63,6 +64,7 @@ class PreparedRows:
         head = None if plan.resolved.makes_teacher else Checkpoint(plan.model).labels
         self._label_ids = self.task.label_ids(self._splits.facts["labels"], head)
         self.labels = tuple(head or self._splits.facts["labels"])
+        self.notes = [*self._splits.facts["notes"], *_notes(recipe.data.labels, self._label_ids, head)]
         splits = (data_rows.TRAIN, data_rows.VALIDATION)
         self.counts: dict[str, int] = {name: self._splits.facts[name] for name in splits}
 
@@ -80,6 +82,7 @@ class PreparedRows:
                     recipe.seed,
                     output,
                     work,
+                    new_head=self._plan.resolved.makes_teacher,
                 )
             check_unchanged("data.train", self.data.train, self.data.inputs["train"])
             check_unchanged("data.validation", self.data.validation, self.data.inputs["validation"])
@@ -142,3 +145,14 @@ class PreparedRows:
             "length": length,
             "label_ids": self._label_ids,
         }
+
+
+def _notes(renamed: Mapping[str, str], label_ids: Mapping[str, int], head: Sequence[str] | None) -> list[str]:
+    """Which label of a head each label of the data is taken for, where the names differ; and labels without rows."""
+    found = [f"{label!r} is {other!r} (data.labels)" for label, other in renamed.items()]
+    if head is not None:
+        found += [f"{label!r} is {head[index]!r}" for label, index in label_ids.items() if head[index] != label]
+    notes = [f"labels: {', '.join(found)}"] if found else []
+    if head and label_ids and (unused := [name for i, name in enumerate(head) if i not in label_ids.values()]):
+        notes.append(f"no row has these labels of the head: {', '.join(map(repr, unused[:10]))}")
+    return notes

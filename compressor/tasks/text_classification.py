@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from compressor.data import sources, text_rows
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
-from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
 from compressor.models import heads
 from compressor.models.outputs import LOGITS
+from compressor.tasks import label_names
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NAME = "text-classification"
-COLUMNS: tuple[str, ...] = ("text", "text_pair", "label")
+COLUMNS: tuple[str, ...] = ("text", "text_pair", "label", "labels")
 METRICS: tuple[str, ...] = ("accuracy", "f1", "matthews_correlation")
 HEAD = heads.SEQUENCE_CLASSIFICATION
 PIPELINE_TAG = "text-classification"
@@ -52,21 +52,7 @@ def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, in
     Raises:
         RecipeError: A trained head has no output for a label.
     """
-    if head is None:
-        return {label: index for index, label in enumerate(labels)}
-    if set(labels) <= set(head):
-        return {label: head.index(label) for label in labels}
-    if all(label.isdigit() and int(label) < len(head) for label in labels):
-        return {label: int(label) for label in labels}
-    unknown = ", ".join(repr(label) for label in labels if label not in head)
-    what = f"the checkpoint's head has the labels {', '.join(map(repr, head))}; the data also has {unknown}"
-    raise RecipeError(
-        [
-            Problem(
-                "data.label", what, "map the data's labels, or make a new head with `- stage: finetune`", kind="unknown"
-            )
-        ]
-    )
+    return label_names.match(labels, head, "data.label")
 
 
 def encode(

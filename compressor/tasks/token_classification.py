@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from compressor.data import sources, tagged_rows
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
-from compressor.errors import Problem, RecipeError
 from compressor.gates.rows import Rows
 from compressor.models import heads
 from compressor.models.outputs import LOGITS, NO_LABEL
+from compressor.tasks import label_names
 from compressor.tasks.base import ABSENT_LOGIT
 from compressor.tasks.scoring import entity_f1
 
@@ -26,7 +26,7 @@ Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 NAME = "token-classification"
-COLUMNS: tuple[str, ...] = ("tokens", "tags")
+COLUMNS: tuple[str, ...] = ("tokens", "tags", "labels")
 METRICS: tuple[str, ...] = ("f1", "accuracy")
 HEAD = heads.TOKEN_CLASSIFICATION
 PIPELINE_TAG = "token-classification"
@@ -58,21 +58,7 @@ def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, in
     Raises:
         RecipeError: A trained head has no output for a tag.
     """
-    if head is None:
-        return {label: index for index, label in enumerate(labels)}
-    if unknown := [label for label in labels if label not in head]:
-        what = f"the checkpoint's head has the tags {', '.join(head)}; the data also has {', '.join(unknown)}"
-        raise RecipeError(
-            [
-                Problem(
-                    "data.tags",
-                    what,
-                    "map the data's tags, or make a new head with `- stage: finetune`",
-                    kind="unknown",
-                )
-            ]
-        )
-    return {label: list(head).index(label) for label in labels}
+    return label_names.match(labels, head, "data.tags")
 
 
 def encode(

@@ -47,7 +47,9 @@ def test_files_and_tables_are_read_alike(tmp_path: Path):
         {"question": "who", "context": "the end", "answers": {"text": [], "answer_start": []}},
     ]
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert prepare(tmp_path, file, table) == {"labels": [], "train": 2, "validation": 2}
+    facts = prepare(tmp_path, file, table)
+    assert (facts["labels"], facts["train"], facts["validation"]) == ([], 2, 2)
+    assert any("2 of 2 validation rows" in note for note in facts["notes"]), "both files have the same contexts"
     found = [data_rows.load(tmp_path / "out" / name)[:] for name in ("train", "validation")]
     assert found[0] == found[1]
     assert found[0]["answers"] == [["good"], []] and found[0]["starts"] == [[2], []]

@@ -17,12 +17,15 @@ COLUMNS = {"text": "text", "label": "label"}
 
 @pytest.fixture
 def prepare(tmp_path: Path):
-    def run(source: Path, validation: Path | None = None, seed: int = 0, columns=None, **spec: Any) -> dict[str, Any]:
+    def run(
+        source: Path, validation: Path | None = None, seed: int = 0, columns=None, new_head: bool = True, **spec: Any
+    ) -> dict[str, Any]:
         output, work = tmp_path / f"out{len(list(tmp_path.glob('out*')))}", tmp_path / "work"
         output.mkdir()
         work.mkdir(exist_ok=True)
         data = DataSpec(train="x", **spec)
-        facts = splits.prepare(text_rows, data, source, validation, columns or COLUMNS, seed, output, work)
+        given = (text_rows, data, source, validation, columns or COLUMNS, seed, output, work)
+        facts = splits.prepare(*given, new_head=new_head)
         return {**facts, "rows": {name: splits.load(output / name) for name in ("train", "validation")}}
 
     return run
@@ -101,17 +104,63 @@ def test_labels_are_ordered_as_numbers_when_they_are(prepare, tmp_path: Path):
     assert prepare(named, named)["labels"] == ["10", "a", "b"]
 
 
-@pytest.mark.parametrize(
-    "labels",
-    [
-        [0, 1] * 10 + [2],  # 2 occurs once
-        [0] * 20,  # one label only
-    ],
-)
-def test_labels_that_cannot_be_learned(prepare, tmp_path: Path, labels):
-    path = write(tmp_path / "a.csv", [f"t{i}" for i in range(len(labels))], labels)
+def test_a_single_label_cannot_be_learned_and_can_be_scored(prepare, tmp_path: Path):
+    path = write(tmp_path / "a.csv", [f"t{i}" for i in range(20)], [0] * 20)
     with refused("data.label", "value"):
-        prepare(path, many(tmp_path / "v.csv"))
+        prepare(path, path)
+    assert prepare(path, path, new_head=False)["labels"] == ["0"]
+
+
+def test_rare_labels_are_noted(prepare, tmp_path: Path):
+    path = write(tmp_path / "a.csv", [f"t{i}" for i in range(21)], [0, 1] * 10 + [2])
+    found = prepare(path, many(tmp_path / "v.csv"))
+    assert found["labels"] == ["0", "1", "2"] and any(
+        "one row only" in note and "'2'" in note for note in found["notes"]
+    )
+    drawn = [prepare(path, path, seed=seed, max_train_samples=10) for seed in range(5)]
+    assert all(one["labels"] == ["0", "1", "2"] for one in drawn), "the head has an output for what was not drawn, too"
+    assert any("no row" in note for one in drawn for note in one["notes"])
+
+
+def test_labels_are_renamed_and_merged(prepare, tmp_path: Path):
+    path = write(tmp_path / "a.csv", [f"t{i}" for i in range(21)], [0, 1] * 10 + [7])
+    found = prepare(path, path, labels={0: "bad", "1": "good", "7": "good"})
+    assert found["labels"] == ["bad", "good"] and not any("one row" in note for note in found["notes"])
+
+
+def test_odd_labels_are_texts(prepare, tmp_path: Path):
+    odd = ["-1", "①", "²", "--1", "1.0", " 1", "１", "01", "9" * 5000, "10", "9"]
+    path = write(tmp_path / "a.csv", [f"t{i}" for i in range(22)], odd * 2)
+    found = prepare(path, path)["labels"]
+    assert found[:3] == ["-1", "9", "10"] and set(found) == set(odd)
+
+
+def overlaps(found: dict[str, Any]) -> list[str]:
+    return [note.split(" validation rows")[0] for note in found["notes"] if "say little about new rows" in note]
+
+
+def test_what_is_trained_on_and_scored_is_noted(prepare, tmp_path: Path):
+    train = write(tmp_path / "a.csv", [f"text {i}" for i in range(20)], [0, 1] * 10)
+    texts = ["Text  3", "text 4", *(f"new {i}" for i in range(6))]
+    assert overlaps(prepare(train, write(tmp_path / "v.csv", texts, [0, 1] * 4))) == ["2 of 8"]
+    assert overlaps(prepare(train, write(tmp_path / "w.csv", texts[2:], [0, 1] * 3))) == []
+    pairs = tmp_path / "p.csv"
+    pairs.write_text("text,other,label\n" + "".join(f"a{i},b{i},{i % 2}\n" for i in range(8)))
+    held = tmp_path / "q.csv"
+    held.write_text("text,other,label\na1,b1,0\na1,c,1\nc,b2,0\nc,d,1\n")
+    columns = {"text": "text", "text_pair": "other", "label": "label"}
+    assert overlaps(prepare(pairs, held, columns=columns)) == ["1 of 4", "2 of 4"]
+
+
+def test_pairs_with_a_text_in_common_are_on_one_side(prepare, tmp_path: Path):
+    path, columns = tmp_path / "p.csv", {"text": "text", "text_pair": "other", "label": "label"}
+    rows = [f"a{i // 3},b{i // 2},{i % 2}\n" if i % 5 else f"x{i},y{i},{i % 2}\n" for i in range(900)]
+    path.write_text("text,other,label\n" + "".join(rows))
+    found = prepare(path, columns=columns, validation_fraction=0.2)
+    assert 90 < found["validation"] < 300 and not overlaps(found)
+    path.write_text("text,other,label\n" + "".join(f"a{i},b,{i % 2}\n" for i in range(300)))  # all share one text
+    found = prepare(path, columns=columns, validation_fraction=0.2)
+    assert 30 < found["validation"] < 100 and overlaps(found) == [f"{found['validation']} of {found['validation']}"]
 
 
 def test_a_validation_label_that_training_never_sees(prepare, tmp_path: Path):

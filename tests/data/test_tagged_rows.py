@@ -32,7 +32,8 @@ def write(path: Path, text: str) -> Path:
 def test_tags_are_ordered_by_type(tmp_path: Path):
     train = write(tmp_path / "train.conll", CONLL)
     facts = prepare(tmp_path, train, write(tmp_path / "dev.conll", CONLL))
-    assert facts == {"labels": ["O", "B-x", "B-y", "I-y"], "train": 3, "validation": 3}
+    assert facts["labels"] == ["O", "B-x", "B-y", "I-y"] and (facts["train"], facts["validation"]) == (3, 3)
+    assert any("3 of 3 validation rows" in note for note in facts["notes"])
     loaded = data_rows.load(tmp_path / "out" / "train")
     assert loaded["tokens"][0] == ["good", "film"] and loaded["tags"][0] == ["B-x", "O"]
 

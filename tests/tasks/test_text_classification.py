@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from conftest import make_tokenizer
 from datasets import Dataset
 from problems import refused
@@ -8,17 +9,44 @@ from compressor.data.spec import DataSpec
 from compressor.tasks import text_classification as task
 
 
-def test_a_trained_heads_labels_are_matched_by_name_then_by_index():
-    assert task.label_ids(["neg", "pos"], ["pos", "neg"]) == {"neg": 1, "pos": 0}
-    assert task.label_ids(["0", "1"], ["NEGATIVE", "POSITIVE"]) == {"0": 0, "1": 1}
-    assert task.label_ids(["b", "a"], None) == {"b": 0, "a": 1}
+@pytest.mark.parametrize(
+    ("labels", "head", "expected"),
+    [
+        (["neg", "pos"], ["pos", "neg"], [1, 0]),
+        (["b", "a"], None, [0, 1]),
+        (["0", "1"], ["LABEL_0", "LABEL_1"], [0, 1]),
+        (["1", "2"], ["LABEL_2", "LABEL_0", "LABEL_1"], [2, 0]),
+        (["1", "2"], ["2", "1"], [1, 0]),
+        (["negative", "positive"], ["POSITIVE", "NEGATIVE"], [1, 0]),
+        (["positive"], ["NEGATIVE", "POSITIVE"], [1]),
+    ],
+)
+def test_a_heads_labels_are_matched_by_name(labels: list[str], head: list[str] | None, expected: list[int]):
+    assert task.label_ids(labels, head) == dict(zip(labels, expected, strict=True))
 
 
-def test_a_head_that_does_not_fit():
+@pytest.mark.parametrize(
+    ("labels", "head"),
+    [
+        (["a", "c"], ["a", "b"]),
+        (["0", "1"], ["NEGATIVE", "POSITIVE"]),
+        (["0", "1", "2"], ["contradiction", "entailment", "neutral"]),
+        (["1", "2", "3", "4"], ["1 star", "2 stars", "3 stars", "4 stars", "5 stars"]),
+        (["0", "1", "2"], ["LABEL_0", "LABEL_1"]),
+        (["-1", "0"], ["LABEL_0", "LABEL_1"]),
+        (["²"], ["LABEL_0", "LABEL_1", "LABEL_2"]),
+        (["①"], ["LABEL_0", "LABEL_1"]),
+        (["１"], ["LABEL_0", "LABEL_1"]),
+        (["--1"], ["LABEL_0", "LABEL_1"]),
+        (["1.0"], ["LABEL_0", "LABEL_1"]),
+        (["01"], ["LABEL_0", "LABEL_1"]),
+        (["9" * 5000], ["LABEL_0", "LABEL_1"]),
+        (["Us", "us"], ["US", "them"]),
+    ],
+)
+def test_a_head_that_does_not_fit(labels: list[str], head: list[str]):
     with refused("data.label", "unknown"):
-        task.label_ids(["a", "c"], ["a", "b"])
-    with refused("data.label", "unknown"):
-        task.label_ids(["0", "1", "2"], ["a", "b"])
+        task.label_ids(labels, head)
 
 
 def test_rows_are_cut_and_pairs_lose_from_the_longer():

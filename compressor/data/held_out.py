@@ -1,0 +1,85 @@
+"""Which rows a hash holds out, and how many held-out rows have texts that are trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+
+def held_out(texts: Sequence[tuple[str, ...]], fraction: float) -> list[bool]:
+    """Whether each row is for validation: depends on the texts alone, so the held-out rows do not move.
+
+    Rows with a text in common, and rows that such rows join, stay on one side. Where pairs join so many rows that those
+    cannot be held out together, they are trained on, and more of the others are held out; where too few others are
+    left, only rows whose texts are all equal stay together.
+
+    Args:
+        texts: The texts of each row, one or two.
+        fraction: Share of the rows that is held out.
+    """
+    if all(len(row) == 1 for row in texts):
+        return [_share(row) < fraction for row in texts]
+    groups = _joined(texts)
+    sizes = Counter(groups)
+    wanted = fraction * len(texts)
+    small = sum(size for size in sizes.values() if size <= wanted)
+    if small <= wanted:
+        return [_share(row) < fraction for row in texts]
+    return [sizes[group] <= wanted and _share((group,)) < wanted / small for group in groups]
+
+
+def overlap(train: Iterable[tuple[str, ...]], validation: Iterable[tuple[str, ...]]) -> list[str]:
+    """Notes on validation rows whose texts are trained on, apart from case and white space.
+
+    Args:
+        train: The texts of each training row.
+        validation: Those of each validation row.
+    """
+    rows: set[int] = set()
+    singles: set[int] = set()
+    for row in train:
+        plain = _plain(row)
+        rows.add(hash(plain))
+        singles.update(map(hash, plain))
+    whole = partly = count = 0
+    for row in validation:
+        plain = _plain(row)
+        count += 1
+        if hash(plain) in rows:
+            whole += 1
+        elif any(hash(text) in singles for text in plain):
+            partly += 1
+    notes = []
+    for found, what in ((whole, "the same text as a training row"), (partly, "one text of a pair that is trained on")):
+        if found:
+            share = f"{found} of {count} validation rows ({100 * found / count:.1f} %) have {what}"
+            notes.append(f"{share}: scores on them say little about new rows")
+    return notes
+
+
+def _joined(texts: Sequence[tuple[str, ...]]) -> list[str]:
+    """A text that stands for each row's group: rows with a text in common are in one group."""
+    parents: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        while (parent := parents.setdefault(text, text)) != text:
+            parents[text] = parents[parent]
+            text = parents[text]
+        return text
+
+    for row in texts:
+        first, *others = sorted({root(text) for text in row})  # the first by alphabet, whatever the rows' order
+        for other in others:
+            parents[other] = first
+    return [root(row[0]) for row in texts]
+
+
+def _plain(row: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(" ".join(text.split()).casefold() for text in row)
+
+
+def _share(texts: tuple[str, ...]) -> float:
+    """A number in [0, 1) that depends on the texts alone."""
+    digest = hashlib.sha256("\x1f".join(texts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
