@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from datasets import Dataset
+from problems import refused
 
 from compressor.data import number_rows
-from tests.problems import refused
 
 
-def rows(*labels: str):
-    from datasets import Dataset
-
+def rows(*labels: str) -> Dataset:
     return Dataset.from_dict({"text": ["a"] * len(labels), "label": list(labels)})
 
 
