@@ -18,6 +18,8 @@ from compressor.quantization import Ranges, Settings, rounding
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from compressor.quantization.weight_matrices import Bias
+
 PART = "fake_quantization"
 """Name of the part of a model in training that rounds; it is not saved."""
 
@@ -111,7 +113,9 @@ class _Part(nn.Module):
         self.inputs, self.undo = inputs, undo
 
 
-def insert_fake_quantization(model: PreTrainedModel, settings: Settings, ranges: Ranges) -> None:
+def insert_fake_quantization(
+    model: PreTrainedModel, settings: Settings, ranges: Ranges, biases: Mapping[str, Bias]
+) -> None:
     """Makes a model round in its forward pass: weights, rows of embedding tables, and inputs of weight matrices.
 
     Its parameters keep their names and stay floats that learn. Dropout is turned off: its noise is larger than that of
@@ -122,16 +126,18 @@ def insert_fake_quantization(model: PreTrainedModel, settings: Settings, ranges:
         model: Changed in place.
         settings: Settings of the quantized graph.
         ranges: Range of each matrix's input.
+        biases: Where the graph has the bias of each matrix; see `weight_matrices.biases`.
     """
     rounded = {name: module for name, module in model.named_modules() if not settings.stays_float(name)}
     linears = {name: module for name, module in rounded.items() if isinstance(module, nn.Linear)}
     inputs = {name: RoundedInput(*bounds) for name, bounds in _together(model, linears, ranges).items()}
     limit, undo = rounding.weight_limit(settings.reduce_range), list[Callable[[], None]]()
-    values = dict(zip(modules(model, "attention_output"), modules(model, "value"), strict=True))
-    # Of these, graphs have taken the bias away, or add it after the product.
-    apart = {*modules(model, "key"), *values.values(), model.get_output_embeddings()}
+    moved = {module for name, module in model.named_modules() if biases.get(name) == "none"}
+    pairs = zip(modules(model, "attention_output"), modules(model, "value"), strict=True)
+    values = {output: value for output, value in pairs if value in moved}
     for name, linear in linears.items():
-        product = _Product(linear, inputs[name], values.get(linear), linear not in apart, settings.per_channel, limit)
+        inside = biases.get(name) == "inside"
+        product = _Product(linear, inputs[name], values.get(linear), inside, settings.per_channel, limit)
         setattr(linear, "forward", product)  # noqa: B010 -- mypy knows no other way to assign a method
         undo.append(partial(delattr, linear, "forward"))
     tied = {id(linear.weight) for linear in linears.values()}
@@ -183,7 +189,8 @@ class _Product:
     Attributes:
         linear: The matrix.
         rounds: Rounds its input.
-        values: Of the output matrix of an attention block, the matrix of its values; else None.
+        values: Of the output matrix of an attention block that has taken over the bias of its values, their matrix;
+            else None.
         rounds_bias: Whether its bias becomes integers too.
         per_channel: One scale per output channel.
         limit: The largest integer of a weight.
@@ -203,7 +210,7 @@ class _Product:
         magnitudes = weight.detach().abs()
         scale = weight_scale(magnitudes.amax(dim=1, keepdim=True) if self.per_channel else magnitudes.max(), self.limit)
         if self.values is not None:
-            # Graphs add the bias of the values behind this product: see `onnx_attention.fold_biases`.
+            # The graph adds the bias of the values behind this product: see `attention_biases.fold_biases`.
             assert isinstance(self.values, nn.Linear)
             given = given - self.values.bias
             bias = functional.linear(self.values.bias, weight, bias)

@@ -14,6 +14,8 @@ from compressor.training.context import Context, Facts
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from compressor.quantization.weight_matrices import Bias
+
 
 def train(
     source: Path, output: Path, spec: QuantizationSpec, settings: Settings, context: Context
@@ -35,16 +37,21 @@ def train(
 
     data = distillation.prepare(source, spec, context)
     model = data.load_model()
-    ranges, facts = _calibrated(model, source, spec, context)
-    fake_quantization.insert_fake_quantization(model, settings, ranges)
+    ranges, biases, facts = _calibrated(model, source, spec, context)
+    fake_quantization.insert_fake_quantization(model, settings, ranges, biases)
     plain = fake_quantization.RemoveAfterTraining()
     trained = distillation.recover(model, data, output, callbacks=[plain])
     return plain.ranges, {**facts, **trained}
 
 
-def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizationSpec, context: Context) -> tuple[Ranges, Facts]:
-    """The ranges that the model's graph would have without training; found once, and again after a kill."""
-    from compressor.quantization import calibration
+def _calibrated(
+    model: PreTrainedModel, source: Path, spec: QuantizationSpec, context: Context
+) -> tuple[Ranges, dict[str, Bias], Facts]:
+    """The ranges that the model's graph would have without training, and where it has biases.
+
+    Found once, and again after a kill.
+    """
+    from compressor.quantization import calibration, weight_matrices
     from compressor.runtimes import onnxruntime
     from compressor.training.processes import rank
     from compressor.training.train_stage import build_once, save
@@ -61,10 +68,15 @@ def _calibrated(model: PreTrainedModel, source: Path, spec: QuantizationSpec, co
             with context.progress.step(f"{context.stage}: calibrating") as step:
                 sample = calibration.rows(source, spec, context)
                 ranges = calibration.ranges(graph, sample, spec.calibration, step)
-        return {"ranges": ranges, "calibration": {**spec.calibration.model_dump(), "samples": len(sample)}}
+            biases = weight_matrices.biases(weight_matrices.read(graph)[0])
+        return {
+            "ranges": ranges,
+            "biases": biases,
+            "calibration": {**spec.calibration.model_dump(), "samples": len(sample)},
+        }
 
     facts = build_once(context.work / "calibration", build)
-    return _of_all(model, facts.pop("ranges")), facts
+    return _of_all(model, facts.pop("ranges")), facts.pop("biases"), facts
 
 
 def _of_all(model: PreTrainedModel, ranges: Mapping[str, Sequence[float]]) -> Ranges:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -19,6 +20,9 @@ from compressor.runtimes.onnx import sharing
 from compressor.runtimes.onnx.rewrite import attribute
 
 _PRODUCTS = ("MatMul", "Gemm")
+
+Bias = Literal["inside", "after", "none"]
+"""Where a bias is; see `biases`."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,40 @@ def shrinkable(model: onnx.ModelProto, settings: Settings) -> list[Matrix]:
         and (settings.embeddings or not matrix.table)
         and np.abs(numpy_helper.to_array(values[matrix.weight])).max() <= np.finfo(np.float16).max
     ]
+
+
+def biases(model: onnx.ModelProto) -> dict[str, Bias]:
+    """How the product with each module's matrix gets its bias, of a graph that `onnx_sharing.merge` has been through.
+
+    Returns:
+        By module: `inside` a Gemm; in a sum `after` the product; or `none`, where there never was one, or where it has
+        no effect and was dropped, or moved into another's: see `compressor.runtimes.onnx.attention_biases`.
+
+    Raises:
+        StageError: A module that several layers use gets it in several ways.
+    """
+    axes = {tensor.name: len(tensor.dims) for tensor in model.graph.initializer}
+    summed = {
+        name
+        for node in model.graph.node
+        if node.op_type == "Add" and any(axes.get(name) == 1 for name in node.input)
+        for name in node.input
+    }
+    found: dict[str, Bias] = {}
+    for node in model.graph.node:
+        if node.op_type not in _PRODUCTS or axes.get(node.input[1]) != 2:
+            continue
+        bias: Bias = "inside" if len(node.input) > 2 else "after" if node.output[0] in summed else "none"
+        name = called(module(node.name), found)
+        if found.setdefault(name, bias) != bias:
+            raise StageError(f"layers that share {name} have its bias in different places of the exported graph")
+    return found
+
+
+def called(name: str, known: Container[str]) -> str:
+    """The module of a call: traces number all but the first call of a module that layers share, as `query_1`."""
+    first = re.sub(r"_\d+$", "", name)
+    return first if name not in known and first in known else name
 
 
 def module(node: str) -> str:

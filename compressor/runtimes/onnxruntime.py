@@ -27,7 +27,7 @@ RUNTIME = Runtime(
 )
 
 
-def export(source: Path, path: Path) -> None:
+def export(source: Path, path: Path) -> dict[str, int]:
     """Exports a checkpoint as plain ONNX operators in one file; batch and length stay free.
 
     By tracing, with eager attention: ONNX Runtime then fuses it as well as the dynamo export, which takes several times
@@ -37,13 +37,19 @@ def export(source: Path, path: Path) -> None:
         source: Checkpoint folder.
         path: The .onnx file. Its inputs are `input_ids`, `attention_mask` and, where the model has token types,
             `token_type_ids`; its outputs are `logits` and what else the model gives, see `compressor.models.outputs`.
+
+    Returns:
+        What each rewrite of the graph found; see `compressor.runtimes.onnx.passes`.
+
+    Raises:
+        StageError: A rewrite found less than a model of this family has.
     """
     import onnx
     import torch
 
     from compressor.models import outputs
     from compressor.runtimes import tracing
-    from compressor.runtimes.onnx import attention_biases, flatten, rewrite, sharing
+    from compressor.runtimes.onnx import passes
 
     module = tracing.load(source, "eager")
     names = list(module.input_names)
@@ -62,11 +68,10 @@ def export(source: Path, path: Path) -> None:
         )
     model = onnx.load(str(path))
     strip(model)
-    sharing.share(model)
-    rewrite.simplify(model)
-    attention_biases.fold_biases(model)
-    flatten.flatten(model)
+    found = passes.apply(model)
+    passes.check(found, module.model)
     onnx.save(model, str(path))
+    return found
 
 
 def strip(model: onnx.ModelProto) -> None:

@@ -113,8 +113,7 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
         context: What the files say of themselves; progress.
     """
     shutil.copytree(source, output, dirs_exist_ok=True)
-    facts = {}
-    graph = _graph(output, spec, context)
+    graph, facts = _graph(output, spec, context)
     for target in spec.targets:
         runtime = TARGETS[target]
         if runtime is not onnxruntime.RUNTIME:
@@ -130,19 +129,20 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
     return facts
 
 
-def _graph(output: Path, spec: ExportSpec, context: Context) -> Path:
+def _graph(output: Path, spec: ExportSpec, context: Context) -> tuple[Path, Facts]:
     """The ONNX file that ships, which others are made of: the quantized one, or the float one, written here."""
+    facts: Facts = {}
     folder = Checkpoint(output)
     labels = list(context.labels) and folder.labels
     quantized = folder.quantized
     made_of_it = spec.tokenizer == "baked" or any(TARGETS[target] is ort.RUNTIME for target in spec.targets)
     if onnxruntime.RUNTIME.target in spec.targets or (made_of_it and quantized is None):
         with context.progress.step("export: onnx"):
-            onnxruntime.RUNTIME.export(output, output / _ONNX)
+            facts["rewrites"] = onnxruntime.export(output, output / _ONNX)
     for path in (output / _ONNX, quantized):
         if path is not None and path.is_file():
             metadata.describe(path, context.task, labels, context.recipe, context.key)
-    return quantized or output / _ONNX
+    return quantized or output / _ONNX, facts
 
 
 STAGE = Stage(ExportSpec, run)

@@ -93,7 +93,7 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
     with tempfile.TemporaryDirectory(dir=context.work) as folder:
         exported = Path(folder) / "model.onnx"
         with context.progress.step("quantize: exporting"):
-            onnxruntime.export(output, exported)
+            facts["rewrites"] = onnxruntime.export(output, exported)
         if spec.keep_float:
             weight_matrices.check_patterns(spec.keep_float, weight_matrices.read(exported)[1])
         facts |= write(GraphQuantizer(exported, output, spec, settings, ranges), target, context)

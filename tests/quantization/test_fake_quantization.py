@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import onnxruntime
 import pytest
 import torch
 from conftest import exact_settings
-from kinds import KINDS, export, make_model, rows
+from kinds import KINDS, export, export_anew, make_model, rows
 
-from compressor.quantization import Settings, calibration, fake_quantization, static_int8
+from compressor.errors import StageError
+from compressor.quantization import Settings, calibration, fake_quantization, static_int8, weight_matrices
 from compressor.quantization.spec import CalibrationSpec
+from compressor.runtimes.onnx import attention_biases, flatten, passes
 
 
 def answers(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -67,7 +70,7 @@ def test_half_precision_is_rounded_as_floats_are():
     assert torch.equal(rounds(values), rounds(values.float()))
     model = make_model("bert")
     fake_quantization.insert_fake_quantization(
-        model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()}
+        model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()}, {}
     )
     seen = []
     handle = model.classifier.register_forward_hook(lambda _, given, out: seen.append(out.dtype))
@@ -77,12 +80,18 @@ def test_half_precision_is_rounded_as_floats_are():
     assert seen == [torch.bfloat16] and logits.isfinite().all()
 
 
-def differences(model: Any, folder: Path, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+def biases_of(graph: Path) -> dict[str, weight_matrices.Bias]:
+    return weight_matrices.biases(weight_matrices.read(graph)[0])
+
+
+def differences(
+    model: Any, folder: Path, settings: Settings, export: Callable[[Any, Path], Path] = export
+) -> tuple[np.ndarray, np.ndarray]:
     """For each of some rows, the largest difference of the model in training, and of the float model, from the file."""
     graph, sample = export(model, folder), rows(model, 9)
-    ranges = calibration.ranges(graph, sample, CalibrationSpec())
+    ranges, biases = calibration.ranges(graph, sample, CalibrationSpec()), biases_of(graph)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fake_quantization.insert_fake_quantization(model, settings, ranges)
+    fake_quantization.insert_fake_quantization(model, settings, ranges, biases)
     assert set(state) <= set(model.state_dict()), "parameters keep their names"
     trained = [main_output(model, row) for row in sample]
     used = fake_quantization.remove_fake_quantization(model)
@@ -102,9 +111,27 @@ def assert_same(ours: np.ndarray, floats: np.ndarray) -> None:
     assert ours.max() < floats.max()
 
 
-@pytest.mark.parametrize(("family", "head"), KINDS)
+@pytest.mark.parametrize(
+    ("family", "head"), [*KINDS, ("bert", "TokenClassification"), ("distilbert", "TokenClassification")]
+)
 def test_a_model_in_training_answers_as_its_file_will(family: str, head: str, tmp_path: Path):
     assert_same(*differences(make_model(family, head), tmp_path, exact_settings()))
+
+
+@pytest.mark.parametrize("left_out", ["fold_biases", "flatten"])
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_it_rounds_what_the_graph_has_and_not_what_a_rewrite_should_have_made_of_it(
+    family: str, left_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folds = left_out == "fold_biases"
+    module, nothing = (attention_biases, (0, 0)) if folds else (flatten, 0)
+    monkeypatch.setattr(module, left_out, lambda model: nothing)
+    with pytest.raises(StageError, match=r"value_biases: 0, 4 expected" if folds else r"joined_biases: 0, 16 expected"):
+        export_anew(make_model(family), tmp_path)
+    monkeypatch.setattr(passes, "check", lambda found, model: None)
+    assert_same(*differences(make_model(family), tmp_path, exact_settings(), export_anew))
+    found = set(biases_of(tmp_path / "model.onnx").values())
+    assert found == ({"inside"} if folds else {"after", "inside", "none"})
 
 
 @pytest.mark.parametrize(
@@ -123,9 +150,9 @@ def test_settings_mean_the_same_in_training_and_in_the_file(settings: Settings, 
 
 def test_a_tied_table_and_decoder_learn_together(tmp_path: Path):
     model = make_model("bert", "MaskedLM")
-    fake_quantization.insert_fake_quantization(
-        model, exact_settings(), calibration.ranges(export(model, tmp_path), rows(model), CalibrationSpec())
-    )
+    graph = export(model, tmp_path)
+    ranges = calibration.ranges(graph, rows(model), CalibrationSpec())
+    fake_quantization.insert_fake_quantization(model, exact_settings(), ranges, biases_of(graph))
     inputs = {name: torch.from_numpy(array) for name, array in rows(model)[3].items()}
     model(**inputs).logits.square().sum().backward()
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
@@ -141,7 +168,7 @@ def test_there_is_no_dropout_while_a_model_rounds():
 
     assert not torch.equal(*two())
     fake_quantization.insert_fake_quantization(
-        model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()}
+        model, exact_settings(), {name: (-4.0, 4.0) for name, _ in model.named_modules()}, {}
     )
     assert torch.equal(*two())
     fake_quantization.remove_fake_quantization(model)

@@ -23,7 +23,7 @@ from compressor.quantization.neural_compressor.static import Static
 from compressor.quantization.neural_compressor.weight_only import WeightOnly
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes import onnxruntime as onnx_runtime
-from compressor.runtimes.onnx import sharing
+from compressor.runtimes.onnx import attention_biases, passes, sharing
 from compressor.runtimes.onnx.coverage import quantized_coverage
 from compressor.stages.quantize import QuantizeSpec
 
@@ -72,10 +72,13 @@ def float_bias(_: Any, node: onnx.NodeProto, __: Any) -> list[onnx.NodeProto]:
     return [helper.make_node("Identity", [node.input[2]], [f"{node.output[0]}.bias"])]
 
 
-@pytest.mark.parametrize(("family", "head"), KINDS)
+@pytest.mark.parametrize(("family", "head", "folded"), [*((*kind, True) for kind in KINDS), ("bert", HEAD, False)])
 def test_static_files_give_what_neural_compressors_module_gives(
-    family: str, head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, head: str, folded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    if not folded:  # as of an export whose attention the rewrite does not know
+        monkeypatch.setattr(attention_biases, "fold_biases", lambda model: (0, 0))
+        monkeypatch.setattr(passes, "check", lambda found, model: None)
     algorithm = static(save(tmp_path, family, head), family, head, embeddings=False)  # it leaves those in float
     module = quantized(algorithm)
     assert algorithm.write(module, tmp_path / "q.onnx") == []

@@ -113,7 +113,7 @@ def train(
 
 def ready(classifier: Path, ranges: Any) -> Any:
     model = loading.load_model(classifier)
-    fake_quantization.insert_fake_quantization(model, exact_settings(), ranges)
+    fake_quantization.insert_fake_quantization(model, exact_settings(), ranges, {})
     return model
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import operator
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +52,13 @@ class Static:
         import torch
         from neural_compressor.torch.export import export
 
+        from compressor.quantization import weight_matrices
         from compressor.runtimes import tracing
 
         self._exported, self._settings, self._method = exported, settings, method
         self._traceable = tracing.load(checkpoint, "eager")
-        _move_value_biases(self._traceable.model)
+        biases = weight_matrices.biases(weight_matrices.read(exported)[0])
+        _move_value_biases(self._traceable.model, {name for name, bias in biases.items() if bias == "none"})
         names = self._traceable.input_names
         self._sample = [tuple(torch.from_numpy(inputs[name]) for name in names) for inputs in sample]
         self.example_inputs: tuple[torch.Tensor, ...] | None = tracing.example_inputs(self._traceable)
@@ -101,7 +102,7 @@ class Static:
         rounded: dict[str, Rounded] = {}
         chosen, kept, calls = [], [], Counter[str]()
         for matrix in every:
-            modules = [_called(weight_matrices.module(node), products) for node in matrix.nodes]
+            modules = [weight_matrices.called(weight_matrices.module(node), products) for node in matrix.nodes]
             if self._settings.stays_float(matrix.name) or not (matrix.table or set(modules) <= set(products)):
                 kept.append(matrix.name)
                 continue
@@ -157,17 +158,24 @@ def make(quantizer: GraphQuantizer, context: Context) -> tuple[Static, Facts]:
     return Static(quantizer.checkpoint, quantizer.graph, quantizer.settings, spec.calibration.method, sample), facts
 
 
-def _move_value_biases(model: PreTrainedModel) -> None:
-    """Moves the bias of attention's values into the output's, in place, as our export does: the same inputs are seen.
+def _move_value_biases(model: PreTrainedModel, moved: Collection[str]) -> None:
+    """Moves the bias of attention's values into the output's, in place, as our export did: the same inputs are seen.
 
     See `compressor.runtimes.onnx.attention_biases.fold_biases`.
+
+    Args:
+        model: Changed in place.
+        moved: Names of the matrices whose bias the graph does not add to their products.
     """
     import torch
 
     from compressor.models.convert import modules
 
+    without = {module for name, module in model.named_modules() if name in moved}
     with torch.no_grad():
         for value, output in zip(modules(model, "value"), modules(model, "attention_output"), strict=True):
+            if value not in without:
+                continue
             assert isinstance(value, torch.nn.Linear) and isinstance(output, torch.nn.Linear)
             output.bias.add_(output.weight @ value.bias)
             value.bias.zero_()
@@ -223,11 +231,6 @@ def _products(model: torch.nn.Module) -> dict[str, list[_Product]]:
         product = _Product(low, high, _weight(model, node.args[1].args[0]))
         found.setdefault(path.removeprefix(_PREFIX), []).append(product)
     return found
-
-
-def _called(name: str, products: Mapping[str, Any]) -> str:
-    """The module of a call: traces number all but the first call of a module that layers share, as `query_1`."""
-    return name if name in products else re.sub(r"_\d+$", "", name)
 
 
 def _is_dequantized(node: torch.fx.Node) -> bool:

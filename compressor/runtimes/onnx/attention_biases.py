@@ -13,15 +13,19 @@ _MOVES = frozenset({"Reshape", "Transpose", "Slice"})
 _SCALES = frozenset({"Mul", "Div"})
 
 
-def fold_biases(model: onnx.ModelProto) -> None:
+def fold_biases(model: onnx.ModelProto) -> tuple[int, int]:
     """Drops the keys' bias and moves the values' into the output's, in place.
 
     A query's product with the keys' bias is the same for all keys, and softmax does not see what is added to all of its
     inputs. Its outputs sum to 1, so the values' bias passes through to the product with the output matrix whole:
     `softmax(q (k + b)' + m) (v + c) W + d  =  softmax(q k' + m) v W + (c W + d)`.
+
+    Returns:
+        How many biases of keys were dropped, and how many of values moved.
     """
-    _Attention(model.graph).fold()
+    found = _Attention(model.graph).fold()
     remove_unused(model.graph)
+    return found
 
 
 class _Attention:
@@ -37,18 +41,20 @@ class _Attention:
                 self._readers.setdefault(name, []).append(node)
         self._uses = Counter(name for node in graph.node for name in node.input)
         self._uses.update(value.name for value in graph.output)
-        self._made: set[str] = set()
+        self._made: dict[tuple[str, str, str], str] = {}
 
-    def fold(self) -> None:
-        """Folds the biases of all blocks."""
+    def fold(self) -> tuple[int, int]:
+        """Folds the biases of all blocks; how many of keys and of values."""
+        dropped = moved = 0
         for node in list(self._graph.node):
             if node.op_type != "Softmax":
                 continue
             products = [reader for reader in self._readers.get(node.output[0], []) if reader.op_type == "MatMul"]
             scores = self._scores(node.input[0])
             if scores is not None and len(products) == 1 and products[0].input[0] == node.output[0]:
-                self._drop(self._biased(scores.input[1], _MOVES | _SCALES))
-                self._move(self._biased(products[0].input[1], _MOVES), products[0])
+                dropped += self._drop(self._biased(scores.input[1], _MOVES | _SCALES))
+                moved += self._move(self._biased(products[0].input[1], _MOVES), products[0])
+        return dropped, moved
 
     def _scores(self, name: str) -> onnx.NodeProto | None:
         """The product of queries and keys, from what the softmax reads: scaled, and with the mask added."""
@@ -86,36 +92,37 @@ class _Attention:
         weighted = product is not None and product.op_type == "MatMul" and product.input[1] in self._constants
         return biases[0] if len(biases) == 1 and weighted else None
 
-    def _drop(self, biased: onnx.NodeProto | None) -> None:
-        """Takes the sum out."""
+    def _drop(self, biased: onnx.NodeProto | None) -> bool:
+        """Takes the sum out, if there is one."""
         if biased is None:
-            return
+            return False
         product = next(name for name in biased.input if name not in self._constants)
         for reader in self._readers[biased.output[0]]:
             for index, name in enumerate(reader.input):
                 if name == biased.output[0]:
                     reader.input[index] = product
+        return True
 
-    def _move(self, biased: onnx.NodeProto | None, product: onnx.NodeProto) -> None:
-        """Takes the sum out and adds what becomes of its constant to the output's."""
+    def _move(self, biased: onnx.NodeProto | None, product: onnx.NodeProto) -> bool:
+        """Takes the sum out and adds what becomes of its constant to the output's, if there are both."""
         output = self._output(product)
         if biased is None or output is None:
-            return
+            return False
         weight, total = output
         bias, own = self._bias(biased), self._bias(total)
         assert bias is not None and own is not None, "that is how they were found"
         values: list[Array] = [numpy_helper.to_array(self._constants[name]) for name in (bias, weight, own)]
         if values[0].shape[0] != values[1].shape[0]:
-            return
-        name = f"{own}.with.{bias}"
-        if name not in self._made:  # layers that share their weights share this too
-            self._made.add(name)
+            return False
+        name = self._made.get((own, weight, bias))
+        if name is None:  # layers that share their weights share this too
+            name = self._made[own, weight, bias] = f"{own}.with.{bias}.{len(self._made)}"
             value = (values[0].astype("float64") @ values[1] + values[2]).astype("float32")
             self._graph.initializer.append(numpy_helper.from_array(value, name))
         for index, entry in enumerate(total.input):
             if entry == own:
                 total.input[index] = name
-        self._drop(biased)
+        return self._drop(biased)
 
     def _output(self, product: onnx.NodeProto) -> tuple[str, onnx.NodeProto] | None:
         """The output matrix that the product of attention and values goes through, and the sum with its bias."""

@@ -13,19 +13,23 @@ from compressor.runtimes.onnx.rewrite import POSITION_WISE, attribute, constants
 _BATCH = "batch_size"
 
 
-def flatten(model: onnx.ModelProto) -> None:
+def flatten(model: onnx.ModelProto) -> int:
     """Computes all that treats tokens apart on two axes instead of three, in place, and joins products and biases.
 
     ONNX's Gemm has a bias and only takes two axes. ONNX Runtime adds it within its integer kernels: at 128 tokens of a
     six-layer BERT of width 384 that saved 7 % of the time against a product and a sum.
+
+    Returns:
+        How many products and biases were joined.
     """
     flat = _Flat(model)
     for node in list(model.graph.node):
         flat.take(node)
     flat.finish()
-    _join_biases(model.graph)
+    joined = _join_biases(model.graph)
     del model.graph.value_info[:]
     remove_unused(model.graph)
+    return joined
 
 
 class _Flat:
@@ -156,8 +160,8 @@ def _results(graph: onnx.GraphProto) -> set[str]:
     return outputs | {name for node in sums for name in node.input}
 
 
-def _join_biases(graph: onnx.GraphProto) -> None:
-    """Makes one Gemm of a product of two axes and the sum of its result and a vector."""
+def _join_biases(graph: onnx.GraphProto) -> int:
+    """Makes one Gemm of a product of two axes and the sum of its result and a vector; how many."""
     constants = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(value.name for value in graph.output)
@@ -178,3 +182,4 @@ def _join_biases(graph: onnx.GraphProto) -> None:
     kept = [node for node in nodes if node.op_type != "Add" or node.output[0] not in joined]
     del graph.node[:]
     graph.node.extend(kept)
+    return len(nodes) - len(kept)

@@ -19,19 +19,17 @@ POSITION_WISE = _UNARY | _ELEMENTWISE | {"LayerNormalization"}
 """Operators that treat tokens apart; a normalization does if it is over the last axis."""
 
 
-def simplify(model: onnx.ModelProto) -> None:
-    """All rewrites below, in place."""
-    keep_leading_sizes(model)
-    compute_first_token_only(model)
-
-
-def keep_leading_sizes(model: onnx.ModelProto) -> None:
+def keep_leading_sizes(model: onnx.ModelProto) -> int:
     """Makes `Reshape(x, [batch, sequence, …])` copy x's first two sizes (ONNX's 0) instead of computing them.
 
     Holds for every Reshape whose target starts with sizes 0 and 1 of some tensor: in an encoder all of those carry the
     same batch and sequence. Parity with torch is measured on every exported file, so an exception would not go unseen.
+
+    Returns:
+        How many there were.
     """
     constants, producers = constants_of(model.graph), _producers(model.graph)
+    found = 0
     for node in model.graph.node:
         if node.op_type != "Reshape":
             continue
@@ -43,16 +41,22 @@ def keep_leading_sizes(model: onnx.ModelProto) -> None:
         if leading == [0, 1] and len(rest) == len(parts.input) - 2:
             target = np.array([0, 0, *(int(value.item()) for value in rest)], dtype=np.int64)
             node.input[1] = _add_constant(model.graph, f"{node.output[0]}.target", target)
+            found += 1
     remove_unused(model.graph)
+    return found
 
 
-def compute_first_token_only(model: onnx.ModelProto) -> None:
+def compute_first_token_only(model: onnx.ModelProto) -> int:
     """Where only the first token of a layer's output is read, computes only that: the result is the same.
 
     A classifier reads the last layer's `[CLS]` alone, so that layer's queries, attention output and feed-forward block,
     most of its work, are needed for one position of all. The reading of position 0 is moved up through every operator
     that treats positions apart, as far as nothing else reads its result whole.
+
+    Returns:
+        How many matrix products are of the first token alone.
     """
+    products = 0
     graph = model.graph
     constants, ranks = constants_of(graph), shapes_of(model)
     uses = Counter(name for node in graph.node for name in node.input)
@@ -70,6 +74,7 @@ def compute_first_token_only(model: onnx.ModelProto) -> None:
         alone = len(node.output) == 1 and len(wanted) == uses[node.output[0]] and len(axes) == 1
         sources = _sources(node, axes.pop(), constants, ranks) if wanted and alone else None
         if sources is not None:
+            products += node.op_type == "MatMul"
             for index, axis in sources:
                 readers[node.input[index]].append((node, index, axis))
         else:
@@ -81,6 +86,7 @@ def compute_first_token_only(model: onnx.ModelProto) -> None:
     graph.node.extend(reversed(nodes))
     del graph.value_info[:]
     remove_unused(graph)
+    return products
 
 
 def _sources(

@@ -18,21 +18,29 @@ LAST = "last_axis"
 """Name of the constant -1."""
 
 
-def share(model: onnx.ModelProto) -> None:
-    """Stores every matrix once, in place; one that is the transpose of a table becomes a Transpose of the table."""
+def share(model: onnx.ModelProto) -> int:
+    """Stores every matrix once, in place; one that is the transpose of a table becomes a Transpose of the table.
+
+    Returns:
+        How many transposes of tables there were.
+    """
     merge(model)
-    tie(model)
+    return tie(model)
 
 
-def tie(model: onnx.ModelProto) -> None:
+def tie(model: onnx.ModelProto) -> int:
     """Makes each constant matrix that is the transpose of a table a Transpose of it, in place.
 
     ONNX Runtime folds that Transpose when it loads the file, so that the model runs as it did.
+
+    Returns:
+        How many there were.
     """
     graph = model.graph
     tables = ties(graph)
     kept = [tensor for tensor in graph.initializer if tensor.name not in tables]
     _replace(graph, kept, [*(_transpose(table, matrix) for matrix, table in tables.items()), *graph.node])
+    return len(tables)
 
 
 def merge(model: onnx.ModelProto) -> None:
