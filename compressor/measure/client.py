@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +29,8 @@ _LEAST_ROUNDS = 50
 _SILENCE_S = 900.0
 """A job that reports nothing for so long hangs: a single call of a large model takes seconds."""
 _SLICE_S = 1.0
+_END_S = 10.0
+"""Seconds in which a process ends that has closed its connection."""
 _LOGGED_LINES = 20
 
 
@@ -150,12 +154,13 @@ class _Process:
         self._folder = tempfile.TemporaryDirectory(prefix="compress-")
         self._log = Path(self._folder.name) / "log"
         self._logged = 0
+        self._sender: threading.Thread | None = None
         self._connection, theirs = multiprocessing.Pipe()
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
         with theirs, self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "compressor.measure.worker", str(theirs.fileno())],
+                [sys.executable, "-m", "compressor.measure.worker", str(theirs.fileno()), self._folder.name],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -170,33 +175,44 @@ class _Process:
             StageError: The job failed, or the process died or hung.
         """
         output = Path(self._folder.name) / "result.npz"
+        # A job with many rows does not fit into the pipe: a process that hangs before it reads would be waited for.
+        self._sender = threading.Thread(target=self._send, args=({**job, "output": str(output)},), daemon=True)
         try:
-            self._connection.send({**job, "output": str(output)})
-            while (message := self._receive(job["kind"], step))[0] == "progress":
+            self._sender.start()
+            while (message := self._receive(job, step))[0] == "progress":
                 if step:
                     step.update(message[1], message[2])
             self._copy_log()
             if message[0] == "failed":
-                raise StageError(f"the measuring process ({job['kind']}) failed: {message[1]}")
+                raise StageError(f"{_named(job)} failed: {message[1]}")
             with np.load(output, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         except (EOFError, OSError) as error:  # the other end of the pipe is closed
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_S)
             last = next((line for line in reversed(self._copy_log()) if line.strip()), "no output")
-            what = f"the measuring process ({job['kind']}) ended with {self._process.returncode}: {last}"
+            code = self._process.returncode
             self.close()
-            raise StageError(what) from error
+            how = "closed its connection and hung" if code is None else f"ended with {code}"
+            raise StageError(f"{_named(job)} {how}: {last}") from error
         except BaseException:
             self.close()
             raise
 
-    def _receive(self, kind: str, step: Step | None) -> tuple[Any, ...]:
+    def _send(self, job: Mapping[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # the process has ended, which is found when its answer is read
+            self._connection.send(job)
+
+    def _receive(self, job: Mapping[str, Any], step: Step | None) -> tuple[Any, ...]:
         """The next message. Waits in slices, so that a run that was suspended and goes on is not taken to hang."""
         waited = 0.0
         while not self._connection.poll(_SLICE_S):
             waited += _SLICE_S
             if waited >= self._silence_s:
-                raise StageError(f"the measuring process ({kind}) hung: it reported nothing for {waited:.0f} s")
+                raise StageError(
+                    f"{_named(job)} hung: it reported nothing for {waited:.0f} s, and was ended. Run the command again "
+                    "to resume; if this happens more than once, choose another measure.runtime or fewer threads"
+                )
             if step:
                 step.check_interrupted()
         message: tuple[Any, ...] = self._connection.recv()
@@ -217,5 +233,13 @@ class _Process:
         """Ends the process: it holds nothing that would be lost."""
         self._process.kill()
         self._process.wait()
+        if self._sender is not None:
+            self._sender.join()
         self._connection.close()
         self._folder.cleanup()
+
+
+def _named(job: Mapping[str, Any]) -> str:
+    """The process that does a job, with the files that it runs."""
+    paths = dict.fromkeys([job["path"]] if "path" in job else [entry["path"] for entry in job.get("files", ())])
+    return f"the measuring process ({job['kind']}) of {', '.join(map(str, paths))}"

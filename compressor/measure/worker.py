@@ -7,6 +7,7 @@ A job has a `kind`, one of `JOBS`, and its arguments. The process sends `("progr
 from __future__ import annotations
 
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -184,9 +185,15 @@ def serve(connection: Connection) -> None:
 
 
 def main() -> None:
-    """Serves the connection whose file descriptor is the first argument."""
+    """Serves the connection whose file descriptor is the first argument; the second is the client's folder for us.
+
+    The client ends this process, unless it was killed: then nobody else deletes its folder.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the client ends this process
-    serve(Connection(int(sys.argv[1])))
+    try:
+        serve(Connection(int(sys.argv[1])))
+    finally:
+        shutil.rmtree(sys.argv[2], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from multiprocessing import Pipe
 from pathlib import Path
@@ -98,6 +100,38 @@ def test_a_process_that_dies_or_hangs_is_reported(client: Client, job: dict[str,
     with pytest.raises(StageError, match=told):
         client.predict(job)
     assert not client._serving
+
+
+def test_a_process_that_hangs_before_it_reads_a_large_job_is_named_with_its_file(client: Client, job: dict[str, Any]):
+    client.predict(job)
+    os.kill(pid(client), signal.SIGSTOP)
+    rows = {**job["sets"][0], "batches": [[0]] * 200_000}
+    with pytest.raises(StageError, match=r"model\.onnx hung"):
+        client.predict({**job, "sets": [rows]})
+    assert not client._serving
+
+
+def _measure(job: dict[str, Any], told: Path) -> None:
+    client = Client()
+    client.predict(job)
+    told.with_suffix(".partial").write_text(f"{client._serving['onnxruntime']._folder.name}\n{pid(client)}")
+    told.with_suffix(".partial").rename(told)
+    time.sleep(600)
+
+
+def test_a_killed_run_leaves_neither_process_nor_folder(job: dict[str, Any], tmp_path: Path):
+    told = tmp_path / "told"
+    run = multiprocessing.get_context("fork").Process(target=_measure, args=(job, told))
+    run.start()
+    while not told.exists():
+        assert run.is_alive()
+        time.sleep(0.01)
+    folder, measuring = told.read_text().splitlines()
+    assert Path(folder).is_dir() and Path("/proc", measuring).is_dir()
+    os.kill(run.pid, signal.SIGKILL)
+    run.join()
+    while Path(folder).exists():
+        time.sleep(0.01)
 
 
 def test_memory_and_times_come_from_fresh_processes(client: Client, job: dict[str, Any]):
