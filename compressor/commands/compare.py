@@ -54,6 +54,7 @@ def compare(
         raise click.UsageError("--set and --without change recipes, but none of the paths is a recipe (*.yaml)")
     parts = study.forms(recipes, overrides, without)
     runs = [path for path in paths if path not in recipes]
+    study.check_runs(runs, parts, artifacts)
     with Client() as client:
         made = study.run(parts, artifacts, client)
     groups = comparison.compare([*runs, *made], every_stage)

@@ -16,6 +16,7 @@ from compressor.progress import Progress, console, echo
 from compressor.recipe import resolve
 from compressor.recipe.reading import load
 from compressor.recipe.resolve import Resolved
+from compressor.report.model import report_file
 from compressor.report.numbers import duration
 
 SUFFIXES = (".yaml", ".yml")
@@ -26,7 +27,7 @@ def forms(recipes: Sequence[Path], overrides: tuple[str, ...], without: Sequence
     """Each recipe as it is, and again without each of the named stages that it has.
 
     Args:
-        recipes: The recipes.
+        recipes: The recipes; a file that is named twice counts once.
         overrides: `--set` values for all of them.
         without: Names of stages.
 
@@ -36,7 +37,7 @@ def forms(recipes: Sequence[Path], overrides: tuple[str, ...], without: Sequence
     found: list[Resolved] = []
     problems: list[Problem] = []
     left = set(without)
-    for path in recipes:
+    for path in {path.resolve(): path for path in recipes}.values():
         try:
             recipe = load(path, overrides)
             names = recipe.stage_names()
@@ -48,9 +49,47 @@ def forms(recipes: Sequence[Path], overrides: tuple[str, ...], without: Sequence
     if left and not problems:
         what = f"no recipe has a stage {', '.join(sorted(left))}"
         problems.append(Problem("--without", what, "name stages of the recipes", kind="unknown"))
+    problems += _shared_names(found)
     if problems:
         raise RecipeError(problems)
     return found
+
+
+def check_runs(runs: Sequence[Path], study: Sequence[Resolved], artifacts: Path) -> None:
+    """Refuses runs whose folders the recipes' runs would replace before they are compared.
+
+    Args:
+        runs: Folders of runs, or their report.json.
+        study: The recipes.
+        artifacts: Folder of their runs.
+
+    Raises:
+        RecipeError: A run would be replaced.
+    """
+    written = {(artifacts / resolved.recipe.name).resolve(): resolved.path for resolved in study}
+    problems = [
+        Problem(
+            str(path),
+            f"is the run that {written[folder]} replaces",
+            "copy it first, or give the recipes another --artifacts",
+            kind="conflict",
+        )
+        for path in runs
+        if (folder := report_file(path).parent.resolve()) in written
+    ]
+    if problems:
+        raise RecipeError(problems)
+
+
+def _shared_names(study: Sequence[Resolved]) -> Iterator[Problem]:
+    """A problem for each recipe whose run would replace that of another recipe before it."""
+    first: dict[str, Path] = {}
+    for resolved in study:
+        name = resolved.recipe.name
+        if name in first:
+            what = f"is {name!r}, as that of {first[name]}: one run would replace the other"
+            yield Problem(f"{resolved.path}: name", what, "give each recipe a name of its own", kind="conflict")
+        first.setdefault(name, resolved.path)
 
 
 def _forms(name: str, overrides: tuple[str, ...], without: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from conftest import WriteRecipe
+from problems import refused
 from running import compress
 
 from compressor.commands.main import main
+from compressor.pipeline import study
 from compressor.recipe.reading import load
 
 TRAIN = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
@@ -65,6 +68,33 @@ def test_mistakes_are_reported_before_anything_runs(
     result = CliRunner().invoke(main, ["compare", str(path), "--artifacts", str(tmp_path / "a"), *arguments])
     assert result.exit_code == 2 and named in result.output
     assert not (tmp_path / "a").exists()
+
+
+def test_two_recipes_of_one_name_are_refused(write_recipe: WriteRecipe, tmp_path: Path):
+    first = write_recipe(stages=STAGES)
+    second = shutil.copyfile(first, tmp_path / "second.yaml")
+    with refused(f"{second}: name", "conflict"):
+        study.forms([first, second], (), ())
+    with refused(f"{second}: name", "conflict"):
+        study.forms([first, second], (), ("distill",))
+    derived = shutil.copyfile(first, tmp_path / "derived.yaml")
+    derived.write_text(derived.read_text().replace("name: tiny", "name: tiny-without-distill"))
+    with refused(f"{derived}: name", "conflict"):
+        study.forms([first, derived], (), ("distill",))
+    assert len(study.forms([first, derived], (), ())) == 2
+    assert len(study.forms([first, first.parent / "." / first.name], (), ("distill",))) == 2, "one file, named twice"
+    result = CliRunner().invoke(main, ["compare", str(first), str(second), "--artifacts", str(tmp_path / "a")])
+    assert result.exit_code == 2 and not (tmp_path / "a").exists()
+
+
+def test_a_run_that_a_recipe_would_replace_is_refused(write_recipe: WriteRecipe, tmp_path: Path):
+    parts = study.forms([write_recipe(stages=STAGES)], (), ())
+    run = tmp_path / "artifacts" / "tiny"
+    run.mkdir(parents=True)
+    for path in (run, run / "report.json"):
+        with refused(str(path), "conflict"):
+            study.check_runs([path], parts, tmp_path / "artifacts")
+    study.check_runs([run], parts, tmp_path / "others")
 
 
 def test_options_of_recipes_need_one(tmp_path: Path):

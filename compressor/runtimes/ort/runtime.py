@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import onnx
 
 OPERATORS = Path("ort") / "required_operators.config"
+_LIMIT_S = 1800
+"""A conversion that takes so long hangs: that of a large model takes seconds."""
 """Where a checkpoint folder keeps the list of operators that its ORT file needs."""
 
 
@@ -68,7 +70,13 @@ def write(graph: Path, path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder)}
     config = path.parent / OPERATORS.name
     command = [sys.executable, "-m", "compressor.runtimes.ort.conversion", str(graph), str(path), str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=environment, check=False, timeout=_LIMIT_S
+        )
+    except subprocess.TimeoutExpired:
+        what = f"ONNX Runtime hung as it converted {graph}: it was not done after {_LIMIT_S} s"
+        raise StageError(f"{what}; run the command again, or take ort out of the export stage's targets") from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
         raise StageError(f"ONNX Runtime cannot write {graph.name} in ORT format: {lines[-1]}")
