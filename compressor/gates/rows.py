@@ -1,17 +1,20 @@
-"""Evidence of quality: per-row statistics, bounded by Wilson's interval or a paired bootstrap.
+"""Evidence of quality: per-row statistics, bounded by score intervals of shares or by a bootstrap.
 
-The bootstrap is our own: `scipy.stats.bootstrap` resamples row by row, and cannot draw counts of distinct rows, which
-makes 4,000 resamples of 10,000 hits one matrix product.
+The bootstrap is our own: `scipy.stats.bootstrap` resamples row by row, and cannot draw counts of distinct rows, nor
+keep rows apart that belong together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from compressor.gates.estimate import RESAMPLES, SEED, Estimate, Evidence, Floats
+from compressor.gates import bootstrap, shares
+from compressor.gates.estimate import Estimate, Evidence, Floats
 
 
 @dataclass(frozen=True)
@@ -19,89 +22,71 @@ class Rows:
     """A quality metric over rows, as the sum of per-row statistics put through a formula.
 
     Attributes:
-        statistics: What each row adds to the sums: 1 for a hit, or its cell of the confusion matrix. `(rows, k)`.
+        statistics: What each row adds to the sums, such as 1 for a hit. `(rows, k)`, an array or, where most are 0, a
+            `scipy.sparse.csr_array`.
         formula: From summed statistics `(..., k)` to the metric `(...)`.
-        binomial: Whether the metric is the mean of one 0/1 statistic, so that Wilson's interval holds for it.
+        binomial: Whether the metric is the mean of one 0/1 statistic, so that score intervals of shares hold for it.
+        groups: Which rows belong together, such as the questions about one context, and so are no independent
+            observations: equal numbers for rows of one group. `(rows,)`; None where each row is independent.
     """
 
-    statistics: Floats
+    statistics: Any
     formula: Callable[[Floats], Floats]
     binomial: bool = False
+    groups: NDArray[np.int64] | None = None
 
     @property
     def n(self) -> int:
         """Number of rows."""
-        return len(self.statistics)
+        return int(self.statistics.shape[0])
 
     @property
     def value(self) -> float:
         """The metric over all rows."""
-        return float(self.formula(self.statistics.sum(axis=0)))
+        return float(self.formula(np.asarray(self.statistics.sum(axis=0))))
 
     def estimate(self, confidence: float) -> Estimate:
-        """The metric over all rows; bounds by Wilson's score for a share, else by bootstrap over rows."""
-        value = self.value
+        """The metric over all rows; bounds by Wilson's score for a share, else by bootstrap over groups of rows."""
         if self.binomial:
-            from scipy.stats import binomtest
-
-            hits = round(float(self.statistics.sum(axis=0)[0]))
-            # Wilson 1927; two-sided at 2c - 1 is one-sided at c on each side.
-            interval = binomtest(hits, self.n).proportion_ci(2 * confidence - 1, method="wilson")
-            return Estimate(value, float(interval.low), float(interval.high))
-        return self._bootstrap(self.statistics, confidence, self.formula)
+            return shares.share(self._hits(), self.groups, confidence)
+        return bootstrap.bounds(self.statistics, self.groups, self.formula, confidence)
 
     def drop(self, reference: Evidence, confidence: float) -> Estimate:
-        """Reference minus this, by paired bootstrap: both are scored on the same resampled rows."""
+        """Reference minus this, on the same rows: Tango's score interval for shares, else a paired bootstrap."""
+        assert isinstance(reference, Rows)
+        if self.binomial and reference.binomial:
+            return shares.drop(self._hits(), reference._hits(), self.groups, confidence)
         return self._paired(reference, confidence, lambda mine, theirs: theirs - mine, scale=1.0)
 
     def ratio(self, reference: Evidence, confidence: float) -> Estimate:
-        """This divided by the reference, by paired bootstrap; without bounds when the reference is 0."""
+        """This divided by the reference, on the same rows: a score interval for shares, else a paired bootstrap.
+
+        Without bounds unless the reference is above 0 with this confidence: a share of nothing, or of less than
+        nothing, is no measure of what was kept.
+        """
         assert isinstance(reference, Rows)
-        score = float(reference.formula(reference.statistics.sum(axis=0)))
-        if score == 0:
+        if reference.value <= 0:
             return Estimate(float("nan"), None, None)
-        return self._paired(reference, confidence, lambda mine, theirs: mine / theirs, scale=1 / score)
+        if self.binomial and reference.binomial:
+            return shares.ratio(self._hits(), reference._hits(), self.groups, confidence)
+        least = reference.estimate(confidence).low
+        if least is None or least <= 0:
+            return Estimate(self.value / reference.value, None, None)
+        return self._paired(reference, confidence, lambda mine, theirs: mine / theirs, scale=1 / reference.value)
+
+    def _hits(self) -> Floats:
+        return np.asarray(self.statistics[:, 0], dtype=np.float64)
 
     def _paired(
-        self, reference: Evidence, confidence: float, combine: Callable[[Floats, Floats], Floats], scale: float
+        self, reference: Rows, confidence: float, combine: Callable[[Floats, Floats], Floats], scale: float
     ) -> Estimate:
-        assert isinstance(reference, Rows)
         assert reference.n == self.n, "paired rows are the same rows"
         width = self.statistics.shape[1]
-        both = np.concatenate([self.statistics, reference.statistics], axis=1)
-        return self._bootstrap(
+        both = bootstrap.side_by_side(self.statistics, reference.statistics)
+        return bootstrap.bounds(
             both,
-            confidence,
+            self.groups,
             lambda sums: combine(self.formula(sums[..., :width]), self.formula(sums[..., width:])),
+            confidence,
             scale,
         )
-
-    @staticmethod
-    def _bootstrap(
-        rows: Floats, confidence: float, formula: Callable[[Floats], Floats], scale: float = 1.0
-    ) -> Estimate:
-        """Percentile bootstrap. Source: Efron & Tibshirani 1993, chapter 13.
-
-        Args:
-            rows: Per-row statistics. `(rows, k)`.
-            confidence: Of each bound.
-            formula: From summed statistics `(..., k)` to the compared quantity `(...)`.
-            scale: Change of the compared quantity if all rows changed.
-        """
-        n = len(rows)
-        value = float(formula(rows.sum(axis=0)))
-        # A multinomial over the distinct rows is the same draw as one row at a time, only faster.
-        kinds, counts = np.unique(rows, axis=0, return_counts=True)
-        draws = np.random.default_rng(SEED).multinomial(n, counts / n, size=RESAMPLES)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = formula(draws @ kinds)
-        values = values[np.isfinite(values)]
-        if len(values) < RESAMPLES // 2:
-            return Estimate(value, None, None)
-        low, high = (float(bound) for bound in np.quantile(values, [1 - confidence, confidence]))
-        if low == high:
-            # No resample differs if no row does. The share of rows that would differ, with none seen in n, is below
-            # 1 - (1 - c)^(1/n): the "rule of three". Source: Hanley & Lippman-Hand 1983.
-            unseen = scale * (1 - (1 - confidence) ** (1 / n))
-            low, high = value - unseen, value + unseen
-        return Estimate(value, min(low, value), max(high, value))

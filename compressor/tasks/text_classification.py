@@ -132,40 +132,39 @@ def score(
         references: `labels`: index of the right label. `(rows,)`.
         labels: Names of the labels.
     """
+    from scipy import sparse
+
     n, count = answers.shape
     predictions, right = answers.argmax(axis=1), references["labels"]
-    hits = (predictions == right).astype(np.float64)[:, None]
-    confusion = np.zeros((n, count * count))
-    confusion[np.arange(n), right * count + predictions] = 1.0
-
-    def square(sums: Floats) -> Floats:
-        return sums.reshape(*sums.shape[:-1], count, count)
-
+    hits = (predictions == right).astype(np.float64)
+    # Each row adds to its right label's references and hits, and to its predicted label's predictions: three numbers
+    # of 3 x labels, where a confusion matrix would have labels^2.
+    columns = np.stack([right, count + right, 2 * count + predictions], axis=1)
+    values = np.stack([hits, np.ones(n), np.ones(n)], axis=1)
+    places = np.arange(0, 3 * n + 1, 3)
+    sums = sparse.csr_array((values.ravel(), columns.ravel(), places), shape=(n, 3 * count))
     return {
-        "accuracy": Rows(hits, lambda sums: sums[..., 0] / n, binomial=True),
-        "f1": Rows(confusion, lambda sums: _f1(square(sums))),
-        "matthews_correlation": Rows(confusion, lambda sums: _matthews(square(sums))),
+        "accuracy": Rows(hits[:, None], lambda sums: sums[..., 0] / n, binomial=True),
+        "f1": Rows(sums, lambda sums: _f1(*np.split(sums, 3, axis=-1))),
+        "matthews_correlation": Rows(sums, lambda sums: _matthews(*np.split(sums, 3, axis=-1))),
     }
 
 
-def _f1(confusion: Floats) -> Floats:
-    """F1 of label 1 for two labels, macro F1 over the labels that occur for more. `(…, references, predictions)`."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    total = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+def _f1(hits: Floats, true: Floats, predicted: Floats) -> Floats:
+    """F1 of label 1 for two labels, macro F1 over the labels that occur for more. Numbers of each: `(…, labels)`."""
+    total = true + predicted
     scores = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
-    if confusion.shape[-1] == 2:
+    if hits.shape[-1] == 2:
         return np.asarray(scores[..., 1])
     return np.asarray(scores.sum(axis=-1) / np.maximum((total > 0).sum(axis=-1), 1))
 
 
-def _matthews(confusion: Floats) -> Floats:
+def _matthews(hits: Floats, true: Floats, predicted: Floats) -> Floats:
     """Matthews correlation for any number of labels, 0 when a side is constant.
 
     Source: Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient", eq. 8.
     """
-    right = np.trace(confusion, axis1=-2, axis2=-1)
-    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    n = confusion.sum(axis=(-2, -1))
+    right, n = hits.sum(axis=-1), true.sum(axis=-1)
     covariance = right * n - (true * predicted).sum(axis=-1)
     spread = np.sqrt((n**2 - (true**2).sum(axis=-1)) * (n**2 - (predicted**2).sum(axis=-1)))
     return np.asarray(np.divide(covariance, spread, out=np.zeros_like(covariance), where=spread > 0))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from compressor.gates.exact import Exact, Spread
@@ -65,6 +65,96 @@ def test_few_rows_that_agree_prove_little():
     assert same.drop(same, 0.95).high > 0.5, "four rows cannot exclude a large drop"
     many = accuracy([1, 1, 0, 1] * 500)
     assert many.drop(many, 0.95).high == pytest.approx(3 / 2000, rel=0.01), "the rule of three"
+
+
+def test_identical_rows_are_bounded_by_the_rule_of_three():
+    same = accuracy([1] * 100)
+    assert same.drop(same, 0.95).high == pytest.approx(1 - 0.05 ** (1 / 100))
+
+
+def likelihood_of(cells: list[int], constraint: float, ratio: bool) -> list[float]:
+    """The most likely shares of right by both, mine, theirs and none, under a difference or ratio of the margins."""
+
+    def shares(free: np.ndarray) -> np.ndarray:
+        both, theirs = free
+        mine = constraint * (both + theirs) - both if ratio else theirs - constraint
+        return np.array([both, mine, theirs, 1 - both - mine - theirs])
+
+    def cost(free: np.ndarray) -> float:
+        found = shares(free)
+        return 1e9 if (found <= 0).any() else -float(np.array(cells) @ np.log(found))
+
+    best = optimize.minimize(
+        cost, [0.4, 0.25], method="Nelder-Mead", options={"xatol": 1e-11, "fatol": 1e-11, "maxiter": 5000}
+    )
+    return list(shares(best.x))
+
+
+def test_score_bounds_agree_with_a_numerical_likelihood():
+    # Tango 1998, equation 9, and Nam & Blackwelder 2002: at a bound the score, with its variance under the most likely
+    # shares that the bound allows, is the normal quantile.
+    cells, z = [30, 5, 9, 10], stats.norm.ppf(0.95)
+    mine = accuracy([1] * 30 + [1] * 5 + [0] * 9 + [0] * 10)
+    theirs = accuracy([1] * 30 + [0] * 5 + [1] * 9 + [0] * 10)
+    drop, kept = mine.drop(theirs, 0.95), mine.ratio(theirs, 0.95)
+    for bound, sign in ((drop.low, 1), (drop.high, -1)):
+        _, won, lost, _ = likelihood_of(cells, bound, ratio=False)
+        assert (4 - 54 * bound) / np.sqrt(54 * (won + lost - bound**2)) == pytest.approx(sign * z, abs=1e-3)
+    for bound, sign in ((kept.low, 1), (kept.high, -1)):
+        _, won, lost, _ = likelihood_of(cells, bound, ratio=True)
+        assert (35 - 39 * bound) / np.sqrt(54 * bound * (won + lost)) == pytest.approx(sign * z, abs=1e-3)
+
+
+def test_one_row_that_favours_the_candidate_does_not_exclude_a_drop():
+    base, better = accuracy([0] + [1] * 99), accuracy([1] * 100)
+    drop, kept = better.drop(base, 0.95), better.ratio(base, 0.95)
+    assert drop.value == -0.01 and drop.high > 0.01
+    assert kept.low < 0.99
+
+
+def test_rare_losses_pass_no_more_often_than_the_confidence_says():
+    random, passed = np.random.default_rng(0), []
+    for _ in range(200):
+        lost = random.random(100) < 0.01
+        passed.append(accuracy(list(~lost)).drop(accuracy([1] * 100), 0.95).high <= 0)
+    assert np.mean(passed) == 0
+
+
+def test_rows_of_one_group_count_as_few():
+    random = np.random.default_rng(0)
+    covered = []
+    for _ in range(200):
+        effect = np.repeat(random.normal(0, 0.06, 60), 5)
+        groups = np.repeat(np.arange(60), 5)
+        base = random.random(300) < 0.8 + effect
+        other = np.where(random.random(300) < 0.85 + 2 * effect, base, random.random(300) < 0.6)
+        rows = [Rows(hits.astype(float)[:, None], lambda s: s[..., 0] / 300, True, groups) for hits in (base, other)]
+        estimate = rows[0].estimate(0.95)
+        covered.append((estimate.low <= 0.8, estimate.high >= 0.8))
+        assert rows[1].drop(rows[0], 0.95).low is not None
+    assert np.mean(covered, axis=0).min() >= 0.91
+    single = Rows(rows[0].statistics, rows[0].formula, True, np.arange(300))
+    assert single.estimate(0.95) == Rows(rows[0].statistics, rows[0].formula, True).estimate(0.95)
+
+
+def test_retention_of_a_reference_that_may_be_nothing_has_no_bounds():
+    sums = np.random.default_rng(0).normal(0, 1, 200)[:, None]
+    worse, better = (Rows(sums - sums.mean() + shift, lambda total: total[..., 0] / 200) for shift in (-1.0, -0.05))
+    assert worse.ratio(better, 0.95).low is None and worse.ratio(better, 0.95).high is None
+    barely = Rows(sums - sums.mean() + 0.01, lambda total: total[..., 0] / 200)
+    assert better.ratio(barely, 0.95).high is None
+    certain = Rows(sums - sums.mean() + 5, lambda total: total[..., 0] / 200)
+    assert certain.ratio(certain, 0.95).low is not None
+
+
+def test_a_thousand_labels_take_no_square_of_memory():
+    random = np.random.default_rng(0)
+    right, answers = random.integers(0, 1000, 3000), random.random((3000, 1000)).astype(np.float32)
+    answers[np.arange(3000), right] += 0.999
+    scored = text_classification.score(answers, {"labels": right}, [str(index) for index in range(1000)])
+    assert scored["f1"].statistics.nnz <= 3 * 3000
+    estimate = scored["matthews_correlation"].estimate(0.95)
+    assert estimate.low < estimate.value < estimate.high
 
 
 def test_ratio_of_timings_of_the_same_rounds_cancels_the_drift():
