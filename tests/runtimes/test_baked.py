@@ -24,6 +24,17 @@ from compressor.models import loading
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.baked_tokenizer import graph, wordpiece
 
+
+def test_a_file_with_other_labels_than_its_graph_is_not_written(classifier: Path, tmp_path: Path):
+    RUNTIMES["onnxruntime"].export(classifier, tmp_path / "model.onnx")
+    graph.write(classifier, tmp_path / "model.onnx", tmp_path / "baked.onnx", pairs=False)
+    back = graph._back
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "_back", lambda labels: back(labels[::-1]))
+        with pytest.raises(StageError, match="another label"):
+            graph.write(classifier, tmp_path / "model.onnx", tmp_path / "wrong.onnx", pairs=False)
+
+
 TEXTS = [text for text, _ in sentences(20, seed=5)]
 HARD = list(graph._PROBES)
 ANY_TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=40)

@@ -117,6 +117,7 @@ def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
     rewrite.remove_unused(model.graph)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(path))
+    _check_labels(source, graph, path, pairs)
 
 
 def tokenizing(source: Path, pairs: bool) -> onnx.ModelProto:
@@ -239,6 +240,32 @@ def _import_operators(model: onnx.ModelProto) -> None:
     model.opset_import.extend(
         helper.make_opsetid(name, version) for name, version in wanted.items() if name not in known
     )
+
+
+def _check_labels(source: Path, graph: Path, path: Path, pairs: bool) -> None:
+    """Holds the file's labels against those of its graph, which gets the tokenizer's ids: alone and in padded batches.
+
+    Raises:
+        StageError: A text has another label.
+    """
+    import numpy as np
+
+    from compressor.models import checkpoint, loading
+    from compressor.runtimes import onnxruntime as runtime
+
+    there, tokenizer = checkpoint.Checkpoint(source), loading.load_tokenizer(source)
+    baked, reference, labels = load(str(path)), runtime.RUNTIME.session(graph, 1), np.array(there.labels)
+    columns = [list(_PROBES), list(reversed(_PROBES))][: 2 if pairs else 1]
+    for rows in (range(len(_PROBES)), *((index,) for index in range(len(_PROBES)))):
+        texts = [[column[row] for row in rows] for column in columns]
+        length = there.max_sequence_length()
+        ids = tokenizer(*texts, truncation="longest_first", max_length=length, padding=True, return_tensors="np")
+        logits = reference.predict({"token_type_ids": np.zeros_like(ids["input_ids"]), **ids})["logits"]
+        feed = {value.name: np.array(column, dtype=object) for value, column in zip(_texts(pairs), texts, strict=True)}
+        given = np.asarray(baked.run([LABEL], feed)[0])
+        if (wrong := given != labels[logits.argmax(axis=-1)]).any():
+            text = texts[0][int(wrong.argmax())][:40]
+            raise StageError(f"tokenizer: baked: {path.name} gives {text!r} another label than the graph that it holds")
 
 
 def _check(source: Path, front: Graph, rows: dict[str, str], pairs: bool) -> None:
