@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 Scalar = bool | int | float | str
+
+_LARGEST = 2**32
 
 
 class Spec(BaseModel):
@@ -17,6 +19,14 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="after")
+    def _sizes(self) -> Self:
+        """Refuses whole numbers that no library counts to; found here, not after the first stage."""
+        for name, value in self.__dict__.items():
+            if isinstance(value, int) and abs(value) > _LARGEST:
+                raise ValueError(f"{name} is more than {_LARGEST}")
+        return self
 
 
 class OneOf:
