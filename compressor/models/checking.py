@@ -32,7 +32,7 @@ def problems(path: Path, where: str) -> list[Problem]:
         )
         return [Problem(where, f"the checkpoint {given}", f"allowed: {', '.join(FAMILIES)}", kind="unsupported")]
     found = _config_problems(checkpoint, where)
-    if wrong := layout.wrong_sizes(config, checkpoint.known_family):
+    if wrong := layout.wrong_settings(config, checkpoint.known_family):
         found += [Problem(where, f"{path / 'config.json'}: {what}", "save the checkpoint again") for what in wrong]
     rows = None if wrong else checkpoint.vocab_size
     if unreadable or wrong:

@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _OUTPUT_SETTINGS = ("output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "torchscript")
-_OTHERS = ("torch_dtype", "num_labels", "_num_labels", "chunk_size_feed_forward", "auto_map", "_attn_implementation")
+_OTHERS = (
+    "torch_dtype",
+    "num_labels",
+    "_num_labels",
+    "chunk_size_feed_forward",
+    "auto_map",
+    "attn_implementation",
+    "_attn_implementation",
+    "quantization_config",
+)
 """Settings of how a model is run, and other names of what the config says already."""
 _PROBES = (
     "Äpfel Ecke İstanbul straße",
@@ -61,8 +70,8 @@ def bring_in(source: Path, output: Path, where: str) -> dict[str, Any]:
     except Exception as error:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) or "not enough memory" in str(error):
             raise  # of this machine, not of the checkpoint
-        text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        what = f"{source} cannot be loaded: {text}"
+        text = " ".join(str(error).split())[:300]
+        what = f"{source} cannot be loaded: {type(error).__name__}: {text}"
         raise RecipeError([Problem(where, what, "save or download it again", kind="unreadable")]) from error
     return {"notes": notes} if notes else {}
 

@@ -36,6 +36,8 @@ _SIZES = (
     "embedding_size",
     "num_hidden_groups",
 )
+_SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
+_MOST_EPSILON = 0.1
 _SHOWN = 3
 
 
@@ -54,9 +56,9 @@ def canonical(name: str, family: Family | None) -> str:
     return f"{_prefix(family)}.{name}" if name.split(".")[0] in inside else name
 
 
-def wrong_sizes(config: Mapping[str, Any], family: Family) -> list[str]:
-    """What is wrong with the sizes in a config.json; empty if they are those of a model."""
-    found = []
+def wrong_settings(config: Mapping[str, Any], family: Family) -> list[str]:
+    """What is wrong with the numbers in a config.json; empty if they are those of a model."""
+    found = list(_wrong_numbers(config, family))
     for name in _SIZES:
         if name not in family.defaults:
             continue
@@ -69,6 +71,27 @@ def wrong_sizes(config: Mapping[str, Any], family: Family) -> list[str]:
         if hidden % heads:
             found.append(f"{heads} heads cannot share the {hidden} channels of a layer evenly")
     return found or list(_wrong_blocks(config, family))
+
+
+def _wrong_numbers(config: Mapping[str, Any], family: Family) -> Iterator[str]:
+    """What is wrong with the settings of a config.json that are no sizes."""
+    for name in (family.config_names.get(share, share) for share in _SHARES):
+        if name in config and not (config[name] is None and name == "classifier_dropout"):
+            if not _is_number(config[name]) or not 0 <= config[name] <= 1:
+                yield f"{name} is {_shown(config[name])}, must be from 0 to 1"
+    epsilon = config.get("layer_norm_eps", _MOST_EPSILON)
+    if not _is_number(epsilon) or not 0 < epsilon <= _MOST_EPSILON:
+        yield f"layer_norm_eps is {_shown(epsilon)}, must be above 0, at most {_MOST_EPSILON}"
+    activation = family.config_names.get("hidden_act", "hidden_act")
+    if not isinstance(config.get(activation, ""), str):
+        yield f"{activation} is {_shown(config[activation])}, must be the name of a function"
+    padding, rows = config.get("pad_token_id"), family.setting(config, "vocab_size")
+    if padding is not None and type(rows) is int and not (type(padding) is int and 0 <= padding < rows):
+        yield f"pad_token_id is {_shown(padding)}, must be a token from 0 to {rows - 1}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _wrong_blocks(config: Mapping[str, Any], family: Family) -> Iterator[str]:

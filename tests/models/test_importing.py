@@ -136,8 +136,6 @@ BROKEN: dict[str, tuple[Spoil, str]] = {
     "NaN": (lambda f: edit_weights(f, lambda s: {**s, NAME: s[NAME] * float("nan")}), "value"),
     "infinite": (lambda f: edit_weights(f, lambda s: {**s, NAME: s[NAME] / 0}), "value"),
     "an unknown activation": (lambda f: edit_config(f, hidden_act="gelou"), "unreadable"),
-    "a dropout of 2": (lambda f: edit_config(f, hidden_dropout_prob=2.0), "unreadable"),
-    "an epsilon below 0": (lambda f: edit_config(f, layer_norm_eps=-1e9), "value"),
     "a normalizer that is dropped": (
         lambda f: (lowercase(f, False), edit_json(f / "tokenizer_config.json", ("do_lower_case",))),
         "conflict",
