@@ -17,5 +17,6 @@ COMMANDS = (
     "report",
     "compare",
     "doctor",
+    "gc",
 )
 """The names of the commands, which are those of their modules and functions."""

@@ -28,6 +28,7 @@ COMMANDS = {
     "report": (["report", "."], "compressor.report.model.read"),
     "compare": (["compare", "."], "compressor.report.comparison.compare"),
     "doctor": (["doctor"], "compressor.host.environment"),
+    "gc": (["gc", "--artifacts", "."], "compressor.pipeline.garbage.find"),
 }
 """For each command, arguments and what its work is, which the tests let fail."""
 
