@@ -22,7 +22,7 @@ from compressor.tasks import text_classification, token_classification
 from compressor.training import processes, trainer
 from compressor.training.objectives import Labels
 
-STEPS = 12
+STEPS, KILLED = 20, 11  # in the second epoch
 
 
 def train_tags(work: Path, batch_size: int, accumulated: int = 1) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -69,7 +69,7 @@ def main(part: str, folder: Path) -> None:
         results["resumed"] = train_drawing(folder / "killed")
     torch.save(results, folder / f"{part}.{processes.rank()}.pt")
     if part == "killed":
-        train_drawing(folder / "killed", killed_after=STEPS // 2)
+        train_drawing(folder / "killed", killed_after=KILLED)
     else:
         fail(folder)
 

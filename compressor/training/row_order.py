@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -22,21 +22,20 @@ class RowOrder(torch.utils.data.Sampler[int]):
         lengths: Their tokens; None where all are equal. `(rows,)`
         together: Rows of one optimizer step.
         seed: Of the run.
+        epoch: Asked for the epoch whenever one begins, counted from 0.
     """
 
-    def __init__(self, rows: int, lengths: NDArray[np.int64] | None, together: int, seed: int) -> None:
+    def __init__(
+        self, rows: int, lengths: NDArray[np.int64] | None, together: int, seed: int, epoch: Callable[[], int]
+    ) -> None:
         self._rows, self._lengths, self._together, self._seed = rows, lengths, together, seed
-        self._epoch = 0
+        self._epoch = epoch
 
     def __len__(self) -> int:
         return self._rows
 
-    def set_epoch(self, epoch: int) -> None:
-        """Selects the order of an epoch, counted from 0."""
-        self._epoch = epoch
-
     def __iter__(self) -> Iterator[int]:
-        random = np.random.default_rng((self._seed, self._epoch))
+        random = np.random.default_rng((self._seed, self._epoch()))
         order = random.permutation(self._rows)
         if self._lengths is not None:
             order = self._grouped(order, self._lengths, random)

@@ -35,8 +35,8 @@ class TrainingSpec(Spec):
     max_sequence_length: Annotated[int, Field(ge=3)] | None = None
     """Longer texts are cut, here and in the shipped tokenizer; by default 128 or what the checkpoint allows."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Mixed precision. `auto` is bf16 where that is faster: on GPUs, and on CPUs with bf16 instructions for sequences
-    of 128 tokens or more; else fp32. fp16 needs an accelerator."""
+    """Mixed precision. `auto` is bf16 where that is faster: on GPUs that compute in it, and on CPUs with bf16
+    instructions for sequences of 128 tokens or more; else fp32. fp16 needs an accelerator."""
 
     @property
     def trains(self) -> bool:

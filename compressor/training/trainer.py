@@ -259,4 +259,7 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
         together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return RowOrder(len(self._batches), self._batches.lengths, together, self.args.seed)
+        # Not told by `set_epoch`, which does not reach a sampler through all that is wrapped around it on resuming.
+        return RowOrder(
+            len(self._batches), self._batches.lengths, together, self.args.seed, lambda: int(self.state.epoch or 0)
+        )

@@ -179,3 +179,23 @@ def test_an_array_is_written_whole_or_fails(tmp_path: Path):
     assert np.load(tmp_path / "a.npy").tolist() == [[1, 1], [2, 2], [2, 2]]
     with pytest.raises(AssertionError, match="whole"), ArrayWriter(tmp_path / "b.npy", np.float16, (2,), 3) as writer:
         writer.append(np.ones((1, 2)))
+
+
+def test_a_term_of_a_batch_is_that_of_its_parts_weighed_by_their_items(sequences: Sequences, tmp_path: Path):
+    teacher, student = language_model(), language_model("distilbert")
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) * 0.05)
+    path = masking(sequences, tmp_path / "m", 2)
+    data = MaskedBatches(sequences, [path], [targets(teacher, sequences, path, tmp_path / "t")])
+    objective = PretrainingDistillation(student, {"soft": 5.0, "mlm": 2.0, "cosine": 1.0}, 2.0)
+    parts = [data.batch(part) for part in ([0], [1, 2, 3, 4, 5], [6, 7])]
+
+    def terms(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            return objective.terms(student, inputs_of(batch), batch)
+
+    for name, whole in terms(data.batch(list(range(8)))).items():
+        items = torch.stack([objective.items(part)[name] for part in parts])
+        means = torch.stack([terms(part)[name] for part in parts])
+        assert float((means * items).sum() / items.sum()) == pytest.approx(float(whole), rel=1e-5), name

@@ -13,7 +13,7 @@ import pytest
 import torch
 import train_in_processes
 from running import compress_process
-from train_in_processes import STEPS, train_tags
+from train_in_processes import KILLED, STEPS, train_tags
 
 
 def launch(part: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -72,7 +72,7 @@ def test_all_processes_go_on_where_they_were_killed(killed, resumed):
     assert result.returncode == 0, result.stderr
     for rank in (0, 1):
         facts, weights = torch.load(folder / f"resumed.{rank}.pt", weights_only=False)["resumed"]
-        assert (facts["steps"], facts["resumed_from_step"]) == (STEPS, STEPS // 2)
+        assert (facts["steps"], facts["resumed_from_step"]) == (STEPS, KILLED)
         close(weights, before[0]["straight"][1], 1e-6)
 
 
