@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from compressor.data.text_rows import identities, read
+from compressor.data.text_rows import groups, identities, read
 from compressor.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["identities", "labels", "read"]
+__all__ = ["groups", "identities", "labels", "read"]
 
 
 def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:

@@ -95,6 +95,11 @@ def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     return ((context,) for context in rows["context"])
 
 
+def groups(rows: Dataset) -> Iterable[str]:
+    """The context of each row: questions on one text are easy or hard together."""
+    return list(rows["context"])
+
+
 def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
     """Two empty lists: the head chooses among the tokens of a row.
 

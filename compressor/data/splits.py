@@ -30,6 +30,9 @@ class Form(Protocol):
     def identities(self, rows: Dataset) -> Iterable[tuple[str, ...]]:
         """The texts of each row: rows with equal texts stay on one side of a split."""
 
+    def groups(self, rows: Dataset) -> Iterable[str]:
+        """A text for each row, equal for rows that belong together: they are less evidence than as many others."""
+
     def labels(
         self, train: Dataset, validation: Dataset, known: Dataset, new_head: bool
     ) -> tuple[list[str], list[str]]:

@@ -119,6 +119,11 @@ def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     return (("\x1f".join(words),) for words in rows["tokens"])
 
 
+def groups(rows: Dataset) -> Iterable[str]:
+    """The words of each row: equal sentences are one observation."""
+    return ["\0".join(words) for words in rows["tokens"]]
+
+
 def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
     """The tags in order: `O`, then by type, where entities begin before where they go on; and notes on rare ones.
 

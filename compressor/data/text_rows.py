@@ -49,6 +49,11 @@ def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     return zip(*(rows[name] for name in rows.column_names if name != "label"), strict=True)
 
 
+def groups(rows: Dataset) -> Iterable[str]:
+    """The text of each row, of pairs the first: pairs that share it are easy or hard together."""
+    return list(rows["text"])
+
+
 def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
     """The labels in order, as numbers when all are, else by alphabet, and notes on rare ones.
 

@@ -1,107 +1,125 @@
-"""Bootstrap bounds of a formula over summed per-row statistics, for rows that may belong together."""
+"""A bootstrap over groups of rows, for metrics that are not shares.
+
+It is our own: `scipy.stats.bootstrap` resamples row by row, and cannot draw how often each group occurs, which makes
+4,000 resamples one matrix product.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.gates import shares
-from compressor.gates.estimate import RESAMPLES, SEED, Estimate, Floats
+from compressor.gates.estimate import RESAMPLES, SEED, Estimate, Floats, normal_quantile
+from compressor.gates.shares import unseen
 
-_FEWEST_RESAMPLES = 1000
-_MOST_DRAWN = 400_000_000
-"""Units drawn over all resamples: a million rows get fewer resamples, whose bounds hardly vary."""
-_CHUNK = 4_000_000
-"""Numbers that are held at once, for each of a few arrays."""
-_KINDS = 1000
-"""Up to so many distinct units a multinomial over them is faster than one draw for each unit."""
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+Formula = Callable[[Floats], Floats]
+"""From summed statistics `(..., k)` to the metric `(...)`."""
+
+Statistics: TypeAlias = Union[Floats, "csr_array"]
+"""What each row adds to the sums, `(rows, k)`; sparse where each row adds to few of many sums."""
+
+MOST_UNITS = 2_000
+"""Units that are drawn. More are first put together at random into so many: their sums vary as much in total, and time
+and memory no longer grow with the rows."""
+_CELLS = 20_000_000
+"""Drawn numbers that are in memory at once."""
+_WIDE = 64
+"""Sums above which equal units are not looked for: there are hardly any."""
 
 
-def side_by_side(first: Any, second: Any) -> Any:
-    """The statistics of two models on the same rows. `(rows, 2k)`."""
-    from scipy import sparse
-
-    if sparse.issparse(first):
-        return sparse.hstack([first, second], format="csr")
-    return np.concatenate([first, second], axis=1)
-
-
-def bounds(
-    rows: Any,
+def bootstrap(
+    statistics: Statistics,
     groups: NDArray[np.int64] | None,
-    formula: Callable[[Floats], Floats],
     confidence: float,
+    formula: Formula,
     scale: float = 1.0,
 ) -> Estimate:
-    """Bias-corrected and accelerated bounds, from resamples of whole groups of rows.
-
-    Sources: Efron & Tibshirani 1993, sections 14.3 (BCa) and 11.2 (jackknife); Davison & Hinkley 1997, section 3.8
-    (resampling of whole groups).
+    """Bounds by the bias-corrected and accelerated bootstrap (BCa), widened by the rule of three.
 
     Args:
-        rows: Per-row statistics, an array or a sparse one. `(rows, k)`.
-        groups: Equal numbers for rows that belong together. `(rows,)`; None where each row is independent.
-        formula: From summed statistics `(..., k)` to the compared quantity `(...)`.
+        statistics: What each row adds to the sums. `(rows, k)`.
+        groups: A number for each row, equal for rows that belong together, which are drawn together; None for none.
         confidence: Of each bound.
+        formula: From summed statistics `(..., k)` to the compared quantity `(...)`.
         scale: Change of the compared quantity if all rows changed.
+
+    Source: Efron 1987, "Better bootstrap confidence intervals", section 6; for the rule of three Hanley &
+    Lippman-Hand 1983.
     """
-    from scipy import sparse
-    from scipy.special import ndtr, ndtri
-
-    units = sparse.csr_array(rows, dtype=np.float64)
-    if groups is not None:
-        _, group = np.unique(groups, return_inverse=True)
-        ones = np.ones(len(group))
-        units = sparse.csr_array(sparse.csr_array((ones, (group, np.arange(len(group))))) @ units)
-    n = int(units.shape[0])
-    total = np.asarray(units.sum(axis=0), dtype=np.float64)
+    total = statistics.sum(axis=0)
     value = float(formula(total))
-    # Equal units have equal projections on a random vector, and different ones different projections.
-    projections = units @ np.random.default_rng(SEED).random(units.shape[1])
-    _, first, kind, counts = np.unique(projections, return_index=True, return_inverse=True, return_counts=True)
-    kinds = sparse.csr_array(units[first])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        values = _resampled(kinds, kind, counts, formula)
-        left_out = _in_chunks(len(first), units.shape[1], lambda part: formula(total - kinds[part].toarray()))
-    asked, values = len(values), values[np.isfinite(values)]
-    if len(values) < asked // 2:
+    unit = np.arange(statistics.shape[0]) if groups is None else np.unique(groups, return_inverse=True)[1]
+    count = int(unit.max()) + 1
+    # A kind of row that did not occur in `count` independent units may be up to this share of all, and no resample has
+    # it. The two are independent, so that they add in quadrature.
+    margin = scale * unseen(count, confidence)
+    random = np.random.default_rng(SEED)
+    if count > MOST_UNITS:
+        unit = random.permutation(np.arange(count) % MOST_UNITS)[unit]
+    kinds, counts = _units(statistics, unit)
+    drawn = _drawn(kinds, counts, formula, random)
+    drawn = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or len(drawn) < RESAMPLES // 2:
         return Estimate(value, None, None)
-    probabilities = np.array([1 - confidence, confidence])
-    known = np.isfinite(left_out)
-    if values.min() < values.max() and known.any():
-        below = (np.count_nonzero(values < value) + np.count_nonzero(values == value) / 2) / len(values)
-        bias = float(ndtri(np.clip(below, 1 / len(values), 1 - 1 / len(values))))
-        gaps = np.average(left_out[known], weights=counts[known]) - left_out[known]
-        spread = float((counts[known] * gaps**2).sum())
-        acceleration = float((counts[known] * gaps**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-        shifted = bias + ndtri(probabilities)
-        probabilities = ndtr(bias + shifted / (1 - acceleration * shifted))
-    low, high = (float(bound) for bound in np.quantile(values, probabilities))
-    unseen = scale * shares.unseen(n, confidence)  # a resample cannot hold a unit of a kind that did not occur
-    return Estimate(value, min(low, value - unseen), max(high, value + unseen))
+    low, high = value, value
+    if drawn.min() < drawn.max():
+        levels = _levels(value, drawn, _without_each(kinds, counts, total, formula), confidence)
+        low, high = (float(bound) for bound in np.quantile(drawn, levels))
+    below, above = max(0.0, value - low), max(0.0, high - value)
+    return Estimate(value, value - math.hypot(below, margin), value + math.hypot(above, margin))
 
 
-def _resampled(
-    kinds: Any, kind: NDArray[np.int64], counts: NDArray[np.int64], formula: Callable[[Floats], Floats]
-) -> Floats:
-    """The formula of each resample."""
-    n, random = len(kind), np.random.default_rng(SEED)
-    resamples = max(_FEWEST_RESAMPLES, min(RESAMPLES, _MOST_DRAWN // n))
+def _units(statistics: Statistics, unit: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+    """The distinct sums of units, and how often each occurs. `(kinds, k)` and `(kinds,)`."""
+    from scipy.sparse import csr_array
 
-    def draw(part: slice) -> Floats:
-        size = part.stop - part.start
-        if len(counts) <= _KINDS:
-            drawn = random.multinomial(n, counts / n, size=size)
-        else:
-            drawn = np.stack([np.bincount(kind[random.integers(0, n, n)], minlength=len(counts)) for _ in range(size)])
-        return formula(np.asarray((kinds.T @ drawn.T.astype(np.float64)).T))
-
-    return _in_chunks(resamples, max(len(counts), kinds.shape[1]), draw)
+    rows, units = len(unit), int(unit.max()) + 1
+    sums = csr_array((np.ones(rows), (unit, np.arange(rows))), shape=(units, rows)) @ statistics
+    sums = sums if isinstance(sums, np.ndarray) else sums.toarray()
+    if sums.shape[1] > _WIDE:
+        return sums, np.ones(units, dtype=np.int64)
+    kinds, counts = np.unique(sums, axis=0, return_counts=True)
+    return kinds, counts
 
 
-def _in_chunks(total: int, width: int, of: Callable[[slice], Floats]) -> Floats:
-    step = max(1, _CHUNK // width)
-    return np.concatenate([of(slice(start, min(start + step, total))) for start in range(0, total, step)])
+def _drawn(kinds: Floats, counts: NDArray[np.int64], formula: Formula, random: np.random.Generator) -> Floats:
+    """The quantity over each resample; a multinomial over distinct units is the same as one unit after the other."""
+    share, total = counts / counts.sum(), int(counts.sum())
+    step = max(1, _CELLS // max(len(kinds), kinds.shape[1]))
+    found = []
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for start in range(0, RESAMPLES, step):
+            draws = random.multinomial(total, share, size=min(step, RESAMPLES - start))
+            found.append(formula(draws @ kinds))
+    return np.concatenate(found)
+
+
+def _without_each(kinds: Floats, counts: NDArray[np.int64], total: Floats, formula: Formula) -> Floats:
+    """The quantity without one unit, for every unit: the jackknife. `(units,)`."""
+    step = max(1, _CELLS // kinds.shape[1])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = [formula(total - kinds[start : start + step]) for start in range(0, len(kinds), step)]
+    return np.repeat(np.concatenate(parts), counts)
+
+
+def _levels(value: float, drawn: Floats, jackknife: Floats, confidence: float) -> list[float]:
+    """The quantiles of the resamples that are the two bounds."""
+    from scipy.special import ndtr
+
+    below = float(np.mean(drawn < value) + np.mean(drawn == value) / 2)
+    bias = normal_quantile(min(max(below, 1 / len(drawn)), 1 - 1 / len(drawn)))
+    influence = jackknife.mean() - jackknife if np.isfinite(jackknife).all() else np.zeros(1)
+    spread = float((influence**2).sum()) ** 1.5
+    acceleration = float((influence**3).sum()) / (6 * spread) if spread > 0 else 0.0
+    levels = []
+    for z in (-normal_quantile(confidence), normal_quantile(confidence)):
+        moved = bias + z
+        levels.append(float(ndtr(bias + moved / max(1e-6, 1 - acceleration * moved))))
+    return levels

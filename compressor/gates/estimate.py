@@ -26,6 +26,20 @@ class Estimate:
     high: float | None
 
 
+def normal_quantile(confidence: float) -> float:
+    """The quantile of the standard normal distribution."""
+    from scipy.special import ndtri
+
+    return float(ndtri(confidence))
+
+
+def student_quantile(confidence: float, degrees: float) -> float:
+    """The quantile of Student's t distribution with so many degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, confidence))
+
+
 class Evidence(Protocol):
     """Measurements of one metric for one checkpoint; bounds are one-sided, each with the given confidence."""
 

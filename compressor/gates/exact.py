@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from compressor.gates.estimate import Estimate, Evidence
+from compressor.gates.estimate import Estimate, Evidence, student_quantile
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ class Exact:
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity that varies little and is costly to repeat, such as peak memory: its median, bounded by its range."""
+    """A quantity that varies little and is costly to repeat, such as peak memory: the mean of a few processes.
+
+    Bounds are Student's, which hold for any number of processes from two on; one process has none.
+    """
 
     samples: tuple[float, ...]
 
@@ -47,21 +51,41 @@ class Spread:
         return len(self.samples)
 
     def estimate(self, confidence: float) -> Estimate:
-        """Median and range of the samples."""
-        return Estimate(float(np.median(self.samples)), min(self.samples), max(self.samples))
+        """Mean of the samples, and bounds of the mean."""
+        mean = float(np.mean(self.samples))
+        return self._bounded(mean, self._variance, self.n - 1, confidence)
 
     def drop(self, reference: Evidence, confidence: float) -> Estimate:
-        """Difference of the medians; the bounds take the opposite ends of the two ranges."""
-        mine, theirs = self._pair(reference, confidence)
-        return Estimate(theirs[0] - mine[0], theirs[1] - mine[2], theirs[2] - mine[1])
+        """Difference of the means. Source of the bounds: Welch 1947."""
+        assert isinstance(reference, Spread)
+        difference = float(np.mean(reference.samples) - np.mean(self.samples))
+        return self._bounded(difference, *self._welch(reference, 1.0), confidence)
 
     def ratio(self, reference: Evidence, confidence: float) -> Estimate:
-        """Ratio of the medians; the bounds take the opposite ends of the two ranges."""
-        mine, theirs = self._pair(reference, confidence)
-        return Estimate(mine[0] / theirs[0], mine[1] / theirs[2], mine[2] / theirs[1])
-
-    def _pair(self, reference: Evidence, confidence: float) -> tuple[tuple[float, float, float], ...]:
+        """Ratio of the means; bounds to first order, since both vary little. Source: Welch 1947."""
         assert isinstance(reference, Spread)
-        return tuple(
-            (float(np.median(spread.samples)), min(spread.samples), max(spread.samples)) for spread in (self, reference)
-        )
+        theirs = float(np.mean(reference.samples))
+        ratio = float(np.mean(self.samples)) / theirs
+        variance, degrees = self._welch(reference, ratio)
+        return self._bounded(ratio, variance / theirs**2, degrees, confidence)
+
+    @property
+    def _variance(self) -> float:
+        """Variance of the mean."""
+        return float(np.var(self.samples, ddof=1)) / self.n if self.n > 1 else 0.0
+
+    def _welch(self, reference: Spread, factor: float) -> tuple[float, float]:
+        """Variance of this mean less `factor` times the reference's, and its degrees of freedom."""
+        mine, theirs = self._variance, factor**2 * reference._variance
+        if min(self.n, reference.n) < 2:
+            return 0.0, 0.0
+        if mine + theirs == 0:
+            return 0.0, 1.0
+        return mine + theirs, (mine + theirs) ** 2 / (mine**2 / (self.n - 1) + theirs**2 / (reference.n - 1))
+
+    @staticmethod
+    def _bounded(value: float, variance: float, degrees: float, confidence: float) -> Estimate:
+        if degrees <= 0:
+            return Estimate(value, None, None)
+        half = student_quantile(confidence, degrees) * math.sqrt(variance)
+        return Estimate(value, value - half, value + half)

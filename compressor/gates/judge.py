@@ -2,17 +2,22 @@
 
 A gate passes when its whole interval meets the limit, fails when its whole interval misses it, and is inconclusive in
 between: then the samples are too few or too noisy to decide.
+
+A run passes only if all gates pass, so that more gates never make a false pass likelier. But it fails if one fails: at
+95 % each, ten gates would fail four good models in ten. So a gate fails only if its bound misses the limit at the
+confidence that is left of 1 - 0.95 when all gates of the run share it; that is the first step of Holm 1979, "A simple
+sequentially rejective multiple test procedure", which decides whether the run fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from compressor.errors import ExitCode
 from compressor.gates.estimate import Estimate, Evidence
-from compressor.gates.metrics import RELATIVE_RULES
+from compressor.gates.metrics import METRICS, RELATIVE_RULES
 from compressor.gates.spec import Gate, RegressionGate
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -40,7 +45,8 @@ class GateResult:
         confidence: Confidence of each bound.
         observed: The compared quantity: the value, or its drop, retention, speed-up or ratio.
         low: Lower bound of `observed`; None when there is none.
-        high: Upper bound of `observed`; None when there is none.
+        high: Upper bound of `observed`; None when there is none. The bound by which a gate can fail holds at a higher
+            confidence where the run has several gates.
         verdict: The outcome.
     """
 
@@ -69,7 +75,11 @@ class StageGate:
 
 
 def judge(
-    metric: str, gate: Gate | RegressionGate, evidence: Evidence, references: Mapping[str, Evidence]
+    metric: str,
+    gate: Gate | RegressionGate,
+    evidence: Evidence,
+    references: Mapping[str, Evidence],
+    comparisons: int = 1,
 ) -> list[GateResult]:
     """Judges every rule of a gate.
 
@@ -78,12 +88,17 @@ def judge(
         gate: Its rules.
         evidence: The stage's measurements of the metric.
         references: Measurements of each possible reference, by the name that `relative_to` gives it.
+        comparisons: Rules of the run that noise could make fail, see `comparisons`.
     """
     results = []
+    strict = 1 - (1 - gate.confidence) / max(1, comparisons)
     for rule, limit in gate.limits.items():
         relative_to = gate.relative_to if rule in RELATIVE_RULES else None
         reference = references[relative_to] if relative_to else None
         estimate = _observe(rule, evidence, reference, gate.confidence)
+        if strict > gate.confidence:
+            shared = _observe(rule, evidence, reference, strict)
+            estimate = replace(estimate, high=shared.high) if rule in AT_LEAST else replace(estimate, low=shared.low)
         results.append(
             GateResult(
                 metric=metric,
@@ -98,6 +113,11 @@ def judge(
             )
         )
     return results
+
+
+def comparisons(gates: Iterable[Mapping[str, Gate] | Mapping[str, RegressionGate]]) -> int:
+    """Number of rules, of several sets of gates by metric, whose observed value has noise."""
+    return sum(len(gate.limits) for of_stage in gates for metric, gate in of_stage.items() if METRICS[metric].noisy)
 
 
 def recorded_verdict(result: GateResult) -> Verdict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,19 @@ _RULES_BY_KIND: dict[Kind, tuple[str, ...]] = {
 }
 
 
+_RANGES = {
+    "spearman": (-1.0, 1.0),
+    "matthews_correlation": (-1.0, 1.0),
+    "parity_min_cosine": (-1.0, 1.0),
+    "perplexity": (1.0, math.inf),
+}
+"""The values of metrics that are neither shares nor amounts."""
+_LEAST = 1e-9
+"""Limits have to be above 0 where 0 could never hold, or would always."""
+_MOST_RETENTION = 10.0
+"""No compressed model is ten times as good as its teacher; a limit beyond that is a percentage."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A measured quantity.
@@ -52,6 +66,27 @@ class Metric:
     def rules(self) -> tuple[str, ...]:
         """The gate rules that make sense for this metric."""
         return _RULES_BY_KIND[self.kind]
+
+    @property
+    def noisy(self) -> bool:
+        """Whether it varies with the rows or the moment: other metrics of the same files are always the same."""
+        return self.kind in ("quality", "loss", "latency") or self.name == "peak_rss_bytes"
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value there can be."""
+        share = self.kind in ("quality", "coverage") or self.name.endswith("agreement")
+        return _RANGES.get(self.name, (0.0, 1.0) if share else (0.0, math.inf))
+
+    def limits(self, rule: str) -> tuple[float, float]:
+        """The smallest and the largest limit of a rule: beyond them a gate can never hold, or never fail."""
+        low, high = self.range
+        if rule == "max_drop":
+            return low - high, high - low
+        if rule in ("min", "max"):
+            positive = rule == "max" and self.kind in ("loss", "latency", "cost")
+            return max(low, _LEAST) if positive else low, high
+        return _LEAST, _MOST_RETENTION if rule == "min_retention" else math.inf
 
 
 QUANTIZED_PARITY = "parity_quantized_label_agreement"

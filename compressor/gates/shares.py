@@ -1,127 +1,141 @@
-"""Bounds of shares of right rows: one share, the difference and the ratio of two shares of the same rows.
+"""Bounds of shares: of one share, and of the difference and the ratio of two shares of the same rows.
 
-Rows that belong together count as fewer: their numbers are divided by the design effect, the factor by which grouping
-increases the variance. Source: Rao & Scott 1992, "A simple method for the analysis of clustered binary data".
+Counts may be fractions: rows that belong together count as fewer independent ones (an effective number of rows).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from compressor.gates.estimate import normal_quantile
 
-from compressor.gates.estimate import Estimate, Floats
+_TINY = 1e-12
 
-Groups = NDArray[np.int64] | None
+
+@dataclass(frozen=True)
+class Paired:
+    """How two models answer the same rows; the numbers of rows may be fractions.
+
+    Attributes:
+        both: Rows that both have right.
+        mine: Rows that only the judged model has right.
+        theirs: Rows that only the reference has right.
+        n: All rows.
+    """
+
+    both: float
+    mine: float
+    theirs: float
+    n: float
+
+    def scaled(self, n: float) -> Paired:
+        """The same shares of another number of rows."""
+        factor = n / self.n
+        return Paired(self.both * factor, self.mine * factor, self.theirs * factor, n)
+
+
+def exact(share: float, n: float, confidence: float) -> tuple[float, float]:
+    """One-sided bounds of a share, each with at least the given confidence.
+
+    Wilson's interval is closer on average, but its upper bound holds in 92.7 % of cases for 0.9 of 100 rows.
+
+    Args:
+        share: The observed share.
+        n: Rows.
+        confidence: Of each bound.
+
+    Source: Clopper & Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial";
+    for numbers of rows that are not whole, Korn & Graubard 1998.
+    """
+    from scipy.special import betaincinv
+
+    hits, misses = share * n, (1 - share) * n
+    low = 0.0 if hits < _TINY else float(betaincinv(hits, misses + 1, 1 - confidence))
+    high = 1.0 if misses < _TINY else float(betaincinv(hits + 1, misses, confidence))
+    return low, high
 
 
 def unseen(n: float, confidence: float) -> float:
-    """Upper bound of the share of a kind of rows of which none occurred: the "rule of three".
+    """Largest share of a kind of row that did not occur in n rows; about 3 / n for 95 %, the rule of three.
 
-    Where all rows agree but one that favours a side, a score or a bootstrap takes the other side's rows for impossible.
-    Source: Hanley & Lippman-Hand 1983.
-
-    Args:
-        n: Number of independent observations.
-        confidence: Of the bound.
+    Source: Hanley & Lippman-Hand 1983, "If nothing goes wrong, is everything all right?".
     """
     return float(1 - (1 - confidence) ** (1 / n))
 
 
-def share(hits: Floats, groups: Groups, confidence: float) -> Estimate:
-    """Share of hits, with Wilson's score bounds. Source: Wilson 1927.
+def difference(table: Paired, confidence: float) -> tuple[float, float]:
+    """One-sided bounds of the reference's share minus the judged model's.
 
-    Args:
-        hits: 1 or 0 for each row. `(rows,)`.
-        groups: Equal numbers for rows that belong together; None where each row is independent.
-        confidence: Of each bound.
-    """
-    value = float(hits.mean())
-    effect, z = _design(hits - value, groups, confidence)
-    n = len(hits) / effect
-    middle, spread = value + z * z / (2 * n), z * np.sqrt(value * (1 - value) / n + z * z / (4 * n * n))
-    low, high = ((middle + side * spread) / (1 + z * z / n) for side in (-1, 1))
-    return Estimate(value, max(0.0, min(float(low), value)), min(1.0, max(float(high), value)))
-
-
-def drop(mine: Floats, theirs: Floats, groups: Groups, confidence: float) -> Estimate:
-    """Difference of two shares of the same rows, theirs minus mine, with Tango's score bounds.
+    Unlike a bootstrap, the score test does not take a kind of row that did not occur to be impossible: one row that
+    favours a model proves nothing about those that do not.
 
     Source: Tango 1998, "Equivalence test and confidence interval for the difference in proportions for the
-    paired-sample design", equations 9 to 12.
+    paired-sample design", equations 2 to 5.
     """
-    value = float((theirs - mine).mean())
-    effect, z = _design(theirs - mine - value, groups, confidence)
-    n = len(mine) / effect
-    lost, won = float((theirs > mine).sum()) / effect, float((mine > theirs).sum()) / effect
+    n, more, fewer = table.n, table.theirs, table.mine
 
     def score(delta: float) -> float:
-        a, b = 2 * n, (2 * n - lost + won) * delta - lost - won
-        least = (np.sqrt(max(b * b + 4 * a * won * delta * (1 - delta), 0)) - b) / (2 * a)
-        return _score(lost - won - n * delta, n * (2 * least + delta * (1 - delta)))
+        a, b, c = 2 * n, -more - fewer + (2 * n - more + fewer) * delta, -fewer * delta * (1 - delta)
+        share = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+        variance = n * (2 * share + delta * (1 - delta))
+        return _standardized(more - fewer - n * delta, variance)
 
-    return _bounded(score, value, (-1.0, 1.0), z, unseen(n, confidence))
+    value = (more - fewer) / n
+    low, high = _invert(score, value, -1.0, 1.0, confidence)
+    margin = unseen(n, confidence)
+    return min(low, value - margin) if fewer == 0 else low, max(high, value + margin) if more == 0 else high
 
 
-def ratio(mine: Floats, theirs: Floats, groups: Groups, confidence: float) -> Estimate:
-    """Ratio of two shares of the same rows, mine over theirs, with score bounds; theirs is not 0.
+def ratio(table: Paired, confidence: float) -> tuple[float, float | None]:
+    """One-sided bounds of the judged model's share over the reference's; the upper one is None where there is none.
 
-    Sources: Nam & Blackwelder 2002, "Analysis of the ratio of marginal probabilities in a matched-pair setting"; Tang,
-    Tang & Chan 2003.
+    Source: Tang, Tang & Chan 2003, "On tests of equivalence via non-unity relative risk for matched-pair design",
+    the score test with the constrained maximum-likelihood estimate.
     """
-    value = float(mine.sum() / theirs.sum())
-    effect, z = _design(mine - value * theirs, groups, confidence)
-    n = len(mine) / effect
-    both = float((mine * theirs).sum()) / effect
-    won, lost = float(mine.sum()) / effect - both, float(theirs.sum()) / effect - both
-    some = both + won + lost
+    n, right = table.n, table.both + table.mine + table.theirs
+    own, other = table.both + table.mine, table.both + table.theirs
 
-    def score(phi: float) -> float:
-        a, b = n * (1 + phi), (both + lost) * phi * phi - (both + won + 2 * lost)
-        c = lost * (1 - phi) * some / n
-        least = (np.sqrt(max(b * b - 4 * a * c, 0)) - b) / (2 * a)
-        return _score(both + won - (both + lost) * phi, n * ((1 + phi) * least + some * (phi - 1) / n))
+    def score(theta: float) -> float:
+        a = n * (1 + theta)
+        b = other * theta * theta - (own + 2 * table.theirs)
+        c = table.theirs * (1 - theta) * right / n
+        share = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
+        variance = n * ((1 + theta) * share + right * (theta - 1) / n)
+        return _standardized(own - other * theta, variance)
 
-    return _bounded(score, value, (0.0, 1e6), z, unseen(n, confidence) / float(theirs.mean()))
-
-
-def _design(residuals: Floats, groups: Groups, confidence: float) -> tuple[float, float]:
-    """The design effect, and the quantile of the score: Student's for groups, since their number may be small.
-
-    Rows that all agree do not show how much their groups have in common: then each group counts as one row.
-    """
-    from scipy.special import ndtri, stdtrit
-
-    if groups is None:
-        return 1.0, float(ndtri(confidence))
-    _, group = np.unique(groups, return_inverse=True)
-    count = int(group.max()) + 1
-    if count == len(residuals):
-        return 1.0, float(ndtri(confidence))
-    quantile = float(stdtrit(max(1, count - 1), confidence))
-    alone = float((residuals**2).sum())
-    if alone <= 1e-12:
-        return len(residuals) / count, quantile
-    together = float((np.bincount(group, residuals) ** 2).sum()) * count / max(1, count - 1)
-    return max(1.0, together / alone), quantile
+    observed = own / other
+    top = max(2.0, 2 * observed)
+    while score(top) > -normal_quantile(confidence) and top < 1e6:
+        top *= 4
+    low, high = _invert(score, observed, _TINY, top, confidence)
+    margin = unseen(n, confidence) * n / other
+    low = min(low, observed - margin) if table.theirs == 0 else min(low, observed)
+    high = max(high, observed + margin) if table.mine == 0 else high
+    return low, high if top < 1e6 else None
 
 
-def _score(difference: float, variance: float) -> float:
-    if variance <= 1e-12:
-        return 0.0 if abs(difference) <= 1e-12 else float(np.copysign(np.inf, difference))
-    return float(difference / np.sqrt(variance))
+def _standardized(difference: float, variance: float) -> float:
+    if variance > _TINY:
+        return difference / math.sqrt(variance)
+    return 0.0 if abs(difference) < 1e-9 else math.copysign(math.inf, difference)
 
 
-def _bounded(
-    score: Callable[[float], float], value: float, limits: tuple[float, float], z: float, unseen: float
-) -> Estimate:
-    """Where a falling score is z and -z, on both sides of its zero, and further out by what was not seen at least."""
-    found = []
-    for side, limit in zip((1.0, -1.0), limits, strict=True):
-        near, far = value, limit
-        for _ in range(100):
-            middle = (near + far) / 2
-            near, far = (middle, far) if side * score(middle) < z else (near, middle)
-        found.append(far)
-    return Estimate(value, max(limits[0], min(found[0], value - unseen)), max(found[1], value + unseen))
+def _invert(
+    score: Callable[[float], float], value: float, least: float, most: float, confidence: float
+) -> tuple[float, float]:
+    """The values at which a falling score is the quantile of the normal distribution, on either side of `value`."""
+    from scipy.optimize import brentq
+
+    z = normal_quantile(confidence)
+
+    def root(target: float, near: float, far: float) -> float:
+        def distance(x: float) -> float:
+            return max(-1e9, min(1e9, score(x) - target))
+
+        if distance(near) * distance(far) > 0:
+            return far
+        return float(brentq(distance, near, far, xtol=1e-10))
+
+    return root(z, value, least), root(-z, value, most)

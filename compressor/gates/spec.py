@@ -13,25 +13,28 @@ REGRESSION = "regression"
 """Name of the comparison with another run, in recipes and in reports."""
 
 
+Limit = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class _AbsoluteRules(Spec):
     """Rules about the value alone."""
 
-    min: float | None = None
+    min: Limit | None = None
     """The value is at least this."""
-    max: float | None = None
+    max: Limit | None = None
     """The value is at most this."""
 
 
 class _RelativeRules(Spec):
     """Rules about the value and a reference."""
 
-    max_drop: float | None = None
+    max_drop: Limit | None = None
     """Reference minus value is at most this, in the metric's own unit."""
-    min_retention: float | None = None
+    min_retention: Limit | None = None
     """Value / reference is at least this."""
-    min_speedup: float | None = None
+    min_speedup: Limit | None = None
     """Reference / value is at least this; both timed in turn in one process."""
-    max_ratio: float | None = None
+    max_ratio: Limit | None = None
     """Value / reference is at most this."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Confidence of each of the two one-sided bounds."""

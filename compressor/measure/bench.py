@@ -10,7 +10,7 @@ from typing import Any
 from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Estimate
 from compressor.gates.timings import Timings
-from compressor.measure.client import Client
+from compressor.measure.client import PROCESSES, Client
 from compressor.measure.measurement import deployed_file
 from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Step
@@ -77,14 +77,15 @@ def bench(
         ],
     }
     samples = client.latency(job, step)
-    medians = [Timings(samples[str(index)], 0.5) for index in range(len(files))]
+    processes = tuple(samples[PROCESSES].tolist())
+    medians = [Timings(samples[str(index)], 0.5, processes) for index in range(len(files))]
     return [
         Timed(
             path=str(path),
             runtime=runtime,
             size_bytes=file.stat().st_size,
             p50=median.estimate(_CONFIDENCE),
-            p95=Timings(median.samples, 0.95).estimate(_CONFIDENCE),
+            p95=Timings(median.samples, 0.95, processes).estimate(_CONFIDENCE),
             speedup=medians[0].ratio(median, _CONFIDENCE),
         )
         for path, (file, runtime), median in zip(paths, files, medians, strict=True)

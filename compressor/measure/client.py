@@ -24,7 +24,9 @@ from compressor.progress import Step
 Arrays = dict[str, NDArray[Any]]
 """The result of a job, by name; see the functions of `compressor.measure.worker`."""
 
-_LEAST_ROUNDS = 50
+PROCESSES = "processes"
+"""Name of the numbers of rounds, beside the times of files."""
+_LEAST_ROUNDS = 10
 """Rounds of timed calls that one more process is worth starting for."""
 _SILENCE_S = 900.0
 """A job that reports nothing for so long hangs: a single call of a large model takes seconds."""
@@ -83,7 +85,7 @@ class Client:
             step: Progress, in rounds.
 
         Returns:
-            The times by the files' names, in the order measured.
+            The times by the files' names, in the order measured; and the rounds of each process, as `PROCESSES`.
 
         Raises:
             StageError: A file cannot be loaded or run, or a process died or hung.
@@ -95,7 +97,8 @@ class Client:
             done += rounds
             if step:
                 step.update(done, job["runs"])
-        return {name: np.concatenate([samples[name] for samples in found]) for name in found[0]}
+        joined = {name: np.concatenate([samples[name] for samples in found]) for name in found[0]}
+        return {**joined, PROCESSES: np.array([len(next(iter(samples.values()))) for samples in found])}
 
     def peak_memory(self, job: Mapping[str, Any], step: Step | None = None) -> list[float]:
         """Peak resident bytes of each of a few fresh processes that load a file and run it.

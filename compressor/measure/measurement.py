@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
 from compressor.gates.timings import Timings
 from compressor.measure import parity, recorded_answers
-from compressor.measure.client import Client
+from compressor.measure.client import PROCESSES, Client
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import EDGES, TokenRows, in_order
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.progress import Progress, Step
 from compressor.runtimes import RUNTIMES
-from compressor.tasks.base import References, Scoring
+from compressor.tasks.base import GROUPS, References, Scoring
 
 REPEATABLE = ("size_bytes", "num_parameters", "quantized_coverage")
 """Metrics that depend on the folder alone, not on data or the machine."""
@@ -207,10 +207,13 @@ def evidence(
     """
     found: dict[str, Evidence] = {}
     if against == "self":
-        found.update(task.score(np.load(folder / "answers.npy"), references, labels))
+        scored = task.score(np.load(folder / "answers.npy"), references, labels)
+        groups = references.get(GROUPS)
+        found.update({name: rows if groups is None else replace(rows, groups=groups) for name, rows in scored.items()})
     with np.load(folder / "latency.npz", allow_pickle=False) as samples:
         for metric, quantile in _LATENCY_QUANTILES.items():
-            found[metric] = Timings(samples[against].astype(np.float64), quantile)
+            processes = tuple(samples[PROCESSES].tolist())
+            found[metric] = Timings(samples[against].astype(np.float64), quantile, processes)
     if against != "self":
         return found
     for metric in REPEATABLE:

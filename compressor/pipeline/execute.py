@@ -11,7 +11,7 @@ from pathlib import Path
 
 from compressor.errors import StageError
 from compressor.files import SealedFolder
-from compressor.gates.judge import GateResult, judge, overall
+from compressor.gates.judge import GateResult, comparisons, judge, overall
 from compressor.gates.metrics import METRICS
 from compressor.gates.spec import REGRESSION
 from compressor.host import environment
@@ -71,6 +71,7 @@ def run(
     if against is not None:
         regression.check(against, plan, stages[-1], builder.prepared(stages[-1].task).labels)
 
+    noisy = comparisons(stage.spec.all_gates for stage in stages)
     baselines: dict[str, StageReport] = {}
     reports: list[StageReport] = []
     last: _Result | None = None
@@ -80,7 +81,7 @@ def run(
         if stage.defers_training and stage is not stages[-1]:
             reports.append(_unmeasured(stage, builder))
             continue
-        last = _measured(stage, builder, measurer)
+        last = _measured(stage, builder, measurer, noisy)
         reports.append(last.report)
         if last.report.verdict == "fail":
             break
@@ -179,13 +180,13 @@ def _baseline(stage: PlannedStage, task: str, builder: Builder, measurer: Measur
     )
 
 
-def _measured(stage: PlannedStage, builder: Builder, measurer: Measurer) -> _Result:
-    """Builds, measures and judges a stage."""
+def _measured(stage: PlannedStage, builder: Builder, measurer: Measurer, noisy: int) -> _Result:
+    """Builds, measures and judges a stage of a run with so many noisy gates."""
     built = builder.build(stage)
     start = time.monotonic()
     prepared = builder.prepared(stage.task)
     measured = measurer.measure(stage.name, stage.measure_inputs, prepared, recorded_rows=stage.spec.recorded_rows)
-    gates = _judge(stage, measured)
+    gates = _judge(stage, measured, noisy)
     latency = measured.evidence["latency_p50_ms"]
     speedup = measured.references["baseline"]["latency_p50_ms"].ratio(latency, CONFIDENCE).value
     details = {**built.artifact.facts, "speedup": round(speedup, 3)}
@@ -223,13 +224,13 @@ def _unmeasured(stage: PlannedStage, builder: Builder) -> StageReport:
     )
 
 
-def _judge(stage: PlannedStage, measured: Measured) -> list[GateResult]:
+def _judge(stage: PlannedStage, measured: Measured, noisy: int) -> list[GateResult]:
     results = []
     for metric, gate in stage.spec.all_gates.items():
         if METRICS[metric].kind == "parity" and metric not in measured.evidence:
             continue  # a default gate: the formats may all be floating point, or all quantized
         against = {name: found[metric] for name, found in measured.references.items() if metric in found}
-        results += judge(metric, gate, measured.evidence[metric], against)
+        results += judge(metric, gate, measured.evidence[metric], against, noisy)
     return results
 
 

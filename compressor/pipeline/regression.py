@@ -15,7 +15,7 @@ from compressor.errors import CompressError, Problem, RecipeError
 from compressor.files import file_digest
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact
-from compressor.gates.judge import judge, overall
+from compressor.gates.judge import comparisons, judge, overall
 from compressor.gates.spec import REGRESSION, RegressionGate
 from compressor.measure.measurement import deployed_file
 from compressor.models.checkpoint import Checkpoint, splitting_digest
@@ -180,7 +180,7 @@ def compare(
     results = [
         result
         for metric, gate in gates.items()
-        for result in judge(metric, gate, ours[metric], {gate.relative_to: theirs[metric]})
+        for result in judge(metric, gate, ours[metric], {gate.relative_to: theirs[metric]}, comparisons([gates]))
     ]
     return StageReport(
         name=REGRESSION,

@@ -18,7 +18,7 @@ from compressor.pipeline.keys import check_unchanged
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.store import Store
 from compressor.progress import Progress
-from compressor.tasks.base import References
+from compressor.tasks.base import GROUPS, References
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -130,6 +130,8 @@ class PreparedRows:
                 lists = [dict(zip(names, row, strict=True)) for row in columns]
                 TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
                 references: dict[str, Any] = dict(self.task.references(rows, encoded, self._label_ids))
+                groups = np.unique(list(self.task.FORM.groups(rows)), return_inverse=True)[1]
+                references[GROUPS] = groups
                 np.savez(output / REFERENCES_FILE, **references)
             return {}
 

@@ -25,7 +25,9 @@ Outputs = Mapping[str, Floats]
 Batch = Mapping[str, Ints]
 """A model's inputs, `attention_mask` among them, and the tokens' `labels`. `(batch, sequence)` each."""
 References = Mapping[str, NDArray[Any]]
-"""Arrays that answers are scored against, by name; each task has its own."""
+"""Arrays that answers are scored against, by name; each task has its own, and those of rows have `GROUPS`."""
+GROUPS = "groups"
+"""A number for each scored row, equal for rows that belong together, such as the questions of one text. `(rows,)`."""
 
 ABSENT_LOGIT = -np.inf
 """Logit of a choice that a row does not have: shorter rows of tokens are filled up with it."""

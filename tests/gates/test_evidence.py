@@ -18,11 +18,11 @@ def accuracy(hits: list[int]) -> Rows:
     return Rows(column, lambda sums: sums[..., 0] / len(hits), binomial=True)
 
 
-def test_wilson_interval_of_newcombe_1998():
-    # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I: 81 of 263, method 3.
+def test_exact_interval_of_newcombe_1998():
+    # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I: 81 of 263, method 5.
     estimate = accuracy([1] * 81 + [0] * 182).estimate(0.975)
-    assert estimate.low == pytest.approx(0.2553, abs=5e-5)
-    assert estimate.high == pytest.approx(0.3662, abs=5e-5)
+    assert estimate.low == pytest.approx(0.2527, abs=5e-5)
+    assert estimate.high == pytest.approx(0.3676, abs=5e-5)
 
 
 def test_p95_has_an_upper_bound_from_59_runs_on():
@@ -108,7 +108,7 @@ def test_score_bounds_agree_with_a_numerical_likelihood():
 def test_one_row_that_favours_the_candidate_does_not_exclude_a_drop():
     base, better = accuracy([0] + [1] * 99), accuracy([1] * 100)
     drop, kept = better.drop(base, 0.95), better.ratio(base, 0.95)
-    assert drop.value == -0.01 and drop.high > 0.01
+    assert drop.value == pytest.approx(-0.01) and drop.high > 0.01
     assert kept.low < 0.99
 
 
@@ -223,9 +223,16 @@ def test_exact_values_have_no_width_and_zero_no_ratio():
     assert Exact(5.0).drop(Exact(7.0), 0.95).value == 2
 
 
-def test_ratio_of_spreads_takes_both_ranges_at_their_furthest():
-    ratio = Spread((9.0, 10.0, 11.0)).ratio(Spread((19.0, 20.0, 22.0)), 0.95)
-    assert (ratio.value, ratio.low, ratio.high) == (0.5, 9 / 22, 11 / 19)
+def test_memory_of_a_few_processes_has_students_bounds():
+    # Mean 10, standard deviation 1; Student's quantile for 2 degrees of freedom is 2.920, and 2.920 / sqrt(3) = 1.686.
+    estimate = Spread((9.0, 10.0, 11.0)).estimate(0.95)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((10, 8.314, 11.686), abs=5e-4)
+    assert Spread((9.0, 10.0, 11.0)).estimate(0.99).high > 13, "the gate's own confidence counts"
+    assert Spread((10.0,)).estimate(0.95).low is None, "one process says nothing of the next"
+    ratio = Spread((9.0, 10.0, 11.0)).ratio(Spread((19.0, 20.0, 21.0)), 0.95)
+    assert ratio.low < 0.45 < ratio.value == 0.5 < 0.55 < ratio.high
+    same = Spread((10.0, 10.0, 10.0))
+    assert same.ratio(same, 0.95).high == 1
 
 
 @given(

@@ -8,6 +8,7 @@ import pytest
 from compressor.gates.estimate import Estimate, Evidence
 from compressor.gates.exact import Exact
 from compressor.gates.judge import judge, overall, recorded_verdict
+from compressor.gates.rows import Rows
 from compressor.gates.spec import Gate
 from compressor.gates.timings import Timings
 
@@ -82,3 +83,22 @@ def test_overall_is_the_worst():
     assert overall(["pass", "inconclusive", "fail"]) == "fail"
     assert overall(["pass", "inconclusive"]) == "inconclusive"
     assert overall([]) == "pass"
+
+
+def test_many_gates_do_not_fail_a_model_that_is_as_good_as_they_ask():
+    # Each of ten models is exactly as good as its gate asks: at 95 % each, four runs in ten would fail.
+    random = np.random.default_rng(0)
+    failed, alone = [], []
+    for _ in range(300):
+        found = [
+            Rows((random.random(400) < 0.9)[:, None] * 1.0, lambda sums: sums[..., 0] / 400, True) for _ in range(10)
+        ]
+        for comparisons, runs in ((10, failed), (1, alone)):
+            results = [judge("accuracy", Gate(min=0.9), rows, {}, comparisons)[0] for rows in found]
+            assert all(recorded_verdict(result) == result.verdict for result in results)
+            runs.append("fail" in [result.verdict for result in results])
+    assert np.mean(failed) <= 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
+    assert np.mean(alone) > 0.2
+    one = judge("accuracy", Gate(min=0.9), found[0], {}, 1)[0]
+    many = judge("accuracy", Gate(min=0.9), found[0], {}, 10)[0]
+    assert many.low == one.low and many.high > one.high, "the bound by which it passes stays"

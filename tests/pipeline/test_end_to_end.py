@@ -178,7 +178,7 @@ def test_second_run_is_all_cache_and_gates_are_judged_anew(finished):
     assert again.returncode == 0, again.stderr
     assert all(entry["from_cache"] for entry in report_of(folder)["stages"])
 
-    impossible = compress("run", "recipe.yaml", "--set", "stages.distill.gates.accuracy={min: 1.01}", cwd=folder)
+    impossible = compress("run", "recipe.yaml", "--set", "stages.distill.gates.size_bytes={max: 1}", cwd=folder)
     assert impossible.returncode == 1
     report = report_of(folder)
     assert report["verdict"] == "fail"

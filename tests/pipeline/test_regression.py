@@ -124,7 +124,7 @@ def test_fresh_forgets_the_comparison_too(branch: Path, main: Path):
 
 
 def test_after_a_failed_gate_nothing_is_compared(branch: Path, main: Path):
-    code, report = run(branch, main, "--set", "stages.quantize.gates.accuracy.min=1.1")
+    code, report = run(branch, main, "--set", "stages.quantize.gates.size_bytes={max: 1}")
     assert code == ExitCode.GATE_FAILED
     assert report.not_run == ["export", "regression"]
 

@@ -117,7 +117,7 @@ def test_a_partial_run_publishes_no_model_and_says_so(write_recipe: WriteRecipe,
         regression.find(folder, tmp_path / "other")
     assert regression.find(folder / "model", tmp_path / "other").digest == published
 
-    failed = compress(*partial, "--set", "stages.finetune.gates={accuracy: {min: 1.01}}", cwd=tmp_path)
+    failed = compress(*partial, "--set", "stages.finetune.gates={size_bytes: {max: 1}}", cwd=tmp_path)
     assert failed.returncode == 1 and "Ship" not in failed.stdout
     report = json.loads((folder / "report.json").read_text())
     assert report["not_run"] == ["quantize", "export"]

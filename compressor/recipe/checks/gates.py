@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from compressor.errors import Add, Location, suggest
-from compressor.gates.metrics import METRICS, QUALITY_KINDS, QUANTIZED_PARITY, RELATIVE_RULES
+from compressor.gates.judge import AT_LEAST
+from compressor.gates.metrics import METRICS, QUALITY_KINDS, QUANTIZED_PARITY, RELATIVE_RULES, Metric
 from compressor.gates.spec import REGRESSION
 from compressor.recipe.document import Recipe
 from compressor.tasks import TASKS
@@ -50,11 +52,26 @@ def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Locat
     rules = METRICS[name].rules
     if place[0] == REGRESSION:
         rules = tuple(rule for rule in rules if rule in RELATIVE_RULES)
-    for rule in limits:
+    for rule, limit in limits.items():
         if rule not in rules:
             hint = f"allowed: {', '.join(rules)}" if rules else "drop the gate"
             add((*place, rule), f"{rule} makes no sense for {name}", hint, kind="conflict")
+        else:
+            _check_limit(METRICS[name], rule, limit, (*place, rule), add)
     return True
+
+
+def _check_limit(metric: Metric, rule: str, limit: float, place: Location, add: Add) -> None:
+    """Whether a gate can hold, and can fail."""
+    low, high = metric.limits(rule)
+    if low <= limit <= high:
+        return
+    always = (limit < low) == (rule in AT_LEAST)
+    what = f"is {limit:g}, and the gate could never {'fail' if always else 'hold'}"
+    allowed = f"above {low:.0f}" if 0 < low < 1e-6 else f"at least {low:g}"
+    allowed += f" and at most {high:g}" if math.isfinite(high) else ""
+    share = f"did you mean {limit / 100:g}? Limits are shares, not percentages; " if low <= limit / 100 <= high else ""
+    add(place, what, f"{share}allowed: {allowed}")
 
 
 def _compares_floats(recipe: Recipe, index: int) -> bool:
