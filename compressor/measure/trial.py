@@ -18,8 +18,8 @@ from compressor.runtimes import RUNTIMES
 from compressor.tasks import TASKS
 from compressor.tasks.base import References
 
-Validation = Callable[[Path], tuple[Path, References]]
-"""From a checkpoint's folder to the validation rows as its tokenizer reads them, and the right answers."""
+Selection = Callable[[Path], tuple[Path, References]]
+"""From a checkpoint's folder to the rows that choose, as its tokenizer reads them, and the right answers."""
 
 
 class DeploymentTrial:
@@ -28,15 +28,15 @@ class DeploymentTrial:
     Args:
         spec: Conditions.
         task: The checkpoints' task.
-        validation: Reads the validation rows.
+        selection: Reads the rows that choose; gates judge on others.
         labels: Names of the head's outputs.
         client: Runs the measuring processes.
     """
 
     def __init__(
-        self, spec: MeasureSpec, task: str, validation: Validation, labels: Sequence[str], client: Client
+        self, spec: MeasureSpec, task: str, selection: Selection, labels: Sequence[str], client: Client
     ) -> None:
-        self._spec, self._task, self._validation, self._labels = spec, task, validation, labels
+        self._spec, self._task, self._selection, self._labels = spec, task, selection, labels
         self._client = client
 
     def size_bytes(self, folders: Sequence[Path]) -> list[float]:
@@ -61,10 +61,10 @@ class DeploymentTrial:
         return [float(np.median(samples[str(index)])) for index in range(len(folders))]
 
     def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
-        """The task's main metric, of which more is better, of each exported file of a checkpoint on held-out rows."""
+        """The task's main metric, of which more is better, of a checkpoint's exported files on the rows that choose."""
         metric = TASKS[self._task].METRICS[0]
         assert METRICS[metric].kind == "quality", "of a main metric, more is better"
-        rows, references = self._validation(checkpoint)
+        rows, references = self._selection(checkpoint)
         given = [measuring.answers(file, self._task, rows, self._spec, self._client) for file in files]
         score = tasks.TASKS[self._task].score
         return [score(answers, references, self._labels)[metric].value for answers in given]

@@ -126,7 +126,7 @@ class Builder:
             tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,
             packed=prepared.packed if isinstance(prepared, PreparedCorpus) else _no_data,
             texts=None if stage.texts is None else partial(stream.counted, *stage.texts),
-            trial=DeploymentTrial(measure, stage.task, prepared.validation, prepared.labels, self._client),
+            trial=DeploymentTrial(measure, stage.task, prepared.selection, prepared.labels, self._client),
             memo=partial(self._memo, prepared),
             work=work,
             progress=self._progress,

@@ -81,6 +81,13 @@ class PreparedCorpus:
         Returns:
             The file of `TokenRows`, and the right order of each pair of segments; nothing where there are no pairs.
         """
+        return self._scored(folder, packing.VALIDATION)
+
+    def selection(self, folder: Path) -> tuple[Path, References]:
+        """Training sequences, masked once, which choose between variants of a model that others then judge."""
+        return self._scored(folder, packing.TRAIN)
+
+    def _scored(self, folder: Path, side: str) -> tuple[Path, References]:
         checkpoint = Checkpoint(folder)
         tokenizer = load_tokenizer(folder)
         length = min(score_length(self._recipe), checkpoint.max_position_embeddings)
@@ -88,7 +95,7 @@ class PreparedCorpus:
         seed, wanted = self._recipe.seed, self._spec.max_validation_sequences
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
-            path = packed / packing.VALIDATION
+            path = packed / side
             tokens = np.load(path, mmap_mode="r")
             chosen = np.sort(np.random.default_rng(seed).permutation(len(tokens))[:wanted])
             tokens = np.asarray(tokens[chosen])
@@ -114,6 +121,7 @@ class PreparedCorpus:
             return {"sequences": len(tokens)}
 
         inputs = {"kind": "masked", "sequences": self._inputs(tokenizer, length), "seed": seed, "wanted": wanted}
+        inputs["side"] = side
         entry, _ = self._store.build(inputs, build)
         return entry.path / "rows.npz", load_references(entry.path)
 

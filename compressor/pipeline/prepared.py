@@ -38,6 +38,9 @@ class Prepared(Protocol):
     def validation(self, folder: Path) -> tuple[Path, References]:
         """The file of validation rows as a checkpoint's tokenizer reads them (`TokenRows`), and the right answers."""
 
+    def selection(self, folder: Path) -> tuple[Path, References]:
+        """The same of training rows, which choose between variants of a checkpoint."""
+
 
 def prepare(plan: Plan, task: str, store: Store, progress: Progress) -> PreparedRows | PreparedCorpus:
     """Reads and splits the data of a task."""

@@ -115,12 +115,26 @@ class PreparedRows:
         Returns:
             The file of `TokenRows`, and the right answers.
         """
+        return self._scored(folder, data_rows.VALIDATION)
+
+    def selection(self, folder: Path) -> tuple[Path, References]:
+        """As many training rows as there are validation rows, which choose between variants of a model.
+
+        The rows that judge it must not have chosen it: a gate would be held to the best of several measurements.
+        """
+        return self._scored(folder, data_rows.TRAIN)
+
+    def _scored(self, folder: Path, split: str) -> tuple[Path, References]:
         checkpoint = Checkpoint(folder)
         length = checkpoint.max_sequence_length()
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             tokenizer = load_tokenizer(folder)
-            rows = data_rows.load(self._splits.path / data_rows.VALIDATION)
+            train = data_rows.load(self._splits.path / data_rows.TRAIN)
+            rows = data_rows.load(self._splits.path / split)
+            if len(rows) > self.counts[data_rows.VALIDATION]:
+                drawn = np.random.default_rng(self._plan.resolved.recipe.seed).permutation(len(rows))
+                rows = rows.select(np.sort(drawn[: self.counts[data_rows.VALIDATION]]))
             with self._progress.step(f"tokenizing {len(rows)} rows"):
                 encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
                 names = {name: name for name in INPUTS if name in encoded.column_names}
@@ -129,13 +143,15 @@ class PreparedRows:
                 columns = zip(*(encoded[column] for column in names.values()), strict=True)
                 lists = [dict(zip(names, row, strict=True)) for row in columns]
                 TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
-                references: dict[str, Any] = dict(self.task.references(rows, encoded, self._label_ids))
+                references: dict[str, Any] = dict(self.task.references(rows, encoded, self._label_ids, train))
                 groups = np.unique(list(self.task.FORM.groups(rows)), return_inverse=True)[1]
                 references[GROUPS] = groups
                 np.savez(output / REFERENCES_FILE, **references)
             return {}
 
-        entry, _ = self._store.build(self._inputs(checkpoint, data_rows.VALIDATION, length), build)
+        # The same split is stored as tokens for training, too.
+        inputs = {**self._inputs(checkpoint, split, length), "kind": "scored rows"}
+        entry, _ = self._store.build(inputs, build)
         return entry.path / "rows.npz", load_references(entry.path)
 
     def _inputs(self, checkpoint: Checkpoint, split: str, length: int) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def select(
         quantizer: What is quantized.
         matrices: All of its graph.
         max_drop: Most that the task's main metric may lose against the float graph.
-        context: Training rows for what each matrix loses; tries what comes out on the validation rows.
+        context: Training rows for what each matrix loses; the files are tried on some of them.
 
     Returns:
         Their names, dearest first; and what was found, for the report.
@@ -137,7 +137,7 @@ def fewest(holds: Callable[[int], bool], most: int) -> int | None:
 
 
 class _Scores:
-    """The main metric on the validation rows, by how many matrices stay in float; kept for after a kill.
+    """The main metric on the rows that choose, by how many matrices stay in float; kept for after a kill.
 
     Args:
         quantizer: What is quantized.

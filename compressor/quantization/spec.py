@@ -38,7 +38,8 @@ class AccuracySpec(Spec):
     """Accuracy budget: the most sensitive matrices stay in float until the drop is within it."""
 
     max_drop: Annotated[float, Field(ge=0)]
-    """Largest allowed drop of the primary metric on the validation rows, against the same checkpoint in float."""
+    """Largest allowed drop of the primary metric against the same checkpoint in float, on as many training rows as
+    there are validation rows: gates judge the choice on rows that had no part in it."""
 
 
 class QuantizationSpec(RecoverySpec):

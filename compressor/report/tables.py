@@ -16,8 +16,9 @@ _MOST_ROWS = 16
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 BOUNDS = (
-    "Brackets hold one-sided 95 % bounds: order statistics for latency, Wilson's interval for accuracy, paired"
-    " bootstrap for differences. Speed-up is a ratio of alternating calls in one process."
+    "Brackets hold one-sided 95 % bounds: Student's t over processes for latency and memory, Clopper and Pearson's for"
+    " accuracy, score intervals and bootstraps of the same rows for differences. The bound by which a gate can fail is"
+    " wider where a run has several gates. Speed-up is a ratio of alternating calls in one process."
 )
 """How the bounds and the speed-up are computed."""
 

@@ -104,8 +104,15 @@ class Task(Scoring, Protocol):
     ) -> Dataset:
         """Token ids, `length` and `labels`, unpadded; a long row may become several."""
 
-    def references(self, rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> References:
-        """The arrays that answers to encoded rows are scored against."""
+    def references(self, rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset) -> References:
+        """The arrays that answers to encoded rows are scored against.
+
+        Args:
+            rows: The rows.
+            encoded: The rows as tokens.
+            label_ids: Index of each label in the head.
+            train: The training rows, for what scoring must not read off the rows that it scores.
+        """
 
     def head_logits(self, outputs: Mapping[str, Any]) -> torch.Tensor:
         """The head's logits, `(batch, labels)` or `(batch, sequence, channels)`, as a teacher's are kept."""

@@ -129,13 +129,15 @@ def _span(answer: tuple[int, int] | None, offsets: Sequence[tuple[int, int]], in
     return [first, max(first, last)]
 
 
-def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> dict[str, NDArray[Any]]:
+def references(
+    rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset
+) -> dict[str, NDArray[Any]]:
     """The arrays that turn tokens into text and compare it.
 
     Returns:
         Of each window `question` `(windows,)`, and `offsets`, the characters of its tokens, end to end `(tokens, 2)`
         with `starts` `(windows + 1,)`; of each question `contexts` and `answers` as text, the answers of all
-        questions end to end with `counts` `(questions,)`.
+        questions end to end with `counts` `(questions,)`; and `null`, whether a training question has no answer `(1,)`.
     """
     lengths = np.asarray(encoded["length"], dtype=np.int64)
     offsets = np.concatenate([np.asarray(row, dtype=np.int32) for row in encoded["offsets"]])
@@ -147,6 +149,7 @@ def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) ->
         **_packed("contexts", list(rows["context"])),
         **_packed("answers", [text for row in answers for text in row]),
         "counts": np.asarray([len(row) for row in answers], dtype=np.int64),
+        "null": np.asarray([not all(train["answers"])]),
     }
 
 
@@ -201,7 +204,7 @@ def compared(outputs: Mapping[str, Floats32], batch: Mapping[str, Ints]) -> Floa
 def score(answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Sequence[str]) -> dict[str, Rows]:
     """Exact match and F1 of words, as SQuAD's script counts them; the rows are questions.
 
-    "No answer" is a possible prediction only if some question has no answer, as in SQuAD 2.
+    "No answer" is a possible prediction only if some training question has no answer, as in SQuAD 2.
 
     Args:
         answers: From `answers`, for each window. `(windows, 3 * spans + 1)`
@@ -224,7 +227,7 @@ def score(answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Seq
 
 def predictions(answers: Floats32, references: Mapping[str, NDArray[Any]]) -> list[str]:
     """The answer to each question; empty for none."""
-    null = bool((references["counts"] == 0).any())
+    null = bool(references["null"][0])
     starts, offsets = references["starts"], references["offsets"]
     windows: dict[int, list[int]] = {}
     for window, question in enumerate(references["question"].tolist()):

@@ -96,7 +96,9 @@ def encode_texts(
     return rows.map(convert, batched=True, remove_columns=rows.column_names)
 
 
-def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+def references(
+    rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset
+) -> dict[str, NDArray[np.int64]]:
     """`labels`: index of the right label of each row. `(rows,)`."""
     return {"labels": np.asarray(encoded["labels"], dtype=np.int64)}
 

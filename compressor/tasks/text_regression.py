@@ -78,7 +78,9 @@ def encode(
     return encode_texts(rows, tokenizer, max_length, float)
 
 
-def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> dict[str, NDArray[np.float64]]:
+def references(
+    rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset
+) -> dict[str, NDArray[np.float64]]:
     """`values`: the right number of each row. `(rows,)`."""
     return {"values": np.asarray(encoded["labels"], dtype=np.float64)}
 

@@ -114,7 +114,7 @@ def _first_tokens(words: Sequence[int | None], tags: Sequence[int]) -> list[int]
     return labels
 
 
-def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int]) -> dict[str, Ints]:
+def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset) -> dict[str, Ints]:
     """`tags`: index of each word's tag, words that were cut off included; -1 behind the last. `(rows, words)`."""
     tags = [[label_ids[tag] for tag in row] for row in rows["tags"]]
     filled = np.full((len(tags), max(map(len, tags))), _NO_WORD, dtype=np.int64)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _POLL_S = 0.05
+_PARENT = os.getppid()
+"""The launcher, which stays the parent for as long as it lives: a follower must not outlive it."""
 _FAILED = "failed"
 _AGENT = "TORCHELASTIC_USE_AGENT_STORE"
 """Environment variable of torchrun and accelerate, whose own process keeps the store."""
@@ -95,6 +97,8 @@ def wait_until(done: Callable[[], bool]) -> None:
         OtherFailed: One has failed.
     """
     while not done():
+        if count() > 1 and os.getppid() != _PARENT:
+            raise OtherFailed("the launcher of the processes that train together has ended")
         if count() > 1 and _launch().check([_FAILED]):
             raise OtherFailed("another process that trains with this one has failed")
         time.sleep(_POLL_S)

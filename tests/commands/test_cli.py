@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_is_reported_in_one_line(write_recipe: WriteRecipe,
 
     from compressor.data import splits
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(splits, "prepare", full)

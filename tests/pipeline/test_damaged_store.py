@@ -7,6 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import WriteRecipe
 from running import compress
@@ -63,7 +64,10 @@ def test_what_changes_between_its_check_and_its_copy_is_not_published(
 ):
     shutil.copytree(classifier, tmp_path / "checkpoint")
     (tmp_path / "measured").mkdir()
-    (tmp_path / "measured" / recorded_answers.FILE).write_text("{}")
+    logits = {"onnx": np.zeros((1, 1, 2), np.float32)}
+    recorded_answers.write(
+        tmp_path / "measured" / recorded_answers.FILE, "text-classification", [{"input_ids": [2, 3]}], logits
+    )
     (tmp_path / "measured" / "latency.npz").write_text("stays in the store")
     checkpoint, measured = (
         SealedFolder(tmp_path / name, file_entries(tmp_path / name)) for name in ("checkpoint", "measured")

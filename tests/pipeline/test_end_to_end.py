@@ -185,8 +185,8 @@ def test_second_run_is_all_cache_and_gates_are_judged_anew(finished):
     assert [entry["name"] for entry in report["stages"]] == ["baseline", "finetune", "distill"], "the rest is not run"
     assert all(entry["from_cache"] for entry in report["stages"]), "a gate is no input of a stage"
     failed = [gate for gate in stage(report, "distill")["gates"] if gate["verdict"] == "fail"]
-    assert [(gate["metric"], gate["rule"], gate["limit"]) for gate in failed] == [("accuracy", "min", 1.01)]
-    assert "FAIL" in impossible.stdout and "distill: accuracy" in impossible.stdout
+    assert [(gate["metric"], gate["rule"], gate["limit"]) for gate in failed] == [("size_bytes", "max", 1)]
+    assert "FAIL" in impossible.stdout and "distill: size_bytes" in impossible.stdout
     assert not (folder / "artifacts" / "tiny" / "model").exists(), "what failed is not left to be shipped"
 
     assert compress("run", "recipe.yaml", cwd=folder).returncode == 0

@@ -20,6 +20,8 @@ from compressor.report.model import Report
 ESCAPES = "\x1b[31mred\x1b]0;title\x07 \x9b2J \r\u202ereversed \u2028 \ud800"
 RICH = "[red]a[/] [/nothing] [link=x]b[/link] [bold :smile:"
 NAMES = [ESCAPES, RICH, f"{RICH}{ESCAPES}"]
+IDS = ["escapes", "markup", "both"]
+"""Names of the tests: processes that share tests cannot send a lone surrogate."""
 
 
 def clean(text: str) -> bool:
@@ -31,7 +33,7 @@ def report(name: str) -> Report:
     return replace(failing(), recipe=name, stages=stages, environment={name: name}, not_run=[name], command=None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES, ids=IDS)
 def test_no_form_of_a_report_has_escape_sequences(name: str):
     found = report(name)
     for text in (markdown(found), html.document(found, None), junit.document(found)):
@@ -39,7 +41,7 @@ def test_no_form_of_a_report_has_escape_sequences(name: str):
         text.encode()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES, ids=IDS)
 def test_the_terminal_shows_names_as_they_are(name: str):
     stream = io.StringIO()
     shown = console(stream)
@@ -51,7 +53,7 @@ def test_the_terminal_shows_names_as_they_are(name: str):
     assert name != RICH or RICH in stream.getvalue()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES, ids=IDS)
 def test_bars_on_a_terminal_take_any_name(name: str):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -63,8 +65,10 @@ def test_bars_on_a_terminal_take_any_name(name: str):
     assert "\x1b]0" not in stream.getvalue() and "\u202e" not in stream.getvalue()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_messages_and_the_log_have_no_escape_sequences(name: str, tmp_path: Path):
+@pytest.mark.parametrize("name", NAMES, ids=IDS)
+def test_messages_and_the_log_have_no_escape_sequences(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for handler in logging.getLogger().handlers:  # pytest's own would send the record to the process that reports
+        monkeypatch.setattr(handler, "level", logging.CRITICAL + 1)
     assert clean(str(RecipeError([Problem(name, name, name)], name)))
     with quiet(tmp_path / "run.log"):
         logging.getLogger("compressor").info("%s", name)

@@ -40,7 +40,7 @@ def test_a_model_with_two_outputs_gives_both_by_name(family: str, tmp_path: Path
     if family == "albert":
         values = {name: getattr(config, name) for name in ("vocab_size", "hidden_size", "max_position_embeddings")}
         config = AlbertConfig(**values, **sizes, num_attention_heads=4, intermediate_size=64, embedding_size=16)
-    model = AutoModelForPreTraining.from_config(config).eval()
+    model = AutoModelForPreTraining.from_config(config, attn_implementation="eager").eval()
     path, edges = tmp_path / "file", edge_cases(MAX_POSITIONS, VOCABULARY, 0)
     for runtime, module in (("onnxruntime", onnx_runtime), ("torchscript", torchscript)):
         with pytest.MonkeyPatch.context() as patch:

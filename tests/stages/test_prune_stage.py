@@ -267,7 +267,7 @@ def test_targets_are_met_as_they_are_measured(write_recipe: WriteRecipe, tmp_pat
         ({}, "nothing to remove; give at least one of heads, ffn, layers"),
         ({"heads": 1.0}, "heads: is 1.0, must be less than 1"),
         ({"heads": 0.9}, "heads: is 0.9; of 4 it would not leave one head in each layer; at most 0.75"),
-        ({"ffn": -0.1}, "ffn: is -0.1, must be greater than or equal to 0"),
+        ({"ffn": -0.1}, "ffn: is -0.1, must be at least 0"),
         ({"ffn": 0.95}, "ffn: is 0.95; of 64 it would not leave eight neurons in each layer; at most 0.875"),
         ({"layers": [4]}, "layers: there is no layer 4; 4 layers come in; allowed: 0 to 3"),
         ({"layers": 4}, "layers: removes 4 of 4 layers; at most 3"),

@@ -85,31 +85,35 @@ def test_the_best_window_gives_the_answer():
     encoded = encode(source, length=14, stride=4)
     spans = [tuple(labels) for labels in encoded["labels"]]
     answers = answering(encoded, spans)
-    references = task.references(source, encoded, {})
+    references = task.references(source, encoded, {}, source)
     assert task.predictions(answers, references) == ["good end", "dull"]
     scores = task.score(answers, references, [])
     assert scores["exact_match"].value == scores["f1"].value == 1
     assert scores["f1"].n == 2, "questions, not windows"
 
 
-def test_that_there_is_no_answer_may_be_said_where_some_question_has_none():
+def test_that_there_is_no_answer_may_be_said_where_some_training_question_has_none():
     source = rows(("was it good", "a dull film", "dull"), ("was it bad", "the plot", None))
     encoded = encode(source)
     assert encoded["labels"][1] == [0, 0]
     inside = encoded["inside"][0].index(0)
     answers = answering(encoded, [(inside + 1, inside + 1), (0, 0)])
-    references = task.references(source, encoded, {})
+    references = task.references(source, encoded, {}, source)
     assert task.predictions(answers, references) == ["dull", ""]
     assert task.score(answers, references, [])["f1"].value == 1
     with_answers = rows(("was it good", "a dull film", "dull"))
     alone = encode(with_answers)
     silent = answering(alone, [(0, 0)])
-    assert task.predictions(silent, task.references(with_answers, alone, {})) != [""], "every question has one here"
+    assert task.predictions(silent, task.references(with_answers, alone, {}, with_answers)) != [""], (
+        "every question has one here"
+    )
+    learned = task.references(with_answers, alone, {}, source)
+    assert task.predictions(silent, learned) == [""], "the training rows decide, not those that are scored"
 
 
 def test_texts_come_back_as_they_were():
     source = rows(("was it", "Ünïcode – “quotes” 日本", "日本"), ("was it", "", None))
-    references = task.references(source, encode(source), {})
+    references = task.references(source, encode(source), {}, source)
     assert list(task._texts(references, "contexts")) == ["Ünïcode – “quotes” 日本", ""]
     assert list(task._texts(references, "answers")) == ["日本"]
 

@@ -41,7 +41,7 @@ def test_words_that_are_cut_off_count_as_outside():
     rows = encoded([(words, ["B-x", "I-x", "O", "B-x"])], length=4)
     assert rows["labels"][0] == [-100, 1, 2, -100]
     source = Dataset.from_dict({"tokens": [words], "tags": [["B-x", "I-x", "O", "B-x"]]})
-    references = task.references(source, rows, IDS)
+    references = task.references(source, rows, IDS, source)
     logits = np.full((1, 4, 3), 0.0, np.float32)
     logits[0, 1, 1] = logits[0, 2, 2] = 1
     answers = task.answers({"logits": logits}, {"labels": np.array(rows["labels"][:])})

@@ -80,7 +80,7 @@ class Limit:
 
     Attributes:
         max_drop: Most that the score may lose.
-        score: Scores an .onnx file on held-out rows; more is better.
+        score: Scores an .onnx file on the rows that choose; more is better.
         whole: The score of the float file.
     """
 
