@@ -141,7 +141,7 @@ def _outcome(mutation: Mutation, command: str, code: int, output: str, error: Ba
     if mutation.is_ == HARMLESS:
         return "refused though valid"
     lines = output.splitlines()
-    hostile = any(not character.isprintable() and character != "\n" for character in output)
+    hostile = any(not character.isprintable() and character not in "\n\r" for character in output)
     long = any(len(line) > 3000 for line in lines)
     return CLEAR if code == 2 and lines and not hostile and not long and ": " in output else "riddle"
 

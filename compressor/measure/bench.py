@@ -61,8 +61,8 @@ def bench(
         RecipeError: A path is not something that can be timed, or the sequence is longer than it takes.
     """
     files = [_file(path) for path in paths]
-    configs = [config for path in paths if (config := _config(path)) is not None]
-    for path, config in zip(paths, configs, strict=False):
+    known = [(path, config) for path in paths if (config := _config(path)) is not None]
+    for path, config in known:
         if sequence_length > config.max_position_embeddings:
             hint = f"at most {config.max_position_embeddings}"
             raise RecipeError([Problem("--sequence-length", f"is {sequence_length}, too long for {path}", hint)])
@@ -71,7 +71,7 @@ def bench(
         "batch_size": batch_size,
         "sequence_length": sequence_length,
         "runs": runs,
-        "vocab_size": min([int(config.config["vocab_size"]) for config in configs] or [_FALLBACK_VOCABULARY]),
+        "vocab_size": min([int(config.config["vocab_size"]) for _, config in known] or [_FALLBACK_VOCABULARY]),
         "files": [
             {"name": str(index), "path": str(file), "runtime": runtime} for index, (file, runtime) in enumerate(files)
         ],

@@ -61,6 +61,14 @@ def test_a_sequence_longer_than_the_position_table(exported: Path):
     assert result.exit_code == 2 and "at most 48" in result.output
 
 
+def test_the_model_whose_table_ends_is_named_and_not_a_file_without_config(exported: Path, tmp_path: Path):
+    alone = tmp_path / "alone.onnx"
+    shutil.copy(exported / RUNTIMES["onnxruntime"].file, alone)
+    result = CliRunner().invoke(main.main, ["bench", str(alone), str(exported), "--sequence-length", "512"])
+    assert result.exit_code == 2
+    assert f"too long for {exported}" in result.output and f"too long for {alone}" not in result.output
+
+
 def test_doctor_names_versions_and_extras():
     result = CliRunner().invoke(main.main, ["doctor"])
     assert result.exit_code == 0
