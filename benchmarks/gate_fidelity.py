@@ -38,7 +38,7 @@ from compressor.gates.judge import judge
 from compressor.gates.spec import RegressionGate
 from compressor.gates.timings import Timings
 from compressor.measure import measurement as measuring
-from compressor.measure.client import Client
+from compressor.measure.client import Client, shares
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import TokenRows
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
@@ -52,6 +52,8 @@ SLOWDOWN, TOLERANCES = 0.10, (0.10, 0.05)
 LOSS, MAX_DROP, ACCURACY = 0.02, 0.01, 0.8
 CHURN = 0.04
 """Share of the rows that two equally good trainings of one recipe answer differently."""
+PROCESSES = 4
+"""Measuring processes of a repetition, as many as a run has."""
 CALIBRATION = 4
 """Repetitions that time each candidate for the slower file."""
 MOST_FALSE_FAILURES, LEAST_CAUGHT = 0.01, 0.95
@@ -129,7 +131,7 @@ class Timer:
         files = [{"name": str(path), "runtime": RUNTIME, "path": str(path)} for path in (other, self.file)]
         job = {"vocab_size": self.vocab_size, "files": files, **conditions}
         found = []
-        with self.progress.step(what, repeats) as step, Client() as client:
+        with self.progress.step(what, repeats) as step, Client(timing_processes=PROCESSES) as client:
             for done in range(repeats):
                 samples = client.latency(job)
                 found.append(np.stack([samples[str(path)] for path in (other, self.file)]).astype(np.float64))
@@ -163,7 +165,8 @@ def verdict(metric: str, gate: RegressionGate, ours: Evidence, theirs: Evidence)
 def latency_cases(timed: Mapping[str, Floats]) -> Iterator[Case]:
     """The verdicts of gates with each tolerance."""
     for compared, samples in timed.items():
-        evidence = [[Timings(entry, 0.5) for entry in repetition] for repetition in samples]
+        processes = tuple(shares(samples.shape[-1], PROCESSES))
+        evidence = [[Timings(entry, 0.5, processes) for entry in repetition] for repetition in samples]
         for limit in (1 + tolerance for tolerance in TOLERANCES):
             gate = RegressionGate(max_ratio=limit)
             verdicts = Counter(verdict("latency_p50_ms", gate, ours, theirs) for ours, theirs in evidence)

@@ -164,15 +164,23 @@ def test_a_public_class_name_occurs_once():
                 found[node.name] = path
 
 
-def test_only_one_module_can_reach_the_network():
+@pytest.mark.parametrize(
+    ("libraries", "allowed"),
+    [
+        ({"huggingface_hub", "requests", "urllib", "httpx"}, "data/hub.py"),
+        (
+            {"pickle", "marshal", "shelve", "dill", "joblib"},
+            "models/weights.py",
+        ),  # an unpickler that knows only tensors
+    ],
+)
+def test_only_one_module_can_reach_the_network_and_one_reads_pickles(libraries: set[str], allowed: str):
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-                reaches = any(
-                    name.split(".")[0] in ("huggingface_hub", "requests", "urllib", "httpx") for name in names
-                )
-                assert not reaches or path.name == "hub.py", path
+                found = libraries.intersection(name.split(".")[0] for name in names)
+                assert not found or path == PACKAGE / allowed, path
 
 
 def test_code_digest_ignores_words_and_sees_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

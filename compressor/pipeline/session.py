@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -123,7 +124,8 @@ def _check_agreement(made: Plan) -> None:
     Raises:
         StageError: The inputs of a stage are others than in process 0.
     """
-    ours = {stage.name: {**stage.inputs, "measuring": stage.measure_inputs} for stage in made.stages}
+    inputs_of = {stage.name: {**stage.inputs, "measuring": stage.measure_inputs} for stage in made.stages}
+    ours = json.loads(json.dumps(inputs_of))  # as process 0's come back
     first = processes.decided("inputs", lambda: ours)
     for name, inputs in ours.items():
         if other := sorted(key for key, value in inputs.items() if first.get(name, {}).get(key) != value):

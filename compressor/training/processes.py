@@ -7,8 +7,8 @@ go through the launcher's key-value store, which belongs to one launch and has n
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -67,7 +67,10 @@ def decided(name: str, decide: Callable[[], T]) -> T:
 
     Args:
         name: Of the decision. Where it is made again, all that make it make it equally often.
-        decide: Called in process 0. Its result can be pickled.
+        decide: Called in process 0. Its result is JSON: nothing that another process sends is ever unpickled.
+
+    Returns:
+        The result; with several processes, in all of them as it comes back from JSON.
 
     Raises:
         OtherFailed: Another process has failed.
@@ -77,12 +80,11 @@ def decided(name: str, decide: Callable[[], T]) -> T:
     _decisions[name] += 1
     place = f"{name} ({_decisions[name]})"
     if rank() == 0:
-        result = decide()
-        _launch().set(place, pickle.dumps(result).hex())
-        return result
-    wait_until(lambda: bool(_launch().check([place])))
-    told: T = pickle.loads(bytes.fromhex(_launch().get(place).decode()))
-    return told
+        _launch().set(place, json.dumps(decide()))
+    else:
+        wait_until(lambda: bool(_launch().check([place])))
+    decision: T = json.loads(_launch().get(place))
+    return decision
 
 
 def place(folder: Path) -> str:

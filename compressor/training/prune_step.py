@@ -128,6 +128,8 @@ def _layers_that_stay(
 
 def _scores(whole: ModelParts, data: TrainingData, spec: PruningSpec, context: Context) -> Scores:
     """How much each head and neuron of a model matters."""
+    import torch
+
     from compressor.models.convert import from_parts
     from compressor.models.surgery import prune
     from compressor.tasks import MASKED_LM, learned_from_rows
@@ -150,9 +152,14 @@ def _scores(whole: ModelParts, data: TrainingData, spec: PruningSpec, context: C
         else Labels(learned_from_rows(context.task))
     )
     with context.progress.step(f"{context.stage}: which heads and neurons matter") as step:
-        return processes.decided(
-            f"{processes.place(context.work)}: scores", lambda: taylor(model, sample, objective, step)
-        )
+
+        def search() -> dict[str, list[list[float]]]:
+            scores = taylor(model, sample, objective, step)
+            return {name: [row.tolist() for row in getattr(scores, name)] for name in ("heads", "neurons")}
+
+        found = processes.decided(f"{processes.place(context.work)}: scores", search)
+        heads, neurons = (tuple(map(torch.tensor, found[name])) for name in ("heads", "neurons"))
+        return prune.Scores(heads, neurons)
 
 
 def _goal(
@@ -173,10 +180,11 @@ def _goal(
     ((metric, limit),) = spec.target.limits.items()
     with context.progress.step(f"{context.stage}: widths for {metric} of {number(limit)}") as step:
 
-        def search() -> tuple[Widths, Facts]:
+        def search() -> tuple[dict[str, Any], Facts]:
             sample = layer_search.samples(data.batches)
             degradation = layer_search.degradation(incoming, sample, data.trained_head, step)
-            return fit(whole, scores, spec.scope, Target(metric, limit), context.trial, degradation)
+            widths, target = fit(whole, scores, spec.scope, Target(metric, limit), context.trial, degradation)
+            return asdict(widths), target
 
         found, facts["target"] = processes.decided(f"{processes.place(context.work)}: widths", search)
-    return found
+    return Widths(tuple(found["heads"]), tuple(found["neurons"]))

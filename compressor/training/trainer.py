@@ -152,11 +152,11 @@ def train(
     )
     trainer.prepare_for(objective, batches)
     trainer.remove_callback(PrinterCallback)
-    last = processes.decided(f"{processes.place(work)}: goes on", lambda: last_whole_checkpoint(work))
+    last = processes.decided(f"{processes.place(work)}: goes on", lambda: str(last_whole_checkpoint(work) or ""))
     start = time.monotonic()
     try:
         with processes.together():
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            trainer.train(resume_from_checkpoint=last or None)
     finally:
         model.zero_grad()
     curves = {name: _curve(trainer.state.log_history, name) for name in ("loss", *objective.weights)}
