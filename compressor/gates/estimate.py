@@ -50,8 +50,5 @@ class Evidence(Protocol):
     def estimate(self, confidence: float) -> Estimate:
         """The metric's value and its bounds."""
 
-    def drop(self, reference: Evidence, confidence: float) -> Estimate:
-        """Reference minus this, in the metric's unit; the reference is of the same kind and metric."""
-
     def ratio(self, reference: Evidence, confidence: float) -> Estimate:
         """This divided by the reference."""

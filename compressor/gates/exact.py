@@ -55,12 +55,6 @@ class Spread:
         mean = float(np.mean(self.samples))
         return self._bounded(mean, self._variance, self.n - 1, confidence)
 
-    def drop(self, reference: Evidence, confidence: float) -> Estimate:
-        """Difference of the means. Source of the bounds: Welch 1947."""
-        assert isinstance(reference, Spread)
-        difference = float(np.mean(reference.samples) - np.mean(self.samples))
-        return self._bounded(difference, *self._welch(reference, 1.0), confidence)
-
     def ratio(self, reference: Evidence, confidence: float) -> Estimate:
         """Ratio of the means; bounds to first order, since both vary little. Source: Welch 1947."""
         assert isinstance(reference, Spread)

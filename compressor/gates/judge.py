@@ -17,7 +17,9 @@ from typing import Literal
 
 from compressor.errors import ExitCode
 from compressor.gates.estimate import Estimate, Evidence
+from compressor.gates.exact import Exact
 from compressor.gates.metrics import METRICS, RELATIVE_RULES
+from compressor.gates.rows import Rows
 from compressor.gates.spec import Gate, RegressionGate
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -130,6 +132,7 @@ def _observe(rule: str, evidence: Evidence, reference: Evidence | None, confiden
     if reference is None:
         return evidence.estimate(confidence)
     if rule == "max_drop":
+        assert isinstance(evidence, Exact | Rows), "a rule of quality alone"
         return evidence.drop(reference, confidence)
     if rule == "min_speedup":
         return reference.ratio(evidence, confidence)

@@ -46,14 +46,6 @@ class Timings:
             return _between(value, medians, confidence)
         return self._widened(self._order_statistics(value, confidence), confidence)
 
-    def drop(self, reference: Evidence, confidence: float) -> Estimate:
-        """Reference quantile minus this one: the ratio's bounds, in milliseconds of the reference."""
-        ratio = self.ratio(reference, confidence)
-        theirs = reference.estimate(confidence).value
-        if ratio.low is None or ratio.high is None:
-            return Estimate(theirs * (1 - ratio.value), None, None)
-        return Estimate(*(theirs * (1 - bound) for bound in (ratio.value, ratio.high, ratio.low)))
-
     def ratio(self, reference: Evidence, confidence: float) -> Estimate:
         """This divided by the reference: for medians the median of neighbouring ratios, else the ratio of quantiles.
 

@@ -69,8 +69,8 @@ def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
     metric, kept, everything = TASKS[stage.task].METRICS[0], found["kept"], len(found["matrices"])
     summary = (
         f"{stage.name}: {kept or 'none'} of {everything} matrices stay in float, so that {metric} drops by at most "
-        f"{number(found['max_drop'])}: {number(found['float'])} in float, {number(found['quantized'])} with every "
-        f"matrix quantized, {number(found['chosen'])} with this choice."
+        f"{number(found['max_drop'])} on some training rows: {number(found['float'])} in float, "
+        f"{number(found['quantized'])} with every matrix quantized, {number(found['chosen'])} with this choice."
     )
     rows = [
         [matrix["name"], f"{matrix['divergence']:.2e}", f"{matrix['multiply_adds']:.1%}", f"{matrix['size']:.1%}"]
