@@ -31,19 +31,21 @@ class Sentence:
         line: Line of its first token, from 1.
         tokens: Its tokens, at least one.
         tags: A tag for each token.
+        document: Number of its document, from 1; 0 before the first `-DOCSTART-`, or where the file has none.
     """
 
     line: int
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
+    document: int = 0
 
 
 def read(path: Path, place: str) -> Iterator[Sentence]:
     """The sentences of a file, one at a time.
 
     A line is split at its tabs, or at its spaces if it has no tab. The token is the first column, the tag the last, and
-    columns between them are ignored. A line of white space ends a sentence; so does `-DOCSTART-`, which is skipped, as
-    are comments (`# sent_id = 1`) between sentences.
+    columns between them are ignored. A line of white space ends a sentence; so does `-DOCSTART-`, which begins a
+    document. Comments (`# sent_id = 1`) between sentences are skipped.
 
     Args:
         path: The file, in UTF-8.
@@ -55,13 +57,14 @@ def read(path: Path, place: str) -> Iterator[Sentence]:
     problems: list[Problem] = []
     tokens: list[str] = []
     tags: list[str] = []
-    first = 0
+    first = document = 0
     for number, line in chain(lines(path, place, KIND), [(0, "")]):  # the last sentence may have no blank line after it
         columns = _columns(line)
         if not columns or columns[0] == _DOCUMENT:
             if tokens and not problems:
-                yield Sentence(first, tuple(tokens), tuple(tags))
+                yield Sentence(first, tuple(tokens), tuple(tags), document)
             tokens, tags = [], []
+            document += bool(columns)
             continue
         if not tokens:
             if _is_comment(line, columns):

@@ -29,6 +29,20 @@ def held_out(texts: Sequence[tuple[str, ...]], fraction: float) -> list[bool]:
     return [sizes[group] <= wanted and _share((group,)) < wanted / small for group in groups]
 
 
+def held_out_groups(groups: Sequence[str], fraction: float) -> list[bool]:
+    """Whether each row is for validation, by a hash of its group alone; of few groups at least one is, and one is not.
+
+    Args:
+        groups: The group of each row.
+        fraction: Share of the groups that is held out.
+    """
+    shares = {group: _share((group,)) for group in groups}
+    order = sorted(shares, key=shares.__getitem__)
+    count = sum(share < fraction for share in shares.values())
+    apart = set(order[: min(max(count, 1), len(order) - 1)])
+    return [group in apart for group in groups]
+
+
 def overlap(train: Iterable[tuple[str, ...]], validation: Iterable[tuple[str, ...]]) -> list[str]:
     """Notes on validation rows whose texts are trained on, apart from case and white space.
 

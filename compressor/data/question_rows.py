@@ -42,9 +42,11 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
     """
     from datasets import Features, List, Value
 
+    texts = {name: Value("string") for name in columns if name != "answers"}
+
     def convert(row: Mapping[str, Any]) -> dict[str, Any] | Problem:
         found: dict[str, Any] = {}
-        for key in ("question", "context"):
+        for key in texts:
             text = tables.required_text(row, key, columns[key], place)
             if isinstance(text, Problem):
                 return text
@@ -53,23 +55,18 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
         if answers is None:
             what = f"column {quoted(columns['answers'])} holds {shown(row['answers'])}"
             return Problem(place, what, _ANSWERS_HINT, kind="type")
-        texts, starts = answers
-        wrong = squad.check(found["question"], found["context"], texts, starts, place)
-        return wrong or {**found, "answers": texts, "starts": starts}
+        right, starts = answers
+        wrong = squad.check(found["question"], found["context"], right, starts, place)
+        return wrong or {**found, "answers": right, "starts": starts}
 
     if isinstance(source, Path) and suffix(source) == SQUAD:
-        if spec.where:
-            what = f"{source.name} has no columns to compare"
-            raise RecipeError(
-                [Problem("data.where", what, "where is for tables: jsonl, parquet, hub", kind="conflict")]
-            )
+        tables.refuse_columns(source, spec)
         rows: Iterable[Row] = (
             (entry.id, {"question": entry.question, "context": entry.context, "answers": _columns(entry)})
             for entry in squad.read(source, place)
         )
     else:
         rows = tables.read(source, columns, spec.where, work, place)
-    texts = {name: Value("string") for name in ("question", "context")}
     features = Features({**texts, "answers": List(Value("string")), "starts": List(Value("int64"))})
     return tables.converted(rows, convert, features, tables.name_of(source), work / f"{place}.arrow")
 

@@ -92,6 +92,12 @@ class DataSpec(Spec):
     """Column with the answers, `{text: [...], answer_start: [...]}`; empty lists where there is none."""
     stride: Annotated[int, Field(ge=0)] = 128
     """Tokens that neighbouring windows of a long context share."""
+    group: str | None = None
+    """Column that names what rows belong to, such as a document, a user or a patient. Rows of one group stay on one
+    side of a split, and gates take them for less evidence than as many rows of different groups.
+
+    Left out: rows with equal texts are a group, questions with one context, and in CoNLL files the sentences of a
+    document (`-DOCSTART-`)."""
     where: dict[str, Scalar] = Field(default_factory=dict)
     """Keep only rows whose columns have these values."""
     max_train_samples: Annotated[int, Field(ge=1)] | None = None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from compressor.data.held_out import held_out, overlap
+from compressor.data.held_out import held_out, held_out_groups, overlap
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import Problem, RecipeError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 TRAIN, VALIDATION = "train", "validation"
+GROUP = "group"
+"""Column of rows whose source says what they belong to: a document, or the column that `data.group` names."""
 DEFAULT_VALIDATION_FRACTION = 0.1
 
 
@@ -83,7 +86,7 @@ def prepare(
     pool = _read(form, train, columns, spec, work, "data.train")
     if validation is None:
         fraction = spec.validation_fraction or DEFAULT_VALIDATION_FRACTION
-        apart = held_out(list(form.identities(pool)), fraction)
+        apart = _apart(form, pool, fraction)
         indices = range(len(pool))
         splits = {
             TRAIN: pool.select([i for i in indices if not apart[i]]),
@@ -104,9 +107,35 @@ def prepare(
         splits[name] = rows
     labels, notes = form.labels(splits[TRAIN], splits[VALIDATION], known, new_head)
     notes += overlap(form.identities(splits[TRAIN]), form.identities(splits[VALIDATION]))
+    notes += _group_notes(splits[TRAIN], splits[VALIDATION])
     for name, rows in splits.items():
         rows.save_to_disk(str(output / name))
     return {"labels": labels, "notes": notes, TRAIN: len(splits[TRAIN]), VALIDATION: len(splits[VALIDATION])}
+
+
+def groups(form: Form, rows: Dataset) -> Iterable[str]:
+    """A text for each row, equal for rows that belong together: as the source says, else by their texts."""
+    return list(rows[GROUP]) if GROUP in rows.column_names else form.groups(rows)
+
+
+def _apart(form: Form, rows: Dataset, fraction: float) -> list[bool]:
+    """Whether each row is held out."""
+    if GROUP not in rows.column_names:
+        return held_out(list(form.identities(rows)), fraction)
+    return held_out_groups(list(rows[GROUP]), fraction)
+
+
+def _group_notes(train: Dataset, validation: Dataset) -> list[str]:
+    if GROUP not in validation.column_names:
+        return []
+    held = Counter(validation[GROUP])
+    notes = [f"the {len(validation)} validation rows are of {len(held)} groups, which bounds take into account"]
+    known = set(train[GROUP]) & held.keys() if GROUP in train.column_names else set()
+    if known:
+        rows = sum(held[group] for group in known)
+        what = f"{rows} of {len(validation)} validation rows ({100 * rows / len(validation):.1f} %) are of groups that"
+        notes.append(f"{what} training rows are of: scores on them say little about new groups")
+    return notes
 
 
 def load(folder: Path) -> Dataset:

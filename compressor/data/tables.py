@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.data import hub, table_files
 from compressor.data.cells import NotText, matches, text_of
 from compressor.data.lines import MOST_PROBLEMS, quoted
-from compressor.data.spec import HubDataset
+from compressor.data.spec import DataSpec, HubDataset
 from compressor.data.table_files import Row
 from compressor.errors import CompressError, Problem, RecipeError, shown
 from compressor.spec import Scalar
@@ -25,6 +25,14 @@ _BATCH = 1000
 def name_of(source: Path | HubDataset) -> str:
     """What errors call a source."""
     return source.hub if isinstance(source, HubDataset) else source.name
+
+
+def refuse_columns(source: Path, spec: DataSpec) -> None:
+    """Raises RecipeError where the recipe names columns of a file that has none."""
+    for key, named in (("where", spec.where), ("group", spec.group)):
+        if named:
+            what = f"{source.name} has no columns with names"
+            raise RecipeError([Problem(f"data.{key}", what, "it is for tables: jsonl, parquet, hub", kind="conflict")])
 
 
 def read(

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from compressor.data import conll, tables
 from compressor.data.cells import NotText, text_of
 from compressor.data.lines import MOST_PROBLEMS, quoted
 from compressor.data.sources import CONLL
 from compressor.data.spec import DataSpec, HubDataset
+from compressor.data.splits import GROUP
 from compressor.data.table_files import Row
-from compressor.data.tags import OUTSIDE, TAG_HINT, is_tag
+from compressor.data.tags import OUTSIDE, TAG_HINT, disagreement, is_tag
 from compressor.errors import Problem, RecipeError, shown
 from compressor.files import suffix
 
@@ -33,29 +37,17 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
 
     Returns:
         `tokens` and `tags`, lists of as many strings; for errors the `source`'s name, and the `line` of the first token
-        in a CoNLL file, or else the `row`, from 1.
+        in a CoNLL file, or else the `row`, from 1; and `GROUP` where the recipe names its column, or a CoNLL file has
+        documents.
 
     Raises:
-        RecipeError: They cannot be read, or words and tags are not in pairs.
+        RecipeError: They cannot be read, words and tags are not in pairs, or tags are of two schemes.
     """
     from datasets import Dataset
 
     if isinstance(source, Path) and suffix(source) in CONLL:
-        if spec.where:
-            what = f"{source.name} has no columns to compare"
-            raise RecipeError(
-                [Problem("data.where", what, "where is for tables: jsonl, parquet, hub", kind="conflict")]
-            )
-        sentences = list(conll.read(source, place))
-        return Dataset.from_dict(
-            {
-                "tokens": [list(sentence.tokens) for sentence in sentences],
-                "tags": [[spec.labels.get(tag, tag) for tag in sentence.tags] for sentence in sentences],
-                "source": [source.name] * len(sentences),
-                "line": [sentence.line for sentence in sentences],
-                "row": [0] * len(sentences),
-            }
-        )
+        tables.refuse_columns(source, spec)
+        return _checked(Dataset.from_dict(_of_sentences(list(conll.read(source, place)), source.name, spec)), place)
     from datasets import Features, List, Value
 
     def convert(row: Mapping[str, Any]) -> dict[str, Any] | Problem:
@@ -66,18 +58,65 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
                 return texts
             found[column] = texts
         found["tags"] = [spec.labels.get(tag, tag) for tag in found["tags"]]
+        if GROUP in columns:
+            group = tables.required_text(row, GROUP, columns[GROUP], place)
+            if isinstance(group, Problem):
+                return group
+            found[GROUP] = group
         return _mistake(found["tokens"], found["tags"], place) or found
 
     name = tables.name_of(source)
     numbers: list[int] = []
-    features = Features({"tokens": List(Value("string")), "tags": List(Value("string"))})
+    kinds = {name: Value("string") if name == GROUP else List(Value("string")) for name in columns}
     rows = tables.converted(
-        _counted(tables.read(source, columns, spec.where, work, place), numbers), convert, features, name,
+        _counted(tables.read(source, columns, spec.where, work, place), numbers), convert, Features(kinds), name,
         work / f"{place}.arrow",
     )  # fmt: skip
     for column, values in (("source", [name] * len(rows)), ("line", [0] * len(rows)), ("row", numbers)):
         rows = rows.add_column(column, values)
+    return _checked(rows, place)
+
+
+def _of_sentences(sentences: Sequence[conll.Sentence], name: str, spec: DataSpec) -> dict[str, list[Any]]:
+    """The columns of a CoNLL file's rows; with `GROUP` if it has several documents."""
+    columns: dict[str, list[Any]] = {
+        "tokens": [list(sentence.tokens) for sentence in sentences],
+        "tags": [[spec.labels.get(tag, tag) for tag in sentence.tags] for sentence in sentences],
+        "source": [name] * len(sentences),
+        "line": [sentence.line for sentence in sentences],
+        "row": [0] * len(sentences),
+    }
+    if len({sentence.document for sentence in sentences}) > 1:
+        columns[GROUP] = [f"{name}, document {sentence.document}" for sentence in sentences]
+    return columns
+
+
+def _checked(rows: Dataset, place: str) -> Dataset:
+    """The rows, if their tags are of one scheme."""
+    if problem := _mixed([rows], place):
+        raise RecipeError([problem])
     return rows
+
+
+def _mixed(parts: Sequence[Dataset], place: str) -> Problem | None:
+    """The first two tags of some rows that are of different schemes."""
+    ends = np.cumsum([len(rows) for rows in parts])
+    found = disagreement(chain.from_iterable(rows["tags"] for rows in parts))
+    if found is None:
+        return None
+    said = []
+    for number, index in found:
+        part = int(np.searchsorted(ends, number, side="right"))
+        row = parts[part][int(number - ends[part] + len(parts[part]))]
+        said.append(f"{_at(row, index)} has {quoted(row['tags'][index])}")
+    hint = "where E- or S- (of BILOU L- or U-) mark ends and single tokens, they mark all of them; use one scheme"
+    return Problem(place, f"tags of two schemes: {said[0]}, and {said[1]}", hint, kind="value")
+
+
+def _at(row: Mapping[str, Any], index: int) -> str:
+    """Where a token of a row is."""
+    at = f"line {row['line'] + index}" if row["line"] else f"row {row['row']}, token {index + 1}"
+    return f"{row['source']}, {at}"
 
 
 def _counted(rows: Iterable[Row], numbers: list[int]) -> Iterable[Row]:
@@ -128,7 +167,8 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     """The tags in order: `O`, then by type, where entities begin before where they go on; and notes on rare ones.
 
     Raises:
-        RecipeError: A new head is to learn from rows without an entity, or lacks a validation row's tag.
+        RecipeError: A new head is to learn from rows without an entity, or lacks a validation row's tag; or the
+            validation rows' tags are of another scheme.
     """
     drawn = Counter(tag for tags in train["tags"] for tag in tags)
     counts = Counter(tag for tags in known["tags"] for tag in tags)
@@ -144,10 +184,11 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     for row in validation:
         for index, tag in enumerate(row["tags"]):
             if tag not in counts and tag not in unseen:
-                at = f"line {row['line'] + index}" if row["line"] else f"row {row['row']}, token {index + 1}"
-                unseen[tag] = f"{row['source']}, {at}: the tag {tag!r} is not in the training rows"
+                unseen[tag] = f"{_at(row, index)}: the tag {tag!r} is not in the training rows"
     hint = f"they have {', '.join(sorted(counts)[:12])}"
     found += [Problem("data.validation", what, hint, kind="unknown") for what in list(unseen.values())[:MOST_PROBLEMS]]
+    if mixed := _mixed([known, validation], "data.validation"):
+        found.append(mixed)
     if found:
         raise RecipeError(found)
     names = sorted(counts, key=lambda tag: (tag != OUTSIDE, tag[2:], tag[:1]))

@@ -46,7 +46,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     """The texts of each row; rows with equal texts stay on one side of a split."""
-    return zip(*(rows[name] for name in rows.column_names if name != "label"), strict=True)
+    return zip(*(rows[name] for name in ("text", "text_pair") if name in rows.column_names), strict=True)
 
 
 def groups(rows: Dataset) -> Iterable[str]:

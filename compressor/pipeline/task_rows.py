@@ -78,7 +78,7 @@ class PreparedRows:
                     recipe.data,
                     self.data.train,
                     self.data.validation,
-                    self.task.columns(recipe.data),
+                    tasks.columns(recipe.task, recipe.data),
                     recipe.seed,
                     output,
                     work,
@@ -144,7 +144,7 @@ class PreparedRows:
                 lists = [dict(zip(names, row, strict=True)) for row in columns]
                 TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
                 references: dict[str, Any] = dict(self.task.references(rows, encoded, self._label_ids, train))
-                groups = np.unique(list(self.task.FORM.groups(rows)), return_inverse=True)[1]
+                groups = np.unique(list(data_rows.groups(self.task.FORM, rows)), return_inverse=True)[1]
                 references[GROUPS] = groups
                 np.savez(output / REFERENCES_FILE, **references)
             return {}

@@ -183,7 +183,7 @@ def _check_columns(
     data = collector.recipe.data
     if collector.recipe.task == MASKED_LM:
         return
-    wanted = tasks.learned_from_rows(collector.recipe.task).columns(data)
+    wanted = tasks.columns(collector.recipe.task, data)
     _check_distinct(collector, wanted)
     for split, source in (("train", train), ("validation", validation)):
         if not isinstance(source, Path) or suffix(source) not in tasks.learned_from_rows(collector.recipe.task).TABLES:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import cast
 
+from compressor.data.spec import DataSpec
+from compressor.data.splits import GROUP
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import (
     masked_lm,
@@ -43,3 +45,8 @@ def learned_from_rows(name: str) -> Task:
     """A task that is learned from rows: any but masked-lm."""
     assert name != MASKED_LM, "a language model learns from a corpus"
     return cast(Task, TASKS[name])
+
+
+def columns(name: str, data: DataSpec) -> dict[str, str]:
+    """From a task's column names, and `GROUP` where the recipe names groups, to the source's columns."""
+    return {**learned_from_rows(name).columns(data), **({GROUP: data.group} if data.group is not None else {})}

@@ -26,7 +26,7 @@ Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 NAME = "question-answering"
-COLUMNS: tuple[str, ...] = ("question", "context", "answers", "stride")
+COLUMNS: tuple[str, ...] = ("question", "context", "answers", "stride", "group")
 METRICS: tuple[str, ...] = ("f1", "exact_match")
 HEAD = heads.QUESTION_ANSWERING
 PIPELINE_TAG = "question-answering"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NAME = "text-classification"
-COLUMNS: tuple[str, ...] = ("text", "text_pair", "label", "labels")
+COLUMNS: tuple[str, ...] = ("text", "text_pair", "label", "labels", "group")
 METRICS: tuple[str, ...] = ("accuracy", "f1", "matthews_correlation")
 HEAD = heads.SEQUENCE_CLASSIFICATION
 PIPELINE_TAG = "text-classification"

@@ -26,7 +26,7 @@ Floats32 = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 NAME = "token-classification"
-COLUMNS: tuple[str, ...] = ("tokens", "tags", "labels")
+COLUMNS: tuple[str, ...] = ("tokens", "tags", "labels", "group")
 METRICS: tuple[str, ...] = ("f1", "accuracy")
 HEAD = heads.TOKEN_CLASSIFICATION
 PIPELINE_TAG = "token-classification"

@@ -80,3 +80,23 @@ def test_a_contexts_questions_are_on_one_side_of_a_split(tmp_path: Path):
 def test_nothing_to_learn(tmp_path: Path):
     with refused("data.answers", "value"):
         prepare(tmp_path, squad(tmp_path / "train.json", *[(str(i), f"the end {i}", None) for i in range(40)]))
+
+
+def test_a_table_names_the_group_of_its_rows(tmp_path: Path):
+    rows = [
+        {
+            "question": "who",
+            "context": f"text {index}",
+            "answers": {"text": ["text"], "answer_start": [0]},
+            "page": page,
+        }
+        for index, page in enumerate("aabb")
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "out").mkdir()
+    given = (DataSpec(group="page"), path, path, {**COLUMNS, "group": "page"}, 0, tmp_path / "out", tmp_path)
+    data_rows.prepare(question_rows, *given)
+    assert list(data_rows.groups(question_rows, data_rows.load(tmp_path / "out" / "validation"))) == list("aabb")
+    with refused("data.group", "conflict"):
+        question_rows.read(squad(tmp_path / "a.json"), COLUMNS, DataSpec(group="page"), tmp_path, "data.train")

@@ -204,3 +204,19 @@ def test_a_split_that_leaves_nothing(prepare, tmp_path: Path):
     path = write(tmp_path / "a.csv", ["same"] * 20, [0, 1] * 10)
     with refused("data.train", "missing"):
         prepare(path, validation_fraction=0.5)
+
+
+def test_a_named_column_groups_rows(prepare, tmp_path: Path):
+    lines = ["text,label,user", *(f"text {index},{index % 2},user {index % 50}" for index in range(400))]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(lines))
+    columns = {**COLUMNS, "group": "user"}
+    found = prepare(path, columns=columns, group="user", validation_fraction=0.2)
+    sides = [set(found["rows"][name]["group"]) for name in ("train", "validation")]
+    assert not sides[0] & sides[1] and 3 <= len(sides[1]) <= 25
+    assert list(splits.groups(text_rows, found["rows"]["validation"])) == list(found["rows"]["validation"]["group"])
+    again = prepare(path, path, columns=columns, group="user")
+    assert any("400 of 400 validation rows (100.0 %) are of groups" in note for note in again["notes"])
+    (tmp_path / "b.csv").write_text("text,label,user\na,0,\n")
+    with refused("data.train", "missing"):
+        prepare(tmp_path / "b.csv", columns=columns, group="user")
