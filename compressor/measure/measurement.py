@@ -16,6 +16,7 @@ from compressor.gates.exact import Exact, Spread
 from compressor.gates.timings import Timings
 from compressor.measure import parity, recorded_answers
 from compressor.measure.client import PROCESSES, Client
+from compressor.measure.parity_inputs import ALONE, ParityInputs
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import EDGES, TokenRows, in_order
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
@@ -142,15 +143,17 @@ def _parity(subject: Subject, rows: Path, output: Path, client: Client, progress
     answers_of = {}
     with tempfile.TemporaryDirectory(prefix="compress-") as work:
         chosen = max(subject.recorded_rows, _PARITY_ALONE)
-        material = parity.ParityInputs.of(checkpoint, rows, chosen, Path(work))
+        material = ParityInputs.of(checkpoint, rows, chosen, Path(work))
         for side in parity.endpoints(subject.folder, comparisons):
             with progress.step(f"{subject.name}: parity, {side}", len(tokens)) as step:
                 answers_of[side] = parity.run_endpoint(
                     subject.folder, subject.task, side, comparisons, material, client, step
                 )
     if subject.recorded_rows:
-        given = {str(side): found[parity.ALONE] for side, found in answers_of.items()}
-        recorded_answers.write(output / recorded_answers.FILE, subject.task, tokens.take(material.chosen), given)
+        given = {str(side): found[ALONE] for side, found in answers_of.items()}
+        recorded_answers.write(
+            output / recorded_answers.FILE, subject.task, tokens.take(material.chosen), given, material.chosen_texts()
+        )
     return {
         "rows": len(tokens),
         "edges": len(EDGES),
@@ -228,10 +231,12 @@ def parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
     if facts is None:
         return {}
     found: dict[str, Evidence] = {}
-    rows, everything = int(facts["rows"]), int(facts["rows"]) + int(facts["edges"])
+    everything = int(facts["rows"]) + int(facts["edges"])
     formats = list(facts["formats"].values())
+    if labelled := [entry for entry in formats if entry["kind"] != "quantized"]:
+        least = min(labelled, key=lambda entry: entry["label_agreement"])
+        found["parity_label_agreement"] = Exact(least["label_agreement"], n=least["rows"])
     if floats := [entry for entry in formats if entry["kind"] == "float"]:
-        found["parity_label_agreement"] = Exact(min(entry["label_agreement"] for entry in floats), n=rows)
         found["parity_max_abs_diff"] = Exact(max(entry["max_abs_diff"] for entry in floats), n=everything)
         found["parity_min_cosine"] = Exact(min(entry["min_cosine"] for entry in floats), n=everything)
     if quantized := [entry for entry in formats if entry["kind"] == "quantized"]:

@@ -15,7 +15,7 @@ from compressor.errors import CompressError
 from compressor.tasks.base import ABSENT_LOGIT
 
 FILE = "verification.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _TOP, _TOP_OF_MANY = 5, 2
 """Highest choices of an answer that are recorded, since a language model has a whole vocabulary of choices; fewer where
@@ -67,16 +67,22 @@ class RecordedAnswers:
     Attributes:
         task: The formats' task.
         rows: For `TokenRows.of`.
+        texts: Their texts, one or two each, where a format takes texts; None elsewhere.
         answers: By the file that gave them, `torch` for the checkpoint itself.
     """
 
     task: str
     rows: list[dict[str, list[int]]]
+    texts: list[list[str]] | None
     answers: dict[str, RecordedAnswer]
 
 
 def write(
-    path: Path, task: str, rows: Sequence[Mapping[str, list[int]]], answers: Mapping[str, NDArray[np.float32]]
+    path: Path,
+    task: str,
+    rows: Sequence[Mapping[str, list[int]]],
+    answers: Mapping[str, NDArray[np.float32]],
+    texts: Sequence[Sequence[str]] | None = None,
 ) -> None:
     """Writes recorded answers.
 
@@ -85,11 +91,13 @@ def write(
         task: The formats' task.
         rows: Rows in the form of `TokenRows.take`.
         answers: All logits of each format, `(rows, items, choices)`; see `compressor.tasks`.
+        texts: The rows' texts, if a format takes texts.
     """
     document = {
         "schema_version": SCHEMA_VERSION,
         "task": task,
         "rows": list(rows),
+        "texts": texts,
         "answers": {name: _highest(logits) for name, logits in answers.items()},
     }
     path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
@@ -139,11 +147,14 @@ def read(path: Path) -> RecordedAnswers:
             )
             for name, entry in document["answers"].items()
         }
+        texts = document["texts"] and [[str(text) for text in row] for row in document["texts"]]
+        if texts is not None and len(texts) != len(rows):
+            raise ValueError("not as many texts as rows")
         if not rows or any(
             a.choices.shape != a.logits.shape or not a.choices.size or len(a.choices) != len(rows)
             for a in answers.values()
         ):
             raise ValueError("not as many answers as rows")
-        return RecordedAnswers(str(document["task"]), rows, answers)
+        return RecordedAnswers(str(document["task"]), rows, texts, answers)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CompressError(f"{path} cannot be read: {type(error).__name__}: {error}") from None

@@ -15,6 +15,8 @@ from compressor.models.outputs import NO_LABEL
 Ints = NDArray[np.int64]
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+TEXTS = ("text", "text_pair")
+"""Inputs of a file that holds its tokenizer, and the columns of rows that it can take."""
 LABELS = "labels"
 
 _FILL = {"attention_mask": 1, "token_type_ids": 0, LABELS: NO_LABEL}

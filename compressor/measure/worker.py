@@ -6,6 +6,7 @@ A job has a `kind`, one of `JOBS`, and its arguments. The process sends `("progr
 
 from __future__ import annotations
 
+import json
 import resource
 import shutil
 import signal
@@ -22,9 +23,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from compressor.measure.token_rows import INPUTS, TokenRows
+from compressor.measure.token_rows import INPUTS, TEXTS, TokenRows
 from compressor.runtimes import RUNTIMES, Session
 
+BatchOf = Callable[[list[int]], dict[str, NDArray[Any]]]
+"""From indices of rows to a model's inputs and the tokens' labels."""
 Keep = Callable[[Mapping[str, NDArray[np.float32]], Mapping[str, NDArray[np.int64]]], NDArray[np.float32]]
 OnProgress = Callable[[int, int], None]
 """Reports progress: done, of how much."""
@@ -40,7 +43,8 @@ def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
     """Answers to several sets of rows, in the rows' order, computed in the batches that each set lists.
 
     `task` and `keep` (`answers` or `compared`) name the function that selects what is kept of the outputs. A set may
-    ask for `token_types` that are `zeros`, or `omitted`, whatever the rows have.
+    ask for `token_types` that are `zeros`, or `omitted`, whatever the rows have. A set of `texts` instead of
+    `rows` is for a file that holds its tokenizer.
     """
     from compressor.tasks import TASKS
     from compressor.tasks.base import ABSENT_LOGIT
@@ -53,8 +57,8 @@ def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
     results, done = {}, 0
     with ThreadPoolExecutor(workers) as pool:
         for entry in job["sets"]:
-            rows, batches = TokenRows.load(Path(entry["rows"])), entry["batches"]
-            answer = partial(_answer, session, rows, keep, entry.get("token_types", "given"))
+            inputs, batches = _inputs(entry), entry["batches"]
+            answer = partial(_answer, session, inputs, keep)
             answers: dict[int, NDArray[np.float32]] = {}
             for batch, kept in zip(batches, pool.map(answer, batches), strict=True):
                 for index, row in zip(batch, kept, strict=True):
@@ -65,13 +69,30 @@ def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
     return results
 
 
-def _answer(session: Session, rows: TokenRows, keep: Keep, token_types: str, batch: list[int]) -> NDArray[np.float32]:
-    inputs = rows.batch(batch)
-    if token_types == "omitted":
-        del inputs["token_type_ids"]
-    elif token_types == "zeros":
-        inputs["token_type_ids"][:] = 0
-    return keep(session.predict({name: inputs[name] for name in INPUTS if name in inputs}), inputs)
+def _inputs(entry: Mapping[str, Any]) -> BatchOf:
+    """The inputs of a batch of a set of rows."""
+    if "texts" in entry:
+        texts = json.loads(Path(entry["texts"]).read_text(encoding="utf-8"))
+        return lambda batch: {
+            name: np.array(column, dtype=object)
+            for name, column in zip(TEXTS, zip(*(texts[index] for index in batch), strict=True), strict=False)
+        }
+    rows, token_types = TokenRows.load(Path(entry["rows"])), entry.get("token_types", "given")
+
+    def batch_of(batch: list[int]) -> dict[str, NDArray[Any]]:
+        inputs = rows.batch(batch)
+        if token_types == "omitted":
+            del inputs["token_type_ids"]
+        elif token_types == "zeros":
+            inputs["token_type_ids"][:] = 0
+        return inputs
+
+    return batch_of
+
+
+def _answer(session: Session, batch_of: BatchOf, keep: Keep, batch: list[int]) -> NDArray[np.float32]:
+    inputs = batch_of(batch)
+    return keep(session.predict({name: inputs[name] for name in (*INPUTS, *TEXTS) if name in inputs}), inputs)
 
 
 def _stacked(rows: list[NDArray[np.float32]], fill: float) -> NDArray[np.float32]:

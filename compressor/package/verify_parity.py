@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,8 @@ from compressor.gates.spec import Gate
 from compressor.measure import parity, recorded_answers
 from compressor.measure.client import Client
 from compressor.measure.measurement import parity_evidence
-from compressor.measure.parity import ComparedLogits, Comparison, Endpoint, ParityInputs
+from compressor.measure.parity import ComparedLogits
+from compressor.measure.parity_inputs import ALONE, TEXTS_FILE, Comparison, Endpoint, ParityInputs
 from compressor.measure.recorded_answers import RecordedAnswer, RecordedAnswers
 from compressor.measure.token_rows import EDGES, TokenRows
 from compressor.models.checkpoint import Checkpoint
@@ -92,6 +94,8 @@ class Parity:
         if answers is not None:
             file = work / "rows.npz"
             TokenRows.of(answers.rows, int(checkpoint.config.get("pad_token_id") or 0)).save(file)
+            if answers.texts is not None:
+                (work / TEXTS_FILE).write_text(json.dumps(answers.texts), encoding="utf-8")
         return ParityInputs.of(checkpoint, file, len(answers.rows) if answers else 0, work)
 
     def _ask(self, comparisons: list[Comparison], material: ParityInputs) -> None:
@@ -117,7 +121,7 @@ class Parity:
                     # A run judges all of its rows; a label may have differed among the few that ship.
                     gate = gate.model_copy(update={"min": min(gate.min, _agreed(comparison, answers))})
                 verdicts += [result.verdict for result in judge(metric, gate, evidence, {})]
-        asked = f"{rows} rows" if rows else f"{len(EDGES)} made-up rows"
+        asked = f"{facts['rows']} {'rows' if rows else 'made-up rows'}"
         message = (
             f"{facts['label_agreement']:.2%} of {asked} have the label of {facts['against']}, the largest difference is"
             f" {facts['max_abs_diff']:.2e} ({facts['worst']}), the least cosine {facts['min_cosine']:.6f}"
@@ -126,7 +130,7 @@ class Parity:
 
     def _repeated(self, side: Endpoint, answer: RecordedAnswer, comparisons: list[Comparison]) -> Check:
         """Compares one format with its answers when it was published."""
-        given = self._answers[side][parity.ALONE]
+        given = self._answers[side][ALONE]
         if not answer.fits(given):
             return Check("parity", str(side), "fail", "the recorded answers are those of another model")
         agreement, difference = answer.label_agreement(given), answer.max_abs_diff(given)

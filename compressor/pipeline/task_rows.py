@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from compressor import tasks
 from compressor.data import splits as data_rows
-from compressor.measure.token_rows import INPUTS, LABELS, TokenRows
+from compressor.measure.parity_inputs import TEXTS_FILE
+from compressor.measure.token_rows import INPUTS, LABELS, TEXTS, TokenRows
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.pipeline.entry import Artifact
@@ -143,6 +145,9 @@ class PreparedRows:
                 columns = zip(*(encoded[column] for column in names.values()), strict=True)
                 lists = [dict(zip(names, row, strict=True)) for row in columns]
                 TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
+                if texts := [rows[name] for name in TEXTS if name in rows.column_names]:
+                    lines = json.dumps(list(zip(*texts, strict=True)), ensure_ascii=False)
+                    (output / TEXTS_FILE).write_text(lines, encoding="utf-8")
                 references: dict[str, Any] = dict(self.task.references(rows, encoded, self._label_ids, train))
                 groups = np.unique(list(data_rows.groups(self.task.FORM, rows)), return_inverse=True)[1]
                 references[GROUPS] = groups

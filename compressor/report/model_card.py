@@ -10,8 +10,7 @@ from compressor.models.heads import PRETRAINING
 from compressor.report import numbers
 from compressor.report.markdown import markdown, prose
 from compressor.report.model import Report
-from compressor.runtimes import TARGETS
-from compressor.runtimes.baked_tokenizer import graph
+from compressor.runtimes import TARGETS, TEXT_RUNTIME
 from compressor.runtimes.ort import runtime as ort
 from compressor.tasks import TASKS
 
@@ -47,12 +46,8 @@ def render(report: Report, folder: Path) -> str:
 def files_table(folder: Path) -> str:
     """A row for each file that can be run: its size and how to run it."""
     inputs = ", ".join(f"`{name}`" for name in input_names(Checkpoint(folder).family))
-    uses = {runtime.file: runtime.usage.format(inputs=inputs) for runtime in TARGETS.values()}
+    uses = {runtime.file: runtime.usage.format(inputs=inputs) for runtime in (*TARGETS.values(), TEXT_RUNTIME)}
     uses[QUANTIZED_ONNX] = "onnxruntime, quantized (transformers.js: `dtype: q8`); the same inputs"
-    uses[graph.FILE] = (
-        "texts in (`text`, for pairs also `text_pair`), `label` and `probabilities` out; onnxruntime with "
-        "onnxruntime-extensions: `options.register_custom_ops_library(onnxruntime_extensions.get_library_path())`"
-    )
     uses[ort.OPERATORS] = "`build.sh --minimal_build --include_ops_by_config` makes such a build of ONNX Runtime"
     rows = [
         f"| `{name.as_posix()}` | {numbers.number((folder / name).stat().st_size, 'bytes')} | {use} |"

@@ -9,10 +9,11 @@ and the model card read the table.
 from __future__ import annotations
 
 from compressor.runtimes import executorch, onnxruntime, pytorch, torchscript
+from compressor.runtimes.baked_tokenizer import runtime as baked
 from compressor.runtimes.base import Inputs, Outputs, Runtime, Session
 from compressor.runtimes.ort import runtime as ort
 
-__all__ = ["RUNTIMES", "TARGETS", "TORCH", "Inputs", "Outputs", "Runtime", "Session"]
+__all__ = ["RUNTIMES", "TARGETS", "TEXT_RUNTIME", "TORCH", "Inputs", "Outputs", "Runtime", "Session"]
 
 _MODULES = (
     onnxruntime,
@@ -20,6 +21,7 @@ _MODULES = (
     ort,
     executorch,
     pytorch,
+    baked,
 )
 
 RUNTIMES: dict[str, Runtime] = {module.RUNTIME.name: module.RUNTIME for module in _MODULES}
@@ -27,6 +29,9 @@ RUNTIMES: dict[str, Runtime] = {module.RUNTIME.name: module.RUNTIME for module i
 
 TORCH = pytorch.RUNTIME
 """Runs the checkpoint itself; every float format is compared with it."""
+
+TEXT_RUNTIME = baked.RUNTIME
+"""Runs the file that holds its tokenizer, which is compared with the graph in it."""
 
 TARGETS: dict[str, Runtime] = {runtime.target: runtime for runtime in RUNTIMES.values() if runtime.target}
 """Runtimes by the export stage's targets."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from compressor.host import DISTRIBUTION, installed
 from compressor.runtimes.inspection import Inspection
 
-Inputs = Mapping[str, NDArray[np.int64]]
-"""`input_ids`, `attention_mask` and, where the model has token types, `token_type_ids`; `(batch, sequence)` each."""
+Inputs = Mapping[str, NDArray[Any]]
+"""`input_ids`, `attention_mask` and, where the model has token types, `token_type_ids`; integers `(batch, sequence)`
+each. Of a runtime that takes texts, `text` and, for pairs, `text_pair`; strings `(batch,)` each."""
 
 Outputs = dict[str, NDArray[np.float32]]
 """`logits` `(batch, labels)` or `(batch, sequence, vocabulary)`, and the model's other outputs, by name; see
@@ -57,6 +58,7 @@ class Runtime:
         follows_quantized: Whether the file holds a quantized graph's integers where the checkpoint has one, and so has
             to give that graph's labels instead of torch's logits.
         quantized_rows: Real rows, at most, that a quantized file of this format is compared on; None for all.
+        takes_texts: Whether its files hold the tokenizer: they take texts instead of token ids.
         measured: Whether it can be the runtime of `measure`.
         inspectable: Whether the module has `inspect(path)`, for `compress inspect`.
         extra: The extra of this project that installs it; None if a plain installation does.
@@ -70,6 +72,7 @@ class Runtime:
     target: str | None = None
     follows_quantized: bool = False
     quantized_rows: int | None = None
+    takes_texts: bool = False
     measured: bool = False
     inspectable: bool = False
     extra: str | None = None

@@ -39,9 +39,9 @@ class ExportSpec(StageSpec):
     """`files`: the app tokenizes. `baked`: writes one more ONNX file that contains the tokenizer: texts in, labels out.
     It needs the operators of onnxruntime-extensions, an extra; for text-classification."""
     verification_rows: Annotated[int, Field(ge=0, le=256)] = 64
-    """Validation rows that ship in `verification.json`, as token ids with each format's answers, so that `compress
-    verify` can ask them again wherever the folder goes. Whoever has the folder can read these texts: 0 ships none, and
-    only made-up rows are compared then."""
+    """Validation rows that ship in `verification.json`, as token ids (and as texts, if a file holds its tokenizer) with
+    each format's answers, so that `compress verify` can ask them again wherever the folder goes. Whoever has the folder
+    can read these texts: 0 ships none, and only made-up rows are compared then."""
 
     @property
     def default_gates(self) -> dict[str, Gate]:

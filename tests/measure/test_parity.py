@@ -15,7 +15,8 @@ from compressor.gates.exact import Exact
 from compressor.measure import parity, recorded_answers
 from compressor.measure.client import Client
 from compressor.measure.measurement import parity_evidence
-from compressor.measure.parity import QUANTIZED, TORCH, Comparison, Endpoint, ParityInputs
+from compressor.measure.parity import QUANTIZED, TORCH
+from compressor.measure.parity_inputs import Comparison, Endpoint, ParityInputs
 from compressor.measure.token_rows import EDGES, TokenRows, edge_cases
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.quantization import dynamic_int8

@@ -23,20 +23,10 @@ from compressor.errors import StageError
 from compressor.models import loading
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.baked_tokenizer import graph, wordpiece
-
-
-def test_a_file_with_other_labels_than_its_graph_is_not_written(classifier: Path, tmp_path: Path):
-    RUNTIMES["onnxruntime"].export(classifier, tmp_path / "model.onnx")
-    graph.write(classifier, tmp_path / "model.onnx", tmp_path / "baked.onnx", pairs=False)
-    back = graph._back
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph, "_back", lambda labels: back(labels[::-1]))
-        with pytest.raises(StageError, match="another label"):
-            graph.write(classifier, tmp_path / "model.onnx", tmp_path / "wrong.onnx", pairs=False)
-
+from compressor.runtimes.baked_tokenizer.probes import PROBES
 
 TEXTS = [text for text, _ in sentences(20, seed=5)]
-HARD = list(graph._PROBES)
+HARD = list(PROBES)
 ANY_TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"), max_size=40)
 
 
@@ -293,6 +283,14 @@ def test_a_run_ships_every_file_and_says_how_to_run_it(write_recipe: WriteRecipe
     lock = yaml.safe_load((folder / "recipe.lock.yaml").read_text())
     meta = session.get_modelmeta().custom_metadata_map
     assert (meta["recipe"], meta["recipe_digest"]) == ("tiny", lock["stages"]["export"]["key"])
+    parity_facts = json.loads((folder / "report.json").read_text())["stages"][-1]["details"]["parity"]["formats"]
+    assert parity_facts["onnx_with_tokenizer"]["label_agreement"] == 1
+    recorded = json.loads((folder / "model/verification.json").read_text())
+    assert len(recorded["texts"]) == len(recorded["rows"]) > 0
+    result = CliRunner().invoke(main.main, ["verify", str(folder), "--json"])
+    assert result.exit_code == 0, result.output
+    checks = {entry["subject"] for entry in json.loads(result.stdout)["checks"] if entry["kind"] == "parity"}
+    assert {str(graph.FILE), f"{graph.FILE}, recorded"} <= checks
     card = (folder / "model/README.md").read_text()
     for name in ("onnx/model_quantized.onnx", "onnx/model_with_tokenizer.onnx", "ort/model.ort"):
         assert f"| `{name}` |" in card

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.errors import StageError
 from compressor.runtimes.baked_tokenizer import wordpiece
+from compressor.runtimes.baked_tokenizer.probes import PROBES, probe_columns
 from compressor.runtimes.baked_tokenizer.wordpiece import Pieces, Tokenizer
 from compressor.runtimes.onnx.builder import Graph
 
@@ -33,14 +34,6 @@ LIBRARIES = ("onnxruntime-extensions",)
 
 _ROWS = ("batch_size", "sequence_length")
 _INT64 = 7  # TensorProto.INT64
-
-_PROBES = (
-    *("", " ", "a", "It is great.", "tab\tnew\nline", "don't!stop-me", "[SEP] [MASK]x", "Ünïcödé ÀÉÎ Straße İI"),
-    *("中文字符 and 漢字", "日本語テキスト", "한국어 문장", "Ελληνικά Ώρα", "кириллица Й", "हिन्दी का पाठ", "ไทย"),
-    *("emoji 🙂👍🏽", "\u200b\u00adzero\ufeffwidth", "ﬁ ﬂ Ǆ ǅ ẞ", "100 % ≠ ½ €", "e\u0301 o\u0323\u0302"),
-    *("עִבְרִית", "x" * 150, "word " * 600),
-)  # fmt: skip
-"""Texts that tokenizers differ on."""
 
 
 def installed() -> bool:
@@ -117,7 +110,13 @@ def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
     rewrite.remove_unused(model.graph)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(path))
-    _check_labels(source, graph, path, pairs)
+
+
+def takes_pairs(path: Path) -> bool:
+    """Whether a file that holds its tokenizer takes two texts."""
+    import onnx
+
+    return len(onnx.load(str(path), load_external_data=False).graph.input) == 2
 
 
 def tokenizing(source: Path, pairs: bool) -> onnx.ModelProto:
@@ -242,32 +241,6 @@ def _import_operators(model: onnx.ModelProto) -> None:
     )
 
 
-def _check_labels(source: Path, graph: Path, path: Path, pairs: bool) -> None:
-    """Holds the file's labels against those of its graph, which gets the tokenizer's ids: alone and in padded batches.
-
-    Raises:
-        StageError: A text has another label.
-    """
-    import numpy as np
-
-    from compressor.models import checkpoint, loading
-    from compressor.runtimes import onnxruntime as runtime
-
-    there, tokenizer = checkpoint.Checkpoint(source), loading.load_tokenizer(source)
-    baked, reference, labels = load(str(path)), runtime.RUNTIME.session(graph, 1), np.array(there.labels)
-    columns = [list(_PROBES), list(reversed(_PROBES))][: 2 if pairs else 1]
-    for rows in (range(len(_PROBES)), *((index,) for index in range(len(_PROBES)))):
-        texts = [[column[row] for row in rows] for column in columns]
-        length = there.max_sequence_length()
-        ids = tokenizer(*texts, truncation="longest_first", max_length=length, padding=True, return_tensors="np")
-        logits = reference.predict({"token_type_ids": np.zeros_like(ids["input_ids"]), **ids})["logits"]
-        feed = {value.name: np.array(column, dtype=object) for value, column in zip(_texts(pairs), texts, strict=True)}
-        given = np.asarray(baked.run([LABEL], feed)[0])
-        if (wrong := given != labels[logits.argmax(axis=-1)]).any():
-            text = texts[0][int(wrong.argmax())][:40]
-            raise StageError(f"tokenizer: baked: {path.name} gives {text!r} another label than the graph that it holds")
-
-
 def _check(source: Path, front: Graph, rows: dict[str, str], pairs: bool) -> None:
     """Holds the nodes against the tokenizer itself, on texts that are hard for tokenizers.
 
@@ -281,12 +254,12 @@ def _check(source: Path, front: Graph, rows: dict[str, str], pairs: bool) -> Non
     session = load(_alone(front, rows, pairs).SerializeToString())
     tokenizer = loading.load_tokenizer(source)
     limit = checkpoint.Checkpoint(source).max_sequence_length()
-    texts = [list(_PROBES), list(reversed(_PROBES))][: 2 if pairs else 1]
+    texts = probe_columns(pairs)
     expected: Any = tokenizer(*texts, truncation="longest_first", max_length=limit, padding=True)["input_ids"]
     feed = {value.name: np.array(column, dtype=object) for value, column in zip(_texts(pairs), texts, strict=True)}
     (given,) = session.run(["input_ids"], feed)
     if given.shape != np.shape(expected) or (wrong := (given != expected).any(axis=1)).any():
-        example = _PROBES[int(wrong.argmax())] if given.shape == np.shape(expected) else _PROBES[-1]
+        example = PROBES[int(wrong.argmax())] if given.shape == np.shape(expected) else PROBES[-1]
         raise StageError(
             f"tokenizer: baked: the tokenizer in {source} splits {example[:40]!r} otherwise than BERT's does; "
             "use tokenizer: files"

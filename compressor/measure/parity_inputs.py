@@ -1,0 +1,214 @@
+"""What formats are asked when they are compared: real rows, edge cases, and texts for files that hold a tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.measure.token_rows import EDGES, INPUTS, TokenRows, by_length, edge_cases
+from compressor.models.checkpoint import Checkpoint
+from compressor.runtimes import TEXT_RUNTIME
+from compressor.runtimes.baked_tokenizer.graph import takes_pairs
+from compressor.runtimes.baked_tokenizer.probes import PROBES, probe_columns
+
+ROWS, SINGLE, ALONE = "rows", "single", "alone"
+"""Names of sets of real rows: all in batches, all one at a time, some one at a time."""
+TEXTS_FILE = "texts.json"
+"""Beside a file of `TokenRows`: the texts of each row, a list of one or two, where its rows are of texts."""
+
+_BATCH_TOKENS = 2048
+_PROBE_SETS = {
+    "probes": [list(range(len(PROBES)))],
+    "probes_alone": [[index] for index in range(len(PROBES))],
+}
+"""Batches of each set of texts that tokenizers differ on: all together, and one at a time."""
+_EDGE_SETS = {"edges_alone": "batch 1", "edges_together": "one batch", "untyped": "no token types"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A file and its runtime: one of the two sides of a comparison.
+
+    Attributes:
+        runtime: The runtime.
+        file: The file's path in a checkpoint's folder; for torch, the folder itself.
+    """
+
+    runtime: str
+    file: Path
+
+    def __str__(self) -> str:
+        """`torch`, or the file."""
+        return self.runtime if self.file == Path() else self.file.as_posix()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A format and its reference.
+
+    Attributes:
+        name: The format's name in reports.
+        candidate: The format.
+        reference: The reference.
+        kind: `float` formats must give the reference's logits, in any batches. `quantized` ones must give the labels of
+            a quantized reference, one row at a time: activations are rounded by the range of the whole batch. `texts`
+            ones are asked the texts of the rows and must give the labels of the graph that they hold.
+        sample: Real rows, at most and evenly spread, that a format is run on one at a time; None for all.
+    """
+
+    name: str
+    candidate: Endpoint
+    reference: Endpoint
+    kind: Literal["float", "quantized", "texts"] = "float"
+    sample: int | None = None
+
+    @property
+    def real_rows(self) -> str:
+        """Name of the set of real rows that both are asked."""
+        if self.kind == "float":
+            return ROWS
+        return SINGLE if self.sample is None else f"{SINGLE}_{self.sample}"
+
+    @property
+    def sides(self) -> tuple[Endpoint, Endpoint]:
+        """The reference and the candidate."""
+        return self.reference, self.candidate
+
+
+@dataclass(frozen=True)
+class ParityInputs:
+    """The inputs that all formats of a checkpoint are run on.
+
+    Attributes:
+        rows: File of real rows (`TokenRows`); None where there are only edges.
+        texts: File of their texts (`TEXTS_FILE`); None where none is there or nothing takes texts.
+        probes: Files of texts that tokenizers differ on, as tokens and as texts; None where nothing takes texts.
+        edges: File of the edge cases (`EDGES`).
+        chosen: Indices of the real rows that are also run one at a time.
+        lengths: Tokens of each real row.
+        edge_lengths: Tokens of each edge.
+    """
+
+    rows: Path | None
+    texts: Path | None
+    probes: tuple[Path, Path] | None
+    edges: Path
+    chosen: tuple[int, ...]
+    lengths: NDArray[np.int64]
+    edge_lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, rows: Path | None, chosen: int, work: Path) -> ParityInputs:
+        """Makes the inputs: real rows, if there are any, and the edge cases of a checkpoint.
+
+        Args:
+            checkpoint: Gives the longest sequence and the size of the vocabulary.
+            rows: File of real rows; `TEXTS_FILE` beside it has their texts.
+            chosen: How many of them are also run one at a time, evenly spread.
+            work: Folder for the made-up rows.
+        """
+        tokens = TokenRows.load(rows) if rows else None
+        pad = tokens.pad_token_id if tokens else int(checkpoint.config.get("pad_token_id") or 0)
+        types = max(1, checkpoint.token_types)
+        edges = edge_cases(checkpoint.max_position_embeddings, checkpoint.vocab_size, pad, types)
+        edges_file = work / "edges.npz"
+        edges.save(edges_file)
+        count = len(tokens) if tokens else 0
+        lengths = tokens.lengths if tokens else np.zeros(0, np.int64)
+        there, takes_texts = rows and rows.with_name(TEXTS_FILE), (checkpoint.path / TEXT_RUNTIME.file).is_file()
+        return cls(
+            rows,
+            there if takes_texts and there and there.is_file() else None,
+            _probes(checkpoint, work) if takes_texts else None,
+            edges_file,
+            tuple(spread(count, chosen)),
+            lengths,
+            edges.lengths,
+        )
+
+    def row_sets(self, comparisons: Sequence[Comparison], untyped: str) -> list[dict[str, Any]]:
+        """The sets of rows for a measuring process, for one that takes token ids.
+
+        Args:
+            comparisons: The comparisons that the answers are for.
+            untyped: How inputs without token types are passed: `omitted` or `zeros`.
+        """
+        edges = [[index] for index in range(len(EDGES))]
+        asked: list[tuple[str, Path | None, list[list[int]]]] = [("edges_alone", self.edges, edges)]
+        if any(entry.kind == "float" for entry in comparisons):
+            together = by_length(self.edge_lengths, 4 * int(self.edge_lengths.max()))
+            asked += [("edges_together", self.edges, together), ("untyped", self.edges, edges)]
+            asked += [(ROWS, self.rows, by_length(self.lengths, _BATCH_TOKENS))]
+        asked += [(name, self.rows, batches) for name, batches in self._alone(comparisons)]
+        if self.probes is not None and any(entry.kind == "texts" for entry in comparisons):
+            asked += [(name, self.probes[0], batches) for name, batches in _PROBE_SETS.items()]
+        return [
+            {
+                "name": name,
+                "rows": str(file),
+                "batches": batches,
+                "token_types": untyped if name == "untyped" else "given",
+            }
+            for name, file, batches in asked
+            if file is not None and batches
+        ]
+
+    def text_sets(self, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+        """The sets of rows for a measuring process that takes texts; some of `row_sets`, by name."""
+        assert self.probes is not None, "a comparison of texts is made where a file takes them"
+        asked = [(name, self.probes[1], batches) for name, batches in _PROBE_SETS.items()]
+        asked += [(name, self.texts, batches) for name, batches in self._alone(comparisons) if self.texts is not None]
+        return [{"name": name, "texts": str(file), "batches": batches} for name, file, batches in asked if batches]
+
+    def chosen_texts(self) -> list[list[str]] | None:
+        """The texts of the real rows that are also run one at a time, where a file takes texts."""
+        if self.texts is None:
+            return None
+        texts = json.loads(self.texts.read_text(encoding="utf-8"))
+        return [texts[index] for index in self.chosen]
+
+    def _alone(self, comparisons: Sequence[Comparison]) -> list[tuple[str, list[list[int]]]]:
+        """The sets of real rows that are run one at a time."""
+        samples = {entry.real_rows: entry.sample for entry in comparisons if entry.kind != "float"}
+        found = [(name, spread(len(self.lengths), limit)) for name, limit in samples.items()]
+        return [(name, [[index] for index in indices]) for name, indices in (*found, (ALONE, list(self.chosen)))]
+
+    def place(self, comparison: Comparison, name: str, index: int) -> str:
+        """Where a row of a set is: a real row, by its index, an edge case, or a made-up text."""
+        if name in _EDGE_SETS:
+            return f"{EDGES[index]}, {_EDGE_SETS[name]}"
+        if name in _PROBE_SETS:
+            return f"the text {PROBES[index][:40]!r}"
+        if name == ALONE:
+            return f"row {self.chosen[index]}"
+        sampled = name != ROWS
+        return f"row {spread(len(self.lengths), comparison.sample)[index] if sampled else index}"
+
+
+def _probes(checkpoint: Checkpoint, work: Path) -> tuple[Path, Path]:
+    """Writes the texts that tokenizers differ on, as tokens and as texts."""
+    from compressor.models.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(checkpoint.path)
+    columns = probe_columns(takes_pairs(checkpoint.path / TEXT_RUNTIME.file))
+    length = checkpoint.max_sequence_length()
+    encoded = tokenizer(*columns, truncation="longest_first", max_length=length)
+    names = [name for name in INPUTS if name in encoded]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*(encoded[name] for name in names), strict=True)]
+    tokens, texts = work / "probes.npz", work / "probes.json"
+    TokenRows.of(rows, int(tokenizer.pad_token_id or 0)).save(tokens)
+    texts.write_text(json.dumps(list(zip(*columns, strict=True))), encoding="utf-8")
+    return tokens, texts
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """Indices of at most so many of some rows, evenly spread; all of them for None."""
+    wanted = count if limit is None else min(limit, count)
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, wanted).round().astype(np.int64)).tolist()
+    return chosen
