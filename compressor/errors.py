@@ -155,7 +155,9 @@ def suggest(word: str, allowed: list[str]) -> str:
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """A question that names the closest of the allowed words; empty when none is close."""
-    matches = difflib.get_close_matches(word, list(allowed), n=1)
+    names = list(allowed)
+    alike = [name for name in names if name.strip().casefold() == word.strip().casefold()]
+    matches = alike or difflib.get_close_matches(word, names, n=1)
     return f"did you mean {matches[0]!r}?" if matches else ""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.data import squad, tables
 from compressor.data.lines import quoted
+from compressor.data.renames import Renames
 from compressor.data.sources import SQUAD
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.data.table_files import Row
@@ -23,7 +24,9 @@ _ANSWERS_HINT = (
 )
 
 
-def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str) -> Dataset:
+def read(
+    source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str, rename: Renames
+) -> Dataset:
     """The questions of a SQuAD file or of a table.
 
     Args:
@@ -33,6 +36,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
         spec: The recipe's `data`.
         work: Folder for intermediate files.
         place: The recipe's key, for errors.
+        rename: Nothing: questions have no labels.
 
     Returns:
         `question`, `context`, `answers` (texts; none for a question that has no answer) and `starts` (characters).

@@ -78,7 +78,7 @@ class DataSpec(Spec):
     """For labels or tags of the rows, those that they stand for, such as `{"0": NEGATIVE, "1": POSITIVE}`.
 
     A trained head's labels are found by name, numbers only if they are called `LABEL_0`, `LABEL_1`. Two labels that
-    stand for one are merged."""
+    stand for one are merged. A label that no row has is in the report; a name that the head lacks is refused."""
     tokens: str = "tokens"
     """Column with a row's words, a list, in token-classification; of CoNLL files, the first."""
     tags: str = "tags"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from compressor.data.held_out import held_out, held_out_groups, overlap
+from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import Problem, RecipeError
 
@@ -26,9 +27,15 @@ class Form(Protocol):
     """A module that reads rows of one form."""
 
     def read(
-        self, source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str
+        self,
+        source: Path | HubDataset,
+        columns: Mapping[str, str],
+        spec: DataSpec,
+        work: Path,
+        place: str,
+        rename: Renames,
     ) -> Dataset:
-        """One source's rows."""
+        """One source's rows, their labels renamed."""
 
     def identities(self, rows: Dataset) -> Iterable[tuple[str, ...]]:
         """The texts of each row: rows with equal texts stay on one side of a split."""
@@ -75,7 +82,8 @@ def prepare(
         new_head: Whether a head is made for the labels; else the checkpoint has one.
 
     Returns:
-        `labels`: the labels in order; `train`, `validation`: numbers of rows; `notes`: remarks for the report.
+        `labels`: the labels in order; `renamed`: for those of `data.labels` that the rows have, what they stand for;
+        `train`, `validation`: numbers of rows; `notes`: remarks for the report.
 
     Raises:
         RecipeError: There are no rows, values are missing, or a label cannot be learned or scored.
@@ -83,7 +91,8 @@ def prepare(
     import datasets
 
     datasets.disable_progress_bars()
-    pool = _read(form, train, columns, spec, work, "data.train")
+    rename = Renames(spec.labels)
+    pool = _read(form, train, columns, spec, work, "data.train", rename)
     if validation is None:
         fraction = spec.validation_fraction or DEFAULT_VALIDATION_FRACTION
         apart = _apart(form, pool, fraction)
@@ -93,7 +102,7 @@ def prepare(
             VALIDATION: pool.select([i for i in indices if apart[i]]),
         }
     else:
-        splits = {TRAIN: pool, VALIDATION: _read(form, validation, columns, spec, work, "data.validation")}
+        splits = {TRAIN: pool, VALIDATION: _read(form, validation, columns, spec, work, "data.validation", rename)}
     known = splits[TRAIN]
     limits = {TRAIN: spec.max_train_samples, VALIDATION: spec.max_validation_samples}
     for name, rows in splits.items():
@@ -106,11 +115,13 @@ def prepare(
             rows = rows.select(np.sort(chosen))
         splits[name] = rows
     labels, notes = form.labels(splits[TRAIN], splits[VALIDATION], known, new_head)
+    notes += rename.notes(labels)
     notes += overlap(form.identities(splits[TRAIN]), form.identities(splits[VALIDATION]))
     notes += _group_notes(splits[TRAIN], splits[VALIDATION])
     for name, rows in splits.items():
         rows.save_to_disk(str(output / name))
-    return {"labels": labels, "notes": notes, TRAIN: len(splits[TRAIN]), VALIDATION: len(splits[VALIDATION])}
+    counts = {name: len(rows) for name, rows in splits.items()}
+    return {"labels": labels, "renamed": rename.met, "notes": notes, **counts}
 
 
 def groups(form: Form, rows: Dataset) -> Iterable[str]:
@@ -147,9 +158,15 @@ def load(folder: Path) -> Dataset:
 
 
 def _read(
-    form: Form, source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str
+    form: Form,
+    source: Path | HubDataset,
+    columns: Mapping[str, str],
+    spec: DataSpec,
+    work: Path,
+    place: str,
+    rename: Renames,
 ) -> Dataset:
-    rows = form.read(source, columns, spec, work, place)
+    rows = form.read(source, columns, spec, work, place, rename)
     if len(rows) == 0:
         raise RecipeError([Problem(place, "has no rows", kind="missing")])
     return rows

@@ -13,6 +13,7 @@ import numpy as np
 from compressor.data import conll, tables
 from compressor.data.cells import NotText, text_of
 from compressor.data.lines import MOST_PROBLEMS, quoted
+from compressor.data.renames import Renames
 from compressor.data.sources import CONLL
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.data.splits import GROUP
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str) -> Dataset:
+def read(
+    source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str, rename: Renames
+) -> Dataset:
     """The rows of a CoNLL file or of a table.
 
     Args:
@@ -34,6 +37,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
         spec: The recipe's `data`.
         work: Folder for intermediate files.
         place: The recipe's key, for errors.
+        rename: From a label to the one that it stands for.
 
     Returns:
         `tokens` and `tags`, lists of as many strings; for errors the `source`'s name, and the `line` of the first token
@@ -47,7 +51,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
 
     if isinstance(source, Path) and suffix(source) in CONLL:
         tables.refuse_columns(source, spec)
-        return _checked(Dataset.from_dict(_of_sentences(list(conll.read(source, place)), source.name, spec)), place)
+        return _checked(Dataset.from_dict(_of_sentences(list(conll.read(source, place)), source.name, rename)), place)
     from datasets import Features, List, Value
 
     def convert(row: Mapping[str, Any]) -> dict[str, Any] | Problem:
@@ -57,7 +61,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
             if isinstance(texts, Problem):
                 return texts
             found[column] = texts
-        found["tags"] = [spec.labels.get(tag, tag) for tag in found["tags"]]
+        found["tags"] = list(map(rename, found["tags"]))
         if GROUP in columns:
             group = tables.required_text(row, GROUP, columns[GROUP], place)
             if isinstance(group, Problem):
@@ -77,11 +81,11 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
     return _checked(rows, place)
 
 
-def _of_sentences(sentences: Sequence[conll.Sentence], name: str, spec: DataSpec) -> dict[str, list[Any]]:
+def _of_sentences(sentences: Sequence[conll.Sentence], name: str, rename: Renames) -> dict[str, list[Any]]:
     """The columns of a CoNLL file's rows; with `GROUP` if it has several documents."""
     columns: dict[str, list[Any]] = {
         "tokens": [list(sentence.tokens) for sentence in sentences],
-        "tags": [[spec.labels.get(tag, tag) for tag in sentence.tags] for sentence in sentences],
+        "tags": [list(map(rename, sentence.tags)) for sentence in sentences],
         "source": [name] * len(sentences),
         "line": [sentence.line for sentence in sentences],
         "row": [0] * len(sentences),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.data import tables
+from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import Problem, RecipeError, shown
 
@@ -19,7 +20,9 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _MOST_SHOWN = 10
 
 
-def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str) -> Dataset:
+def read(
+    source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, work: Path, place: str, rename: Renames
+) -> Dataset:
     """The rows of a table, all columns as text.
 
     Args:
@@ -28,6 +31,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
         spec: The recipe's `data`.
         work: Folder for intermediate files.
         place: The recipe's key, for errors.
+        rename: From a label to the one that it stands for.
 
     Raises:
         RecipeError: They cannot be read, a value is missing, or is no text.
@@ -37,7 +41,7 @@ def read(source: Path | HubDataset, columns: Mapping[str, str], spec: DataSpec, 
     def convert(row: Mapping[str, Any]) -> dict[str, Any] | Problem:
         found = {name: tables.required_text(row, name, column, place) for name, column in columns.items()}
         wrong = next((value for value in found.values() if isinstance(value, Problem)), None)
-        return wrong or {**found, "label": spec.labels.get(str(found["label"]), found["label"])}
+        return wrong or {**found, "label": rename(str(found["label"]))}
 
     rows = tables.read(source, columns, spec.where, work, place)
     features = Features({name: Value("string") for name in columns})

@@ -20,6 +20,7 @@ from compressor.pipeline.keys import check_unchanged
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.store import Store
 from compressor.progress import Progress
+from compressor.tasks import label_names
 from compressor.tasks.base import GROUPS, References
 
 if TYPE_CHECKING:
@@ -64,9 +65,12 @@ class PreparedRows:
         self._splits = self._prepare()
         assert plan.model is not None, "a run has its model"
         head = None if plan.resolved.makes_teacher else Checkpoint(plan.model).labels
+        renamed: dict[str, str] = self._splits.facts["renamed"]
+        if head is not None:
+            label_names.check_renamed(renamed, head)
         self._label_ids = self.task.label_ids(self._splits.facts["labels"], head)
         self.labels = tuple(head or self._splits.facts["labels"])
-        self.notes = [*self._splits.facts["notes"], *_notes(recipe.data.labels, self._label_ids, head)]
+        self.notes = [*self._splits.facts["notes"], *_notes(renamed, self._label_ids, head)]
         splits = (data_rows.TRAIN, data_rows.VALIDATION)
         self.counts: dict[str, int] = {name: self._splits.facts[name] for name in splits}
 

@@ -7,6 +7,7 @@ from problems import refused
 
 from compressor.data import question_rows
 from compressor.data import splits as data_rows
+from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec
 
 COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
@@ -99,4 +100,6 @@ def test_a_table_names_the_group_of_its_rows(tmp_path: Path):
     data_rows.prepare(question_rows, *given)
     assert list(data_rows.groups(question_rows, data_rows.load(tmp_path / "out" / "validation"))) == list("aabb")
     with refused("data.group", "conflict"):
-        question_rows.read(squad(tmp_path / "a.json"), COLUMNS, DataSpec(group="page"), tmp_path, "data.train")
+        question_rows.read(
+            squad(tmp_path / "a.json"), COLUMNS, DataSpec(group="page"), tmp_path, "data.train", Renames({})
+        )

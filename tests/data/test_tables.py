@@ -12,6 +12,7 @@ from problems import kinds
 from pyarrow import parquet
 
 from compressor.data import cells, question_rows, tagged_rows, text_rows
+from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec
 from compressor.errors import RecipeError
 
@@ -23,7 +24,7 @@ ANSWERS = {"question": "question", "context": "context", "answers": "answers"}
 def read(form: Any, path: Path, columns: dict[str, str], **spec: Any) -> list[dict[str, Any]]:
     work = path.parent / "work"
     work.mkdir(exist_ok=True)
-    return form.read(path, columns, DataSpec(**spec), work, "data.train").to_list()
+    return form.read(path, columns, DataSpec(**spec), work, "data.train", Renames({})).to_list()
 
 
 def of_text(tmp_path: Path, name: str, content: str | bytes, **spec: Any) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from problems import kinds, refused
 
 from compressor.data import splits as data_rows
 from compressor.data import tagged_rows
+from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import RecipeError
 
@@ -158,7 +159,7 @@ def test_without_several_documents_every_sentence_is_its_own(tmp_path: Path, con
     rows = data_rows.load(tmp_path / "out" / "validation")
     assert "group" not in rows.column_names and len(set(data_rows.groups(tagged_rows, rows))) == 2
     with refused("data.group", "conflict"):
-        tagged_rows.read(path, COLUMNS, DataSpec(group="doc"), tmp_path, "data.train")
+        tagged_rows.read(path, COLUMNS, DataSpec(group="doc"), tmp_path, "data.train", Renames({}))
 
 
 def test_two_documents_are_split(tmp_path: Path):

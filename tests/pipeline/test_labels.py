@@ -49,6 +49,18 @@ def test_numbers_of_a_named_head_need_a_key(prepared):
     assert right == [1, 0] * 5
 
 
+def test_a_name_that_the_head_lacks_is_refused_at_its_key(prepared):
+    with refused("data.labels", "unknown"):
+        prepared(["0", "1"] * 5, labels={0: "negatife", 1: "positive"})
+    assert prepared(["0", "1"] * 5, labels={0: "Negative", 1: "positive", 2: "neutral"})[1] == [0, 1] * 5
+
+
+def test_a_key_that_no_row_has_is_reported_with_the_nearest_label(prepared):
+    notes = " ".join(prepared(["positive", "negative"] * 5, labels={"POSITIVE": "positive", 7: "negative"})[0].notes)
+    assert "no row has the label 'POSITIVE' (did you mean 'positive'?), '7'" in notes
+    assert "'POSITIVE' is" not in notes and "'7' is" not in notes
+
+
 def test_nothing_is_trained_and_labels_may_be_rare(prepared):
     notes = " ".join(prepared(["Positive"] * 3)[0].notes)
     assert "'Positive' is 'positive'" in notes and "no row has these labels of the head: 'negative'" in notes
