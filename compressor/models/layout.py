@@ -6,7 +6,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from compressor.models.families.base import Family
@@ -36,6 +36,12 @@ _SIZES = (
     "embedding_size",
     "num_hidden_groups",
 )
+ACTIVATIONS = (
+    *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
+    *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2"),
+    *("relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"),
+)
+"""transformers' activation functions that have no weights of their own."""
 _SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 _MOST_EPSILON = 0.1
 _SHOWN = 3
@@ -83,8 +89,8 @@ def _wrong_numbers(config: Mapping[str, Any], family: Family) -> Iterator[str]:
     if not _is_number(epsilon) or not 0 < epsilon <= _MOST_EPSILON:
         yield f"layer_norm_eps is {_shown(epsilon)}, must be above 0, at most {_MOST_EPSILON}"
     activation = family.config_names.get("hidden_act", "hidden_act")
-    if not isinstance(config.get(activation, ""), str):
-        yield f"{activation} is {_shown(config[activation])}, must be the name of a function"
+    if activation in config and config[activation] not in ACTIVATIONS:
+        yield f"{activation} is {_shown(config[activation])}, must be the name of a function: {', '.join(ACTIVATIONS)}"
     padding, rows = config.get("pad_token_id"), family.setting(config, "vocab_size")
     if padding is not None and type(rows) is int and not (type(padding) is int and 0 <= padding < rows):
         yield f"pad_token_id is {_shown(padding)}, must be a token from 0 to {rows - 1}"
@@ -170,6 +176,17 @@ def _shapes(module: str, part: str, sizes: Mapping[str, int]) -> Shapes:
     shape = tuple(sizes.get(part, sizes.get(ALL, 0)) if axis == ALL else sizes[axis] for axis in AXES[part])
     weight = {f"{module}.weight": shape}
     return weight if part in _WITHOUT_BIAS else {**weight, f"{module}.bias": shape[:1]}
+
+
+def matrix_names(families: Iterable[Family], layers: int) -> list[str]:
+    """Names of the modules that may have a weight matrix, in models of so many layers, with any head."""
+    found = []
+    for family in families:
+        found += [module for part, module in family.outside.items() if len(AXES[part]) == 2]
+        for stack, parts in zip(family.stacks, (ATTENTION, FEED_FORWARD), strict=True):
+            inside = [family.inside[part] for part in parts if len(AXES[part]) == 2]
+            found += [f"{stack.format(block)}.{module}" for block in range(layers) for module in inside]
+    return found
 
 
 def differences(called_for: Shapes, there: Shapes) -> str:

@@ -28,18 +28,12 @@ def problems(folder: Path, rows: int | None, where: str) -> list[Problem]:
         where: The key that names the checkpoint.
     """
     try:
-        settings = {name: read_json(folder / name) for name in (CONFIG, ADDED) if (folder / name).is_file()}
-        config, added = settings.get(CONFIG, {}), settings.get(ADDED, {})
-        if (folder / TOKENIZER).is_file():
-            ids = _ids_of_file(folder / TOKENIZER)
-        elif (folder / VOCABULARY).is_file():
-            pieces = _pieces(folder / VOCABULARY)
-            if found := _vocabulary_problems(folder / VOCABULARY, pieces, config, where):
-                return found
-            ids = {**{piece: index for index, piece in enumerate(pieces)}, **added}
-        else:
+        config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+        if (tokens := ids(folder)) is None:
             return [_missing(folder, where)]
-        highest = max((index for index in ids.values() if type(index) is int), default=-1)
+        if not (folder / TOKENIZER).is_file() and (found := _vocabulary_problems(folder / VOCABULARY, config, where)):
+            return found
+        highest = max((index for index in tokens.values() if type(index) is int), default=-1)
     except (OSError, ValueError) as error:
         hint = "save the tokenizer again, or download the file itself"
         return [Problem(where, str(error), hint, kind="unreadable")]
@@ -48,6 +42,21 @@ def problems(folder: Path, rows: int | None, where: str) -> list[Problem]:
         hint = "drop the tokens, or call resize_token_embeddings(len(tokenizer)) and train"
         return [Problem(where, what, hint, kind="conflict")]
     return []
+
+
+def ids(folder: Path) -> dict[str, Any] | None:
+    """Ids of all tokens of a checkpoint's tokenizer, None if it has none.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: A file is not of its format.
+    """
+    if (folder / TOKENIZER).is_file():
+        return _ids_of_file(folder / TOKENIZER)
+    if not (folder / VOCABULARY).is_file():
+        return None
+    added = read_json(folder / ADDED) if (folder / ADDED).is_file() else {}
+    return {**{piece: index for index, piece in enumerate(_pieces(folder / VOCABULARY))}, **added}
 
 
 def _missing(folder: Path, where: str) -> Problem:
@@ -78,8 +87,7 @@ def _ids_of_file(path: Path) -> dict[str, Any]:
     twice = [index for index, count in Counter(ids.values()).items() if count > 1]
     if twice:
         raise ValueError(f"{path} has two tokens with the number {twice[0]}")
-    extra = {str(entry.get("content")): entry.get("id") for entry in added if isinstance(entry, dict)}
-    return {**ids, **{f"added {token}": index for token, index in extra.items()}}
+    return ids | {str(entry.get("content")): entry.get("id") for entry in added if isinstance(entry, dict)}
 
 
 def _pieces(path: Path) -> list[str]:
@@ -97,8 +105,9 @@ def _pieces(path: Path) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def _vocabulary_problems(path: Path, pieces: list[str], config: dict[str, Any], where: str) -> list[Problem]:
+def _vocabulary_problems(path: Path, config: dict[str, Any], where: str) -> list[Problem]:
     """Problems of a tokenizer that is a vocabulary alone."""
+    pieces = _pieces(path)
     name = str(config.get("tokenizer_class") or _OF_VOCABULARY[0])
     if name.removesuffix("Fast") not in _OF_VOCABULARY:
         what = f"{path.parent} has a {name} and no tokenizer.json, so it runs in Python only"

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from compressor.data.corpus import stream
+from compressor.errors import Location, Problem, RecipeError, path_text
 from compressor.measure.client import Client
 from compressor.measure.trial import DeploymentTrial
 from compressor.models import importing
+from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.code_digest import made_with
 from compressor.pipeline.corpus_sequences import PreparedCorpus
 from compressor.pipeline.entry import Artifact
@@ -22,6 +24,7 @@ from compressor.pipeline.prepared import Prepared, prepare
 from compressor.pipeline.store import Store
 from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
+from compressor.recipe.checks.order import given_to
 from compressor.stages import STAGES
 from compressor.training.context import Context
 
@@ -63,7 +66,7 @@ class Builder:
         self._prepared: dict[str, PreparedRows | PreparedCorpus] = {}
         self._built: dict[str, Built] = {}
         assert plan.model is not None, "a run has its model"
-        source = self._bring_in(plan.model, "model", plan.source_inputs["files"])
+        source = self._source = self._bring_in(plan.model, "model", plan.source_inputs["files"])
         # Before any stage, so that nothing is trained for a student that cannot be loaded.
         self._students = {
             stage.key: self._bring_in(stage.student, f"{stage.name}.student", stage.inputs["student"])
@@ -81,6 +84,39 @@ class Builder:
             return facts
 
         return self._store.build({**checkpoint_inputs(None), "files": files}, build)[0]
+
+    def check(self, stages: Sequence[PlannedStage]) -> None:
+        """Reads the data of all stages, and asks those that are not in the store whether they can run here.
+
+        Raises:
+            RecipeError: What would stop the run after stages that take long.
+        """
+        for task in dict.fromkeys(stage.task for stage in stages):
+            data = self.prepared(task)
+            if isinstance(data, PreparedCorpus):
+                data.validation(self._source.path)
+        problems: list[Problem] = []
+        here = {index: Checkpoint(s.student) for index, s in enumerate(self._plan.stages) if s.student is not None}
+        given = given_to(self._recipe, Checkpoint(self._source.path), here)
+        for index, (stage, incoming) in enumerate(zip(stages, given, strict=False)):
+            if self._store.get(stage.key) is not None:
+                continue
+
+            def add(location: Location, what: str, hint: str = "", kind: str = "value", index: int = index) -> None:
+                where = path_text(("stages", index, *location), self._recipe.stages)
+                problems.append(Problem(where, what, hint, kind=kind))
+
+            if stage.texts is not None and not any(True for _ in stream.counted(*stage.texts)):
+                add(
+                    ("vocabulary", "corpus"),
+                    "has no text to count tokens in",
+                    "name another, or leave it out",
+                    "missing",
+                )
+            assert incoming is not None, "a run has its checkpoints"
+            stage.spec.check_here(stage.task, incoming, self._recipe.data.text_pair is not None, add)
+        if problems:
+            raise RecipeError(problems, str(self._plan.resolved.path))
 
     def prepared(self, task: str) -> PreparedRows | PreparedCorpus:
         """The data of a task, read and split."""

@@ -67,6 +67,7 @@ def run(
     recipe, stages = plan.resolved.recipe, _until(plan.stages, until)
     _check_space(plan, store)
     builder = Builder(plan, store, client, progress)
+    builder.check(stages)
     measurer = Measurer(recipe.measure, store, client, progress, {against.key: against.folder} if against else {})
     if against is not None:
         regression.check(against, plan, stages[-1], builder.prepared(stages[-1].task).labels)

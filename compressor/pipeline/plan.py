@@ -18,6 +18,7 @@ from compressor.pipeline.code_digest import made_with
 from compressor.pipeline.entry import key_of
 from compressor.pipeline.plan_data import Data, plan_data
 from compressor.recipe.checks.checkpoint import check_checkpoint, stage_shapes
+from compressor.recipe.checks.order import check_stages
 from compressor.recipe.resolve import Resolved
 from compressor.stages import STAGES
 from compressor.stages.base import StageSpec
@@ -162,6 +163,7 @@ def _check_downloaded(resolved: Resolved, model: Path | None, students: Mapping[
 
     if model is not None and not found and (fetched or not isinstance(resolved.model, Path)):
         ready = {index: Checkpoint(student) for index, student in here.items()}
+        check_stages(resolved.recipe, Checkpoint(model), ready, add)
         check_checkpoint(resolved.recipe, Checkpoint(model), add, ready)
     if found:
         raise RecipeError(found, str(resolved.path))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -39,6 +40,18 @@ class Settings:
     def with_float(self, names: tuple[str, ...]) -> Settings:
         """The same settings, with more matrices in float."""
         return replace(self, keep_float=(*self.keep_float, *names))
+
+
+def unmatched(patterns: Sequence[str], names: Sequence[str]) -> tuple[str, str] | None:
+    """The first pattern that matches no name, with a hint; None if all match."""
+    for pattern in patterns:
+        if any(fnmatchcase(name, pattern) for name in names):
+            continue
+        if any(fnmatchcase(name, f"*{pattern}") for name in names):
+            return pattern, f"did you mean '*{pattern}'? Names are matched as a whole"
+        close = difflib.get_close_matches(pattern, names, n=5, cutoff=0)
+        return pattern, f"of {len(names)} the closest are {', '.join(close)}"
+    return None
 
 
 class Quantizer(Protocol):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +13,7 @@ import onnx
 from onnx import numpy_helper
 
 from compressor.errors import StageError
-from compressor.quantization.base import Settings
+from compressor.quantization.base import Settings, unmatched
 from compressor.runtimes.onnx import sharing
 from compressor.runtimes.onnx.rewrite import attribute
 
@@ -63,16 +61,8 @@ def check_patterns(patterns: Sequence[str], matrices: Sequence[Matrix]) -> None:
     Raises:
         StageError: A pattern matches no matrix.
     """
-    names = [matrix.name for matrix in matrices]
-    for pattern in patterns:
-        if any(fnmatchcase(name, pattern) for name in names):
-            continue
-        if any(fnmatchcase(name, f"*{pattern}") for name in names):
-            hint = f"did you mean '*{pattern}'? Names are matched as a whole"
-        else:
-            close = difflib.get_close_matches(pattern, names, n=5, cutoff=0)
-            hint = f"of {len(names)} the closest are {', '.join(close)}"
-        raise StageError(f"keep_float: {pattern!r} matches no matrix; {hint}")
+    if found := unmatched(patterns, [matrix.name for matrix in matrices]):
+        raise StageError(f"keep_float: {found[0]!r} matches no matrix; {found[1]}")
 
 
 def find(model: onnx.ModelProto) -> list[Matrix]:

@@ -103,9 +103,9 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     check_objectives(recipe, collector.add)
     check_gates(recipe, collector.add)
     check_pairs(recipe, collector.add)
-    check_stages(recipe, incoming, collector.add)
+    here = {index: Checkpoint(student) for index, student in students.items() if isinstance(student, Path)}
+    check_stages(recipe, incoming, here, collector.add)
     if incoming is not None and not any(problem.where == "model" for problem in collector.problems):
-        here = {index: Checkpoint(student) for index, student in students.items() if isinstance(student, Path)}
         check_checkpoint(recipe, incoming, collector.add, here)
     if collector.problems:
         raise RecipeError(sorted(set(collector.problems), key=lambda p: (p.line, p.where)), str(path))

@@ -106,7 +106,17 @@ class StageSpec(Spec):
 
         Args:
             task: The task of its checkpoint.
-            incoming: The recipe's model, if it is here.
+            incoming: The checkpoint whose tokenizer the stage gets, if it is here.
+            add: Notes a problem, at a place within the stage.
+        """
+
+    def check_here(self, task: str, incoming: Checkpoint, pairs: bool, add: Add) -> None:
+        """Notes what only the libraries and the processor of this machine can say; a run asks before its first stage.
+
+        Args:
+            task: The task of its checkpoint.
+            incoming: The checkpoint whose tokenizer the stage gets.
+            pairs: Whether a row has two texts.
             add: Notes a problem, at a place within the stage.
         """
 

@@ -91,13 +91,17 @@ class ExportSpec(StageSpec):
                 baked.INSTALL,
                 kind="not_installed",
             )
-        if incoming is not None and (why := wordpiece.unsupported_file(incoming.path / "tokenizer.json")):
-            add(
-                ("tokenizer",),
-                f"is baked, and the checkpoint's cannot be: {why}",
-                "use tokenizer: files",
-                kind="unsupported",
-            )
+        if incoming is not None and (why := wordpiece.unsupported_files(incoming.path)):
+            self._refuse(why, add)
+
+    def check_here(self, task: str, incoming: Checkpoint, pairs: bool, add: Add) -> None:
+        """See `StageSpec.check_here`: bakes the tokenizer, and tries it."""
+        if self.tokenizer == "baked" and (why := baked.fault(incoming.path, pairs)):
+            self._refuse(why, add)
+
+    def _refuse(self, why: str, add: Add) -> None:
+        what = f"is baked, and the checkpoint's cannot be: {why}"
+        add(("tokenizer",), what, "use tokenizer: files", kind="unsupported")
 
 
 _ONNX = onnxruntime.RUNTIME.file

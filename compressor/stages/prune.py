@@ -16,6 +16,7 @@ from compressor.models.families.compact_bert import NAME as COMPACT_BERT
 from compressor.models.shape import Shape
 from compressor.models.surgery import pruning_widths
 from compressor.stages.base import Stage, StageSpec
+from compressor.training import processes
 from compressor.training.context import Context, Facts
 from compressor.training.pruning_spec import PruningSpec
 
@@ -85,7 +86,10 @@ class PruneSpec(PruningSpec, StageSpec):
         return None if self.scope == "global" else max(left, needed)
 
     def check(self, task: str, incoming: Checkpoint | None, add: Add) -> None:
-        """Whether the tokenizer can be trimmed as far as `vocabulary` says."""
+        """Whether the tokenizer can be trimmed as far as `vocabulary` says, and the target measured."""
+        if self.target is not None and self.target.latency_p50_ms and processes.count() > 1:
+            what = "is measured in one process, and this is one of several that train together"
+            add(("target", "latency_p50_ms"), what, "run without torchrun", kind="conflict")
         if incoming is None or self.vocabulary is None:
             return
         try:
@@ -112,7 +116,6 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
         context: Teacher, rows or corpus, seed, progress.
     """
     from compressor.training import vocabulary_trimming
-    from compressor.training.processes import rank
     from compressor.training.prune_step import prune_step, read_goal, together
     from compressor.training.sparse_training import sparsity_facts
     from compressor.training.train_stage import build_once
@@ -136,7 +139,7 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
     first = {name: value for found in done for name, value in found.items() if name in _OF_THE_FIRST}
     cuts: Facts = {"cuts": [_summary(found) for found in (*done, last)]} if done else {}
     # Of processes that train together, only the first has written the student.
-    zeros = sparsity_facts(source, output) if spec.makes_zeros and rank() == 0 else {}
+    zeros = sparsity_facts(source, output) if spec.makes_zeros and processes.rank() == 0 else {}
     return together(facts, first, last, cuts, zeros)
 
 

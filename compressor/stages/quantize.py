@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from compressor.errors import Add
 from compressor.gates.spec import Gate
 from compressor.host import installed
-from compressor.models import checkpoint
+from compressor.models import checkpoint, layout
 from compressor.models.checkpoint import Checkpoint
+from compressor.models.families import FAMILIES
+from compressor.models.shape import Shape
 from compressor.quantization import Ranges, Settings, neural_compressor
+from compressor.quantization.base import unmatched
 from compressor.quantization.spec import BACKENDS, QuantizationSpec
 from compressor.stages.base import Stage, StageSpec
 from compressor.training.context import Context, Facts
@@ -52,6 +55,14 @@ class QuantizeSpec(QuantizationSpec, StageSpec):
     def trial(self) -> Literal["size", "latency", "quality"] | None:
         """Quality, where `accuracy` has to be held."""
         return "quality" if self.accuracy is not None else None
+
+    def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:
+        """See `StageSpec.leaves`. Which blocks layers share is not known before, so any that there may be counts."""
+        plain = FAMILIES[shape.family].blocks_setting == "num_hidden_layers"
+        names = layout.matrix_names([FAMILIES[shape.family]] if plain else FAMILIES.values(), shape.layers)
+        if found := unmatched(self.keep_float, names):
+            add(("keep_float",), f"has {found[0]!r}, which matches no matrix", found[1], kind="unknown")
+        return shape
 
     def check(self, task: str, incoming: Checkpoint | None, add: Add) -> None:
         """Whether the backend is installed."""

@@ -81,6 +81,18 @@ def fast_bf16() -> bool:
     return False
 
 
+def lacks(precision: str) -> str | None:
+    """Why this machine does not train in a precision; None if it does, or if the precision is chosen for it."""
+    if precision == "fp16" and kind() == "cpu":
+        return "needs a GPU, and there is none; use fp32, or bf16 for long sequences"
+    if precision == "bf16" and kind() != "cpu":
+        from transformers.utils import is_torch_bf16_gpu_available
+
+        if not is_torch_bf16_gpu_available():
+            return f"is not computed by this machine's {kind()} device; use fp32 or auto"
+    return None
+
+
 def precision(wanted: str, tokens: float) -> str:
     """The precision that `auto` selects: bf16 where that is faster, on CPUs for long sequences only; else fp32.
 

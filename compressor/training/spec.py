@@ -8,8 +8,10 @@ from pydantic import Field, model_validator
 
 from compressor.data.spec import TextSpec
 from compressor.errors import Add
+from compressor.models.checkpoint import Checkpoint
 from compressor.models.shape import Shape
 from compressor.spec import Spec
+from compressor.training import devices, processes
 
 
 class TrainingSpec(Spec):
@@ -42,6 +44,12 @@ class TrainingSpec(Spec):
     def trains(self) -> bool:
         """Whether weights are learned at all."""
         return bool(self.epochs) or self.max_steps is not None
+
+    def check_here(self, task: str, incoming: Checkpoint, pairs: bool, add: Add) -> None:
+        """See `StageSpec.check_here`: whether this machine trains in the precision."""
+        if self.trains and (why := devices.lacks(self.precision)):
+            what, _, hint = why.partition("; ")
+            add(("precision",), f"is {self.precision}, which {what}", hint, kind="unsupported")
 
 
 class ObjectiveSpec(TrainingSpec):
@@ -138,6 +146,12 @@ class DistillationSpec(ObjectiveSpec):
             ours, theirs = (shape.heads or "no one number of" for shape in (student, teacher))
             what = f"compares head by head, but the student has {ours} heads and the teacher {theirs}"
             add(("alpha_attention",), what, "drop it, and transfer hidden states with alpha_cosine")
+        usual = 1.0 if self.objective == "pretraining" else self.default_alpha_cosine
+        weight = usual if self.alpha_cosine is None else self.alpha_cosine
+        if weight and self.trains and student.hidden != teacher.hidden and processes.count() > 1:
+            what = f"is {weight:g}: the student is {student.hidden} wide and the teacher {teacher.hidden}, and hidden "
+            what += "states of another width are learned in one process only"
+            add(("alpha_cosine",), what, "run without torchrun, or set it to 0", kind="conflict")
 
 
 class RecoverySpec(DistillationSpec):

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-from transformers.utils import is_torch_bf16_gpu_available
 
 from compressor.errors import StageError
 from compressor.models.checkpoint import input_names
@@ -117,7 +116,8 @@ def train(
             if isinstance(module, torch.nn.Dropout):
                 module.p = schedule.dropout
     precision = devices.precision(schedule.precision, batches.mean_length)
-    _check(precision)
+    if why := devices.lacks(precision):
+        raise StageError(f"precision: {precision} {why}")
     arguments = TrainingArguments(
         output_dir=str(work),
         num_train_epochs=schedule.epochs,
@@ -168,15 +168,6 @@ def train(
         "loss": curves.pop("loss"),
         "terms": curves,
     }
-
-
-def _check(precision: str) -> None:
-    """Refuses a precision that the device does not have."""
-    device = devices.kind()
-    if precision == "fp16" and device == "cpu":
-        raise StageError("precision: fp16 needs a GPU, and there is none; use fp32, or bf16 for long sequences")
-    if precision == "bf16" and device != "cpu" and not is_torch_bf16_gpu_available():
-        raise StageError(f"precision: bf16 is not computed by this machine's {device} device; use fp32 or auto")
 
 
 def _steps(rows: int, schedule: Schedule) -> int:

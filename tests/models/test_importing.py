@@ -14,7 +14,7 @@ from broken import edit_config, edit_json, edit_weights
 from problems import refused
 from safetensors.torch import save_file
 
-from compressor.models import checking, heads, importing, loading, weights
+from compressor.models import checking, heads, importing, layout, loading, weights
 from compressor.models.checkpoint import Checkpoint
 
 Spoil = Callable[[Path], object]
@@ -135,7 +135,6 @@ NAME = "bert.encoder.layer.1.output.dense.weight"
 BROKEN: dict[str, tuple[Spoil, str]] = {
     "NaN": (lambda f: edit_weights(f, lambda s: {**s, NAME: s[NAME] * float("nan")}), "value"),
     "infinite": (lambda f: edit_weights(f, lambda s: {**s, NAME: s[NAME] / 0}), "value"),
-    "an unknown activation": (lambda f: edit_config(f, hidden_act="gelou"), "unreadable"),
     "a normalizer that is dropped": (
         lambda f: (lowercase(f, False), edit_json(f / "tokenizer_config.json", ("do_lower_case",))),
         "conflict",
@@ -241,3 +240,12 @@ def test_a_head_that_is_not_whole_is_none(classifier: Path, tmp_path: Path, name
     model = loading.load_model(tmp_path / "out", heads.SEQUENCE_CLASSIFICATION, **labels)
     assert model.config.num_labels == 4
     assert model.config.problem_type == "single_label_classification", "not that of the head before"
+
+
+def test_every_activation_without_weights_is_known():
+    from torch import nn
+    from transformers.activations import ACT2FN
+
+    functions = {name: ACT2FN[name] for name in ACT2FN}
+    plain = {name for name, function in functions.items() if not list(nn.Module.parameters(function))}
+    assert set(layout.ACTIVATIONS) == plain

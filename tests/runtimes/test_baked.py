@@ -231,7 +231,7 @@ def test_other_tokenizers_are_refused_with_the_reason(classifier: Path, tmp_path
     assert wordpiece.unsupported(parts) is None
     change(parts)
     (tmp_path / "tokenizer.json").write_text(json.dumps(parts))
-    assert message in (wordpiece.unsupported_file(tmp_path / "tokenizer.json") or "")
+    assert message in (wordpiece.unsupported_files(tmp_path) or "")
 
 
 def test_a_tokenizer_that_splits_otherwise_is_caught(classifier: Path, tmp_path: Path):

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from compressor.errors import Add
 from compressor.gates.metrics import RELATIVE_RULES
+from compressor.models import tokenizer_files
 from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.models.shape import Shape
-from compressor.recipe.checks.order import first_stage, within
+from compressor.recipe.checks.order import first_stage, given_to, within
 from compressor.recipe.checks.sentence_order import check_family, check_order_head
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
@@ -41,14 +42,46 @@ def check_checkpoint(
     if recipe.measure.sequence_length > source.table:
         what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
         add(("measure", "sequence_length"), what, f"at most {source.table}")
-    for index, (stage, shape, teacher) in enumerate(stage_shapes(recipe, incoming, students or {}, add)):
+    students = students or {}
+    for index, (stage, shape, teacher) in enumerate(stage_shapes(recipe, incoming, students, add)):
+        if stage.ready_student is not None and index not in students:
+            return  # what it leaves is known when it is downloaded, and all is checked again then
         if isinstance(stage, DistillationSpec):
             stage.check_layers(shape, teacher, within(index, add))
+            if recipe.task_of(stage) == MASKED_LM:
+                _check_reading(recipe, index, (incoming, students), (shape, teacher), add)
         check_family(recipe, index, shape.family, add)
         length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
         if length is not None and length > shape.table:
             what = f"is {length}, but the checkpoint's position table has {shape.table} rows"
             add(("stages", index, "max_sequence_length"), what, f"at most {shape.table}")
+
+
+def _check_reading(
+    recipe: Recipe,
+    index: int,
+    given: tuple[Checkpoint, Mapping[int, Checkpoint]],
+    shapes: tuple[Shape, Shape],
+    add: Add,
+) -> None:
+    """Whether the teacher of a pretraining stage can read the student's sequences: their tokens, and their length."""
+    stage, (student, teacher) = recipe.stages[index], shapes
+    assert isinstance(stage, DistillationSpec)
+    length = stage.max_sequence_length
+    learns = stage.trains and (stage.alpha_soft != 0 or stage.alpha_cosine != 0)
+    if learns and length is not None and teacher.table < length <= student.table:
+        what = f"is {length}, but the teacher's position table has {teacher.table} rows"
+        add(("stages", index, "max_sequence_length"), what, f"at most {teacher.table}")
+    if (ready := given[1].get(index)) is None:
+        return
+    first = first_stage(recipe, MASKED_LM)
+    assert first is not None
+    theirs = list(given_to(recipe, *given))[first[0]]
+    ours, others = (None if there is None else tokenizer_files.ids(there.path) for there in (ready, theirs))
+    if ours is not None and others is not None and ours != others:
+        what = f"has a vocabulary ({len(ours)} tokens) that is not the teacher's ({len(others)}), so it cannot learn "
+        hint = "start from a student with the teacher's tokenizer, or distil on the task instead"
+        add(("stages", index, "student"), f"{what}the teacher's guesses", hint, kind="conflict")
 
 
 def stage_shapes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from compressor.errors import Add, Location
 from compressor.gates.spec import REGRESSION
 from compressor.models.checkpoint import Checkpoint
@@ -99,10 +101,30 @@ def check_pruned(recipe: Recipe, add: Add) -> None:
         sparse |= stage.makes_zeros
 
 
-def check_stages(recipe: Recipe, incoming: Checkpoint | None, add: Add) -> None:
+def check_stages(recipe: Recipe, incoming: Checkpoint | None, students: Mapping[int, Checkpoint], add: Add) -> None:
     """Whether each stage can run here: its libraries, and the tokenizer that it works on."""
+    for index, (stage, given) in enumerate(zip(recipe.stages, given_to(recipe, incoming, students), strict=True)):
+        stage.check(recipe.task_of(stage), given, within(index, add))
+
+
+def given_to(
+    recipe: Recipe, incoming: Checkpoint | None, students: Mapping[int, Checkpoint]
+) -> Iterator[Checkpoint | None]:
+    """For each stage, the user's checkpoint whose tokenizer comes in, as the stages before it leave it or trim it.
+
+    Args:
+        recipe: The recipe.
+        incoming: The recipe's model, if it is here.
+        students: Ready checkpoints that stages start from, by index, as far as they are here.
+    """
+    given: dict[str, Checkpoint | None] = dict.fromkeys((MASKED_LM, recipe.task), incoming)
     for index, stage in enumerate(recipe.stages):
-        stage.check(recipe.task_of(stage), incoming, within(index, add))
+        task = recipe.task_of(stage)
+        yield given[task]
+        if stage.ready_student is not None:
+            given[task] = given[recipe.task] = students.get(index)
+        else:
+            given[recipe.task] = given[task]
 
 
 def within(index: int, add: Add) -> Add:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.files import read_json
+from compressor.models import tokenizer_files
 from compressor.runtimes.baked_tokenizer.characters import Characters, character_class, characters
 from compressor.runtimes.onnx.builder import Graph
 
@@ -44,12 +46,20 @@ def unsupported(parts: dict[str, Any]) -> str | None:
     return None
 
 
-def unsupported_file(path: Path) -> str | None:
-    """The same of a tokenizer.json; None where there is none, or none that can be read."""
+def unsupported_files(folder: Path) -> str | None:
+    """The same of a tokenizer's files; None where there is no tokenizer.json, or none that can be read."""
     try:
-        return unsupported(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError):
+        parts = read_json(folder / tokenizer_files.TOKENIZER)
+        config = read_json(folder / tokenizer_files.CONFIG) if (folder / tokenizer_files.CONFIG).is_file() else {}
+        side = config.get("truncation_side", (parts.get("truncation") or {}).get("direction", "right"))
+        return cut_elsewhere(str(side)) or unsupported(parts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def cut_elsewhere(side: str) -> str | None:
+    """Why a tokenizer that cuts long texts on a side cannot be written; None if it can."""
+    return None if side.lower() == "right" else f"it cuts texts on the {side.lower()}, not on the right"
 
 
 @dataclass(frozen=True)

@@ -249,7 +249,8 @@ def _round_blocks(a: Tensor, width: int, size: int) -> Tensor:
 _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div, "Equal": torch.eq, "Where": torch.where,
     "Erf": torch.erf, "Tanh": torch.tanh, "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Sqrt": torch.sqrt,
-    "Neg": torch.neg,
+    "Neg": torch.neg, "Clip": torch.clamp, "HardSwish": torch.nn.functional.hardswish,
+    "Softplus": torch.nn.functional.softplus, "Mish": torch.nn.functional.mish,
 }  # fmt: skip
 
 _ON_TENSORS: dict[str, Callable[..., Value | tuple[Value, ...]]] = {
@@ -259,6 +260,7 @@ _ON_TENSORS: dict[str, Callable[..., Value | tuple[Value, ...]]] = {
     "DynamicQuantizeLinear": _quantize_dynamically,
     "GatherBlockQuantized": _look_up_blocks,
     "LayerNormalization": _normalize,
+    "LeakyRelu": lambda node, x: torch.nn.functional.leaky_relu(x, node.attributes.get("alpha", 0.01)),
     "MatMulInteger": _multiply_integers,
     "MatMulNBits": _multiply_blocks,
     "Pow": _power,
