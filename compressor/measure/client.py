@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import StageError
+from compressor.measure.spec import MeasureSpec
 from compressor.progress import Step
 
 Arrays = dict[str, NDArray[Any]]
@@ -28,8 +29,6 @@ PROCESSES = "processes"
 """Name of the numbers of rounds, beside the times of files."""
 _LEAST_ROUNDS = 10
 """Rounds of timed calls that one more process is worth starting for."""
-_SILENCE_S = 900.0
-"""A job that reports nothing for so long hangs: a single call of a large model takes seconds."""
 _SLICE_S = 1.0
 _END_S = 10.0
 """Seconds in which a process ends that has closed its connection."""
@@ -47,11 +46,16 @@ class Client:
             by up to a percent from one process to the next, for as long as the processes live: more rounds in one
             process would only measure that process more precisely.
         memory_processes: Processes whose peak memory is taken.
-        silence_s: Seconds without a sign of progress after which a job is stopped.
+        timeout_s: Seconds without a sign of progress after which a job is stopped.
+
+    Attributes:
+        timeout_s: The same, which a recipe sets.
     """
 
-    def __init__(self, *, timing_processes: int = 4, memory_processes: int = 3, silence_s: float = _SILENCE_S) -> None:
-        self._timing_processes, self._memory_processes, self._silence_s = timing_processes, memory_processes, silence_s
+    def __init__(
+        self, *, timing_processes: int = 4, memory_processes: int = 3, timeout_s: float = MeasureSpec().timeout_s
+    ) -> None:
+        self._timing_processes, self._memory_processes, self.timeout_s = timing_processes, memory_processes, timeout_s
         self._serving: dict[str, _Process] = {}
 
     def __enter__(self) -> Client:
@@ -126,14 +130,14 @@ class Client:
             fresh: Whether the job needs a process that has done nothing else.
         """
         if fresh:
-            process = _Process(self._silence_s)
+            process = _Process()
             try:
-                return process.do(job, step)
+                return process.do(job, step, self.timeout_s)
             finally:
                 process.close()
         runtime: str = job["runtime"]
-        process = self._serving.pop(runtime) if runtime in self._serving else _Process(self._silence_s)
-        result = process.do(job, step)
+        process = self._serving.pop(runtime) if runtime in self._serving else _Process()
+        result = process.do(job, step, self.timeout_s)
         self._serving[runtime] = process  # only after a job that went well: the others close their process
         return result
 
@@ -146,14 +150,9 @@ def shares(rounds: int, processes: int) -> list[int]:
 
 
 class _Process:
-    """A process that runs `compressor.measure.worker` and does one job after the other.
+    """A process that runs `compressor.measure.worker` and does one job after the other."""
 
-    Args:
-        silence_s: Seconds without a message after which a job is taken to hang.
-    """
-
-    def __init__(self, silence_s: float) -> None:
-        self._silence_s = silence_s
+    def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="compress-")
         self._log = Path(self._folder.name) / "log"
         self._logged = 0
@@ -171,8 +170,8 @@ class _Process:
                 pass_fds=[theirs.fileno()],
             )
 
-    def do(self, job: Mapping[str, Any], step: Step | None) -> Arrays:
-        """Does a job; a process whose job did not end well is closed.
+    def do(self, job: Mapping[str, Any], step: Step | None, timeout_s: float) -> Arrays:
+        """Does a job; a process whose job did not end well, or that was silent for so many seconds, is closed.
 
         Raises:
             StageError: The job failed, or the process died or hung.
@@ -182,7 +181,7 @@ class _Process:
         self._sender = threading.Thread(target=self._send, args=({**job, "output": str(output)},), daemon=True)
         try:
             self._sender.start()
-            while (message := self._receive(job, step))[0] == "progress":
+            while (message := self._receive(job, step, timeout_s))[0] == "progress":
                 if step:
                     step.update(message[1], message[2])
             self._copy_log()
@@ -206,15 +205,16 @@ class _Process:
         with contextlib.suppress(OSError):  # the process has ended, which is found when its answer is read
             self._connection.send(job)
 
-    def _receive(self, job: Mapping[str, Any], step: Step | None) -> tuple[Any, ...]:
+    def _receive(self, job: Mapping[str, Any], step: Step | None, timeout_s: float) -> tuple[Any, ...]:
         """The next message. Waits in slices, so that a run that was suspended and goes on is not taken to hang."""
         waited = 0.0
         while not self._connection.poll(_SLICE_S):
             waited += _SLICE_S
-            if waited >= self._silence_s:
+            if waited >= timeout_s:
                 raise StageError(
-                    f"{_named(job)} hung: it reported nothing for {waited:.0f} s, and was ended. Run the command again "
-                    "to resume; if this happens more than once, choose another measure.runtime or fewer threads"
+                    f"{_named(job)} hung: it reported nothing for {waited:.0f} s (measure.timeout_s), and was ended. "
+                    "Run the command again to resume; if this happens more than once, raise measure.timeout_s, or "
+                    "choose another measure.runtime or fewer threads"
                 )
             if step:
                 step.check_interrupted()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -23,3 +23,9 @@ class MeasureSpec(Spec):
     """Tokens per row while timing."""
     runs: Annotated[int, Field(ge=1)] = 200
     """Timed calls; p95 needs 59 before it has an upper bound."""
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 900.0
+    """Seconds without a sign of progress after which a measuring process is taken to hang, and ended."""
+
+    def conditions(self) -> dict[str, Any]:
+        """What measurements depend on: all but how long they are waited for."""
+        return self.model_dump(mode="json", exclude={"timeout_s"})

@@ -104,7 +104,7 @@ def run(
         environment(),
         [*own_baseline_first, *reports],
         not_run,
-        measure=recipe.measure.model_dump(mode="json"),
+        measure=recipe.measure.conditions(),
         command=command,
         started=started.isoformat(timespec="seconds"),
         allow_inconclusive=allow_inconclusive,

@@ -69,7 +69,7 @@ def check_unchanged(where: str, source: Path | HubDataset | None, keyed: Mapping
 
 def trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
     """Further inputs of a stage that tries models out: how they are exported, timed and scored."""
-    measure = recipe.measure.model_dump(mode="json")
+    measure = recipe.measure.conditions()
     conditions: dict[str, Any] = {"runtime": measure["runtime"]}
     if spec.trial is None:
         return {}
@@ -117,7 +117,7 @@ def measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str
         "kind": "measure",
         "data": data,
         "task": task,
-        "measure": recipe.measure.model_dump(mode="json"),
+        "measure": recipe.measure.conditions(),
         **made_with(
             *_MEASURE_CODE, own=("compressor.pipeline.measuring",), extras=RUNTIMES[recipe.measure.runtime].requires
         ),

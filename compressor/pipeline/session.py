@@ -73,6 +73,7 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
     if options.until is not None and options.until not in names:
         what = f"{options.until!r} is not a stage of this recipe"
         raise RecipeError([Problem("--until", what, suggest(options.until, names), kind="unknown")])
+    client.timeout_s = resolved.recipe.measure.timeout_s
     if processes.rank() > 0:  # rank 0 has the folder, and the others write nothing into it
         return _run(resolved, options, client, progress, None)
     from compressor.pipeline import run_folder

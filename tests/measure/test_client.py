@@ -14,12 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import WriteRecipe
 from in_process import InProcess
+from rich.console import Console
 
-from compressor.errors import StageError
+from compressor.errors import RecipeError, StageError
 from compressor.measure import worker
 from compressor.measure.client import Client
 from compressor.measure.token_rows import TokenRows
+from compressor.pipeline import session
+from compressor.progress import Progress
+from compressor.recipe import resolve
 from compressor.runtimes import RUNTIMES
 
 
@@ -35,7 +40,7 @@ def job(tmp_path_factory: pytest.TempPathFactory, classifier: Path) -> dict[str,
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    with Client(silence_s=2) as measuring:
+    with Client(timeout_s=2) as measuring:
         yield measuring
 
 
@@ -93,7 +98,7 @@ def test_a_job_that_fails_is_reported_and_the_next_one_has_a_new_process(client:
     assert pid(client) != before
 
 
-@pytest.mark.parametrize(("sent", "told"), [(signal.SIGKILL, "-9"), (signal.SIGSTOP, "hung")])
+@pytest.mark.parametrize(("sent", "told"), [(signal.SIGKILL, "-9"), (signal.SIGSTOP, r"hung.*measure\.timeout_s")])
 def test_a_process_that_dies_or_hangs_is_reported(client: Client, job: dict[str, Any], sent: signal.Signals, told: str):
     client.predict(job)
     os.kill(pid(client), sent)
@@ -155,3 +160,11 @@ def test_an_interrupt_ends_the_process(client: Client, job: dict[str, Any]):
     assert not client._serving
     with pytest.raises(ProcessLookupError):
         os.kill(serving, 0)
+
+
+def test_a_recipe_says_how_long_a_silent_process_is_waited_for(write_recipe: WriteRecipe, tmp_path: Path):
+    resolved = resolve.resolve(write_recipe(measure={"timeout_s": 60, "sequence_length": 16}))
+    client = InProcess()
+    with Progress(Console(quiet=True)) as progress, pytest.raises(RecipeError):
+        session.run(resolved, session.Options(tmp_path, baseline=tmp_path / "missing"), client, progress)
+    assert client.timeout_s == 60

@@ -86,6 +86,7 @@ OVERRIDES = {
     "stages.export.verification_rows=3": since("export"),
     "measure.sequence_length=8": MEASURED,
     "measure.threads=2": MEASURED,
+    "measure.timeout_s=60": set(),
     "measure.batch_size=2": since("quantize") | MEASURED,
     "name=other": since("export"),
     # What must not matter:
