@@ -78,9 +78,10 @@ def fail(folder: Path) -> None:
     """Process 1 finds nothing to read, while process 0 waits for it."""
 
     def work() -> None:
-        if processes.rank() == 1:
-            raise StageError("process 1 has nothing to read")
-        processes.wait_until(lambda: False)
+        with processes.watched(sys.stderr):
+            if processes.rank() == 1:
+                raise StageError("process 1 has nothing to read")
+            processes.wait_until(lambda: False)
 
     group = Commands("fails", commands=[click.Command("work", callback=work)])
     assert processes.decided("told", lambda: "by process 0") == "by process 0"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -91,6 +92,9 @@ def _failed(error: CompressError) -> int:
 
 def _told(text: str, code: int) -> int:
     """Says why a command fails; of processes that train together, only the first that fails says so."""
+    if processes.count() > 1:  # a launcher ends all once one has ended: what is told here is not to be cut off
+        for sent in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sent, signal.SIG_IGN)
     others = processes.first_to_fail(code)
     if others is None:
         echo(text, sys.stderr)

@@ -74,12 +74,13 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
         what = f"{options.until!r} is not a stage of this recipe"
         raise RecipeError([Problem("--until", what, suggest(options.until, names), kind="unknown")])
     client.timeout_s = resolved.recipe.measure.timeout_s
-    if processes.rank() > 0:  # rank 0 has the folder, and the others write nothing into it
-        return _run(resolved, options, client, progress, None)
-    from compressor.pipeline import run_folder
+    with processes.watched(progress.console.file):
+        if processes.rank() > 0:  # rank 0 has the folder, and the others write nothing into it
+            return _run(resolved, options, client, progress, None)
+        from compressor.pipeline import run_folder
 
-    with run_folder.claimed(options.artifacts / resolved.recipe.name, progress) as claimed:
-        return _run(resolved, options, client, progress, claimed)
+        with run_folder.claimed(options.artifacts / resolved.recipe.name, progress) as claimed:
+            return _run(resolved, options, client, progress, claimed)
 
 
 def _run(resolved: Resolved, options: Options, client: Client, progress: Progress, claimed: RunFolder | None) -> Report:

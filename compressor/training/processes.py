@@ -14,29 +14,25 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
-from compressor.errors import StageError
+from compressor.errors import ExitCode, StageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch.distributed.distributed_c10d import PrefixStore
 
+    from compressor.training.watch import Watch
+
 T = TypeVar("T")
 
 _POLL_S = 0.05
-_PARENT = os.getppid()
-"""The launcher, which stays the parent for as long as it lives: a follower must not outlive it."""
 _FAILED = "failed"
 _AGENT = "TORCHELASTIC_USE_AGENT_STORE"
 """Environment variable of torchrun and accelerate, whose own process keeps the store."""
-_PARTED = ("by peer", "Broken pipe", "Connection refused", "ncclRemoteError", "ncclSystemError")
-"""What messages of torch.distributed say where another process has ended."""
-
-
-class OtherFailed(StageError):
-    """Another process of the launch has failed, and has said why."""
+_NEWS_S = 1.0
+"""How long after another process has ended that is known, at most."""
 
 
 def count() -> int:
@@ -73,7 +69,7 @@ def decided(name: str, decide: Callable[[], T]) -> T:
         The result; with several processes, in all of them as it comes back from JSON.
 
     Raises:
-        OtherFailed: Another process has failed.
+        StageError: Another process has ended.
     """
     if count() == 1:
         return decide()
@@ -96,32 +92,54 @@ def wait_until(done: Callable[[], bool]) -> None:
     """Waits for another process, however long that takes.
 
     Raises:
-        OtherFailed: One has failed.
+        StageError: One has ended.
     """
     while not done():
-        if count() > 1 and os.getppid() != _PARENT:
-            raise OtherFailed("the launcher of the processes that train together has ended")
-        if count() > 1 and _launch().check([_FAILED]):
-            raise OtherFailed("another process that trains with this one has failed")
+        if count() > 1 and (reason := _watch().why()):
+            raise StageError(reason)
         time.sleep(_POLL_S)
 
 
+@cache
+def _watch() -> Watch:
+    """Watches the other processes."""
+    from compressor.training.watch import Watch
+
+    return Watch(
+        _launch(), rank(), count(), lambda: bool(_launch().check([_FAILED])), os.environ.get(_AGENT) == str(True)
+    )
+
+
 @contextmanager
-def together() -> Iterator[None]:
-    """Within it, processes do something in step.
+def watched(messages: IO[str]) -> Iterator[None]:
+    """Within it, this process needs the others of its launch, and ends when one of them has ended, killed for instance.
+
+    Args:
+        messages: Gets the reason, if this process hangs in a library and has to be ended.
 
     Raises:
-        StageError: Another process has ended without a word, as one does that is killed.
+        StageError: Another process has ended, or the launcher has.
     """
+    if count() == 1:
+        yield
+        return
+    watch = _watch()
+
+    def end() -> None:
+        if first_to_fail(ExitCode.STAGE_FAILED) is None:
+            print(f"error: {watch.reason}", file=messages, flush=True)
+        os._exit(ExitCode.STAGE_FAILED)
+
+    watch.working, watch.failing, watch.end = True, True, end
     try:
         yield
-    except RuntimeError as error:
-        if count() > 1 and any(word in str(error) for word in _PARTED):
-            what = f"one of the {count()} processes that train together has ended, killed perhaps for lack of memory"
-            raise StageError(
-                f"{what}; run the same command again to resume, with a lower batch_size if need be"
-            ) from error
+        watch.failing = False
+    except (KeyboardInterrupt, RuntimeError) as error:  # of the launcher or the watch; of torch.distributed
+        if reason := watch.why(_NEWS_S):
+            raise StageError(reason) from error
         raise
+    finally:
+        watch.working = False
 
 
 def first_to_fail(exit_code: int) -> int | None:
@@ -132,6 +150,8 @@ def first_to_fail(exit_code: int) -> int | None:
     """
     connected = _launch.cache_info().currsize > 0
     if count() == 1 or not (connected or os.environ.get(_AGENT) == str(True)):
+        return None
+    if _watch.cache_info().currsize and not _watch().stored:
         return None
     own = f"{rank()}:{exit_code}"
     try:

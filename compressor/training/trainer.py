@@ -155,8 +155,7 @@ def train(
     last = processes.decided(f"{processes.place(work)}: goes on", lambda: str(last_whole_checkpoint(work) or ""))
     start = time.monotonic()
     try:
-        with processes.together():
-            trainer.train(resume_from_checkpoint=last or None)
+        trainer.train(resume_from_checkpoint=last or None)
     finally:
         model.zero_grad()
     curves = {name: _curve(trainer.state.log_history, name) for name in ("loss", *objective.weights)}

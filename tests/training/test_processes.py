@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import end_in_processes
 import numpy as np
 import pytest
 import torch
 import train_in_processes
-from running import compress_process
+from conftest import recipe_writer
 from train_in_processes import KILLED, STEPS, train_tags
 
 
@@ -83,7 +85,37 @@ def test_one_process_that_fails_ends_the_others_with_its_message(killed, resumed
     assert "error: process 1 has nothing to read" in result.stderr
 
 
-def test_processes_that_fail_alike_say_so_once(tmp_path: Path):
-    result = compress_process("run", "missing.yaml", cwd=tmp_path, together=2)
-    assert result.returncode != 0
-    assert result.stderr.count("error: ") == 1 and "missing.yaml" in result.stderr
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[dict[str, list[tuple[int, str]]], Path]:
+    """What became of the rest where one process of a run was killed, and the folder of the last run."""
+    folder = tmp_path_factory.mktemp("ended")
+    train = {"max_steps": 8, "batch_size": 16, "max_sequence_length": 24}
+    recipe = recipe_writer(folder, encoder)(stages=[{"stage": "finetune", **train}])
+    command = [sys.executable, str(end_in_processes.__file__), str(recipe), str(folder)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    return json.loads(result.stdout), folder / "artifacts" / "tiny"
+
+
+@pytest.mark.parametrize("case", [name for name in end_in_processes.CASES if not name.startswith("none")])
+def test_where_one_process_is_killed_the_others_end_and_say_so(ended, case: str):
+    for code, messages in ended[0][case]:
+        assert code == 3, messages
+        assert "Traceback" not in messages and "frame #" not in messages
+    told = [line for _, messages in ended[0][case] for line in messages.splitlines() if line.startswith("error: ")]
+    who = "the launcher" if case.startswith("launcher") else "one of the 2 processes"
+    assert told and all(line.startswith(f"error: {who}") and "to resume" in line for line in told)
+    assert len(told) <= len(ended[0][case])
+
+
+def test_a_run_goes_on_after_one_of_its_processes_was_killed(ended):
+    found, folder = ended
+    assert [code for code, _ in found["none"]] == [0, 0], found["none"]
+    finetune = json.loads((folder / "report.json").read_text(encoding="utf-8"))["stages"][-1]
+    assert finetune["details"]["steps"] == 8 and finetune["details"]["resumed_from_step"] > 0
+
+
+def test_processes_that_fail_alike_say_so_once(ended):
+    codes, messages = zip(*ended[0]["none, of a recipe that is missing"], strict=True)
+    assert codes == (2, 2)
+    assert "".join(messages).count("error: ") == 1
