@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from compressor import tasks
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH
+from compressor.files import differences, file_entries, sync_tree, write_atomic
 from compressor.models import checkpoint, loading
 from compressor.tasks import MASKED_LM
 from compressor.training import devices, processes
@@ -112,29 +114,40 @@ def save(model: PreTrainedModel, source: Path, output: Path, spec: TrainingSpec,
 
 
 def build_once(folder: Path, build: Callable[[Path], Facts]) -> Facts:
-    """Builds an intermediate result in the work folder once; after a kill, finds it there.
+    """Builds an intermediate result in the work folder once; after a kill, finds it there, unless it is damaged.
 
     Of processes that train together all take part in making it, and the first writes it: transformers saves models in
     no other.
 
     Args:
-        folder: Where it is to be.
+        folder: Where it is to be. Beside it, a record of the same name holds the facts and digests of its files.
         build: Fills the folder that it is given and returns facts.
 
     Returns:
         The facts.
     """
-    finished = folder / "facts.json"
-    if processes.decided(f"{processes.place(folder)} is there", finished.is_file):
+    record = folder.with_name(f"{folder.name}.json")
+    if processes.decided(f"{processes.place(folder)} is there", lambda: _is_whole(folder, record)):
         pass
     elif processes.rank() > 0:
         with tempfile.TemporaryDirectory(prefix="compress-") as scratch:
             build(Path(scratch))
-        processes.wait_until(finished.is_file)
+        processes.wait_until(record.is_file)
     else:
         facts = build(folder)
-        partial = folder / "facts.partial"
-        partial.write_text(json.dumps(facts), encoding="utf-8")
-        partial.replace(finished)  # there whole, and last, or not at all
-    found: Facts = json.loads(finished.read_text(encoding="utf-8"))
+        sync_tree(folder)
+        write_atomic(record, json.dumps({"facts": facts, "files": file_entries(folder)}))
+    found: Facts = json.loads(record.read_text(encoding="utf-8"))["facts"]
     return found
+
+
+def _is_whole(folder: Path, record: Path) -> bool:
+    """Whether an intermediate result is as it was built; what there is of another is deleted."""
+    try:
+        changed = differences(folder, json.loads(record.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):  # there is none
+        changed = {record.name: "is missing"}
+    if changed:
+        record.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    return not changed

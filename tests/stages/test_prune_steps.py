@@ -23,6 +23,7 @@ from compressor.stages.prune import PruneSpec
 from compressor.tasks import text_classification
 from compressor.training import distillation
 from compressor.training.context import Context
+from compressor.training.train_stage import build_once
 
 SHORT = {"stage": "prune", "batch_size": 16, "learning_rate": 1e-3, "max_sequence_length": 24}
 
@@ -97,12 +98,32 @@ def test_a_step_that_is_done_is_not_done_again(classifier: Path, tmp_path: Path,
     with pytest.raises(KeyboardInterrupt):
         run(classifier, tmp_path, **keys)
     first = tmp_path / "work/step_1"
-    before = (first / "facts.json").stat().st_mtime_ns
+    record = tmp_path / "work/step_1.json"
+    before = record.stat().st_mtime_ns
     facts = run(classifier, tmp_path, **keys)
     assert calls[1:] == [first, first, tmp_path / "work/step_2"], "it goes on from the first"
-    assert (first / "facts.json").stat().st_mtime_ns == before
-    assert json.loads((first / "facts.json").read_text())["heads"] == facts["cuts"][0]["heads"]
+    assert record.stat().st_mtime_ns == before
+    assert json.loads(record.read_text())["facts"]["heads"] == facts["cuts"][0]["heads"]
     assert facts["heads"] == [2] * 4
+
+
+@pytest.mark.parametrize("place", ["part/weights", "part.json"])
+def test_a_part_that_was_damaged_after_a_kill_is_built_again(tmp_path: Path, place: str):
+    def build(folder: Path) -> dict[str, Any]:
+        folder.mkdir()
+        (folder / "weights").write_bytes(b"12345678")
+        return {"made": True}
+
+    def found_again(folder: Path) -> dict[str, Any]:
+        raise AssertionError("it is there")
+
+    part = tmp_path / "part"
+    assert build_once(part, build) == build_once(part, found_again) == {"made": True}
+    damaged = bytearray((tmp_path / place).read_bytes())
+    damaged[3:] = bytes(len(damaged) - 3)
+    (tmp_path / place).write_bytes(damaged)
+    assert build_once(part, build) == {"made": True}
+    assert (part / "weights").read_bytes() == b"12345678"
 
 
 def test_slopes_need_a_head(encoder: Path, tmp_path: Path):
