@@ -89,6 +89,7 @@ class SealedFolder:
 
 
 _MOST_JSON_BYTES = 500_000_000
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _GIT_LFS = b"version https://git-lfs.github.com/spec/"
 _WEB_PAGE = (b"<!doctype html", b"<html")
 
@@ -138,6 +139,12 @@ def read_json(path: Path) -> dict[str, Any]:
 def suffix(path: Path) -> str:
     """The end of a file's name that says its format, in lower case: `.csv` of `ROWS.CSV`."""
     return path.suffix.lower()
+
+
+def fills_a_disk(error: BaseException) -> bool:
+    """Whether an error says that a disk is full; libraries and measuring processes say it in words."""
+    text = str(error)
+    return getattr(error, "errno", None) in _DISK_FULL or "No space left" in text or "File too large" in text
 
 
 def write_atomic(path: Path, text: str) -> None:

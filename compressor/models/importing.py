@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import Problem, RecipeError
-from compressor.files import read_json
+from compressor.files import fills_a_disk, read_json
 from compressor.models import layout, loading, tokenizer_files, weights
 from compressor.models.checkpoint import WEIGHTS, Checkpoint
 from compressor.models.families import register
@@ -68,7 +68,8 @@ def bring_in(source: Path, output: Path, where: str) -> dict[str, Any]:
     except RecipeError as error:
         raise RecipeError([Problem(where, p.what, p.hint, kind=p.kind) for p in error.problems]) from None
     except Exception as error:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) or "not enough memory" in str(error):
+        machine = isinstance(error, MemoryError) or "not enough memory" in str(error) or fills_a_disk(error)
+        if machine or getattr(error, "errno", None):
             raise  # of this machine, not of the checkpoint
         text = " ".join(str(error).split())[:300]
         what = f"{source} cannot be loaded: {type(error).__name__}: {text}"

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from compressor.errors import CompressError, ExitCode, Problem, RecipeError, StageError, suggest
+from compressor.files import fills_a_disk
 from compressor.measure.client import Client
 from compressor.pipeline import writable
 from compressor.pipeline.log_capture import quiet, stream
-from compressor.pipeline.unexpected import explained, fills_a_disk
+from compressor.pipeline.unexpected import explained
 from compressor.progress import Progress, console
 from compressor.recipe.resolve import Resolved
 from compressor.training import processes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import tempfile
@@ -10,8 +9,8 @@ import traceback
 from pathlib import Path
 
 from compressor.errors import CompressError, StageError, printable
+from compressor.files import fills_a_disk
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LONGEST = 500
 """Characters of a message that a library made."""
 
@@ -31,12 +30,6 @@ def explained(error: BaseException, log: Path | None, artifacts: Path | None = N
     if isinstance(error, MemoryError) or "not enough memory" in text:
         return StageError(f"out of memory: {printable(text)}\n  lower batch_size or max_sequence_length\n  {written}")
     return StageError(printable(f"{type(error).__name__}: {text}; {written}"))
-
-
-def fills_a_disk(error: BaseException) -> bool:
-    """Whether an error says that a disk is full; libraries and measuring processes say it in words."""
-    text = str(error)
-    return getattr(error, "errno", None) in _DISK_FULL or "No space left" in text or "File too large" in text
 
 
 def _log(error: BaseException, log: Path | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,21 @@ def _raising(error: Exception):
         raise error
 
     return work
+
+
+def test_a_file_that_cannot_be_finished_leaves_nothing_behind(write_recipe: WriteRecipe, tmp_path: Path):
+    """A real limit of this process on the size of files: writing fails half-way, as on a full disk."""
+    path = write_recipe(stages=[{"stage": "finetune", "max_steps": 2, "batch_size": 16, "max_sequence_length": 24}])
+    artifacts = tmp_path / "artifacts"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        result = compress("run", path.name, cwd=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert result.returncode == ExitCode.STAGE_FAILED, result.stdout + result.stderr
+    assert "the disk is full" in result.stderr and str(artifacts.name) in result.stderr
+    assert "cannot be loaded" not in result.stderr, "it is no fault of the checkpoint"
+    assert not list((artifacts / ".store/.partial").iterdir())
+    assert not (artifacts / "tiny/model").exists() and not (artifacts / "tiny/report.json").exists()
+    assert compress("run", path.name, cwd=tmp_path).returncode == 0
