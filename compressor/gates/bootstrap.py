@@ -67,7 +67,7 @@ def bootstrap(
     drawn = _drawn(kinds, counts, formula, random)
     drawn = drawn[np.isfinite(drawn)]
     if not np.isfinite(value) or len(drawn) < RESAMPLES // 2:
-        return Estimate(value, None, None)
+        return Estimate(value, None, None, "it is undefined for these rows, or for most resamples of them")
     low, high = value, value
     if drawn.min() < drawn.max():
         levels = _levels(value, drawn, _without_each(kinds, counts, total, formula), confidence)

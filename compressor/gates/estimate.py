@@ -19,11 +19,12 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its one-sided bounds; None where the evidence gives no bound."""
+    """A value with its one-sided bounds; None where the evidence gives no bound, and then why."""
 
     value: float
     low: float | None
     high: float | None
+    unbounded: str | None = None
 
 
 def normal_quantile(confidence: float) -> float:

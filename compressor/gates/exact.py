@@ -31,7 +31,7 @@ class Exact:
         """This divided by the reference; without bounds when the reference is 0."""
         assert isinstance(reference, Exact)
         if reference.value == 0:
-            return Estimate(float("nan"), None, None)
+            return Estimate(float("nan"), None, None, "the reference is 0, and nothing is a ratio to it")
         ratio = self.value / reference.value
         return Estimate(ratio, ratio, ratio)
 
@@ -80,6 +80,6 @@ class Spread:
     @staticmethod
     def _bounded(value: float, variance: float, degrees: float, confidence: float) -> Estimate:
         if degrees <= 0:
-            return Estimate(value, None, None)
+            return Estimate(value, None, None, "one process says nothing of the spread between processes")
         half = student_quantile(confidence, degrees) * math.sqrt(variance)
         return Estimate(value, value - half, value + half)

@@ -50,6 +50,7 @@ class GateResult:
         high: Upper bound of `observed`; None when there is none. The bound by which a gate can fail holds at a higher
             confidence where the run has several gates.
         verdict: The outcome.
+        unbounded: Why there is no bound, where there is none; None in older reports.
     """
 
     metric: str
@@ -61,6 +62,7 @@ class GateResult:
     low: float | None
     high: float | None
     verdict: Verdict
+    unbounded: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ def judge(
         if strict > gate.confidence:
             shared = _observe(rule, evidence, reference, strict)
             estimate = replace(estimate, high=shared.high) if rule in AT_LEAST else replace(estimate, low=shared.low)
+            estimate = replace(estimate, unbounded=estimate.unbounded or shared.unbounded)
         results.append(
             GateResult(
                 metric=metric,
@@ -112,6 +115,7 @@ def judge(
                 low=estimate.low,
                 high=estimate.high,
                 verdict=_verdict(estimate, limit, rule in AT_LEAST),
+                unbounded=estimate.unbounded,
             )
         )
     return results

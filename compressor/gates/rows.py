@@ -16,6 +16,9 @@ _PRIOR_ROWS = 4
 """Differing rows for which it is assumed that they differ group by group, until differing rows are seen."""
 
 
+_NO_SHARE = "and a share of nothing is not defined; max_drop has no such limit"
+
+
 @dataclass(frozen=True)
 class Rows:
     """A quality metric over rows, as the sum of per-row statistics put through a formula.
@@ -75,15 +78,16 @@ class Rows:
         """
         theirs = self._same_rows(reference)
         if theirs.value <= 0:
-            return Estimate(float("nan"), None, None)
+            return Estimate(float("nan"), None, None, f"the reference is {theirs.value:.4g}, {_NO_SHARE}")
         value = self.value / theirs.value
         least = theirs.estimate(confidence).low
         if least is None or least <= 0:
-            return Estimate(value, None, None)
+            return Estimate(value, None, None, f"the reference's own bounds reach 0 or less on these rows, {_NO_SHARE}")
         if self.binomial:
             differing = self._hits - value * theirs._hits
             low, high = shares.ratio(self._table(theirs, differing, confidence), confidence)
-            return Estimate(value, low, high)
+            why = f"the reference may be 0 on rows like these, {_NO_SHARE}" if high is None else None
+            return Estimate(value, low, high, why)
         return self._paired(theirs, confidence, lambda mine, other: mine / other, scale=1 / theirs.value)
 
     def _same_rows(self, reference: Evidence) -> Rows:

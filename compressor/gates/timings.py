@@ -8,7 +8,7 @@ processes.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,7 +58,9 @@ class Timings:
         if self.quantile != 0.5:
             return self._ratio_of_quantiles(rounds, confidence)
         if self.n < 2:
-            return Estimate(float(rounds[0, 0] / rounds[1, 0]), None, None)
+            return Estimate(
+                float(rounds[0, 0] / rounds[1, 0]), None, None, "one call says nothing of the spread of calls"
+            )
         pairs = Timings(_neighbours(rounds), 0.5, tuple(count // 2 for count in self.processes))
         if len(self.processes) > 1:
             # Rounds of one process are an even number but for the last, which pairs never span.
@@ -78,7 +80,10 @@ class Timings:
         # Two-sided at 2c - 1 is one-sided at c on each side.
         bounds = quantile_test(self.samples, p=self.quantile).confidence_interval(2 * confidence - 1)
         low, high = (None if np.isnan(bound) else float(bound) for bound in bounds)
-        return Estimate(value, low, high)
+        return Estimate(value, low, high, None if low is not None and high is not None else self._too_few())
+
+    def _too_few(self) -> str:
+        return f"{self.n} calls are too few to bound their quantile {self.quantile:g} on both sides"
 
     def _widened(self, estimate: Estimate, confidence: float) -> Estimate:
         """Bounds that allow for the differences between processes, which add to those between calls in quadrature."""
@@ -94,7 +99,7 @@ class Timings:
                 return None
             return estimate.value * math.exp(sign * math.hypot(math.log(bound / estimate.value), margin))
 
-        return Estimate(estimate.value, wider(estimate.low, -1), wider(estimate.high, 1))
+        return replace(estimate, low=wider(estimate.low, -1), high=wider(estimate.high, 1))
 
     def _split(self, samples: Floats) -> list[Floats]:
         """The samples, `(…, runs)`, of each process."""
@@ -110,7 +115,7 @@ class Timings:
         value = _ratio(rounds, self.quantile)
         sides = (Timings(samples, self.quantile)._order_statistics(0.0, confidence) for samples in rounds)
         if any(side.low is None or side.high is None for side in sides):
-            return Estimate(value, None, None)
+            return Estimate(value, None, None, self._too_few())
         if len(self.processes) > 1:
             return _between(value, [_ratio(part, self.quantile) for part in self._split(rounds)], confidence)
         # Successive rounds meet the same load of the machine: resample blocks of them, not single rounds.

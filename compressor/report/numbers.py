@@ -82,9 +82,10 @@ def gate_text(gate: GateResult) -> str:
     unit = gate_unit(gate)
     word = f"{_RULE_WORDS[gate.rule]} " if relative else ""
     against = f" relative to {gate.relative_to}" if relative else ""
+    why = f"; no bound: {gate.unbounded}" if gate.unbounded is not None and gate.verdict == "inconclusive" else ""
     return (
         f"{gate.metric}: {word}{number(gate.observed, unit)} [{number(gate.low, unit)}, {number(gate.high, unit)}]"
-        f" {_RULE_SIGNS[gate.rule]} {number(gate.limit, unit)}{against}"
+        f" {_RULE_SIGNS[gate.rule]} {number(gate.limit, unit)}{against}{why}"
     )
 
 

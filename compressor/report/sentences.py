@@ -119,6 +119,8 @@ def _why_open(gate: GateResult) -> str:
     kind = METRICS[gate.metric].kind
     what = "timed runs (measure.runs)" if kind == "latency" else "validation rows" if kind in QUALITY_KINDS else ""
     more = f"; use more {what}" if what else ""
+    if gate.unbounded is not None and (gate.low is None or gate.high is None):
+        return f"There is no bound: {gate.unbounded}{more}."
     if math.isnan(gate.observed):
         return "The value is undefined and cannot be compared with the limit."
     if gate.low is None or gate.high is None:

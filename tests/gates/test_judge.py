@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from compressor.gates.estimate import Estimate, Evidence
-from compressor.gates.exact import Exact
-from compressor.gates.judge import judge, overall, recorded_verdict
+from compressor.gates.exact import Exact, Spread
+from compressor.gates.judge import StageGate, judge, overall, recorded_verdict
 from compressor.gates.rows import Rows
 from compressor.gates.spec import Gate
 from compressor.gates.timings import Timings
+from compressor.report import sentences
+from compressor.report.numbers import gate_text
 
 
 @dataclass(frozen=True)
@@ -99,3 +101,32 @@ def test_many_gates_do_not_fail_a_model_that_is_as_good_as_they_ask():
     one = judge("accuracy", Gate(min=0.9), found[0], {}, 1)[0]
     many = judge("accuracy", Gate(min=0.9), found[0], {}, 10)[0]
     assert many.low == one.low and many.high > one.high, "the bound by which it passes stays"
+
+
+def _constant(value: float, rows: int = 50) -> Rows:
+    return Rows(np.full((rows, 1), value), lambda sums: sums[..., 0] / rows)
+
+
+@pytest.mark.parametrize(
+    ("metric", "gate", "evidence", "reference"),
+    [
+        ("matthews_correlation", Gate(min_retention=0.9), _constant(0.5), _constant(0.0)),
+        ("matthews_correlation", Gate(min_retention=0.9), _constant(0.5), _constant(-0.2)),
+        ("matthews_correlation", Gate(min_retention=0.9), _constant(0.01, 5), _constant(0.01, 5)),
+        ("spearman", Gate(min=0.5), Rows(np.ones((9, 1)), lambda sums: sums[..., 0] * np.nan), None),
+        ("size_bytes", Gate(max_ratio=0.5), Exact(5.0), Exact(0.0)),
+        ("peak_rss_bytes", Gate(max=1e9), Spread((5.0,)), None),
+        ("latency_p95_ms", Gate(max=1e9), Timings(np.ones(58), 0.95), None),
+        ("latency_p95_ms", Gate(min_speedup=1.0), Timings(np.ones(58), 0.95), Timings(np.ones(58), 0.95)),
+        ("latency_p50_ms", Gate(min_speedup=1.0), Timings(np.ones(1), 0.5), Timings(np.ones(1), 0.5)),
+    ],
+)
+def test_what_has_no_bounds_says_why_in_every_form(metric: str, gate: Gate, evidence: Evidence, reference: Evidence):
+    (result,) = judge(metric, gate, evidence, {"baseline": reference} if reference else {}, comparisons=3)
+    assert result.verdict == "inconclusive" and result.unbounded
+    assert result.unbounded in gate_text(result) and result.unbounded in sentences.gate(StageGate("last", result))
+
+
+def test_bounds_have_no_reason_to_be_missing():
+    (result,) = judge("accuracy", Gate(min=0.5), Bounded(0.5, 0.4, 0.6), {})
+    assert (result.verdict, result.unbounded) == ("inconclusive", None)
