@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import fuzz_files  # noqa: F401 -- adds its mutations to the list
 import fuzz_mutations
 import yaml
 from click.testing import CliRunner

@@ -1,4 +1,4 @@
-"""Mutations of a small recipe, its rows and its checkpoint: wrong by construction, harmless by construction, or either."""
+"""Mutations of a small recipe: wrong by construction, harmless by construction, or either."""
 
 # ruff: noqa: E501 -- lists of values, which are easier to read in long lines
 
@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -41,7 +40,9 @@ class Mutation(NamedTuple):
 MUTATIONS: list[Mutation] = []
 
 
-def _mutation(what: str, is_: str, runs: bool = False) -> Callable[[Mutate], Mutate]:
+def mutation(what: str, is_: str, runs: bool = False) -> Callable[[Mutate], Mutate]:
+    """Adds a function to the mutations; its arguments are the fields of `Mutation`."""
+
     def add(function: Mutate) -> Mutate:
         MUTATIONS.append(Mutation(function.__name__.strip("_"), what, is_, function, runs))
         return function
@@ -98,13 +99,13 @@ WORDS = [
 ]
 
 
-@_mutation("recipe", EITHER)
+@mutation("recipe", EITHER)
 def _hostile_value(random: Random, folder: Path) -> None:
     recipe = read(folder)
     write(folder, put(recipe, random.choice(places(recipe)), random.choice(HOSTILE)))
 
 
-@_mutation("recipe", EITHER)
+@mutation("recipe", EITHER)
 def _several_hostile_values(random: Random, folder: Path) -> None:
     recipe = read(folder)
     for _ in range(random.randint(2, 5)):
@@ -113,7 +114,7 @@ def _several_hostile_values(random: Random, folder: Path) -> None:
     write(folder, recipe)
 
 
-@_mutation("recipe", EITHER)
+@mutation("recipe", EITHER)
 def _spoiled_bytes(random: Random, folder: Path) -> None:
     path = folder / "recipe.yaml"
     content = bytearray(path.read_bytes())
@@ -125,7 +126,7 @@ def _spoiled_bytes(random: Random, folder: Path) -> None:
     path.write_bytes(content)
 
 
-@_mutation("recipe", EITHER)
+@mutation("recipe", EITHER)
 def _set(random: Random, folder: Path) -> list[str]:
     keys = [
         random.choice(
@@ -142,7 +143,7 @@ def _set(random: Random, folder: Path) -> list[str]:
     return ["--set", f"{'.'.join(keys)}={value}"]
 
 
-@_mutation("recipe", WRONG)
+@mutation("recipe", WRONG)
 def _unknown_key(random: Random, folder: Path) -> None:
     recipe = read(folder)
     spots = [p for p in [(), *places(recipe)] if p[:2] != ("data", "where") and isinstance(_at(recipe, p), dict)]
@@ -152,14 +153,14 @@ def _unknown_key(random: Random, folder: Path) -> None:
     )
 
 
-@_mutation("recipe", WRONG)
+@mutation("recipe", WRONG)
 def _missing_key(random: Random, folder: Path) -> None:
     recipe = read(folder)
     key = random.choice(("schema_version", "name", "task", "model", "data", "stages"))
     write(folder, {name: value for name, value in recipe.items() if name != key})
 
 
-@_mutation("recipe", WRONG)
+@mutation("recipe", WRONG)
 def _wrong_value(random: Random, folder: Path) -> None:
     place, value = random.choice(
         [
@@ -175,7 +176,19 @@ def _wrong_value(random: Random, folder: Path) -> None:
     write(folder, put(read(folder), place, value))
 
 
-@_mutation("recipe", WRONG)
+@mutation("recipe", WRONG)
+def _absurd_gate(random: Random, folder: Path) -> None:
+    metric, gate = random.choice(
+        [
+            ("accuracy", {"min": 95}), ("accuracy", {"min": -1}), ("accuracy", {"min_retention": 100}), ("accuracy", {"max_drop": 2}),
+            ("latency_p50_ms", {"min_speedup": -1}), ("latency_p50_ms", {"max": 0}), ("size_bytes", {"max": -1}), ("accuracy", {"min": 10**400}),
+            ("accuracy", {"min": "0.8"}), ("accuracy", {"min": True}), ("accuracy", 0.8), ("accuracy", []), ("f1[x", {"min": 0.5}),
+        ]
+    )  # fmt: skip
+    write(folder, put(read(folder), ("stages", 0, "gates"), {metric: gate}))
+
+
+@mutation("recipe", WRONG)
 def _wrong_document(random: Random, folder: Path) -> None:
     path = folder / "recipe.yaml"
     text = path.read_text(encoding="utf-8")
@@ -193,7 +206,7 @@ def _wrong_document(random: Random, folder: Path) -> None:
     )  # fmt: skip
 
 
-@_mutation("recipe", HARMLESS)
+@mutation("recipe", HARMLESS)
 def _other_form(random: Random, folder: Path) -> None:
     path = folder / "recipe.yaml"
     recipe, text = read(folder), path.read_text(encoding="utf-8")
@@ -210,7 +223,7 @@ def _other_form(random: Random, folder: Path) -> None:
     path.write_text(random.choice(forms), encoding="utf-8", newline="")
 
 
-@_mutation("recipe", HARMLESS)
+@mutation("recipe", HARMLESS)
 def _other_paths(random: Random, folder: Path) -> None:
     recipe = read(folder)
     name = random.choice(["[0-9].tsv", "a[b]*.tsv", "what?.tsv", "Ümläut 行.tsv", "TRAIN.TSV", "x.Tsv", " .tsv", "a::b.tsv", "%41{}.tsv", "~x.tsv",
@@ -224,166 +237,6 @@ def _other_paths(random: Random, folder: Path) -> None:
         shutil.copy(folder / "train.tsv", target)
     recipe["data"]["train"] = random.choice([name, str(target), f"./{name}"]) if name[0] != "~" else f"./{name}"
     write(folder, recipe)
-
-
-@_mutation("checkpoint", HARMLESS)
-def _harmless_checkpoint(random: Random, folder: Path) -> None:
-    model, config = folder / "model", json.loads((folder / "model/config.json").read_text())
-    choice = random.randrange(6)
-    if choice == 0:
-        (model / "config.json").write_text(json.dumps(dict(reversed(config.items()))))
-    elif choice == 1:
-        (model / "config.json").write_text(
-            json.dumps({**config, "torch_dtype": "float32", "unknown": [1], "transformers_version": "4.0"})
-        )
-    elif choice == 2:
-        for extra in ("README.md", "notes.txt", "generation_config.json", ".gitattributes"):
-            (model / extra).write_text("{}")
-    elif choice == 3:
-        (folder / "odd [name]*").mkdir()
-        model.rename(folder / "odd [name]*" / "m")
-        write(folder, {**read(folder), "model": "odd [name]*/m"})
-    elif choice == 4:
-        model.rename(folder / "real")
-        model.symlink_to("real")
-    else:
-        (folder / "blobs").mkdir()
-        for index, path in enumerate(sorted(model.iterdir())):
-            path.rename(folder / "blobs" / str(index))
-            path.symlink_to(f"../blobs/{index}")
-
-
-POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n"
-PAGE = b"<!DOCTYPE html>\n<html><head><title>404</title></head></html>\n"
-NESTED = b"[" * 100_000 + b"]" * 100_000
-
-
-@_mutation("checkpoint", WRONG)
-def _config_of_another_form(random: Random, folder: Path) -> None:
-    forms = [
-        b"[]",
-        b"null",
-        b"1",
-        b'"x"',
-        b"",
-        b"{",
-        b"\xff\xfe{",
-        NESTED,
-        POINTER,
-        PAGE,
-        b"{}",
-        b'{"a":' * 50_000 + b"1" + b"}" * 50_000,
-    ]
-    (folder / "model/config.json").write_bytes(random.choice(forms))
-
-
-@_mutation("checkpoint", WRONG)
-def _config_of_wrong_values(random: Random, folder: Path) -> None:
-    path = folder / "model/config.json"
-    key, values = random.choice(
-        [
-            ("num_attention_heads", [0, -1, None, "4", 3, 10**9, 1.5, [4]]), ("hidden_size", [0, None, -32, "32", 33, 10**12]),
-            ("num_hidden_layers", [0, -1, None, 10**6, 10**30, "4", 2]), ("model_type", ["gpt2", None, 1, [], "\x1b[31m"]),
-            ("vocab_size", [0, None, -1, 10, 10**9, "a"]), ("intermediate_size", [0, None, -1, 63, "b"]),
-            ("max_position_embeddings", [0, None, -1, 10**9, "c"]),
-        ]
-    )  # fmt: skip
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: random.choice(values)}))
-
-
-@_mutation("checkpoint", WRONG)
-def _weights_that_are_none(random: Random, folder: Path) -> None:
-    path = folder / "model/model.safetensors"
-    whole = path.read_bytes()
-    headers = [
-        b"[]",
-        b"null",
-        b"{}",
-        NESTED,
-        b'{"a": 1}',
-        b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
-        b"x" * 50,
-    ]
-    forms = [
-        b"",
-        whole[:5],
-        whole[:100],
-        whole[: len(whole) // 2],
-        POINTER,
-        PAGE,
-        b"\xff" * 64,
-        struct.pack("<Q", 2**62) + whole[8:],
-    ]
-    forms += [struct.pack("<Q", len(header)) + header for header in headers]
-    path.write_bytes(random.choice(forms))
-
-
-@_mutation("checkpoint", WRONG)
-def _tokenizer_that_is_none(random: Random, folder: Path) -> None:
-    path = folder / "model/tokenizer.json"
-    if random.random() < 0.3:
-        path.unlink()
-        return
-    path.write_bytes(random.choice([b"", b"[]", b"null", b"{", NESTED, POINTER, PAGE, path.read_bytes()[:200]]))
-
-
-@_mutation("data", WRONG)
-def _rows_that_are_none(random: Random, folder: Path) -> None:
-    path = folder / "train.tsv"
-    whole = path.read_bytes()
-    path.write_bytes(random.choice([b"", POINTER, PAGE, b"\x1f\x8b\x08\x00" + whole, b"PK\x03\x04" + whole, b"\n\n\n", whole.replace(b"label", b"lable", 1),
-                                    whole.decode().encode("utf-16"), b"PAR1" + bytes(random.randrange(256) for _ in range(200))]))  # fmt: skip
-
-
-@_mutation("data", WRONG, runs=True)
-def _rows_that_are_wrong(random: Random, folder: Path) -> None:
-    recipe, path = read(folder), folder / "train.tsv"
-    rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
-    form = random.choice(["jsonl", "csv", "tsv"])
-    if form == "tsv":
-        lines = path.read_text().splitlines()
-        lines[random.randrange(1, len(lines))] += random.choice(["\textra", "\ta\tb\tc"])
-        path.write_text("\n".join(lines) + "\n")
-        return
-    if form == "csv":
-        lines = ["sentence,label", *(",".join(row) for row in rows)]
-        lines[random.randrange(1, len(lines))] = random.choice(
-            ["a film, good,positive", '"unclosed,positive', "a\x00b,positive"]
-        )
-    else:
-        entries = [json.dumps({"sentence": text, "label": label}) for text, label in rows]
-        bad: list[Any] = ["[1]", "null", "{", '{"sentence": ["a"], "label": "positive"}', '{"sentence": {"a": 1}, "label": "positive"}', '{"sentence": "a"}',
-                          '{"sentence": "a", "label": ["positive"]}', '{"sentence": "a", "label": NaN}', '{"sentence": NaN, "label": "positive"}']  # fmt: skip
-        entries[random.randrange(len(entries))] = random.choice(bad)
-        lines = entries
-    (folder / f"rows.{form}").write_text("\n".join(lines) + "\n")
-    write(folder, put(recipe, ("data", "train"), f"rows.{form}"))
-
-
-@_mutation("data", HARMLESS, runs=True)
-def _other_rows(random: Random, folder: Path) -> None:
-    recipe, path = read(folder), folder / "train.tsv"
-    text = path.read_text()
-    rows = [line.split("\t") for line in text.splitlines()[1:]]
-    form = random.choice(["crlf", "bom", "short", "column", "order", "csv", "jsonl", "CSV"])
-    if form in ("crlf", "bom", "short"):
-        path.write_bytes(
-            {"crlf": text.replace("\n", "\r\n"), "bom": "\ufeff" + text, "short": text.rstrip("\n")}[form].encode()
-        )
-    elif form == "column":
-        path.write_text("\n".join(f"{line}\t{index}" for index, line in enumerate(text.splitlines())) + "\n")
-    elif form == "order":
-        path.write_text("\n".join(["sentence\tlabel", *("\t".join(row) for row in random.sample(rows, len(rows)))]))
-    else:
-        name = f"odd [{random.randrange(10)}]*.{form}"
-        if form == "jsonl":
-            content = "".join(
-                json.dumps({"label": label, "sentence": words, "more": [1]}) + "\n" for words, label in rows
-            )
-        else:
-            content = "label,sentence\n" + "".join(f'{label},"{words}, ""so"""\n' for words, label in rows)
-        (folder / name).write_text(content)
-        write(folder, put(recipe, ("data", "train"), name))
 
 
 def _at(document: Any, place: tuple[Any, ...]) -> Any:
