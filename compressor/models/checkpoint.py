@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from compressor.errors import Problem, RecipeError
 from compressor.files import file_digest, read_json
-from compressor.models import layout, tokenizer_files, weights
+from compressor.models import layout, quantized, tokenizer_files, weights
 from compressor.models.families import FAMILIES
 from compressor.models.families.base import Family
 from compressor.models.heads import CLASSES, HEADS, PRETRAINING, Head
+from compressor.models.quantized import QuantizedFile
 from compressor.models.weights import StoredTensor
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
 
 WEIGHTS = weights.SAFETENSORS
 """The file of weights that stages leave, whatever the weights of the recipe's checkpoint came in."""
@@ -245,6 +241,11 @@ class Checkpoint:
         path = self.path / QUANTIZED_ONNX
         return path if path.is_file() else None
 
+    @property
+    def quantizations(self) -> tuple[QuantizedFile, ...]:
+        """What a stage has left of quantized files, and how; empty where everything is in float."""
+        return quantized.read(self.path)
+
     def digest(self) -> dict[str, str]:
         """SHA-256 of the config, the weights and the tokenizer's files."""
         names = ("config.json", *self.weight_files, *tokenizer_files.FILES)
@@ -287,14 +288,3 @@ def root(folder: Path) -> Path:
 def input_names(family: str) -> tuple[str, ...]:
     """Names of a model's inputs, in the order that traced formats take them."""
     return FAMILIES[family].inputs
-
-
-def splitting_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Digest of how a tokenizer splits texts, whatever it adds to them and wherever it cuts them.
-
-    The tokenizer of a student that was saved here differs from its teacher's in the latter, and reads a corpus as it.
-    """
-    parts = json.loads(tokenizer.backend_tokenizer.to_str())
-    for name in ("truncation", "padding", "post_processor"):
-        parts.pop(name, None)
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compressor.errors import Problem
 from compressor.files import disguise, read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TOKENIZER, VOCABULARY, CONFIG, ADDED = "tokenizer.json", "vocab.txt", "tokenizer_config.json", "added_tokens.json"
 FILES = (TOKENIZER, CONFIG, "special_tokens_map.json", VOCABULARY, ADDED)
@@ -124,3 +129,14 @@ def _vocabulary_problems(path: Path, config: dict[str, Any], where: str) -> list
         hint = f'put "do_lower_case": false into {CONFIG}'
         return [Problem(where, what, hint, kind="conflict")]
     return []
+
+
+def splitting_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Digest of how a tokenizer splits texts, whatever it adds to them and wherever it cuts them.
+
+    The tokenizer of a student that was saved here differs from its teacher's in the latter, and reads a corpus as it.
+    """
+    parts = json.loads(tokenizer.backend_tokenizer.to_str())
+    for name in ("truncation", "padding", "post_processor"):
+        parts.pop(name, None)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

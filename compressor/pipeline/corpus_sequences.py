@@ -12,9 +12,10 @@ from compressor import tasks
 from compressor.data.corpus import packing, sentence_pairs, stream
 from compressor.data.corpus.masking import Vocabulary, mask
 from compressor.measure.token_rows import LABELS, TokenRows
-from compressor.models.checkpoint import Checkpoint, splitting_digest
+from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.models.outputs import NO_LABEL
+from compressor.models.tokenizer_files import splitting_digest
 from compressor.pipeline.keys import check_unchanged
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.plan_data import score_length

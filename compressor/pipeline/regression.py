@@ -18,8 +18,9 @@ from compressor.gates.exact import Exact
 from compressor.gates.judge import comparisons, judge, overall
 from compressor.gates.spec import REGRESSION, RegressionGate
 from compressor.measure.measurement import deployed_file
-from compressor.models.checkpoint import Checkpoint, splitting_digest
+from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
+from compressor.models.tokenizer_files import splitting_digest
 from compressor.package import manifest as manifests
 from compressor.package.manifest import Manifest
 from compressor.pipeline.entry import key_of

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
 
+from compressor.models.quantized import PRECISIONS, Precision
+
 Ranges = Mapping[str, tuple[float, float]]
 """For each weight matrix, by name, the range of the activations that it is multiplied with."""
 
@@ -69,7 +71,7 @@ class Scheme:
         name: The name in recipes.
         help: One sentence for the recipe's reference.
         write: Writes the quantized graph.
-        bits: Bits of a weight.
+        bits: Bits of a weight; 16 for half precision.
         integer: Whether products are integers throughout, with a scale per channel; else weights are stored small.
         calibrated: Whether it needs the ranges of the activations.
         trained: Whether training comes before, with weights and activations rounded as they will be.
@@ -84,3 +86,8 @@ class Scheme:
     calibrated: bool = False
     trained: bool = False
     in_blocks: bool = False
+
+    @property
+    def precision(self) -> Precision:
+        """What most weights are stored in."""
+        return PRECISIONS[self.bits]

@@ -74,4 +74,5 @@ SCHEME = Scheme(
     name="fp16",
     help="half-precision weights; products are of floats.",
     write=write,
+    bits=16,
 )

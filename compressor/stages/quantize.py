@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from compressor.errors import Add
 from compressor.gates.spec import Gate
 from compressor.host import installed
-from compressor.models import checkpoint, layout
+from compressor.models import checkpoint, layout, quantized
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES
+from compressor.models.quantized import QuantizedFile
 from compressor.models.shape import Shape
 from compressor.quantization import Ranges, Settings, neural_compressor
 from compressor.quantization.base import unmatched
@@ -76,7 +77,8 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
 
     Args:
         source: Checkpoint folder.
-        output: Empty folder; gets the checkpoint, trained on if the scheme is, and `onnx/model_quantized.onnx`.
+        output: Empty folder; gets the checkpoint, trained on if the scheme is, `onnx/model_quantized.onnx`
+            and what was chosen for it.
         spec: The stage's keys.
         context: Rows, what tries files out, progress.
 
@@ -107,9 +109,26 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
             facts["rewrites"] = onnxruntime.export(output, exported)
         if spec.keep_float:
             weight_matrices.check_patterns(spec.keep_float, weight_matrices.read(exported)[1])
-        facts |= write(GraphQuantizer(exported, output, spec, settings, ranges), target, context)
+        made, kept = write(GraphQuantizer(exported, output, spec, settings, ranges), target, context)
         before = exported.stat().st_size
+    facts |= made
+    quantized.write(output, (_record(spec, settings.with_float(kept)),))
     return {"float_bytes": before, "quantized_bytes": target.stat().st_size, **facts}
+
+
+def _record(spec: QuantizeSpec, settings: Settings) -> QuantizedFile:
+    """What formats that are made later need to know of the quantized graph."""
+    how = spec.how
+    return QuantizedFile(
+        scheme=spec.scheme,
+        precision=how.precision,
+        file=checkpoint.QUANTIZED_ONNX.as_posix(),
+        integer_products=how.integer,
+        embeddings=how.bits if settings.embeddings else 32,
+        per_channel=settings.per_channel,
+        block_size=settings.block_size if how.in_blocks else None,
+        keep_float=settings.keep_float,
+    )
 
 
 def _settings(spec: QuantizeSpec) -> Settings:
@@ -123,8 +142,12 @@ def _settings(spec: QuantizeSpec) -> Settings:
     )
 
 
-def _by_ourselves(quantizer: GraphQuantizer, target: Path, context: Context) -> Facts:
-    """Writes the quantized graph, with ranges from training rows and matrices in float where they are asked for."""
+def _by_ourselves(quantizer: GraphQuantizer, target: Path, context: Context) -> tuple[Facts, tuple[str, ...]]:
+    """Writes the quantized graph, with ranges from training rows and matrices in float where they are asked for.
+
+    Returns:
+        Facts for the report, and the matrices that `accuracy` leaves in float.
+    """
     from dataclasses import replace
 
     from compressor.quantization import calibration, mixed_precision, weight_matrices
@@ -143,11 +166,14 @@ def _by_ourselves(quantizer: GraphQuantizer, target: Path, context: Context) -> 
         facts |= selected
     with context.progress.step(f"quantize: {spec.scheme}"):
         quantizer.write(target, kept)
-    return facts
+    return facts, kept
 
 
-def _by_neural_compressor(quantizer: GraphQuantizer, target: Path, context: Context) -> Facts:
-    """The same with neural-compressor's algorithms; it finds what stays in float with its own tuning."""
+def _by_neural_compressor(quantizer: GraphQuantizer, target: Path, context: Context) -> tuple[Facts, tuple[str, ...]]:
+    """The same with neural-compressor's algorithms; it finds what stays in float with its own tuning.
+
+    Of int4 some matrices get 8 bits instead; they count as float.
+    """
     from compressor.quantization.neural_compressor import backend as neural
 
     neural.check_installed()
@@ -155,13 +181,14 @@ def _by_neural_compressor(quantizer: GraphQuantizer, target: Path, context: Cont
     algorithm, facts = neural_compressor.ALGORITHMS[spec.scheme](quantizer, context)
     with context.progress.step(f"quantize: {spec.scheme}, neural-compressor"):
         if spec.accuracy is None:
-            return facts | neural.write(algorithm, target)
+            return facts | neural.write(algorithm, target), ()
 
         def score(path: Path) -> float:
             return context.trial.quality(quantizer.checkpoint, [path])[0]
 
         limit = neural.Limit(spec.accuracy.max_drop, score, score(quantizer.graph))
-        return facts | neural.tune(algorithm, target, limit)
+        tuned = neural.tune(algorithm, target, limit)
+        return facts | tuned, tuple(tuned["exceptions"])
 
 
 STAGE = Stage(QuantizeSpec, run)

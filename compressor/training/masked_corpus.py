@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from compressor.data.corpus.masking import Masked, Vocabulary, mask
 from compressor.data.corpus.packing import TRAIN
 from compressor.files import ArrayWriter
-from compressor.models import checkpoint, loading
+from compressor.models import loading, tokenizer_files
 from compressor.training import processes
 from compressor.training.batches import Sequences
 from compressor.training.context import Context
@@ -96,7 +96,7 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
 def masking_inputs(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context, index: int) -> dict[str, Any]:
     """The inputs that determine a masking."""
     return {
-        "tokenizer": checkpoint.splitting_digest(loading.load_tokenizer(source)),
+        "tokenizer": tokenizer_files.splitting_digest(loading.load_tokenizer(source)),
         "length": data.length,
         "sequences": len(data),
         "masking": spec.masking,

@@ -178,6 +178,21 @@ def test_it_holds_its_limit_where_plain_int8_breaks(found):
     assert [list(tensor.dims) for tensor in floats if len(tensor.dims) == 2] == [[32, 32]] * told["kept"]
 
 
+def test_the_record_beside_the_file_says_what_was_chosen(found, bench: Bench, outliers: Path):
+    path, facts = found
+    told = facts["selection"]
+    (entry,) = checkpoint.Checkpoint(path.parents[1]).quantizations
+    assert path == path.parents[1] / entry.file
+    assert entry.keep_float == tuple(matrix["name"] for matrix in told["matrices"][: told["kept"]])
+    assert (entry.scheme, entry.precision, entry.integer_products) == ("dynamic_int8", "int8", True)
+    assert (entry.embeddings, entry.per_channel, entry.block_size) == (8, True, None)
+    blocks, _ = bench.run(outliers, "blocks", work="blocks", scheme="weight_only_int4", keep_float=("classifier",))
+    (entry,) = checkpoint.Checkpoint(blocks.parents[1]).quantizations
+    assert (entry.precision, entry.integer_products, entry.embeddings, entry.block_size) == ("int4", False, 4, 32)
+    assert entry.keep_float == ("classifier",)
+    assert checkpoint.Checkpoint(outliers).quantizations == ()
+
+
 def test_dearest_first_and_shares_are_of_the_whole(found):
     told = found[1]["selection"]
     prices = [entry["divergence"] / (entry["multiply_adds"] + entry["size"]) for entry in told["matrices"]]
