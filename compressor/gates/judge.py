@@ -18,7 +18,7 @@ from typing import Literal
 from compressor.errors import ExitCode
 from compressor.gates.estimate import Estimate, Evidence
 from compressor.gates.exact import Exact
-from compressor.gates.metrics import METRICS, RELATIVE_RULES
+from compressor.gates.metrics import RELATIVE_RULES, metric_of
 from compressor.gates.rows import Rows
 from compressor.gates.spec import Gate, RegressionGate
 
@@ -123,7 +123,7 @@ def judge(
 
 def comparisons(gates: Iterable[Mapping[str, Gate] | Mapping[str, RegressionGate]]) -> int:
     """Number of rules, of several sets of gates by metric, whose observed value has noise."""
-    return sum(len(gate.limits) for of_stage in gates for metric, gate in of_stage.items() if METRICS[metric].noisy)
+    return sum(len(gate.limits) for of_stage in gates for metric, gate in of_stage.items() if metric_of(metric).noisy)
 
 
 def recorded_verdict(result: GateResult) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Kind = Literal["quality", "loss", "latency", "cost", "coverage", "parity"]
@@ -55,12 +55,14 @@ class Metric:
         unit: Unit of the value; `""` for a share.
         kind: Decides which rules are allowed and how its bounds are computed.
         help: One line for the recipe's reference.
+        form: Name of the file that ships of which it is measured; empty for the checkpoint as a whole.
     """
 
     name: str
     unit: str
     kind: Kind
     help: str
+    form: str = ""
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -143,3 +145,23 @@ METRICS: dict[str, Metric] = {
         ),
     )
 }
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of a name in gates and reports: `latency_p50_ms`, or `torchscript.latency_p50_ms` of one file.
+
+    Raises:
+        KeyError: There is no such metric.
+    """
+    form, _, own = name.rpartition(".")
+    return replace(METRICS[own], form=form)
+
+
+def of_file(form: str, metric: str) -> str:
+    """The name of a metric of one file that ships."""
+    return f"{form}.{metric}"
+
+
+def is_metric(name: str) -> bool:
+    """Whether there is such a metric."""
+    return name.rpartition(".")[2] in METRICS

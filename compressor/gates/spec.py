@@ -11,7 +11,8 @@ from compressor.spec import Spec
 
 REGRESSION = "regression"
 """Name of the comparison with another run, in recipes and in reports."""
-
+FLOAT: Literal["float"] = "float"
+"""Name of the same format in float, among what a file that ships is compared with."""
 
 Limit = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -55,8 +56,9 @@ class _RelativeRules(Spec):
 class Gate(_RelativeRules, _AbsoluteRules):
     """Limits for one metric. `pass` and `fail` need the whole interval on one side, else it is `inconclusive`."""
 
-    relative_to: Literal["baseline", "previous"] = "baseline"
-    """The reference: the teacher, or the stage before this one."""
+    relative_to: Literal["baseline", "previous", "float"] = "baseline"
+    """The reference: the teacher, or the stage before this one; for the latency of a quantized file that ships
+    (`torchscript.latency_p50_ms`), also the same format in float."""
 
 
 class RegressionGate(_RelativeRules):

@@ -11,13 +11,14 @@ from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Estimate
 from compressor.gates.timings import Timings
 from compressor.measure.client import PROCESSES, Client
-from compressor.measure.measurement import deployed_file
 from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Step
-from compressor.runtimes import RUNTIMES
-from compressor.runtimes.baked_tokenizer import graph
+from compressor.runtimes import RUNTIMES, TEXT_RUNTIME
+from compressor.runtimes.shipped import shipped
 
-_RUNTIME_BY_SUFFIX = {runtime.file.suffix: name for name, runtime in RUNTIMES.items() if runtime.target}
+_RUNTIME_BY_SUFFIX = {
+    runtime.file.suffix: name for name, runtime in RUNTIMES.items() if runtime.target and runtime.runs_here
+}
 _CONFIDENCE = 0.95
 _FALLBACK_VOCABULARY = 1000
 
@@ -27,12 +28,12 @@ class Timed:
     """The timings of one path.
 
     Attributes:
-        path: As given.
+        path: The file.
         runtime: What ran it.
         size_bytes: Size of the file that ran.
         p50: Median latency, ms.
         p95: 95th percentile of the latency, ms.
-        speedup: Latency of the first path / of this one, a ratio of medians of the same rounds.
+        speedup: Latency of the first file / of this one, a ratio of medians of the same rounds.
     """
 
     path: str
@@ -46,7 +47,7 @@ class Timed:
 def bench(
     paths: Sequence[Path], *, threads: int, batch_size: int, sequence_length: int, runs: int, client: Client, step: Step
 ) -> list[Timed]:
-    """Times every path in turn, in fresh processes.
+    """Times every path in turn, in fresh processes; of a folder, every file that ships.
 
     Args:
         paths: Checkpoint folders with an exported format, .onnx, .ort, .pt and .pte files.
@@ -60,7 +61,7 @@ def bench(
     Raises:
         RecipeError: A path is not something that can be timed, or the sequence is longer than it takes.
     """
-    files = [_file(path) for path in paths]
+    files = [found for path in paths for found in _files(path)]
     known = [(path, config) for path in paths if (config := _config(path)) is not None]
     for path, config in known:
         if sequence_length > config.max_position_embeddings:
@@ -81,22 +82,22 @@ def bench(
     medians = [Timings(samples[str(index)], 0.5, processes) for index in range(len(files))]
     return [
         Timed(
-            path=str(path),
+            path=str(file),
             runtime=runtime,
             size_bytes=file.stat().st_size,
             p50=median.estimate(_CONFIDENCE),
             p95=Timings(median.samples, 0.95, processes).estimate(_CONFIDENCE),
             speedup=medians[0].ratio(median, _CONFIDENCE),
         )
-        for path, (file, runtime), median in zip(paths, files, medians, strict=True)
+        for (file, runtime), median in zip(files, medians, strict=True)
     ]
 
 
-def _file(path: Path) -> tuple[Path, str]:
+def _files(path: Path) -> list[tuple[Path, str]]:
+    """What is timed for a path, and what runs it."""
     if path.is_dir():
-        for runtime in _RUNTIME_BY_SUFFIX.values():
-            if (file := deployed_file(path, runtime)) is not None:
-                return file, runtime
+        if found := [(path / entry.file, entry.runtime) for entry in shipped(path) if entry.ran]:
+            return found
         raise RecipeError(
             [
                 Problem(
@@ -109,21 +110,12 @@ def _file(path: Path) -> tuple[Path, str]:
         )
     if not path.is_file():
         raise RecipeError([Problem(str(path), "no such file or folder", kind="not_found")])
-    if path.name == graph.FILE.name:
-        raise RecipeError(
-            [
-                Problem(
-                    str(path),
-                    "takes texts, and only graphs that take tokens can be timed",
-                    "time the graph beside it",
-                    kind="unsupported",
-                )
-            ]
-        )
+    if path.name == TEXT_RUNTIME.file.name:
+        return [(path, TEXT_RUNTIME.name)]
     if path.suffix not in _RUNTIME_BY_SUFFIX:
         allowed = f"allowed: checkpoint folders, {', '.join(_RUNTIME_BY_SUFFIX)}"
         raise RecipeError([Problem(str(path), "cannot be timed", allowed, kind="unsupported")])
-    return path, _RUNTIME_BY_SUFFIX[path.suffix]
+    return [(path, _RUNTIME_BY_SUFFIX[path.suffix])]
 
 
 def _config(path: Path) -> Checkpoint | None:

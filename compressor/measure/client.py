@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,6 +34,8 @@ _SLICE_S = 1.0
 _END_S = 10.0
 """Seconds in which a process ends that has closed its connection."""
 _LOGGED_LINES = 20
+_AT_ONCE = 2
+"""Processes at once whose memory is taken: what one of them has does not depend on the other."""
 
 
 class Client:
@@ -104,21 +107,26 @@ class Client:
         joined = {name: np.concatenate([samples[name] for samples in found]) for name in found[0]}
         return {**joined, PROCESSES: np.array([len(next(iter(samples.values()))) for samples in found])}
 
-    def peak_memory(self, job: Mapping[str, Any], step: Step | None = None) -> list[float]:
-        """Peak resident bytes of each of a few fresh processes that load a file and run it.
+    def peak_memory(
+        self, job: Mapping[str, Any], step: Step | None = None, processes: int | None = None
+    ) -> list[float]:
+        """Peak resident bytes of each of a few fresh processes that load a file and run it, two at a time.
 
         Args:
             job: A job of `compressor.measure.worker.memory`, without its `kind`.
             step: Progress, in processes.
+            processes: Number of processes; None for as many as the client was made with.
 
         Raises:
             StageError: The file cannot be loaded or run, or a process died or hung.
         """
+        count = min(processes or self._memory_processes, self._memory_processes)
         found: list[float] = []
-        for _ in range(self._memory_processes):
-            found.append(float(self.run({**job, "kind": "memory"}, fresh=True)["peak_rss_bytes"]))
-            if step:
-                step.update(len(found), self._memory_processes)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for result in pool.map(lambda _: self.run({**job, "kind": "memory"}, fresh=True), range(count)):
+                found.append(float(result["peak_rss_bytes"]))
+                if step:
+                    step.update(len(found), count)
         return found
 
     def run(self, job: Mapping[str, Any], step: Step | None = None, *, fresh: bool) -> Arrays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +13,24 @@ from numpy.typing import NDArray
 
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
-from compressor.gates.timings import Timings
-from compressor.measure import parity, recorded_answers
-from compressor.measure.client import PROCESSES, Client
-from compressor.measure.parity_inputs import ALONE, ParityInputs
+from compressor.measure import formats, parity, recorded_answers
+from compressor.measure.client import Client
+from compressor.measure.parity_inputs import ALONE, TEXTS_FILE, ParityInputs
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import EDGES, TokenRows, in_order
 from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
 from compressor.progress import Progress, Step
 from compressor.runtimes import RUNTIMES
-from compressor.tasks.base import GROUPS, References, Scoring
+from compressor.runtimes.shipped import Format, shipped, size_bytes
+from compressor.tasks.base import References, Scoring
 
 REPEATABLE = ("size_bytes", "num_parameters", "quantized_coverage")
 """Metrics that depend on the folder alone, not on data or the machine."""
 
+_FORMAT_PROCESSES = 2
+"""Processes in which the peak memory of each file that ships is taken: the fewest that give a bound."""
 _PARITY_ALONE = 32
 """Fewest real rows that every format answers one at a time."""
-_LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95}
 
 
 def deployed_file(folder: Path, runtime: str) -> Path | None:
@@ -49,6 +50,8 @@ class Subject:
         file: Its deployed file.
         recorded_rows: Number of rows whose answers are recorded, for `compress verify`.
         parity: Whether its formats are compared with each other.
+        floats: Of a checkpoint that ships, the float form of each of its files that has another, by the file's name;
+            None where files are not measured one by one.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Subject:
     file: Path
     recorded_rows: int = 0
     parity: bool = True
+    floats: Mapping[str, Path] | None = None
 
 
 def measure(
@@ -85,6 +89,7 @@ def measure(
         The small facts: sizes, counts, memory, coverage, parity.
     """
     tokens = TokenRows.load(rows)
+    files_that_ship = shipped(subject.folder) if subject.floats is not None else []
     with progress.step(f"{subject.name}: scoring {len(tokens)} rows", len(tokens)) as step:
         np.save(output / "answers.npy", answers(subject.file, subject.task, rows, spec, client, step))
 
@@ -98,6 +103,7 @@ def measure(
         {"name": name, "runtime": spec.runtime, "path": str(path)}
         for name, path in {**references, "self": subject.file}.items()
     ]
+    files += formats.timed(files_that_ship, subject.folder, subject.floats or {})
     with progress.step(f"{subject.name}: timing {spec.runs} runs", spec.runs) as step:
         samples: dict[str, Any] = client.latency({**call, "files": files, "runs": spec.runs}, step)
     np.savez(output / "latency.npz", **samples)
@@ -105,13 +111,51 @@ def measure(
     with progress.step(f"{subject.name}: memory") as step:
         memory = client.peak_memory({**call, "runtime": spec.runtime, "path": str(subject.file)}, step)
     facts: dict[str, Any] = {**repeatable(subject.folder, subject.file), "peak_rss_bytes": memory}
+    if files_that_ship:
+        facts["formats"] = _formats(files_that_ship, subject, rows, call, spec, output, client, progress)
     if subject.parity and parity.present(subject.folder):
         facts["parity"] = _parity(subject, rows, output, client, progress)
     return facts
 
 
+def _formats(
+    files: Sequence[Format],
+    subject: Subject,
+    rows: Path,
+    call: Mapping[str, Any],
+    spec: MeasureSpec,
+    output: Path,
+    client: Client,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Measures each file that ships but for its time, which is there; see `compressor.measure.formats.evidence`."""
+    found = []
+    for entry in files:
+        path = subject.folder / entry.file
+        facts = {**formats.described(entry), "size_bytes": size_bytes(path), "sample": None}
+        if entry.ran:
+            facts["sample"] = formats.sampled(output, entry, rows)
+            with progress.step(f"{subject.name}: {entry.name}") as step:
+                if path == subject.file:
+                    given = np.load(output / "answers.npy")
+                else:
+                    given = answers(path, subject.task, rows, spec, client, step, entry.runtime, facts["sample"])
+                np.save(output / f"{formats.answers_name(entry.name)}.npy", given)
+                job = {**call, "runtime": entry.runtime, "path": str(path)}
+                facts["peak_rss_bytes"] = client.peak_memory(job, processes=_FORMAT_PROCESSES)
+        found.append(facts)
+    return found
+
+
 def answers(
-    file: Path, task: str, rows: Path, spec: MeasureSpec, client: Client, step: Step | None = None
+    file: Path,
+    task: str,
+    rows: Path,
+    spec: MeasureSpec,
+    client: Client,
+    step: Step | None = None,
+    runtime: str | None = None,
+    sample: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     """A deployed file's answer to each row, in batches of the size that ships.
 
@@ -122,16 +166,21 @@ def answers(
         spec: Conditions.
         client: Runs the measuring processes.
         step: Progress, in rows.
+        runtime: What runs it; None for the runtime that is measured.
+        sample: Indices of the rows; None for all.
     """
-    batches = in_order(len(TokenRows.load(rows)), spec.batch_size)
+    chosen = list(range(len(TokenRows.load(rows)))) if sample is None else list(sample)
+    batches = [[chosen[index] for index in batch] for batch in in_order(len(chosen), spec.batch_size)]
+    name = runtime or spec.runtime
+    source = {"texts": str(rows.with_name(TEXTS_FILE))} if RUNTIMES[name].takes_texts else {"rows": str(rows)}
     job = {
         "task": task,
         "keep": "answers",
-        "runtime": spec.runtime,
+        "runtime": name,
         "path": str(file),
         "threads": spec.threads,
         "workers": _cores(),
-        "sets": [{"name": "rows", "rows": str(rows), "batches": batches}],
+        "sets": [{"name": "rows", **source, "batches": batches}],
     }
     return client.predict(job, step)["rows"]
 
@@ -210,13 +259,8 @@ def evidence(
     """
     found: dict[str, Evidence] = {}
     if against == "self":
-        scored = task.score(np.load(folder / "answers.npy"), references, labels)
-        groups = references.get(GROUPS)
-        found.update({name: rows if groups is None else replace(rows, groups=groups) for name, rows in scored.items()})
-    with np.load(folder / "latency.npz", allow_pickle=False) as samples:
-        for metric, quantile in _LATENCY_QUANTILES.items():
-            processes = tuple(samples[PROCESSES].tolist())
-            found[metric] = Timings(samples[against].astype(np.float64), quantile, processes)
+        found.update(formats.scored(np.load(folder / "answers.npy"), task, references, labels))
+    found.update(formats.timings(folder, against))
     if against != "self":
         return found
     for metric in REPEATABLE:

@@ -19,6 +19,9 @@ TEXTS = ("text", "text_pair")
 """Inputs of a file that holds its tokenizer, and the columns of rows that it can take."""
 LABELS = "labels"
 
+REFERENCES_FILE = "references.npz"
+"""Beside a file of rows: the arrays that answers to them are scored against."""
+
 _FILL = {"attention_mask": 1, "token_type_ids": 0, LABELS: NO_LABEL}
 
 

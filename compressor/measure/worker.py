@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.measure.token_rows import INPUTS, TEXTS, TokenRows
-from compressor.runtimes import RUNTIMES, Session
+from compressor.runtimes import RUNTIMES, Inputs, Session
 
 BatchOf = Callable[[list[int]], dict[str, NDArray[Any]]]
 """From indices of rows to a model's inputs and the tokens' labels."""
@@ -37,6 +37,8 @@ _WARM_UP_S = 1.0
 _PATIENCE = 2
 """Interrupted calls that are timed again, for each timed call; later ones are kept as they are."""
 _REPORT_S = 0.1
+_SPECIAL_TOKENS = 2
+"""Before and behind a text."""
 
 
 def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any]]:
@@ -115,27 +117,27 @@ def latency(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
     paths = {entry["name"]: entry["path"] for entry in job["files"]}
     runtimes = {entry["path"]: entry["runtime"] for entry in job["files"]}
     sessions = {path: _session(runtime, path, job["threads"]) for path, runtime in runtimes.items()}
-    inputs = _full_batch(job)
-    for session in sessions.values():
+    inputs = {path: _full_batch(job, runtime) for path, runtime in runtimes.items()}
+    for path, session in sessions.items():
         start = time.perf_counter()
         for call in range(_WARM_UP_CALLS):
-            session.predict(inputs)
+            session.predict(inputs[path])
             if call and time.perf_counter() - start > _WARM_UP_S:
                 break
     samples: dict[str, list[float]] = {path: [] for path in sessions}
     patience = _PATIENCE * job["runs"] * len(sessions)
     for run in range(job["runs"]):
         for path in sessions if run % 2 == 0 else reversed(sessions):
-            milliseconds, interrupted = _timed(sessions[path], inputs)
+            milliseconds, interrupted = _timed(sessions[path], inputs[path])
             while interrupted and patience:
                 patience -= 1
-                milliseconds, interrupted = _timed(sessions[path], inputs)
+                milliseconds, interrupted = _timed(sessions[path], inputs[path])
             samples[path].append(milliseconds)
         report(run + 1, job["runs"])
     return {name: np.array(samples[path]) for name, path in paths.items()}
 
 
-def _timed(session: Session, inputs: Mapping[str, NDArray[np.int64]]) -> tuple[float, bool]:
+def _timed(session: Session, inputs: Inputs) -> tuple[float, bool]:
     """Milliseconds of a call, and whether a thread of this process lost its core during it."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     start = time.perf_counter()
@@ -147,7 +149,7 @@ def _timed(session: Session, inputs: Mapping[str, NDArray[np.int64]]) -> tuple[f
 def memory(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any]]:
     """Peak resident memory of this process, in bytes, after it has loaded one file and run it a few times."""
     session = _session(job["runtime"], job["path"], job["threads"])
-    inputs = _full_batch(job)
+    inputs = _full_batch(job, job["runtime"])
     for _ in range(3):
         session.predict(inputs)
     return {"peak_rss_bytes": np.array(_peak_rss_bytes())}
@@ -157,9 +159,13 @@ def _session(runtime: str, path: str, threads: int) -> Session:
     return RUNTIMES[runtime].session(Path(path), threads)
 
 
-def _full_batch(job: Mapping[str, Any]) -> dict[str, NDArray[np.int64]]:
+def _full_batch(job: Mapping[str, Any], runtime: str) -> Inputs:
     """A batch without padding: the work of a call does not depend on which tokens they are."""
     shape = (job["batch_size"], job["sequence_length"])
+    if RUNTIMES[runtime].takes_texts:
+        # Each full stop is a token. Of pairs, the second text is empty, and another token ends it.
+        text = ". " * max(1, job["sequence_length"] - _SPECIAL_TOKENS)
+        return {"text": np.array([text] * shape[0], dtype=object), "text_pair": np.array([""] * shape[0], dtype=object)}
     ids = np.random.default_rng(0).integers(1, job["vocab_size"], shape)
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
 

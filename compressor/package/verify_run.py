@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from compressor.files import file_digest
-from compressor.gates.metrics import METRICS, RULES
+from compressor.gates.metrics import RULES, is_metric, metric_of
 from compressor.package import manifest as manifests
 from compressor.package.manifest import Check, Manifest
 from compressor.recipe.document import stage_names
@@ -95,7 +95,7 @@ def _lock(report: reports.Report, path: Path) -> Iterator[Check]:
         yield Check("gates", name, "fail", f"is a stage in {path.name} and not in report.json: {_AGAIN}")
     for name, metric, rule, limit in promised:
         # A gate of parity is not judged where there are no two formats to compare.
-        optional = metric in METRICS and METRICS[metric].kind == "parity" and (name, metric) not in measured
+        optional = is_metric(metric) and metric_of(metric).kind == "parity" and (name, metric) not in measured
         if (name, metric, rule, limit) not in judged and not optional:
             message = f"{rule}: {limit} is a gate in {path.name} and not in report.json: {_AGAIN}"
             yield Check("gates", f"{name}: {metric}", "fail", message)

@@ -11,7 +11,7 @@ import numpy as np
 from compressor import tasks
 from compressor.data.corpus import packing, sentence_pairs, stream
 from compressor.data.corpus.masking import Vocabulary, mask
-from compressor.measure.token_rows import LABELS, TokenRows
+from compressor.measure.token_rows import LABELS, REFERENCES_FILE, TokenRows
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.models.outputs import NO_LABEL
@@ -20,7 +20,7 @@ from compressor.pipeline.keys import check_unchanged
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.plan_data import score_length
 from compressor.pipeline.store import Store
-from compressor.pipeline.task_rows import REFERENCES_FILE, load_references
+from compressor.pipeline.task_rows import load_references
 from compressor.progress import Progress
 from compressor.tasks import MASKED_LM
 from compressor.tasks.base import References

@@ -12,7 +12,7 @@ from pathlib import Path
 from compressor.errors import StageError
 from compressor.files import SealedFolder
 from compressor.gates.judge import GateResult, comparisons, judge, overall
-from compressor.gates.metrics import METRICS
+from compressor.gates.metrics import metric_of
 from compressor.gates.spec import REGRESSION
 from compressor.host import environment
 from compressor.measure.client import Client
@@ -21,7 +21,7 @@ from compressor.package import publish
 from compressor.pipeline import lock, regression
 from compressor.pipeline.building import Builder
 from compressor.pipeline.entry import key_of
-from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measurements, notes
+from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, formats_of, measurements, notes
 from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.regression import OtherRun
 from compressor.pipeline.store import Store
@@ -72,7 +72,7 @@ def run(
     if against is not None:
         regression.check(against, plan, stages[-1], builder.prepared(stages[-1].task).labels)
 
-    noisy = comparisons(stage.spec.all_gates for stage in stages)
+    noisy = comparisons({metric: gate} for stage in stages for metric, gate in stage.gates)
     baselines: dict[str, StageReport] = {}
     reports: list[StageReport] = []
     last: _Result | None = None
@@ -109,6 +109,7 @@ def run(
         started=started.isoformat(timespec="seconds"),
         allow_inconclusive=allow_inconclusive,
         notes=store.notes,
+        formats=formats_of(last.measured, last.report.gates),
         until=None if len(stages) == len(plan.stages) else until,
     )
     if store.follower:
@@ -186,7 +187,13 @@ def _measured(stage: PlannedStage, builder: Builder, measurer: Measurer, noisy: 
     built = builder.build(stage)
     start = time.monotonic()
     prepared = builder.prepared(stage.task)
-    measured = measurer.measure(stage.name, stage.measure_inputs, prepared, recorded_rows=stage.spec.recorded_rows)
+    measured = measurer.measure(
+        stage.name,
+        stage.measure_inputs,
+        prepared,
+        recorded_rows=stage.spec.recorded_rows,
+        ships=stage.spec.ships,
+    )
     gates = _judge(stage, measured, noisy)
     latency = measured.evidence["latency_p50_ms"]
     speedup = measured.references["baseline"]["latency_p50_ms"].ratio(latency, CONFIDENCE).value
@@ -227,11 +234,14 @@ def _unmeasured(stage: PlannedStage, builder: Builder) -> StageReport:
 
 def _judge(stage: PlannedStage, measured: Measured, noisy: int) -> list[GateResult]:
     results = []
-    for metric, gate in stage.spec.all_gates.items():
-        if METRICS[metric].kind == "parity" and metric not in measured.evidence:
+    files = {form.name: form for form in measured.formats}
+    for name, gate in stage.gates:
+        subject = files[form] if (form := metric_of(name).form) else measured
+        metric = metric_of(name).name
+        if metric_of(name).kind == "parity" and metric not in subject.evidence:
             continue  # a default gate: the formats may all be floating point, or all quantized
-        against = {name: found[metric] for name, found in measured.references.items() if metric in found}
-        results += judge(metric, gate, measured.evidence[metric], against, noisy)
+        against = {other: found[metric] for other, found in subject.references.items() if metric in found}
+        results += judge(name, gate, subject.evidence[metric], against, noisy)
     return results
 
 

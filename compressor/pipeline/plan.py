@@ -9,7 +9,8 @@ from typing import Any
 
 from compressor.data import hub
 from compressor.data.spec import HubDataset, TextSpec
-from compressor.errors import Location, Problem, RecipeError, StageError, path_text
+from compressor.errors import Add, Location, Problem, RecipeError, StageError, path_text
+from compressor.gates.spec import Gate
 from compressor.host import environment
 from compressor.models import checking
 from compressor.models.checkpoint import Checkpoint
@@ -24,6 +25,8 @@ from compressor.stages import STAGES
 from compressor.stages.base import StageSpec
 from compressor.tasks import MASKED_LM, has_head
 from compressor.training.spec import DistillationSpec, RecoverySpec
+
+_IGNORE: Add = lambda *_, **__: None  # noqa: E731 -- problems of shapes are reported before a plan is made
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class PlannedStage:
         measure_inputs: The inputs of its measurement's key.
         student: A ready checkpoint that it starts from; None for its parent.
         texts: Raw text that it counts tokens in, and its settings; None for the training rows.
+        gates: Its gates, the recipe's and those that hold unless it says otherwise: metric and limits.
         defers_training: Whether the next stage trains what this one changes. Its checkpoint is of no use alone, so it
             is measured only if a gate asks for it, or if the run ends there.
         teacher_layers: The teacher's layers whose hidden states this or another stage learns from it, so that it reads
@@ -57,6 +61,7 @@ class PlannedStage:
     measure_inputs: dict[str, Any]
     student: Path | None
     texts: tuple[Path | HubDataset, TextSpec] | None
+    gates: tuple[tuple[str, Gate], ...]
     defers_training: bool
     teacher_layers: tuple[int, ...] = ()
 
@@ -249,6 +254,7 @@ def _plan_stages(
             measure_inputs=keys.measure_inputs(recipe, task, data[task].key, key, line.baseline, line.previous),
             student=student,
             texts=texts,
+            gates=spec.gates_of(recipe.quantized(index)),
             defers_training=_defers_training(recipe.stages[index : index + 2]),
         )
         planned.append(stage)
@@ -258,27 +264,22 @@ def _plan_stages(
     return planned
 
 
-def _ignore(location: Location, what: str, hint: str = "", kind: str = "") -> None:
-    """Problems of shapes are reported before a plan is made."""
-
-
 def _with_teacher_layers(resolved: Resolved, model: Path | None, stages: list[PlannedStage]) -> list[PlannedStage]:
     """The stages, each with the layers that all those learn from which have its teacher and its length of rows."""
     if model is None:
         return stages
     students = {index: Checkpoint(stage.student) for index, stage in enumerate(stages) if stage.student is not None}
-    shapes = list(stage_shapes(resolved.recipe, Checkpoint(model), students, _ignore))
+    shapes = list(stage_shapes(resolved.recipe, Checkpoint(model), students, _IGNORE))
     readers: dict[tuple[str, int | None], set[int]] = {}
     for stage, (spec, student, teacher) in zip(stages, shapes, strict=True):
         if isinstance(spec, DistillationSpec) and stage.task != MASKED_LM:
             layers = readers.setdefault((stage.teacher, spec.max_sequence_length), set())
             layers.update(spec.learned_layers(student.layers, teacher.layers))
-    return [
-        replace(stage, teacher_layers=tuple(sorted(readers.get((stage.teacher, stage.spec.max_sequence_length), ()))))
-        if isinstance(stage.spec, DistillationSpec)
-        else stage
-        for stage in stages
-    ]
+    for index, stage in enumerate(stages):
+        if isinstance(stage.spec, DistillationSpec):
+            layers = readers.get((stage.teacher, stage.spec.max_sequence_length), set())
+            stages[index] = replace(stage, teacher_layers=tuple(sorted(layers)))
+    return stages
 
 
 def _student_place(resolved: Resolved, index: int) -> str:
@@ -287,8 +288,7 @@ def _student_place(resolved: Resolved, index: int) -> str:
 
 def _texts(resolved: Resolved, index: int, spec: StageSpec) -> tuple[Path | HubDataset, TextSpec] | None:
     """The raw text that a stage counts tokens in, and its settings."""
-    source = resolved.texts.get(index)
-    if source is None:
+    if (source := resolved.texts.get(index)) is None:
         return None
     assert spec.counted_text is not None, "a text that was found is in the recipe"
     return source, spec.counted_text

@@ -12,7 +12,7 @@ import numpy as np
 from compressor import tasks
 from compressor.data import splits as data_rows
 from compressor.measure.parity_inputs import TEXTS_FILE
-from compressor.measure.token_rows import INPUTS, LABELS, TEXTS, TokenRows
+from compressor.measure.token_rows import INPUTS, LABELS, REFERENCES_FILE, TEXTS, TokenRows
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.pipeline.entry import Artifact
@@ -26,10 +26,6 @@ from compressor.tasks.base import GROUPS, References
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
-
-
-REFERENCES_FILE = "references.npz"
-"""File of a store entry with the arrays that answers are scored against."""
 
 
 def load_references(folder: Path) -> References:

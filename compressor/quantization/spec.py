@@ -68,6 +68,9 @@ class QuantizationSpec(RecoverySpec):
     """static_int8 and qat_int8: how the ranges of the activations are found."""
     accuracy: AccuracySpec | None = None
     """Accuracy budget of the stage: it keeps the most sensitive matrices in float to stay within it."""
+    size_only: bool = False
+    """Whether its files may be slower than the same formats in float. Otherwise the export stage fails a run whose int8
+    or int4 file is."""
     epochs: Annotated[float, Field(ge=0)] = 1.0
     """qat_int8: passes over the training rows."""
 

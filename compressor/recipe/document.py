@@ -61,6 +61,10 @@ class Recipe(Spec):
             "size_bytes": RegressionGate(max_ratio=1.01),
         }
 
+    def quantized(self, index: int) -> dict[str, bool]:
+        """The precisions of the quantized files that a stage finds; see `StageSpec.precisions`."""
+        return {name: size for stage in self.stages[:index] for name, size in stage.precisions.items()}
+
     def task_of(self, stage: StageSpec) -> str:
         """The task of a stage's checkpoint: the recipe's, or masked-lm while it is pretrained."""
         return MASKED_LM if getattr(stage, "objective", "task") == "pretraining" else self.task

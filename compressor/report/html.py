@@ -41,6 +41,7 @@ def document(report: Report, lock: str | None) -> str:
         gates=_gates(report),
         gates_table=_gates_table(report),
         other_scores=tables.other_scores(report),
+        formats=tables.formats(report),
         parity=tables.parity(report),
         kept_in_float=[found for stage in report.stages if (found := tables.kept_in_float(stage)) is not None],
         curves=_curves(report),

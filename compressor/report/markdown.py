@@ -40,7 +40,8 @@ def markdown(report: Report) -> str:
         [_open_gate(entry) for entry in sentences.open_gates(report)],
         _table(tables.stages(report)),
         _table(tables.gates(report)),
-        *_parity(report),
+        *_explained(tables.formats(report)),
+        *_explained(tables.parity(report)),
         _table(tables.other_scores(report)),
         *_kept_in_float(report),
         *([prose(note)] for note in tables.notes(report)),
@@ -73,8 +74,7 @@ def _environment(report: Report) -> str:
     return ", ".join(f"{name} {value}" for name, value in report.environment.items())
 
 
-def _parity(report: Report) -> list[list[str]]:
-    found = tables.parity(report)
+def _explained(found: tuple[Table, str] | None) -> list[list[str]]:
     return [] if found is None else [_table(found[0]), [prose(found[1])]]
 
 

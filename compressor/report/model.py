@@ -12,7 +12,7 @@ from typing import Any
 from compressor.errors import ExitCode, Problem, RecipeError
 from compressor.files import write_atomic
 from compressor.gates.judge import EXIT_CODES, GateResult, StageGate, Verdict, overall
-from compressor.gates.metrics import METRICS, RULES
+from compressor.gates.metrics import RULES, is_metric
 from compressor.gates.spec import REGRESSION
 from compressor.tasks import TASKS
 
@@ -71,6 +71,33 @@ class StageReport:
 
 
 @dataclass(frozen=True)
+class FormatReport:
+    """A file that ships.
+
+    Attributes:
+        name: The name in gates, such as `onnx_int8`.
+        path: The file, in `model/`.
+        precision: What its weights are stored in: `float32`, `fp16`, `int8` or `int4`.
+        ran: Whether it was run on this machine; else nothing is claimed of it but that it was converted.
+        measurements: By metric, on `rows` rows.
+        parity: Its comparison with its reference; empty where it is a reference itself.
+        verdict: Worst of its gates.
+        rows: Rows that it answered, evenly spread over all; None for all.
+        speedup_over_float: Its speed in times of the same format in float; None where it has no such form.
+    """
+
+    name: str
+    path: str
+    precision: str
+    ran: bool
+    measurements: Mapping[str, Measurement]
+    parity: Mapping[str, Any]
+    verdict: Verdict
+    rows: int | None = None
+    speedup_over_float: float | None = None
+
+
+@dataclass(frozen=True)
 class Report:
     """A run.
 
@@ -89,6 +116,7 @@ class Report:
         notes: Remarks on the run as a whole, such as what was damaged in the store; empty in older reports.
         until: The last stage that was asked for, where it is not the recipe's last: such a run publishes no model.
         lock_sha256: Digest of `recipe.lock.yaml`; None in older reports.
+        formats: Each file that ships; empty where the run has none, and in older reports.
     """
 
     recipe: str
@@ -105,6 +133,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     until: str | None = None
     lock_sha256: str | None = None
+    formats: list[FormatReport] = field(default_factory=list)
 
     @property
     def built(self) -> list[StageReport]:
@@ -164,6 +193,7 @@ def read(path: Path) -> Report:
             document["environment"],
             [_stage(entry) for entry in document["stages"]],
             document["not_run"],
+            formats=[_format(entry) for entry in document.get("formats", [])],
             **{name: document[name] for name in _OPTIONAL if name in document},
         )
     except FileNotFoundError:
@@ -175,12 +205,19 @@ def read(path: Path) -> Report:
 
 
 def _stage(entry: Mapping[str, Any]) -> StageReport:
-    measurements = {
+    measurements, gates = _measurements(entry), [_gate(gate) for gate in entry["gates"]]
+    return StageReport(**{**entry, "task": _task(entry["task"]), "measurements": measurements, "gates": gates})
+
+
+def _format(entry: Mapping[str, Any]) -> FormatReport:
+    return FormatReport(**{**entry, "measurements": _measurements(entry)})
+
+
+def _measurements(entry: Mapping[str, Any]) -> dict[str, Measurement]:
+    return {
         name: Measurement(**{**found, "value": _number(found["value"])})
         for name, found in entry["measurements"].items()
     }
-    gates = [_gate(gate) for gate in entry["gates"]]
-    return StageReport(**{**entry, "task": _task(entry["task"]), "measurements": measurements, "gates": gates})
 
 
 def _task(name: str) -> str:
@@ -190,7 +227,7 @@ def _task(name: str) -> str:
 
 
 def _gate(entry: Mapping[str, Any]) -> GateResult:
-    if entry["metric"] not in METRICS or entry["rule"] not in RULES:
+    if not is_metric(entry["metric"]) or entry["rule"] not in RULES:
         raise ValueError(f"no such gate: {entry['metric']}: {entry['rule']}")
     return GateResult(**{**entry, "observed": _number(entry["observed"])})
 

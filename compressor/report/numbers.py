@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from compressor.gates.judge import GateResult
-from compressor.gates.metrics import METRICS
+from compressor.gates.metrics import metric_of
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.tasks import TASKS
 
@@ -73,7 +73,7 @@ def _row(stage: StageReport, task: str) -> list[str]:
 
 def gate_unit(gate: GateResult) -> str:
     """Unit of the quantity that a gate compares; a ratio has none."""
-    return METRICS[gate.metric].unit if gate.rule in ("min", "max", "max_drop") else ""
+    return metric_of(gate.metric).unit if gate.rule in ("min", "max", "max_drop") else ""
 
 
 def gate_text(gate: GateResult) -> str:

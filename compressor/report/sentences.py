@@ -6,11 +6,16 @@ import math
 from collections import Counter
 
 from compressor.gates.judge import AT_LEAST, GateResult, StageGate
-from compressor.gates.metrics import METRICS, QUALITY_KINDS
+from compressor.gates.metrics import QUALITY_KINDS, metric_of
 from compressor.report.model import Measurement, Report
 from compressor.report.numbers import SIGNS, gate_unit, number, quality_metric
 
-_REFERENCES = {"baseline": "the baseline", "previous": "the stage before", "run": "the other run"}
+_REFERENCES = {
+    "baseline": "the baseline",
+    "previous": "the stage before",
+    "run": "the other run",
+    "float": "the same format in float",
+}
 
 
 def headline(report: Report) -> str:
@@ -116,13 +121,18 @@ def _missed(gate: GateResult) -> str:
 
 
 def _why_open(gate: GateResult) -> str:
-    kind = METRICS[gate.metric].kind
+    kind = metric_of(gate.metric).kind
     what = "timed runs (measure.runs)" if kind == "latency" else "validation rows" if kind in QUALITY_KINDS else ""
     more = f"; use more {what}" if what else ""
     if gate.unbounded is not None and (gate.low is None or gate.high is None):
         return f"There is no bound: {gate.unbounded}{more}."
     if math.isnan(gate.observed):
         return "The value is undefined and cannot be compared with the limit."
+    if gate.relative_to == "float":
+        return (
+            "It is not shown to be faster than the same format in float; if it ships for its size, say size_only: "
+            f"true, else use more {what}."
+        )
     if gate.low is None or gate.high is None:
         return f"There are too few observations for a bound{more}."
     return f"The limit lies between the bounds{more}."

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compressor.report.model import Report, StageReport
+from compressor.report.model import FormatReport, Report, StageReport
 from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, number, quality_metric, score
 from compressor.tasks import TASKS
 
@@ -101,6 +101,48 @@ def parity(report: Report) -> tuple[Table, str] | None:
     )
     header = ["stage", "format", "reference", "rows", "same label", "largest difference", "where", "smallest cosine"]
     return Table(header, rows, 3), inputs
+
+
+def formats(report: Report) -> tuple[Table, str] | None:
+    """Each file that ships, and how its numbers came about."""
+    if not report.formats:
+        return None
+    quality = quality_metric(report)
+    header = ["file", "precision", "verdict", quality, "p50 ms", "p95 ms", "times float's speed", "MB", "peak MB"]
+    rows = [[*format_cells(entry, quality), agreement(entry)] for entry in report.formats]
+    texts = ["Timed in turn; each file that has a form in float also with that, one after the other."]
+    some = [f"{entry.name} on {entry.rows}" for entry in report.formats if entry.rows is not None]
+    if some:
+        texts.append(f"Scored on a sample of the rows: {', '.join(some)}.")
+    if never := [entry.name for entry in report.formats if not entry.ran]:
+        texts.append(f"Evaluated, never run on a device: {', '.join(never)}.")
+    return Table([*header, "same label"], rows, 3), " ".join(texts)
+
+
+def format_cells(entry: FormatReport, quality: str) -> list[str]:
+    """A file in cells, up to its peak memory."""
+    found = entry.measurements
+
+    def shown(metric: str, scale: float, form: str) -> str:
+        return format(found[metric].value / scale, form) if metric in found else "–"
+
+    speedup = "–" if entry.speedup_over_float is None else f"{entry.speedup_over_float:.2f}x"
+    return [
+        entry.name,
+        entry.precision,
+        SIGNS[entry.verdict] if entry.ran else "not run",
+        score(found.get(quality)),
+        shown("latency_p50_ms", 1, ".2f"),
+        shown("latency_p95_ms", 1, ".2f"),
+        speedup,
+        shown("size_bytes", 1e6, ".1f"),
+        shown("peak_rss_bytes", 1e6, ".0f"),
+    ]
+
+
+def agreement(entry: FormatReport) -> str:
+    """The share of a file's labels that are its reference's."""
+    return f"{number(entry.parity['label_agreement'])} of {entry.parity['against']}" if entry.parity else "–"
 
 
 def curves(report: Report) -> Table | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from compressor.report import comparison_table, sentences
+from compressor.report import comparison_table, sentences, tables
 from compressor.report.comparison import Group
 from compressor.report.model import Report
 from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, quality_metric
+from compressor.report.tables import Table
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table as Printed
 
 
 COLOURS = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
@@ -19,10 +21,10 @@ COLOURS = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
 
 def print_table(report: Report, console: Console) -> None:
     """Prints a run: a row for each stage, a line for each gate."""
-    from rich.table import Table
+    from rich.table import Table as Printed
     from rich.text import Text
 
-    table = Table(title=Text(report.recipe), title_justify="left", header_style="bold")
+    table = Printed(title=Text(report.recipe), title_justify="left", header_style="bold")
     quality = quality_metric(report)
     for index, name in enumerate(HEADER):
         right = index > 1
@@ -31,6 +33,8 @@ def print_table(report: Report, console: Console) -> None:
         # As Text: a stage's name may look like markup.
         table.add_row(Text(row[0]), Text(row[1], style=COLOURS[stage.verdict]), *row[2:])
     console.print(table)
+    if (found := tables.formats(report)) is not None:
+        console.print(_printed(found[0], "files that ship"))
     for stage in report.stages:
         for gate in stage.gates:
             style = COLOURS[gate.verdict]
@@ -41,16 +45,22 @@ def print_table(report: Report, console: Console) -> None:
 
 def print_comparison(groups: Sequence[Group], console: Console) -> None:
     """Prints a table for each task, and the caveats."""
-    from rich.table import Table as Printed
     from rich.text import Text
 
     for group in groups:
-        shown = comparison_table.table(group)
-        printed = Printed(title=Text(comparison_table.title(group)), title_justify="left", header_style="bold")
-        for index, name in enumerate(shown.header):
-            printed.add_column(name, justify="right" if index >= shown.words else "left")
-        for row in shown.rows:
-            printed.add_row(*map(Text, row))  # as Text: names may look like markup
-        console.print(printed)
+        console.print(_printed(comparison_table.table(group), comparison_table.title(group)))
         for caveat in group.caveats:
             console.print(Text(caveat), soft_wrap=True)
+
+
+def _printed(shown: Table, title: str) -> Printed:
+    """A report's table for the console."""
+    from rich.table import Table as Printed
+    from rich.text import Text
+
+    printed = Printed(title=Text(title), title_justify="left", header_style="bold")
+    for index, name in enumerate(shown.header):
+        printed.add_column(name, justify="right" if index >= shown.words else "left", no_wrap=index == 0)
+    for row in shown.rows:
+        printed.add_row(*map(Text, row))  # as Text: names may look like markup
+    return printed

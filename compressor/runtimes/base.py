@@ -58,6 +58,8 @@ class Runtime:
         follows_quantized: Whether the file holds a quantized graph's integers where the checkpoint has one, and so has
             to give that graph's labels instead of torch's logits.
         quantized_rows: Real rows, at most, that a quantized file of this format is compared on; None for all.
+        quantizes: Whether its weights are stored as the quantize stage says.
+        runs_here: Whether machines like this one can run its files; else nothing is claimed of their speed.
         takes_texts: Whether its files hold the tokenizer: they take texts instead of token ids.
         measured: Whether it can be the runtime of `measure`.
         inspectable: Whether the module has `inspect(path)`, for `compress inspect`.
@@ -72,6 +74,8 @@ class Runtime:
     target: str | None = None
     follows_quantized: bool = False
     quantized_rows: int | None = None
+    quantizes: bool = False
+    runs_here: bool = True
     takes_texts: bool = False
     measured: bool = False
     inspectable: bool = False

@@ -27,6 +27,7 @@ RUNTIME = Runtime(
     usage="`torch.jit.load`; inputs by position: {inputs}",
     target="torchscript",
     follows_quantized=True,
+    quantizes=True,
     # With AVX2 alone torch multiplies integers in a plain loop, many times slower than the graph it is compared with.
     quantized_rows=200,
     measured=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from compressor.data.spec import TextSpec
 from compressor.errors import Add
-from compressor.gates.spec import Gate
+from compressor.gates.spec import FLOAT, Gate
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.shape import Shape
 from compressor.spec import Spec
@@ -64,6 +64,23 @@ class StageSpec(Spec):
     def holds_floats(self) -> bool:
         """Whether it writes a format that stays in float after a stage that quantizes."""
         return False
+
+    @property
+    def precisions(self) -> dict[str, bool]:
+        """Precisions of the quantized files that it leaves, the deployed one first; and whether only size counts."""
+        return {}
+
+    def files(self, quantized: Mapping[str, bool]) -> dict[str, str]:
+        """The files that it writes to ship, by name, and their precisions; see `compressor.runtimes.shipped`.
+
+        Args:
+            quantized: The `precisions` of the stage that quantizes.
+        """
+        return {}
+
+    def file_gates(self, quantized: Mapping[str, bool]) -> dict[str, Gate]:
+        """Gates of single files that hold unless the recipe says otherwise; the argument is that of `files`."""
+        return {}
 
     @property
     def eight_bit_products(self) -> bool:
@@ -134,6 +151,20 @@ class StageSpec(Spec):
     def all_gates(self) -> dict[str, Gate]:
         """The recipe's gates and the defaults it does not override."""
         return {**self.default_gates, **self.gates}
+
+    def gates_of(self, quantized: Mapping[str, bool]) -> tuple[tuple[str, Gate], ...]:
+        """All gates, those of single files too: the recipe's speed-up of a file over float replaces the default one.
+
+        Args:
+            quantized: As of `files`.
+        """
+        gates = self.all_gates
+        files = {
+            metric: gate
+            for metric, gate in self.file_gates(quantized).items()
+            if metric not in gates or gates[metric].relative_to != FLOAT
+        }
+        return (*gates.items(), *files.items())
 
     def work(self) -> dict[str, Any]:
         """The keys that determine the stage's output: all but its name and gates."""

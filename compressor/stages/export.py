@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from compressor.errors import Add
-from compressor.gates.metrics import QUANTIZED_PARITY
-from compressor.gates.spec import Gate
+from compressor.gates.metrics import QUANTIZED_PARITY, of_file
+from compressor.gates.spec import FLOAT, Gate
 from compressor.models.checkpoint import Checkpoint
-from compressor.runtimes import TARGETS, onnxruntime
+from compressor.runtimes import TARGETS, TEXT_RUNTIME, onnxruntime
 from compressor.runtimes.baked_tokenizer import graph as baked
 from compressor.runtimes.baked_tokenizer import wordpiece
 from compressor.runtimes.onnx import metadata
 from compressor.runtimes.ort import runtime as ort
+from compressor.runtimes.shipped import FLOAT32, named
 from compressor.spec import OneOf
 from compressor.stages.base import Stage, StageSpec
 from compressor.tasks import MASKED_LM, learned_from_rows
@@ -42,6 +44,29 @@ class ExportSpec(StageSpec):
     """Validation rows that ship in `verification.json`, as token ids (and as texts, if a file holds its tokenizer) with
     each format's answers, so that `compress verify` can ask them again wherever the folder goes. Whoever has the folder
     can read these texts: 0 ships none, and only made-up rows are compared then."""
+
+    size_only: bool | tuple[str, ...] = False
+    """Files that may be slower than the same format in float: `true` for all, or names such as `onnx_int4`. Any other
+    file in int8 or int4 has to be faster, or the run fails."""
+
+    def files(self, quantized: Mapping[str, bool]) -> dict[str, str]:
+        """A file for each target, and of ONNX one for each precision beside the float one."""
+        deployed = next(iter(quantized), FLOAT32)
+        found = {named("onnx", precision): precision for precision in quantized}
+        for target in self.targets:
+            found[target] = deployed if TARGETS[target].quantizes else FLOAT32
+        return found | ({TEXT_RUNTIME.name: deployed} if self.tokenizer == "baked" else {})
+
+    def file_gates(self, quantized: Mapping[str, bool]) -> dict[str, Gate]:
+        """Integers have to be faster than floats of the same format, unless only size counts."""
+        return {
+            of_file(name, "latency_p50_ms"): Gate(min_speedup=1.0, relative_to=FLOAT)
+            for name, precision in self.files(quantized).items()
+            if precision.startswith("int") and not self._for_size(name) and not quantized[precision] and _timed(name)
+        }
+
+    def _for_size(self, name: str) -> bool:
+        return self.size_only if isinstance(self.size_only, bool) else name in self.size_only
 
     @property
     def default_gates(self) -> dict[str, Gate]:
@@ -102,6 +127,11 @@ class ExportSpec(StageSpec):
     def _refuse(self, why: str, add: Add) -> None:
         what = f"is baked, and the checkpoint's cannot be: {why}"
         add(("tokenizer",), what, "use tokenizer: files", kind="unsupported")
+
+
+def _timed(name: str) -> bool:
+    """Whether a file is timed beside its float form."""
+    return name != TEXT_RUNTIME.name and (name not in TARGETS or TARGETS[name].runs_here)
 
 
 _ONNX = onnxruntime.RUNTIME.file

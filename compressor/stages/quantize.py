@@ -48,6 +48,11 @@ class QuantizeSpec(QuantizationSpec, StageSpec):
         return {} if asked or not self.how.integer else {"quantized_coverage": Gate(min=0.95)}
 
     @property
+    def precisions(self) -> dict[str, bool]:
+        """Of its file."""
+        return {self.how.precision: self.size_only}
+
+    @property
     def eight_bit_products(self) -> bool:
         """Unless weights have 7 bits, or products are of floats."""
         return self.how.integer and not self.reduce_range

@@ -29,11 +29,12 @@ def bench(*arguments: str | Path) -> Result:
 def test_folder_onnx_and_torchscript_side_by_side(exported: Path):
     result = bench(exported, exported / "onnx/model.onnx", exported / "torchscript/model.pt", "--json")
     assert result.exit_code == 0, result.output
-    folder, onnx, script = json.loads(result.stdout)
+    folder, beside, onnx, script = json.loads(result.stdout)
+    assert Path(folder["path"]) == Path(onnx["path"]) and Path(beside["path"]) == Path(script["path"]), "every file"
     assert [entry["runtime"] for entry in (folder, onnx, script)] == ["onnxruntime", "onnxruntime", "torchscript"]
     assert folder["p50"] == onnx["p50"], "the same file is timed once"
-    assert folder["speedup"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-    for entry in (onnx, script):
+    assert {folder["speedup"][bound] for bound in ("value", "low", "high")} == {1.0}
+    for entry in (onnx, script, beside):
         assert entry["p50"]["low"] <= entry["p50"]["value"] <= entry["p95"]["high"]
     assert onnx["size_bytes"] == (exported / "onnx/model.onnx").stat().st_size
 

@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from compressor.errors import Add, Location, suggest
 from compressor.gates.judge import AT_LEAST
 from compressor.gates.metrics import METRICS, QUALITY_KINDS, QUANTIZED_PARITY, RELATIVE_RULES, Metric
-from compressor.gates.spec import REGRESSION
+from compressor.gates.spec import FLOAT, REGRESSION, Gate
 from compressor.recipe.document import Recipe
+from compressor.runtimes import TARGETS
 from compressor.tasks import TASKS
+
+_TIMES = ("latency_p50_ms", "latency_p95_ms")
 
 
 def gate_metrics(task: str) -> list[str]:
@@ -23,6 +26,13 @@ def check_gates(recipe: Recipe, add: Add) -> None:
     for index, stage in enumerate(recipe.stages):
         for name, gate in stage.gates.items():
             place = ("stages", index, "gates", name)
+            if "." in name:
+                _check_file(name, gate, recipe, index, place, add)
+                continue
+            if gate.relative_to == FLOAT:
+                what = f"{name} has no form in float to be relative to: a file that ships has, such as onnx_int8.{name}"
+                add((*place, "relative_to"), what, "allowed: baseline, previous", kind="conflict")
+                continue
             if not _check_rules(name, gate.limits, recipe.task_of(stage), place, add):
                 continue
             if name == QUANTIZED_PARITY and not _compares_quantized(recipe, index):
@@ -40,6 +50,33 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 )
     for name, regression_gate in (recipe.regression or {}).items():
         _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
+
+
+def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Location, add: Add) -> None:
+    """Whether a gate's file ships, is measured by this metric, and can be compared so."""
+    form, _, metric = name.rpartition(".")
+    stage, task = recipe.stages[index], recipe.task_of(recipe.stages[index])
+    files = stage.files(recipe.quantized(index))
+    if not stage.ships:
+        add(place, f"{name} is of a file that ships", "move the gate to export", kind="conflict")
+    elif form not in files:
+        what = f"no file {form!r} ships" + (f": they are {', '.join(files)}" if files else "")
+        add(place, what, suggest(form, list(files)), kind="unknown")
+    elif metric not in (allowed := _file_metrics(form, task)):
+        add(place, f"{metric!r} is not measured of {form}", suggest(metric, allowed), kind="unknown")
+    elif gate.relative_to == FLOAT and (metric not in _TIMES or not files[form].startswith("int")):
+        what = f"{name} cannot be relative to float: the latency of a file in int8 or int4 can"
+        add((*place, "relative_to"), what, "allowed: baseline, previous", kind="conflict")
+    else:
+        _check_rules(metric, gate.limits, task, place, add)
+
+
+def _file_metrics(form: str, task: str) -> list[str]:
+    """The metrics of a file that ships."""
+    parity = ["size_bytes", "parity_label_agreement", "parity_max_abs_diff"]
+    if form in TARGETS and not TARGETS[form].runs_here:
+        return parity
+    return [*TASKS[task].METRICS, *_TIMES, "peak_rss_bytes", *parity]
 
 
 def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Location, add: Add) -> bool:

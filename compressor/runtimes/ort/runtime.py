@@ -31,6 +31,7 @@ RUNTIME = Runtime(
     usage="onnxruntime, also its minimal builds; the same inputs",
     target="ort",
     follows_quantized=True,
+    quantizes=True,
     inspectable=True,
 )
 

@@ -1,0 +1,133 @@
+"""Every file that ships, measured: its time beside its float form's, its memory, and its answers to the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.gates.estimate import Evidence
+from compressor.gates.exact import Exact, Spread
+from compressor.gates.timings import Timings
+from compressor.measure.client import PROCESSES
+from compressor.measure.parity_inputs import spread
+from compressor.measure.token_rows import REFERENCES_FILE, TokenRows
+from compressor.runtimes.shipped import Format
+from compressor.tasks.base import GROUPS, References, Scoring
+
+_FILE, _FLOAT = "format:", "float:"
+"""Before the names of files and of their float forms, among what is timed in turn."""
+_QUALITY_S = 60.0
+"""A file that would take longer for all rows answers some of them."""
+_LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95}
+
+
+def timed(shipped: Sequence[Format], folder: Path, floats: Mapping[str, Path]) -> list[dict[str, str]]:
+    """What is timed in turn: each file that runs here, and its float form."""
+    running = [entry for entry in shipped if entry.ran]
+    files = [
+        {"name": f"{_FILE}{entry.name}", "runtime": entry.runtime, "path": str(folder / entry.file)}
+        for entry in running
+    ]
+    return files + [
+        {"name": f"{_FLOAT}{entry.name}", "runtime": entry.runtime, "path": str(floats[entry.name])}
+        for entry in running
+        if entry.name in floats
+    ]
+
+
+def described(entry: Format) -> dict[str, Any]:
+    """An entry's own facts, for JSON."""
+    return {**asdict(entry), "file": entry.file.as_posix(), "ran": entry.ran}
+
+
+def sampled(output: Path, entry: Format, rows: Path) -> list[int] | None:
+    """The rows that a file answers which takes long for one; None for all.
+
+    Args:
+        output: The folder with the times.
+        entry: The file.
+        rows: The rows, with what they are scored against beside them.
+    """
+    count = len(TokenRows.load(rows))
+    with np.load(rows.with_name(REFERENCES_FILE), allow_pickle=False) as references:
+        if any(len(references[name]) != count for name in references.files):
+            return None  # a question has several rows, which cannot be drawn one by one
+    median = timings(output, f"{_FILE}{entry.name}")["latency_p50_ms"].estimate(0.95).value
+    affordable = int(_QUALITY_S * 1e3 / max(median, 1e-3))
+    return None if affordable >= count else spread(count, max(1, affordable))
+
+
+def evidence(
+    folder: Path,
+    facts: Mapping[str, Any],
+    entry: Mapping[str, Any],
+    task: Scoring,
+    references: References,
+    labels: Sequence[str],
+) -> dict[str, Evidence]:
+    """The evidence of one file, metric by metric.
+
+    Args:
+        folder: The output folder of `compressor.measure.measurement.measure`.
+        facts: Its result.
+        entry: The file's entry of `facts["formats"]`.
+        task: Scores the answers.
+        references: The right answers.
+        labels: Names of the head's outputs.
+    """
+    found: dict[str, Evidence] = {"size_bytes": Exact(float(entry["size_bytes"]))}
+    found |= _parity((facts.get("parity") or {}).get("formats", {}).get(entry["name"]))
+    if not entry["ran"]:
+        return found
+    answers = np.load(folder / f"{answers_name(entry['name'])}.npy")
+    found |= scored(answers, task, taken(references, entry["sample"]), labels)
+    found |= timings(folder, f"{_FILE}{entry['name']}")
+    found["peak_rss_bytes"] = Spread(tuple(entry["peak_rss_bytes"]))
+    return found
+
+
+def scored(
+    answers: NDArray[np.float32], task: Scoring, references: References, labels: Sequence[str]
+) -> dict[str, Evidence]:
+    """The task's metrics of some answers; rows that belong together count as less evidence."""
+    found, groups = task.score(answers, references, labels), references.get(GROUPS)
+    return {name: rows if groups is None else replace(rows, groups=groups) for name, rows in found.items()}
+
+
+def timings(folder: Path, name: str) -> dict[str, Evidence]:
+    """The times of one of the files that were timed in turn."""
+    with np.load(folder / "latency.npz", allow_pickle=False) as samples:
+        processes = tuple(samples[PROCESSES].tolist())
+        times = samples[name].astype(np.float64)
+    return {metric: Timings(times, quantile, processes) for metric, quantile in _LATENCY_QUANTILES.items()}
+
+
+def float_timings(folder: Path, name: str) -> dict[str, Evidence] | None:
+    """The times of a file's float form; None where it has none."""
+    with np.load(folder / "latency.npz", allow_pickle=False) as samples:
+        there = f"{_FLOAT}{name}" in samples.files
+    return timings(folder, f"{_FLOAT}{name}") if there else None
+
+
+def taken(references: References, sample: Sequence[int] | None) -> References:
+    """The right answers to a sample of the rows; None for all."""
+    return references if sample is None else {name: array[list(sample)] for name, array in references.items()}
+
+
+def answers_name(form: str) -> str:
+    """Name of the array of a file's answers."""
+    return f"answers_{form}"
+
+
+def _parity(entry: Mapping[str, Any] | None) -> dict[str, Evidence]:
+    if entry is None:
+        return {}
+    found: dict[str, Evidence] = {"parity_label_agreement": Exact(entry["label_agreement"], n=entry["rows"])}
+    if entry["kind"] == "float":
+        found["parity_max_abs_diff"] = Exact(entry["max_abs_diff"], n=entry["rows"])
+    return found
