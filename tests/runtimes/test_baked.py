@@ -213,8 +213,10 @@ def test_inspect_and_bench(exported: Path):
     assert result.exit_code == 0, result.output
     found = {Path(entry["path"]).name: entry for entry in json.loads(result.stdout)}
     assert found[graph.FILE.name]["operators"]["WordpieceTokenizer"] == 1
-    result = CliRunner().invoke(main.main, ["bench", str(exported / graph.FILE)])
-    assert result.exit_code == 2 and "takes texts" in result.output
+    result = CliRunner().invoke(main.main, ["bench", str(exported / graph.FILE), "--sequence-length", "16", "--json"])
+    assert result.exit_code == 0, result.output
+    (timed,) = json.loads(result.stdout)
+    assert timed["runtime"] == "onnx_with_tokenizer" and timed["p50"]["value"] > 0
 
 
 @pytest.mark.parametrize(
