@@ -147,7 +147,8 @@ def quantized(given: Given, output: Path, source: Path | None, *, scheme: str) -
         "stages": [{"stage": "quantize", "scheme": scheme, "gates": {"quantized_coverage": {"min": 0}}, **training}],
     }
     runs.run(recipe, output, given.folder / "artifacts")
-    return given.folder / "artifacts" / scheme / "model" / checkpoint.QUANTIZED_ONNX
+    model = given.folder / "artifacts" / scheme / "model"
+    return checkpoint.Checkpoint(model).quantized or model
 
 
 def plain(given: Given, output: Path, source: Path | None) -> Path:

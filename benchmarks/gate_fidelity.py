@@ -44,7 +44,7 @@ from compressor.gates.timings import Timings
 from compressor.measure import measurement as measuring
 from compressor.measure.client import Client, shares
 from compressor.measure.spec import MeasureSpec
-from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Progress
 
 Floats = NDArray[np.float64]
@@ -102,6 +102,8 @@ def bert_mini(folder: Path) -> Path:
     from transformers import BertConfig, BertForSequenceClassification
     from transformers.utils import logging
 
+    from compressor.models import quantized
+    from compressor.models.quantized import ONNX_FILES, QuantizedFile
     from compressor.quantization import Settings, dynamic_int8
     from compressor.runtimes import onnxruntime
 
@@ -111,8 +113,10 @@ def bert_mini(folder: Path) -> Path:
     BertForSequenceClassification(BertConfig(**sizes, num_labels=2)).save_pretrained(folder)
     exported = folder / "float.onnx"
     onnxruntime.export(folder, exported)
-    (folder / QUANTIZED_ONNX).parent.mkdir()
-    dynamic_int8.write(exported, folder / QUANTIZED_ONNX, Settings())
+    entry = QuantizedFile("dynamic_int8", "int8", str(ONNX_FILES["int8"]), True, 8, True, None, ())
+    (folder / entry.file).parent.mkdir()
+    dynamic_int8.write(exported, folder / entry.file, Settings())
+    quantized.write(folder, [entry])
     return folder
 
 

@@ -11,7 +11,9 @@ import pytest
 from conftest import exact_settings
 from rich.console import Console
 
-from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.models import quantized
+from compressor.models.checkpoint import Checkpoint
+from compressor.models.quantized import ONNX_FILES, QuantizedFile
 from compressor.progress import Progress
 from compressor.quantization import dynamic_int8
 from compressor.runtimes import onnxruntime as onnx_runtime
@@ -20,6 +22,7 @@ from compressor.stages.export import ExportSpec
 from compressor.tasks import TASKS, has_head
 from compressor.training.context import Context
 
+QUANTIZED_ONNX = ONNX_FILES["int8"]
 KEY = "0123456789abcdef01234567"
 
 
@@ -27,7 +30,14 @@ def quantize(checkpoint: Path, work: Path) -> Path:
     """Leaves a quantized graph in a checkpoint, as the quantize stage does."""
     onnx_runtime.export(checkpoint, work / "float.onnx")
     dynamic_int8.write(work / "float.onnx", checkpoint / QUANTIZED_ONNX, exact_settings())
+    record(checkpoint)
     return checkpoint
+
+
+def record(checkpoint: Path) -> None:
+    """Says that a checkpoint's folder has a graph in int8, as the quantize stage does."""
+    entry = QuantizedFile("dynamic_int8", "int8", QUANTIZED_ONNX.as_posix(), True, 8, True, None, ())
+    quantized.write(checkpoint, (entry,))
 
 
 def run_export(checkpoint: Path, output: Path, pairs: bool = False, **keys: Any) -> dict[str, Any]:

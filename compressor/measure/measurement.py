@@ -18,7 +18,7 @@ from compressor.measure.client import Client
 from compressor.measure.parity_inputs import ALONE, TEXTS_FILE, ParityInputs
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import EDGES, TokenRows, in_order
-from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Progress, Step
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.shipped import Format, shipped, size_bytes
@@ -35,8 +35,8 @@ _PARITY_ALONE = 32
 
 def deployed_file(folder: Path, runtime: str) -> Path | None:
     """The file in a checkpoint folder that ships for a runtime; None if the checkpoint was not exported for it."""
-    candidates = [QUANTIZED_ONNX] if runtime == "onnxruntime" else []
-    return next((folder / name for name in (*candidates, RUNTIMES[runtime].file) if (folder / name).is_file()), None)
+    quantized = Checkpoint(folder).quantized if runtime == "onnxruntime" else None
+    return next((path for path in (quantized, folder / RUNTIMES[runtime].file) if path and path.is_file()), None)
 
 
 @dataclass(frozen=True)

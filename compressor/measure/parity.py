@@ -13,7 +13,7 @@ from compressor import runtimes
 from compressor.host import host
 from compressor.measure.client import Client
 from compressor.measure.parity_inputs import Comparison, Endpoint, ParityInputs
-from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
+from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.progress import Step
 from compressor.runtimes import TARGETS, TEXT_RUNTIME
 from compressor.tasks.base import ABSENT_LOGIT
@@ -27,36 +27,41 @@ _TEXTS_SAMPLE = 500
 
 TORCH = Endpoint(runtimes.TORCH.name, runtimes.TORCH.file)
 FLOAT = Endpoint("onnxruntime", TARGETS["onnx"].file)
-QUANTIZED = Endpoint("onnxruntime", QUANTIZED_ONNX)
 
 
-def _comparisons() -> Iterator[Comparison]:
-    """Every exported format against torch, or against the quantized graph whose integers it holds."""
+def comparisons(deployed: Endpoint | None) -> Iterator[Comparison]:
+    """Every format against torch, or against the quantized graph whose integers it holds.
+
+    Args:
+        deployed: The quantized graph that is deployed; None where there is none.
+    """
     for target, runtime in TARGETS.items():
         candidate = Endpoint(runtime.name, runtime.file)
-        if runtime.follows_quantized:
-            yield Comparison(target, candidate, QUANTIZED, "quantized", runtime.quantized_rows)
+        if runtime.follows_quantized and deployed is not None:
+            yield Comparison(target, candidate, deployed, "quantized", runtime.quantized_rows)
         yield Comparison(target, candidate, TORCH)
     texts = Endpoint(TEXT_RUNTIME.name, TEXT_RUNTIME.file)
-    for reference in (QUANTIZED, FLOAT, TORCH):
+    for reference in (*([deployed] if deployed is not None else ()), FLOAT, TORCH):
         yield Comparison(TEXT_RUNTIME.name, texts, reference, "texts", _TEXTS_SAMPLE)
 
 
-COMPARISONS = tuple(_comparisons())
-"""Comparisons, made where both files are there; of several for one format, the first."""
-
-
 def present(folder: Path) -> list[Comparison]:
-    """The comparisons that a checkpoint's folder has both sides of."""
-    found = [entry for entry in COMPARISONS if all((folder / side.file).exists() for side in entry.sides)]
+    """The comparisons that a checkpoint's folder has both sides of; of several for one format, the first."""
+    every = comparisons(next(iter(quantized_graphs(folder)), None))
+    found = [entry for entry in every if all((folder / side.file).exists() for side in entry.sides)]
     names = [entry.name for entry in found]
     return [entry for index, entry in enumerate(found) if entry.name not in names[:index]]
 
 
 def endpoints(folder: Path, comparisons: Sequence[Comparison]) -> list[Endpoint]:
-    """Everything that ships and runs: both sides of the comparisons, torch, and the quantized graph."""
-    extra = [QUANTIZED] if (folder / QUANTIZED.file).is_file() else []
-    return list(dict.fromkeys([TORCH, *(side for entry in comparisons for side in entry.sides), *extra]))
+    """Everything that ships and runs: both sides of the comparisons, torch, and the quantized graphs."""
+    sides = (side for entry in comparisons for side in entry.sides)
+    return list(dict.fromkeys([TORCH, *sides, *quantized_graphs(folder)]))
+
+
+def quantized_graphs(folder: Path) -> list[Endpoint]:
+    """The quantized graphs of a checkpoint, the deployed one first."""
+    return [Endpoint(FLOAT.runtime, Path(entry.file)) for entry in Checkpoint(folder).quantizations]
 
 
 def run_endpoint(

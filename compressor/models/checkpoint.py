@@ -22,10 +22,6 @@ WEIGHTS = weights.SAFETENSORS
 """The file of weights that stages leave, whatever the weights of the recipe's checkpoint came in."""
 
 
-QUANTIZED_ONNX = Path("onnx") / "model_quantized.onnx"
-"""Where a quantized checkpoint keeps the graph that runs; names that transformers.js and optimum look for."""
-
-
 _MODULES = "modules.json"
 
 
@@ -237,9 +233,8 @@ class Checkpoint:
 
     @property
     def quantized(self) -> Path | None:
-        """The quantized graph, when a stage has left one."""
-        path = self.path / QUANTIZED_ONNX
-        return path if path.is_file() else None
+        """The quantized graph that is deployed, when a stage has left any: the first of them."""
+        return next((self.path / entry.file for entry in self.quantizations), None)
 
     @property
     def quantizations(self) -> tuple[QuantizedFile, ...]:

@@ -17,6 +17,16 @@ Precision = Literal["int8", "int4", "fp16"]
 PRECISIONS: dict[int, Precision] = {4: "int4", 8: "int8", 16: "fp16"}
 """Precisions by the bits of a weight."""
 
+ONNX_FILES: dict[Precision, Path] = {
+    "int8": Path("onnx") / "model_quantized.onnx",
+    "int4": Path("onnx") / "model_q4.onnx",
+    "fp16": Path("onnx") / "model_fp16.onnx",
+}
+"""Where a checkpoint's folder keeps a quantized graph: the names that transformers.js looks for (`dtype`)."""
+
+DTYPES: dict[Precision, str] = {"int8": "q8", "int4": "q4", "fp16": "fp16"}
+"""What transformers.js calls a precision."""
+
 
 @dataclass(frozen=True)
 class QuantizedFile:

@@ -71,7 +71,7 @@ def select(
         count = fewest(holds, len(names))
     if count is None:
         raise StageError(
-            f"accuracy.max_drop is {max_drop:g}, but with every matrix in float what {quantizer.spec.scheme} writes "
+            f"accuracy.max_drop is {max_drop:g}, but with every matrix in float what {quantizer.spec.how.name} writes "
             f"still scores {score(len(names)):.4f}, the float graph {whole:.4f}; allow more, or choose another scheme"
         )
     facts: Facts = {

@@ -87,7 +87,7 @@ def divergences(quantizer: GraphQuantizer, matrices: Sequence[Matrix], context: 
         "length": max_sequence_length(quantizer.checkpoint, quantizer.spec, context.task),
         "masked": [quantizer.spec.masking, quantizer.spec.mlm_probability, context.seed],
         "backend": quantizer.spec.backend,
-        "scheme": quantizer.spec.scheme,
+        "scheme": quantizer.spec.how.name,
         "settings": settings,
         "processor": processor(),
     }

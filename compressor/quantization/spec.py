@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from compressor.models.quantized import ONNX_FILES
 from compressor.quantization import SCHEMES, Scheme, neural_compressor
 from compressor.spec import OneOf, Spec
 from compressor.training.spec import RecoverySpec
@@ -13,7 +14,10 @@ from compressor.training.spec import RecoverySpec
 BACKENDS = ("onnxruntime", neural_compressor.NAME)
 """Libraries that choose integers and ranges; the first is the default."""
 
-_SCHEMES_HELP = " ".join(f"`{scheme.name}`: {scheme.help}" for scheme in SCHEMES.values())
+_SchemeName = Annotated[str, OneOf(SCHEMES)]
+_SCHEMES_HELP = " ".join(f"`{scheme.name}`: {scheme.help}" for scheme in SCHEMES.values()) + (
+    " A list writes a file for each precision; the first is deployed: measured, and what other formats are made of."
+)
 
 
 class CalibrationSpec(Spec):
@@ -49,7 +53,7 @@ class QuantizationSpec(RecoverySpec):
     keys of training stages; the other schemes do not train and have no use for those.
     """
 
-    scheme: Annotated[str, OneOf(SCHEMES), Field(description=_SCHEMES_HELP)] = "dynamic_int8"
+    scheme: Annotated[_SchemeName | tuple[_SchemeName, ...], Field(description=_SCHEMES_HELP)] = "dynamic_int8"
     backend: Annotated[str, OneOf(BACKENDS)] = BACKENDS[0]
     """Library that chooses integers and ranges. neural_compressor is an extra, for static_int8 and the weight-only
     schemes."""
@@ -77,16 +81,26 @@ class QuantizationSpec(RecoverySpec):
     @property
     def trains(self) -> bool:
         """Only quantization-aware training does."""
-        return self.how.trained and super().trains
+        return any(scheme.trained for scheme in self.schemes) and super().trains
+
+    @property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """The schemes' entries in the table, the deployed one first."""
+        return tuple(SCHEMES[name] for name in ([self.scheme] if isinstance(self.scheme, str) else self.scheme))
 
     @property
     def how(self) -> Scheme:
-        """The scheme's entry in the table."""
-        return SCHEMES[self.scheme]
+        """The deployed scheme."""
+        return self.schemes[0]
+
+    def only(self, scheme: Scheme) -> Self:
+        """These settings with one scheme."""
+        return self.model_copy(update={"scheme": scheme.name})
 
     @model_validator(mode="after")
     def _makes_sense(self) -> QuantizationSpec:
         given = self.model_fields_set
+        self._check_files()
         if "objective" in given:
             raise ValueError("objective is for stages before it: what is quantized does the recipe's own task; drop it")
         for keys, applies in (
@@ -95,19 +109,34 @@ class QuantizationSpec(RecoverySpec):
             ({"block_size"}, "in_blocks"),
             ({"per_channel", "reduce_range"}, "integer"),
         ):
-            if not getattr(self.how, applies) and (wrong := sorted(keys & given)):
+            if not any(getattr(scheme, applies) for scheme in self.schemes) and (wrong := sorted(keys & given)):
                 schemes = ", ".join(name for name, scheme in SCHEMES.items() if getattr(scheme, applies))
-                raise ValueError(f"{', '.join(wrong)} applies to {schemes}, not to {self.scheme}; drop it")
+                raise ValueError(f"{', '.join(wrong)} applies to {schemes}, not to {self._names}; drop it")
         if self.backend == neural_compressor.NAME:
             self._check_neural_compressor()
         return self
 
+    @property
+    def _names(self) -> str:
+        return ", ".join(scheme.name for scheme in self.schemes)
+
+    def _check_files(self) -> None:
+        """Refuses schemes that need the same file."""
+        if not self.schemes:
+            raise ValueError("scheme is an empty list; name at least one scheme")
+        files: dict[str, str] = {}
+        for scheme in self.schemes:
+            other = files.setdefault(scheme.precision, scheme.name)
+            if other != scheme.name or self._names.split(", ").count(scheme.name) > 1:
+                file = ONNX_FILES[scheme.precision].as_posix()
+                raise ValueError(f"scheme has {other} and {scheme.name}, which both write {file}; drop one of them")
+
     def _check_neural_compressor(self) -> None:
         """Refuses settings that the library does not support."""
         allowed = ", ".join(neural_compressor.ALGORITHMS)
-        if self.scheme not in neural_compressor.ALGORITHMS:
+        if absent := [scheme.name for scheme in self.schemes if scheme.name not in neural_compressor.ALGORITHMS]:
             raise ValueError(
-                f"backend neural_compressor does not support {self.scheme}; it supports {allowed}; or use onnxruntime"
+                f"backend neural_compressor does not support {absent[0]}; it supports {allowed}; or use onnxruntime"
             )
         if self.calibration.method == "percentile":
             what = "backend neural_compressor does not support calibration.method: percentile"

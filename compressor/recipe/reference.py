@@ -99,7 +99,8 @@ def _type(field: dict[str, Any]) -> str:
     if "enum" in field:
         return " or ".join(f"`{value}`" for value in field["enum"])
     if "anyOf" in field:
-        kinds = [_type(entry) for entry in field["anyOf"] if entry.get("type") != "null"]
+        entries = [entry for entry in field["anyOf"] if entry.get("type") != "null"]
+        kinds = ["a list of these" if entry.get("items") == entries[0] else _type(entry) for entry in entries]
         return " or ".join(dict.fromkeys(kinds))
     if "$ref" in field:
         return _link(_name(field["$ref"]))

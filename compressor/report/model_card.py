@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint, input_names
+from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.models.families.compact_bert import NAME as COMPACT_BERT
 from compressor.models.heads import PRETRAINING
+from compressor.models.quantized import DTYPES, ONNX_FILES
 from compressor.report import numbers
 from compressor.report.markdown import markdown, prose
 from compressor.report.model import Report
@@ -47,7 +48,8 @@ def files_table(folder: Path) -> str:
     """A row for each file that can be run: its size and how to run it."""
     inputs = ", ".join(f"`{name}`" for name in input_names(Checkpoint(folder).family))
     uses = {runtime.file: runtime.usage.format(inputs=inputs) for runtime in (*TARGETS.values(), TEXT_RUNTIME)}
-    uses[QUANTIZED_ONNX] = "onnxruntime, quantized (transformers.js: `dtype: q8`); the same inputs"
+    for precision, file in ONNX_FILES.items():
+        uses[file] = f"onnxruntime, {precision} (transformers.js: `dtype: {DTYPES[precision]}`); the same inputs"
     uses[ort.OPERATORS] = "`build.sh --minimal_build --include_ops_by_config` makes such a build of ONNX Runtime"
     rows = [
         f"| `{name.as_posix()}` | {numbers.number((folder / name).stat().st_size, 'bytes')} | {use} |"

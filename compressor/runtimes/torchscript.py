@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compressor.models.checkpoint import QUANTIZED_ONNX
+from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes.base import Inputs, Outputs, Runtime
 from compressor.runtimes.inspection import Inspection, Weight, part_of
 
@@ -53,7 +53,8 @@ def export(source: Path, path: Path) -> None:
     """
     import torch
 
-    module, inputs = _quantized(source) if (source / QUANTIZED_ONNX).is_file() else _float(source)
+    graph = Checkpoint(source).quantized
+    module, inputs = _float(source) if graph is None else _quantized(graph)
     with torch.inference_mode():
         traced = torch.jit.trace(module, inputs, strict=False, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit is untyped
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,12 +69,12 @@ def _float(source: Path) -> tuple[Traceable, tuple[Tensor, ...]]:
     return module, tracing.example_inputs(module)
 
 
-def _quantized(source: Path) -> tuple[GraphModule, tuple[Tensor, ...]]:
+def _quantized(graph: Path) -> tuple[GraphModule, tuple[Tensor, ...]]:
     import torch
 
     from compressor.runtimes.torchscript_int8.module import GraphModule
 
-    module = GraphModule(source / QUANTIZED_ONNX).eval()
+    module = GraphModule(graph).eval()
     # Zeros where ones need not be: a table of token types may have a single row.
     kinds = {"token_type_ids": torch.zeros}
     return module, tuple(kinds.get(name, torch.ones)((2, 3), dtype=torch.int64) for name in module.input_names)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from compressor.errors import Add
 from compressor.gates.spec import Gate
 from compressor.host import installed
-from compressor.models import checkpoint, layout, quantized
+from compressor.models import layout, quantized
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES
-from compressor.models.quantized import QuantizedFile
+from compressor.models.quantized import ONNX_FILES, QuantizedFile
 from compressor.models.shape import Shape
 from compressor.quantization import Ranges, Settings, neural_compressor
 from compressor.quantization.base import unmatched
@@ -49,13 +49,13 @@ class QuantizeSpec(QuantizationSpec, StageSpec):
 
     @property
     def precisions(self) -> dict[str, bool]:
-        """Of its file."""
-        return {self.how.precision: self.size_only}
+        """Of its files."""
+        return {scheme.precision: self.size_only for scheme in self.schemes}
 
     @property
     def eight_bit_products(self) -> bool:
         """Unless weights have 7 bits, or products are of floats."""
-        return self.how.integer and not self.reduce_range
+        return any(scheme.integer for scheme in self.schemes) and not self.reduce_range
 
     @property
     def trial(self) -> Literal["size", "latency", "quality"] | None:
@@ -82,8 +82,8 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
 
     Args:
         source: Checkpoint folder.
-        output: Empty folder; gets the checkpoint, trained on if the scheme is, `onnx/model_quantized.onnx`
-            and what was chosen for it.
+        output: Empty folder; gets the checkpoint, trained on if the scheme is, a graph for each scheme, and what was
+            chosen for them.
         spec: The stage's keys.
         context: Rows, what tries files out, progress.
 
@@ -96,17 +96,16 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
 
     facts: Facts = {}
     ranges: Ranges | None = None
-    settings = _settings(spec)
     if spec.trains:
         from compressor.quantization import qat
         from compressor.training.processes import rank
 
-        ranges, facts = qat.train(source, output, spec, settings, context)
+        trained = spec.only(next(scheme for scheme in spec.schemes if scheme.trained))
+        ranges, facts = qat.train(source, output, trained, _settings(trained), context)
         if rank() > 0:  # of processes that train together, the first alone has written the checkpoint
             return facts
     else:
         shutil.copytree(source, output, dirs_exist_ok=True)
-    target = output / checkpoint.QUANTIZED_ONNX
     write = _by_neural_compressor if spec.backend == neural_compressor.NAME else _by_ourselves
     with tempfile.TemporaryDirectory(dir=context.work) as folder:
         exported = Path(folder) / "model.onnx"
@@ -114,20 +113,28 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
             facts["rewrites"] = onnxruntime.export(output, exported)
         if spec.keep_float:
             weight_matrices.check_patterns(spec.keep_float, weight_matrices.read(exported)[1])
-        made, kept = write(GraphQuantizer(exported, output, spec, settings, ranges), target, context)
+        entries = []
+        for scheme in reversed(spec.schemes):  # the deployed one last: its facts are the stage's
+            one = spec.only(scheme)
+            settings, target = _settings(one), output / ONNX_FILES[scheme.precision]
+            quantizer = GraphQuantizer(exported, output, one, settings, ranges if scheme.trained else None)
+            made, kept = write(quantizer, target, context)
+            facts |= made
+            entries.append(_record(one, settings.with_float(kept)))
         before = exported.stat().st_size
-    facts |= made
-    quantized.write(output, (_record(spec, settings.with_float(kept)),))
-    return {"float_bytes": before, "quantized_bytes": target.stat().st_size, **facts}
+    quantized.write(output, entries[::-1])
+    sizes = {entry.precision: (output / entry.file).stat().st_size for entry in reversed(entries)}
+    facts |= {"file_bytes": sizes} if len(sizes) > 1 else {}
+    return {"float_bytes": before, "quantized_bytes": sizes[spec.how.precision], **facts}
 
 
 def _record(spec: QuantizeSpec, settings: Settings) -> QuantizedFile:
     """What formats that are made later need to know of the quantized graph."""
     how = spec.how
     return QuantizedFile(
-        scheme=spec.scheme,
+        scheme=how.name,
         precision=how.precision,
-        file=checkpoint.QUANTIZED_ONNX.as_posix(),
+        file=ONNX_FILES[how.precision].as_posix(),
         integer_products=how.integer,
         embeddings=how.bits if settings.embeddings else 32,
         per_channel=settings.per_channel,
@@ -169,7 +176,7 @@ def _by_ourselves(quantizer: GraphQuantizer, target: Path, context: Context) -> 
         found = weight_matrices.read(quantizer.graph)[1]
         kept, selected = mixed_precision.select(quantizer, found, spec.accuracy.max_drop, context)
         facts |= selected
-    with context.progress.step(f"quantize: {spec.scheme}"):
+    with context.progress.step(f"quantize: {spec.how.name}"):
         quantizer.write(target, kept)
     return facts, kept
 
@@ -183,8 +190,8 @@ def _by_neural_compressor(quantizer: GraphQuantizer, target: Path, context: Cont
 
     neural.check_installed()
     spec = quantizer.spec
-    algorithm, facts = neural_compressor.ALGORITHMS[spec.scheme](quantizer, context)
-    with context.progress.step(f"quantize: {spec.scheme}, neural-compressor"):
+    algorithm, facts = neural_compressor.ALGORITHMS[spec.how.name](quantizer, context)
+    with context.progress.step(f"quantize: {spec.how.name}, neural-compressor"):
         if spec.accuracy is None:
             return facts | neural.write(algorithm, target), ()
 

@@ -3,10 +3,9 @@ import { readFileSync } from "node:fs";
 import { dirname, basename } from "node:path";
 import { env, pipeline } from "@huggingface/transformers";
 
-const { folder, files, texts } = JSON.parse(readFileSync(0, "utf8"));
+const { folder, files, texts, dtypes } = JSON.parse(readFileSync(0, "utf8"));
 env.allowRemoteModels = false;
 env.localModelPath = dirname(folder);
-const dtypes = { "onnx/model.onnx": "fp32", "onnx/model_quantized.onnx": "q8" };
 const answers = {};
 for (const file of files) {
   const classify = await pipeline("text-classification", basename(folder), { dtype: dtypes[file] });

@@ -3,10 +3,9 @@ import { readFileSync } from "node:fs";
 import { dirname, basename } from "node:path";
 import { AutoModel, AutoTokenizer, env } from "@huggingface/transformers";
 
-const { folder, files, texts } = JSON.parse(readFileSync(0, "utf8"));
+const { folder, files, texts, dtypes } = JSON.parse(readFileSync(0, "utf8"));
 env.allowRemoteModels = false;
 env.localModelPath = dirname(folder);
-const dtypes = { "onnx/model.onnx": "fp32", "onnx/model_quantized.onnx": "q8" };
 const tokenizer = await AutoTokenizer.from_pretrained(basename(folder));
 const answers = {};
 for (const file of files) {

@@ -10,19 +10,21 @@ import numpy as np
 import onnx
 import pytest
 from conftest import MAX_POSITIONS, exact_settings, save_classifier
+from exports import QUANTIZED_ONNX, record
 
 from compressor.gates.exact import Exact
 from compressor.measure import parity, recorded_answers
 from compressor.measure.client import Client
 from compressor.measure.measurement import parity_evidence
-from compressor.measure.parity import QUANTIZED, TORCH
+from compressor.measure.parity import TORCH
 from compressor.measure.parity_inputs import Comparison, Endpoint, ParityInputs
 from compressor.measure.token_rows import EDGES, TokenRows, edge_cases
-from compressor.models.checkpoint import QUANTIZED_ONNX, Checkpoint
+from compressor.models.checkpoint import Checkpoint
 from compressor.quantization import dynamic_int8
 from compressor.runtimes import RUNTIMES, TARGETS
 
 ONNX = Endpoint("onnxruntime", Path("onnx/model.onnx"))
+QUANTIZED = Endpoint("onnxruntime", QUANTIZED_ONNX)
 OTHER = Endpoint("onnxruntime", Path("onnx/other.onnx"))
 
 
@@ -37,7 +39,8 @@ def write_rows(folder: Path, count: int = 20) -> Path:
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = save_classifier(tmp_path_factory.mktemp(request.param), request.param, num_hidden_layers=2)
     RUNTIMES["onnxruntime"].export(folder, folder / ONNX.file)
-    dynamic_int8.write(folder / ONNX.file, folder / QUANTIZED_ONNX, exact_settings())
+    dynamic_int8.write(folder / ONNX.file, folder / QUANTIZED.file, exact_settings())
+    record(folder)
     return folder
 
 
@@ -62,7 +65,7 @@ def held(folder: Path, work: Path, client: Client, *comparisons: Comparison) -> 
 
 
 def test_every_target_is_held_against_something():
-    files = {entry.candidate for entry in parity.COMPARISONS}
+    files = {entry.candidate for entry in parity.comparisons(QUANTIZED)}
     for target, runtime in TARGETS.items():
         assert Endpoint(runtime.name, runtime.file) in files, target
 
@@ -151,7 +154,7 @@ def test_a_graph_that_ignores_an_input_is_found_at_the_edge_it_is_wrong_on(
 def test_quantized_formats_are_held_against_the_quantized_graph_row_by_row(
     exported: Path, tmp_path: Path, client: Client
 ):
-    shutil.copy(exported / QUANTIZED_ONNX, exported / OTHER.file)
+    shutil.copy(exported / QUANTIZED.file, exported / OTHER.file)
     same = Comparison("same", OTHER, QUANTIZED, "quantized")
     sets = {entry["name"]: entry["batches"] for entry in material(exported, tmp_path).row_sets([same], "zeros")}
     assert all(len(batch) == 1 for batches in sets.values() for batch in batches)
@@ -235,7 +238,7 @@ def test_numbers_are_equal_when_they_are_near():
 
 
 def test_a_slow_format_is_asked_a_stated_sample_of_the_rows(exported: Path, tmp_path: Path, client: Client):
-    shutil.copy(exported / QUANTIZED_ONNX, exported / OTHER.file)
+    shutil.copy(exported / QUANTIZED.file, exported / OTHER.file)
     every, some = (
         Comparison(name, OTHER, QUANTIZED, "quantized", limit) for name, limit in (("all", None), ("few", 5))
     )

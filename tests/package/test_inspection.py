@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from conftest import exact_settings
 
 from compressor.commands import main
-from compressor.models import checkpoint, loading
+from compressor.models import checkpoint, loading, quantized
 from compressor.models.surgery.factorize_embeddings import factorize
 from compressor.models.surgery.share_layers import Sharing, share
 from compressor.quantization import dynamic_int8
@@ -33,7 +33,7 @@ def albert(classifier: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     loading.save(folder, small, loading.load_tokenizer(classifier))
     for name in ("onnxruntime", "torchscript"):
         RUNTIMES[name].export(folder, folder / RUNTIMES[name].file)
-    dynamic_int8.write(folder / "onnx/model.onnx", folder / checkpoint.QUANTIZED_ONNX, exact_settings())
+    dynamic_int8.write(folder / "onnx/model.onnx", folder / quantized.ONNX_FILES["int8"], exact_settings())
     return folder
 
 

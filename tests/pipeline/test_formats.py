@@ -24,7 +24,10 @@ from compressor.stages.export import ExportSpec
 
 TRAIN = {"stage": "finetune", "epochs": 4, "batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24}
 QUANTIZE = {"stage": "quantize"}
-NAMES = ["onnx", "onnx_int8", "torchscript", "ort", "onnx_with_tokenizer"]
+THREE = {"stage": "quantize", "scheme": ["dynamic_int8", "weight_only_int4", "fp16"]}
+SPEEDUP = {"min_speedup": 1, "relative_to": "float"}
+PRECISIONS = {"onnx": "float32", "onnx_int8": "int8", "onnx_int4": "int4", "onnx_fp16": "fp16"}
+PRECISIONS |= dict.fromkeys(["torchscript", "ort", "onnx_with_tokenizer"], "int8")
 
 
 def export(**keys: Any) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def export(**keys: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Path, dict[str, Any], str]:
-    """A run that ships five files, with a gate of one of them that it misses by far."""
+    """A run that ships seven files, with a gate of one of them that it misses by far."""
     folder = tmp_path_factory.mktemp("formats")
     share_store(folder)
     gates = {
@@ -46,7 +49,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Pa
         "onnx_int8.latency_p50_ms": {"min_speedup": 0.001, "relative_to": "float"},
         "ort.size_bytes": {"max": 10},
     }
-    path = recipe_writer(folder, encoder)(stages=[TRAIN, QUANTIZE, export(gates=gates)])
+    path = recipe_writer(folder, encoder)(stages=[TRAIN, THREE, export(gates=gates)])
     result = compress("run", path.name, cwd=folder)
     assert result.returncode == 1, result.stdout + result.stderr
     return folder, json.loads((folder / "artifacts/tiny/report.json").read_text()), result.stdout
@@ -55,18 +58,14 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Pa
 def test_every_file_is_measured(shipped: tuple[Path, dict[str, Any], str]):
     _, report, _ = shipped
     found = {entry["name"]: entry for entry in report["formats"]}
-    assert list(found) == NAMES
-    assert {name: entry["precision"] for name, entry in found.items()} == {
-        "onnx": "float32",
-        **dict.fromkeys(NAMES[1:], "int8"),
-    }
+    assert {name: entry["precision"] for name, entry in found.items()} == PRECISIONS
     deployed = report["stages"][-1]["measurements"]
     for name, entry in found.items():
         measured = entry["measurements"]
         assert {"accuracy", "f1", "latency_p50_ms", "latency_p95_ms", "size_bytes", "peak_rss_bytes"} <= set(measured)
         assert measured["accuracy"]["n"] == 200 and entry["rows"] is None and entry["ran"] is True
         assert measured["latency_p50_ms"]["value"] > 0
-        assert (entry["speedup_over_float"] is not None) == (name in ("onnx_int8", "torchscript", "ort"))
+        assert (entry["speedup_over_float"] is not None) == (name in ("onnx_int8", "onnx_int4", "torchscript", "ort"))
     assert found["onnx_int8"]["measurements"]["size_bytes"] == deployed["size_bytes"]
     for name in ("onnx_int8", "ort", "onnx_with_tokenizer"):
         assert found[name]["measurements"]["accuracy"] == deployed["accuracy"], "the same integers"
@@ -101,6 +100,11 @@ def problems(path: Path) -> list[Problem]:
     ("stages", "gate", "kind"),
     [
         ([TRAIN, QUANTIZE, export()], {"onnx_int4.accuracy": {"min": 0.5}}, "unknown"),
+        (
+            [TRAIN, THREE, export()],
+            {"onnx_fp16.latency_p50_ms": SPEEDUP},
+            "conflict",
+        ),
         ([TRAIN, export()], {"onnx_int8.accuracy": {"min": 0.5}}, "unknown"),
         ([TRAIN, QUANTIZE, export()], {"executorch.latency_p50_ms": {"max": 5}}, "unknown"),
         ([TRAIN, QUANTIZE, export()], {"onnx_int8.num_parameters": {"max": 5}}, "unknown"),
@@ -115,6 +119,24 @@ def test_gates_that_no_file_has_are_refused(write_recipe: WriteRecipe, stages: l
     path = write_recipe(stages=[*stages[:-1], {**stages[-1], "gates": gate}])
     (found,) = problems(path)
     assert found.kind == kind and ".gates." in found.where
+
+
+def test_each_precision_has_a_file_of_its_own(write_recipe: WriteRecipe):
+    assert problems_of_scheme(write_recipe, ["dynamic_int8", "weight_only_int4", "fp16"]) == []
+    for wrong in (["dynamic_int8", "weight_only_int8"], ["fp16", "fp16"], [], ["int3"], ["dynamic_int8", "int3"]):
+        assert problems_of_scheme(write_recipe, wrong), wrong
+    assert (
+        problems_of_scheme(write_recipe, ["dynamic_int8", "weight_only_int4"], block_size=64, reduce_range=True) == []
+    )
+    assert problems_of_scheme(write_recipe, ["weight_only_int4", "fp16"], reduce_range=True), "of neither"
+
+
+def problems_of_scheme(write: WriteRecipe, schemes: list[str], **keys: Any) -> list[Problem]:
+    try:
+        resolve(write(stages=[TRAIN, {"stage": "quantize", "scheme": schemes, **keys}, export()]))
+    except RecipeError as error:
+        return error.problems
+    return []
 
 
 def test_only_files_that_ship_have_a_name(write_recipe: WriteRecipe):

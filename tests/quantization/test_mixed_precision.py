@@ -151,7 +151,9 @@ class Bench:
         with Progress(Console(file=io.StringIO())) as progress:
             spec = QuantizeSpec.model_validate({"stage": "quantize", **keys})
             facts = quantize.run(source, output, spec, self.context(work, progress))
-        return output / checkpoint.QUANTIZED_ONNX, facts
+        graph = checkpoint.Checkpoint(output).quantized
+        assert graph is not None
+        return graph, facts
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import onnx
 import pytest
 import torch
 from conftest import MAX_POSITIONS, exact_settings, save_classifier
+from exports import QUANTIZED_ONNX, record
 from kinds import KINDS, export, make_model, rows
 from onnx import TensorProto, helper, numpy_helper
 from transformers.activations import ACT2FN
@@ -21,7 +22,6 @@ from transformers.activations import ACT2FN
 from compressor import quantization
 from compressor.errors import StageError
 from compressor.measure.token_rows import edge_cases
-from compressor.models.checkpoint import QUANTIZED_ONNX
 from compressor.package.inspection import inspect
 from compressor.quantization import calibration, dynamic_int8
 from compressor.quantization.spec import CalibrationSpec
@@ -41,6 +41,7 @@ def quantized(folder: Path, source: Path, model: Any, scheme: str = "dynamic_int
     target = folder / QUANTIZED_ONNX
     target.parent.mkdir(parents=True)
     quantization.SCHEMES[scheme].write(source, target, exact_settings(bits=bits, **settings), ranges)
+    record(folder)
     torchscript.export(folder, folder / "model.pt")
     return folder
 
@@ -124,6 +125,7 @@ def test_it_is_a_quarter_of_the_float_file(tmp_path: Path):
     torchscript.export(tmp_path, tmp_path / "float.pt")
     RUNTIMES["onnxruntime"].export(tmp_path, tmp_path / "float.onnx")
     dynamic_int8.write(tmp_path / "float.onnx", tmp_path / QUANTIZED_ONNX, exact_settings())
+    record(tmp_path)
     torchscript.export(tmp_path, tmp_path / "int8.pt")
     assert stored_bytes(tmp_path / "int8.pt") < 0.27 * stored_bytes(tmp_path / "float.pt")
     assert (tmp_path / "int8.pt").stat().st_size < 0.4 * (tmp_path / "float.pt").stat().st_size

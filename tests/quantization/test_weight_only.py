@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -12,14 +11,12 @@ import pytest
 from kinds import KINDS, export, make_model, rows
 from onnx import TensorProto, helper, numpy_helper
 
-from compressor import quantization
 from compressor.package.inspection import inspect
 from compressor.quantization import Settings, weight_matrices, weight_only
 from compressor.quantization.block_rounding import block_size, round_rows
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.onnx import sharing
 from compressor.runtimes.onnx.coverage import optimized, quantized_coverage
-from compressor.stages.quantize import QuantizeSpec
 
 MINILM_WIDTH = 384
 
@@ -235,8 +232,3 @@ def test_it_runs_without_the_runtimes_optimisation(tmp_path: Path):
         (given,) = plain.run(["logits"], inputs)
         expected = session.predict(inputs)["logits"]
         assert np.abs(given - expected).max() < 0.05 * np.abs(expected).max()
-
-
-def test_every_scheme_of_the_recipe_has_a_module():
-    for scheme in get_args(QuantizeSpec.model_fields["scheme"].annotation):
-        assert callable(quantization.SCHEMES[scheme].write)

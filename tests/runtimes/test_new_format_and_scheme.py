@@ -15,7 +15,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from compressor.models.checkpoint import QUANTIZED_ONNX
+from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import onnxruntime
 from compressor.runtimes.base import Runtime
 from compressor.runtimes.onnxruntime import Session as Session
@@ -28,6 +28,7 @@ RUNTIME = Runtime(
     usage="the toy runtime; {inputs}",
     target="toy_format",
     follows_quantized=True,
+    quantizes=True,
     quantized_rows=50,
     inspectable=True,
 )
@@ -36,8 +37,8 @@ RUNTIME = Runtime(
 def export(source: Path, path: Path) -> None:
     """Copies the quantized graph, or writes the float one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if (source / QUANTIZED_ONNX).is_file():
-        shutil.copyfile(source / QUANTIZED_ONNX, path)
+    if (graph := Checkpoint(source).quantized) is not None:
+        shutil.copyfile(graph, path)
     else:
         onnxruntime.export(source, path)
 '''

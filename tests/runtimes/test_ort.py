@@ -12,10 +12,11 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 from conftest import MAX_POSITIONS, save_classifier
-from exports import quantize, run_export
+from exports import QUANTIZED_ONNX, quantize, run_export
 
 from compressor.commands import main
 from compressor.measure import parity
+from compressor.measure.parity_inputs import Endpoint
 from compressor.measure.token_rows import by_length, edge_cases
 from compressor.report import model_card
 from compressor.runtimes import RUNTIMES
@@ -95,7 +96,7 @@ def test_parity_holds_it_against_what_it_was_made_of(quantized: Path, plain: Pat
     references = [
         {entry.name: entry.reference for entry in parity.present(folder)}["ort"] for folder in (quantized, plain)
     ]
-    assert references == [parity.QUANTIZED, parity.TORCH]
+    assert references == [Endpoint("onnxruntime", QUANTIZED_ONNX), parity.TORCH]
 
 
 def test_inspect_and_bench_know_it(quantized: Path):
