@@ -34,6 +34,7 @@ FILES = [
     "onnx/model_quantized.onnx",
     "ort/model.ort",
     "ort/required_operators.config",
+    "quantization.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "torchscript/model.pt",
