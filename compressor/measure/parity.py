@@ -32,6 +32,8 @@ FLOAT = Endpoint("onnxruntime", TARGETS["onnx"].file)
 def comparisons(deployed: Endpoint | None) -> Iterator[Comparison]:
     """Every format against torch, or against the quantized graph whose integers it holds.
 
+    One that rounds weights in its own way is held to torch's labels: torch is nearer to it than the quantized graph.
+
     Args:
         deployed: The quantized graph that is deployed; None where there is none.
     """
@@ -39,6 +41,8 @@ def comparisons(deployed: Endpoint | None) -> Iterator[Comparison]:
         candidate = Endpoint(runtime.name, runtime.file)
         if runtime.follows_quantized and deployed is not None:
             yield Comparison(target, candidate, deployed, "quantized", runtime.quantized_rows)
+        elif runtime.quantizes and deployed is not None:
+            yield Comparison(target, candidate, TORCH, "quantized", runtime.quantized_rows)
         yield Comparison(target, candidate, TORCH)
     texts = Endpoint(TEXT_RUNTIME.name, TEXT_RUNTIME.file)
     for reference in (*([deployed] if deployed is not None else ()), FLOAT, TORCH):

@@ -57,7 +57,7 @@ class Comparison:
         candidate: The format.
         reference: The reference.
         kind: `float` formats must give the reference's logits, in any batches. `quantized` ones must give the labels of
-            a quantized reference, one row at a time: activations are rounded by the range of the whole batch. `texts`
+            their reference, one row at a time: activations are rounded by the range of the whole batch. `texts`
             ones are asked the texts of the rows and must give the labels of the graph that they hold.
         sample: Real rows, at most and evenly spread, that a format is run on one at a time; None for all.
     """

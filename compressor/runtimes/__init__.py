@@ -8,9 +8,10 @@ and the model card read the table.
 
 from __future__ import annotations
 
-from compressor.runtimes import executorch, onnxruntime, pytorch, torchscript
+from compressor.runtimes import onnxruntime, pytorch, torchscript
 from compressor.runtimes.baked_tokenizer import runtime as baked
 from compressor.runtimes.base import Inputs, Outputs, Runtime, Session
+from compressor.runtimes.executorch import runtime as executorch
 from compressor.runtimes.ort import runtime as ort
 
 __all__ = ["RUNTIMES", "TARGETS", "TEXT_RUNTIME", "TORCH", "Inputs", "Outputs", "Runtime", "Session"]

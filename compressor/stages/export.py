@@ -36,7 +36,9 @@ class ExportSpec(StageSpec):
     targets: Annotated[tuple[TargetName, ...], Field(min_length=1)] = ("onnx",)
     """Formats to write. After a quantize stage, `torchscript` holds the integers of the quantized ONNX graph and has to
     give its labels. `ort`: the ONNX file that ships, in ORT format for minimal builds of ONNX Runtime, with the list of
-    the operators that it needs. `executorch`, an extra: a .pte file for XNNPACK, always in float."""
+    the operators that it needs. `executorch`, an extra: a .pte file for XNNPACK. After a quantize stage it has
+    products of int8 weights and of activations that are rounded token by token, or half precision; of weight-only
+    schemes, tables in integers and products in float. It has to give torch's labels."""
     tokenizer: Literal["files", "baked"] = "files"
     """`files`: the app tokenizes. `baked`: writes one more ONNX file that contains the tokenizer: texts in, labels out.
     It needs the operators of onnxruntime-extensions, an extra; for text-classification."""
@@ -90,13 +92,13 @@ class ExportSpec(StageSpec):
 
     @property
     def holds_integers(self) -> bool:
-        """Whether one of the targets follows a quantized graph."""
-        return any(TARGETS[target].follows_quantized for target in self.targets)
+        """Whether one of the targets is quantized where a stage has quantized the checkpoint."""
+        return any(TARGETS[target].quantizes for target in self.targets)
 
     @property
     def holds_floats(self) -> bool:
-        """Whether one of the targets does not follow a quantized graph."""
-        return not all(TARGETS[target].follows_quantized for target in self.targets)
+        """Whether one of the targets stays in float where a stage has quantized the checkpoint."""
+        return not all(TARGETS[target].quantizes for target in self.targets)
 
     def check(self, task: str, incoming: Checkpoint | None, add: Add) -> None:
         """Whether the targets' libraries are installed, and the tokenizer can be baked into an ONNX file."""

@@ -13,8 +13,9 @@ from conftest import MAX_POSITIONS, WriteRecipe, save_classifier
 
 from compressor.commands import main
 from compressor.errors import StageError
+from compressor.measure import parity
 from compressor.measure.token_rows import edge_cases
-from compressor.models import checkpoint, loading
+from compressor.models import checkpoint, loading, quantized
 from compressor.runtimes import RUNTIMES, base, executorch
 
 FAMILIES = ["bert", "distilbert", "albert", "compact_bert"]
@@ -84,6 +85,64 @@ def test_bench_times_it(exported: Path):
     assert result.exit_code == 0, result.output
     (timed,) = json.loads(result.stdout)
     assert timed["runtime"] == "executorch"
+
+
+KEPT = "bert.encoder.layer.0.output.dense"
+PRECISIONS = {"fp16": (False, 16, 0.01), "dynamic_int8": (True, 4, 0.1)}
+
+
+@pytest.fixture(scope="module", params=PRECISIONS)
+def small(request, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    integer, tables, limit = PRECISIONS[request.param]
+    folder = save("bert", tmp_path_factory.mktemp(request.param))
+    precision: Any = "int8" if integer else "fp16"
+    entry = quantized.QuantizedFile(request.param, precision, "m.onnx", integer, tables, True, None, (KEPT,))
+    quantized.write(folder, [entry])
+    RUNTIMES["executorch"].export(folder, folder / RUNTIMES["executorch"].file)
+    return folder, limit
+
+
+@needs_executorch
+def test_small_weights_answer_as_torch_and_what_stays_in_float_does(small: tuple[Path, float]):
+    folder, limit = small
+    edges = edge_cases(MAX_POSITIONS, VOCABULARY, 0)
+    reference = RUNTIMES["torch"].session(folder, 1)
+    session = RUNTIMES["executorch"].session(folder / "executorch/model.pte", 1)
+    for index in range(len(edges)):
+        inputs = edges.batch([index])
+        given, expected = session.predict(inputs)["logits"], reference.predict(inputs)["logits"]
+        assert given.dtype == np.float32
+        assert 0 < np.abs(given - expected).max() < limit * max(1, np.abs(expected).max())
+    weights = loading.load_model(folder).get_submodule(KEPT).weight.detach().numpy()
+    stored = (folder / "executorch/model.pte").read_bytes()
+    assert weights.tobytes() in stored or weights.T.copy().tobytes() in stored
+
+
+@needs_executorch
+def test_a_row_that_is_too_long_is_refused(small: tuple[Path, float]):
+    session = RUNTIMES["executorch"].session(small[0] / "executorch/model.pte", 1)
+    ids = np.ones((1, MAX_POSITIONS + 1), np.int64)
+    with pytest.raises(StageError, match=f"{MAX_POSITIONS + 1} tokens"):
+        session.predict({"input_ids": ids, "attention_mask": ids, "token_type_ids": 0 * ids})
+
+
+def test_each_choice_of_a_stage_has_its_form_and_labels_are_compared(tmp_path: Path):
+    def entry(integer: bool, precision: Any, tables: int) -> quantized.QuantizedFile:
+        return quantized.QuantizedFile(
+            "scheme", precision, "onnx/model_quantized.onnx", integer, tables, True, None, ()
+        )
+
+    assert executorch.precision(None) == ("float32", "float32")
+    assert executorch.precision(entry(True, "int8", 8)) == ("int8", "int8")
+    assert executorch.precision(entry(True, "int8", 32)) == ("int8", "float32")
+    assert executorch.precision(entry(False, "int4", 4)) == ("float32", "int4")
+    assert executorch.precision(entry(False, "fp16", 16)) == ("float16", "float16")
+    for name in ("executorch/model.pte", "config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    assert [(found.kind, str(found.reference)) for found in parity.present(tmp_path)] == [("float", "torch")]
+    quantized.write(tmp_path, [entry(True, "int8", 8)])
+    assert [(found.kind, str(found.reference)) for found in parity.present(tmp_path)] == [("quantized", "torch")]
 
 
 def test_without_the_extra_validate_and_the_stage_say_so(

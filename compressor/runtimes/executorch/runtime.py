@@ -1,19 +1,24 @@
-"""ExecuTorch: export to a .pte file that XNNPACK runs, for apps on phones. An extra; imported when it is used.
+"""The runtime: what a checkpoint's .pte file holds, and how it is run.
 
 The file takes one row at a time, of any length up to the model's longest, because ExecuTorch plans its memory when it
-exports. Weights are floats, also where the checkpoint is quantized: XNNPACK rounds activations row by row, other
-than the ONNX graph that ships, and would give other labels.
+exports. Its integers are its own: XNNPACK rounds activations token by token, finer than the ONNX graph that ships.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compressor.errors import StageError
+from compressor.models.checkpoint import Checkpoint
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER
+from compressor.models.quantized import PRECISIONS, QuantizedFile
 from compressor.runtimes.base import Inputs, Outputs, Runtime
+
+if TYPE_CHECKING:
+    from compressor.runtimes.executorch.program import Tables, Weights
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OUTPUTS = (LOGITS, SENTENCE_ORDER)
@@ -26,42 +31,48 @@ RUNTIME = Runtime(
     file=Path("executorch") / "model.pte",
     usage="ExecuTorch with XNNPACK; the same inputs, `(1, sequence)`",
     target="executorch",
+    quantizes=True,
     extra="executorch",
     requires=("executorch",),
 )
 
 
 def export(source: Path, path: Path) -> None:
-    """Lowers a checkpoint to XNNPACK; the length of the row stays free.
+    """Lowers a checkpoint to XNNPACK, in the precision that its quantized files have, else in float.
 
     Args:
         source: Checkpoint folder.
-        path: The .pte file. Its method `forward` takes `INPUTS`, int64 `(1, sequence)` each, without token types where
-            the model has none, and gives the model's outputs in the order of `OUTPUTS`.
+        path: The .pte file; see `program.write`.
 
     Raises:
         StageError: The extra is not installed.
     """
     _check()
-    import torch
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.exir import to_edge_transform_and_lower
+    from compressor.runtimes.executorch import program
 
-    from compressor.runtimes import tracing
+    entries = Checkpoint(source).quantizations
+    weights, tables = precision(entries[0] if entries else None)
+    program.write(source, path, weights, tables, entries[0].keep_float if entries else ())
 
-    # Eager attention: the other one guards rows without any token by operators that XNNPACK does not take.
-    module = tracing.load(source, "eager")
-    longest = int(module.model.config.max_position_embeddings)
-    # No size of the example may be 1 but the batch's, or it would be taken for fixed.
-    inputs = tuple(tensor[:1].clone() for tensor in tracing.example_inputs(module))
-    sequence = torch.export.Dim("sequence", min=1, max=longest)
-    free = (tuple({1: sequence} for _ in inputs),)
-    with torch.no_grad():
-        program = torch.export.export(module, inputs, dynamic_shapes=free, strict=False)
-        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        lowered.write_to_file(file)
+
+def precision(quantized: QuantizedFile | None) -> tuple[Weights, Tables]:
+    """What a file's matrices and tables are stored in, by what a stage has chosen for the ONNX file.
+
+    Integer products are dynamic here whatever the scheme. Where a scheme only stores weights small, so are tables:
+    XNNPACK has no product of floats with such weights, so that matrices stay in float.
+
+    Args:
+        quantized: The entry of the record; None for a checkpoint in float.
+    """
+    if quantized is None:
+        return "float32", "float32"
+    tables = _TABLES[quantized.embeddings]
+    if quantized.integer_products:
+        return "int8", tables
+    return ("float16", tables) if quantized.precision == PRECISIONS[16] else ("float32", tables)
+
+
+_TABLES: dict[int, Tables] = {32: "float32", 16: "float16", 8: "int8", 4: "int4"}
 
 
 class Session:
@@ -79,6 +90,7 @@ class Session:
 
     def __init__(self, path: Path, threads: int) -> None:
         _check()
+        import executorch.kernels.quantized  # noqa: F401 -- the operators that look up rows of integers
         import torch
         from executorch.extension.pybindings import portable_lib
         from executorch.runtime import Runtime
@@ -89,9 +101,16 @@ class Session:
         self._method = self._program.load_method("forward")
         self._inputs = INPUTS[: self._method.metadata.num_inputs()]
         self._outputs = OUTPUTS[: self._method.metadata.num_outputs()]
+        self._longest = int(self._method.metadata.input_tensor_meta(0).sizes()[1])
 
     def predict(self, inputs: Inputs) -> Outputs:
-        """The model's outputs by name."""
+        """The model's outputs by name.
+
+        Raises:
+            StageError: A row is longer than the file takes.
+        """
+        if (length := inputs[self._inputs[0]].shape[1]) > self._longest:
+            raise StageError(f"a row has {length} tokens, and this .pte file takes {self._longest} at most; cut it")
         tensors = [self._torch.from_numpy(np.ascontiguousarray(inputs[name])) for name in self._inputs]
         # What `execute` gives is overwritten by the next call.
         rows = [
