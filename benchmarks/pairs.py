@@ -84,7 +84,8 @@ def save_model(kind: str, folder: Path) -> Path:
 
 def recipe(name: str, model: Path, stages: list[dict[str, Any]], quantize: dict[str, Any], targets: list[str]) -> Any:
     """A recipe of these stages, a scheme and targets."""
-    export: dict[str, Any] = {"stage": "export", "targets": [name for name in targets if name != "baked"] or ["onnx"]}
+    formats = [name for name in targets if name != "baked"] or ["onnx"]
+    export: dict[str, Any] = {"stage": "export", "targets": formats, "size_only": True}
     if "baked" in targets:
         export["tokenizer"] = "baked"
     rows = {"train": DEMO_ROWS, "text": "text", "label": "label", "where": {"source": "rotten_tomatoes"}}

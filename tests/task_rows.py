@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from conftest import BAD, GOOD, sentences, without_saturation
+from conftest import BAD, GOOD, for_size, sentences, without_saturation
 
 TRAIN = {"epochs": 6, "batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 32}
 
@@ -84,7 +84,7 @@ def write_recipe(folder: Path, task: str, encoder: Path, stages: list[dict[str, 
         "model": str(encoder),
         "data": DATA[task],
         "measure": {"sequence_length": 16, "runs": 60},
-        "stages": without_saturation(stages),
+        "stages": for_size(without_saturation(stages)),
         **overrides,
     }
     path = folder / "recipe.yaml"

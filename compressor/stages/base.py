@@ -78,6 +78,11 @@ class StageSpec(Spec):
         """
         return {}
 
+    @property
+    def for_size(self) -> tuple[str, ...]:
+        """Names of files that may be slower than the same format in float."""
+        return ()
+
     def file_gates(self, quantized: Mapping[str, bool]) -> dict[str, Gate]:
         """Gates of single files that hold unless the recipe says otherwise; the argument is that of `files`."""
         return {}

@@ -61,14 +61,18 @@ class ExportSpec(StageSpec):
 
     def file_gates(self, quantized: Mapping[str, bool]) -> dict[str, Gate]:
         """Integers have to be faster than floats of the same format, unless only size counts."""
-        return {
-            of_file(name, "latency_p50_ms"): Gate(min_speedup=1.0, relative_to=FLOAT)
+        fast = [
+            name
             for name, precision in self.files(quantized).items()
-            if precision.startswith("int") and not self._for_size(name) and not quantized[precision] and _timed(name)
-        }
+            if precision.startswith("int") and not quantized[precision] and name not in self.for_size and _timed(name)
+        ]
+        gate = Gate(min_speedup=1.0, relative_to=FLOAT)
+        return {} if self.size_only is True else {of_file(name, "latency_p50_ms"): gate for name in fast}
 
-    def _for_size(self, name: str) -> bool:
-        return self.size_only if isinstance(self.size_only, bool) else name in self.size_only
+    @property
+    def for_size(self) -> tuple[str, ...]:
+        """The names in `size_only`."""
+        return () if isinstance(self.size_only, bool) else self.size_only
 
     @property
     def default_gates(self) -> dict[str, Gate]:

@@ -49,7 +49,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Run:
     stages: list[dict[str, Any]] = [
         {"stage": "finetune", **train, "gates": {"accuracy": {"min": 0.01}}},
         {"stage": "quantize"},
-        {"stage": "export", "targets": ["onnx", "torchscript"], "tokenizer": "baked"},
+        {"stage": "export", "targets": ["onnx", "torchscript"], "tokenizer": "baked", "size_only": True},
     ]
     recipe = {
         "schema_version": 1,

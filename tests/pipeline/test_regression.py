@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import MAX_POSITIONS, WriteRecipe, recipe_writer, save_encoder
+from conftest import MAX_POSITIONS, WriteRecipe, for_size, recipe_writer, save_encoder
 from problems import kinds, refused
 from running import compress
 
@@ -132,7 +132,7 @@ def test_after_a_failed_gate_nothing_is_compared(branch: Path, main: Path):
 def test_each_model_reads_the_rows_with_its_own_tokenizer(branch: Path, main: Path):
     recipe = yaml.safe_load((branch / "recipe.yaml").read_text())
     trimmed = {"stage": "prune", "vocabulary": {"min_count": 60}, "epochs": 0}
-    document = {**recipe, "name": "trimmed", "stages": [trimmed, *STAGES]}
+    document = {**recipe, "name": "trimmed", "stages": [trimmed, *for_size(STAGES)]}
     (branch / "trimmed.yaml").write_text(yaml.safe_dump(document))
     result = compress("run", "trimmed.yaml", "--baseline", main, "--set", LOOSE, cwd=branch)
     assert result.returncode == ExitCode.PASS, result.stdout + result.stderr

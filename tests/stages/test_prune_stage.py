@@ -209,8 +209,8 @@ def test_a_text_to_count_in_is_part_of_the_key_and_an_empty_one_is_refused(write
     assert "vocabulary.corpus: texts.txt, line 1: is not UTF-8" in compress("run", path.name, cwd=tmp_path).stderr
     text.write_text("\n\n")
     result = compress("run", path.name, cwd=tmp_path)
-    assert result.returncode == 3
-    assert "vocabulary.corpus has no text to count tokens in; name another, or leave it out" in result.stderr
+    assert result.returncode == 2
+    assert "vocabulary.corpus: has no text to count tokens in; name another, or leave it out" in result.stderr
 
 
 def test_several_processes_prune_together(write_recipe: WriteRecipe, tmp_path: Path):

@@ -24,6 +24,7 @@ def gate_metrics(task: str) -> list[str]:
 def check_gates(recipe: Recipe, add: Add) -> None:
     """Whether each gate's metric is measured there and its rules make sense for it."""
     for index, stage in enumerate(recipe.stages):
+        _check_size_only(recipe, index, add)
         for name, gate in stage.gates.items():
             place = ("stages", index, "gates", name)
             if "." in name:
@@ -50,6 +51,16 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 )
     for name, regression_gate in (recipe.regression or {}).items():
         _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
+
+
+def _check_size_only(recipe: Recipe, index: int, add: Add) -> None:
+    """Whether the files that may be slow ship."""
+    stage = recipe.stages[index]
+    files = list(stage.files(recipe.quantized(index)))
+    for name in stage.for_size:
+        if name not in files:
+            what = f"names {name!r}, and no such file ships: they are {', '.join(files)}"
+            add(("stages", index, "size_only"), what, suggest(name, files), kind="unknown")
 
 
 def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Location, add: Add) -> None:

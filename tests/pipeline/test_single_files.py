@@ -121,6 +121,11 @@ def test_gates_that_no_file_has_are_refused(write_recipe: WriteRecipe, stages: l
     assert found.kind == kind and ".gates." in found.where
 
 
+def test_size_only_names_files_that_ship(write_recipe: WriteRecipe):
+    (found,) = problems(write_recipe(stages=[TRAIN, QUANTIZE, export(size_only=["torchscript", "onnx_int4"])]))
+    assert (found.kind, found.where) == ("unknown", "stages[2] (export).size_only")
+
+
 def test_each_precision_has_a_file_of_its_own(write_recipe: WriteRecipe):
     assert problems_of_scheme(write_recipe, ["dynamic_int8", "weight_only_int4", "fp16"]) == []
     for wrong in (["dynamic_int8", "weight_only_int8"], ["fp16", "fp16"], [], ["int3"], ["dynamic_int8", "int3"]):
