@@ -41,6 +41,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "executorch": ("executorch", "torchao"),
+    "torchao": ("torchao",),
     "neural_compressor": ("neural-compressor",),
     "onnxruntime_extensions": ("onnxruntime-extensions",),
 }
