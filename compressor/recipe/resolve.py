@@ -19,7 +19,14 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.recipe.checks.checkpoint import check_checkpoint
 from compressor.recipe.checks.gates import check_gates
 from compressor.recipe.checks.objectives import check_objectives
-from compressor.recipe.checks.order import check_data, check_order, check_pruned, check_stages, first_stage
+from compressor.recipe.checks.order import (
+    check_data,
+    check_formats,
+    check_order,
+    check_pruned,
+    check_stages,
+    first_stage,
+)
 from compressor.recipe.checks.sentence_order import check_pairs
 from compressor.recipe.document import Recipe
 from compressor.recipe.reading import read
@@ -99,6 +106,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
         incoming = None if found else Checkpoint(model)
     check_data(recipe, collector.add)
     check_order(recipe, collector.add)
+    check_formats(recipe, collector.add)
     check_pruned(recipe, collector.add)
     check_objectives(recipe, collector.add)
     check_gates(recipe, collector.add)

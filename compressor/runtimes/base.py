@@ -59,6 +59,7 @@ class Runtime:
             to give that graph's labels instead of torch's logits.
         quantized_rows: Real rows, at most, that a quantized file of this format is compared on; None for all.
         quantizes: Whether its weights are stored as the quantize stage says.
+        blocks: Whether it has a form for weights in blocks with a scale each, as weight-only schemes make them.
         runs_here: Whether machines like this one can run its files; else nothing is claimed of their speed.
         takes_texts: Whether its files hold the tokenizer: they take texts instead of token ids.
         measured: Whether it can be the runtime of `measure`.
@@ -75,6 +76,7 @@ class Runtime:
     follows_quantized: bool = False
     quantized_rows: int | None = None
     quantizes: bool = False
+    blocks: bool = True
     runs_here: bool = True
     takes_texts: bool = False
     measured: bool = False

@@ -17,6 +17,9 @@ from compressor.models.shape import Shape
 from compressor.spec import Spec
 from compressor.training.context import Context, Facts
 
+_JUDGING = ("name", "gates", "size_only")
+"""Keys that do not change what a stage makes."""
+
 
 class StageSpec(Spec):
     """Keys of every stage."""
@@ -86,6 +89,16 @@ class StageSpec(Spec):
     def file_gates(self, quantized: Mapping[str, bool]) -> dict[str, Gate]:
         """Gates of single files that hold unless the recipe says otherwise; the argument is that of `files`."""
         return {}
+
+    @property
+    def leaves_blocks(self) -> str | None:
+        """Name of the deployed scheme, if it stores weights in blocks with a scale each."""
+        return None
+
+    @property
+    def takes_no_blocks(self) -> tuple[str, ...]:
+        """The formats that it writes which have no form for such weights."""
+        return ()
 
     @property
     def eight_bit_products(self) -> bool:
@@ -172,8 +185,8 @@ class StageSpec(Spec):
         return (*gates.items(), *files.items())
 
     def work(self) -> dict[str, Any]:
-        """The keys that determine the stage's output: all but its name and gates."""
-        return self.model_dump(mode="json", exclude={"name", "gates"})
+        """The keys that determine the stage's output: all but its name, and what only judges it."""
+        return self.model_dump(mode="json", exclude=set(_JUDGING))
 
 
 Run = Callable[[Path, Path, Any, Context], Facts]

@@ -70,6 +70,11 @@ class ExportSpec(StageSpec):
         return {} if self.size_only is True else {of_file(name, "latency_p50_ms"): gate for name in fast}
 
     @property
+    def takes_no_blocks(self) -> tuple[str, ...]:
+        """Of the targets."""
+        return tuple(target for target in self.targets if not TARGETS[target].blocks)
+
+    @property
     def for_size(self) -> tuple[str, ...]:
         """The names in `size_only`."""
         return () if isinstance(self.size_only, bool) else self.size_only

@@ -53,6 +53,11 @@ class QuantizeSpec(QuantizationSpec, StageSpec):
         return {scheme.precision: self.size_only for scheme in self.schemes}
 
     @property
+    def leaves_blocks(self) -> str | None:
+        """The deployed scheme, if it is weight-only."""
+        return self.how.name if self.how.in_blocks else None
+
+    @property
     def eight_bit_products(self) -> bool:
         """Unless weights have 7 bits, or products are of floats."""
         return any(scheme.integer for scheme in self.schemes) and not self.reduce_range

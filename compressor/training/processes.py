@@ -127,7 +127,8 @@ def watched(messages: IO[str]) -> Iterator[None]:
 
     def end() -> None:
         if first_to_fail(ExitCode.STAGE_FAILED) is None:
-            print(f"error: {watch.reason}", file=messages, flush=True)
+            messages.write(f"error: {watch.reason}\n")
+            messages.flush()
         os._exit(ExitCode.STAGE_FAILED)
 
     watch.working, watch.failing, watch.end = True, True, end

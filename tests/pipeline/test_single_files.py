@@ -173,15 +173,16 @@ def test_a_slow_file_answers_a_sample_of_the_rows(tmp_path: Path):
     TokenRows.of([{"input_ids": [1, 2]}] * 100, 0).save(tmp_path / "rows.npz")
     form = Format("onnx", "onnxruntime", Path("onnx/model.onnx"))
 
-    def asked(milliseconds: float, **references: Any) -> list[int] | None:
+    def asked(milliseconds: float, batch_size: int = 1, **references: Any) -> list[int] | None:
         times = {"format:onnx": np.full(60, milliseconds), PROCESSES: np.array([60])}
         np.savez(tmp_path / "latency.npz", **times)
         np.savez(tmp_path / REFERENCES_FILE, **references)
-        return formats.sampled(tmp_path, form, tmp_path / "rows.npz")
+        return formats.sampled(tmp_path, form, tmp_path / "rows.npz", batch_size)
 
     labels = np.arange(100)
     assert asked(10, labels=labels) is None
     some = asked(6000, labels=labels)
     assert some is not None and len(some) == 10 and (some[0], some[-1]) == (0, 99)
+    assert len(asked(6000, batch_size=4, labels=labels) or ()) == 40, "a call answers four"
     assert formats.taken({"labels": labels}, some)["labels"].tolist() == some
     assert asked(6000, labels=labels, counts=np.ones(40)) is None, "a question has several rows"

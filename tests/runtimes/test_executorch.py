@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import MAX_POSITIONS, WriteRecipe, save_classifier
+from problems import refused
 
 from compressor.commands import main
 from compressor.errors import StageError
 from compressor.measure import parity
 from compressor.measure.token_rows import edge_cases
 from compressor.models import checkpoint, loading, quantized
+from compressor.recipe.resolve import resolve
 from compressor.runtimes import RUNTIMES, base, executorch
 
 FAMILIES = ["bert", "distilbert", "albert", "compact_bert"]
@@ -135,7 +137,6 @@ def test_each_choice_of_a_stage_has_its_form_and_labels_are_compared(tmp_path: P
     assert executorch.precision(None) == ("float32", "float32")
     assert executorch.precision(entry(True, "int8", 8)) == ("int8", "int8")
     assert executorch.precision(entry(True, "int8", 32)) == ("int8", "float32")
-    assert executorch.precision(entry(False, "int4", 4)) == ("float32", "int4")
     assert executorch.precision(entry(False, "fp16", 16)) == ("float16", "float16")
     for name in ("executorch/model.pte", "config.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -143,6 +144,20 @@ def test_each_choice_of_a_stage_has_its_form_and_labels_are_compared(tmp_path: P
     assert [(found.kind, str(found.reference)) for found in parity.present(tmp_path)] == [("float", "torch")]
     quantized.write(tmp_path, [entry(True, "int8", 8)])
     assert [(found.kind, str(found.reference)) for found in parity.present(tmp_path)] == [("quantized", "torch")]
+
+
+def test_weights_in_blocks_have_no_form_and_are_refused(write_recipe: WriteRecipe):
+    def stages(*schemes: str) -> list[dict[str, Any]]:
+        quantize = {"stage": "quantize", "scheme": list(schemes)}
+        return [{"stage": "finetune"}, quantize, {"stage": "export", "targets": ["onnx", "executorch"]}]
+
+    for schemes in (("weight_only_int4",), ("weight_only_int8", "fp16")):
+        with refused("stages[2] (export).targets", "conflict"):
+            resolve(write_recipe(stages=stages(*schemes)))
+    if executorch.RUNTIME.missing():
+        return
+    for schemes in (("dynamic_int8", "weight_only_int4"), ("fp16",)):
+        resolve(write_recipe(stages=stages(*schemes)))
 
 
 def test_without_the_extra_validate_and_the_stage_say_so(

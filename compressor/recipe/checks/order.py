@@ -87,6 +87,18 @@ def check_order(recipe: Recipe, add: Add) -> None:
         add(("measure", "runtime"), what, "use onnxruntime, or leave quantize out", kind="conflict")
 
 
+def check_formats(recipe: Recipe, add: Add) -> None:
+    """Whether each format has a form for the weights that a stage before it leaves."""
+    scheme: str | None = None
+    for index, stage in enumerate(recipe.stages):
+        targets = stage.takes_no_blocks if scheme is not None else ()
+        for target in targets:
+            what = f"has {target}, which has no form for weights of {scheme}: its products would stay in float"
+            hint = "put a scheme with int8 products, or fp16, first in the quantize stage's scheme; or drop the target"
+            add(("stages", index, "targets"), what, hint, kind="conflict")
+        scheme = stage.leaves_blocks or scheme
+
+
 def check_pruned(recipe: Recipe, add: Add) -> None:
     """Whether no later stage undoes a trimmed vocabulary or zeros."""
     trimmed = sparse = False

@@ -34,9 +34,8 @@ def write(source: Path, path: Path, weights: Weights, tables: Tables, keep_float
             types where the model has none, and gives the model's outputs in the order of `runtime.OUTPUTS`, in floats.
         weights: What the matrices of products are stored in. `int8` has a scale for each output channel, and products
             of integers: inputs are rounded token by token, each by its own range. `float16` computes in half precision.
-        tables: What embedding tables are stored in. `int8` has a scale for each row, `int4` for blocks of a row
-            of the largest, the others have `int8`; rows
-            become floats as they are looked up.
+        tables: What embedding tables are stored in; rows become floats as they are looked up. `int8` has a scale for
+            each row. `int4` stores the largest table in blocks of a row with a scale each, and the others as `int8`.
         keep_float: Names or patterns of matrices and tables that stay in float32.
     """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner

@@ -14,7 +14,7 @@ import numpy as np
 from compressor.errors import StageError
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER
-from compressor.models.quantized import PRECISIONS, QuantizedFile
+from compressor.models.quantized import QuantizedFile
 from compressor.runtimes.base import Inputs, Outputs, Runtime
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ RUNTIME = Runtime(
     usage="ExecuTorch with XNNPACK; the same inputs, `(1, sequence)`",
     target="executorch",
     quantizes=True,
+    blocks=False,  # XNNPACK has no product of floats with such weights
     extra="executorch",
     requires=("executorch",),
 )
@@ -58,18 +59,16 @@ def export(source: Path, path: Path) -> None:
 def precision(quantized: QuantizedFile | None) -> tuple[Weights, Tables]:
     """What a file's matrices and tables are stored in, by what a stage has chosen for the ONNX file.
 
-    Integer products are dynamic here whatever the scheme. Where a scheme only stores weights small, so are tables:
-    XNNPACK has no product of floats with such weights, so that matrices stay in float.
+    Integer products are dynamic here whatever the scheme. Recipes that ship weights in blocks are refused: see
+    `Runtime.blocks`.
 
     Args:
         quantized: The entry of the record; None for a checkpoint in float.
     """
     if quantized is None:
         return "float32", "float32"
-    tables = _TABLES[quantized.embeddings]
-    if quantized.integer_products:
-        return "int8", tables
-    return ("float16", tables) if quantized.precision == PRECISIONS[16] else ("float32", tables)
+    assert quantized.block_size is None, "recipes that ship weights in blocks are refused"
+    return "int8" if quantized.integer_products else "float16", _TABLES[quantized.embeddings]
 
 
 _TABLES: dict[int, Tables] = {32: "float32", 16: "float16", 8: "int8", 4: "int4"}
