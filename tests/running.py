@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from in_process import InProcess
@@ -89,3 +91,14 @@ def share_store(folder: Path) -> None:
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
         link.symlink_to(store)
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """The report of the recipe `tiny` that was run in a folder."""
+    found: dict[str, Any] = json.loads((folder / "artifacts" / "tiny" / "report.json").read_text())
+    return found
+
+
+def stage_of(report: dict[str, Any], name: str) -> dict[str, Any]:
+    """A stage's entry of a report."""
+    return next(entry for entry in report["stages"] if entry["name"] == name)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 
-def held_out(texts: Sequence[tuple[str, ...]], fraction: float) -> list[bool]:
+def held_out(texts: Sequence[tuple[str, ...]], fraction: float, salt: str = "") -> list[bool]:
     """Whether each row is for validation: depends on the texts alone, so the held-out rows do not move.
 
     Rows with a text in common, and rows that such rows join, stay on one side. Where pairs join so many rows that those
@@ -17,26 +17,32 @@ def held_out(texts: Sequence[tuple[str, ...]], fraction: float) -> list[bool]:
     Args:
         texts: The texts of each row, one or two.
         fraction: Share of the rows that is held out.
+        salt: Makes another choice, independent of that without it.
     """
+
+    def alone() -> list[bool]:
+        return [_share(row, salt) < fraction for row in texts]
+
     if all(len(row) == 1 for row in texts):
-        return [_share(row) < fraction for row in texts]
+        return alone()
     groups = _joined(texts)
     sizes = Counter(groups)
     wanted = fraction * len(texts)
     small = sum(size for size in sizes.values() if size <= wanted)
     if small <= wanted:
-        return [_share(row) < fraction for row in texts]
-    return [sizes[group] <= wanted and _share((group,)) < wanted / small for group in groups]
+        return alone()
+    return [sizes[group] <= wanted and _share((group,), salt) < wanted / small for group in groups]
 
 
-def held_out_groups(groups: Sequence[str], fraction: float) -> list[bool]:
+def held_out_groups(groups: Sequence[str], fraction: float, salt: str = "") -> list[bool]:
     """Whether each row is for validation, by a hash of its group alone; of few groups at least one is, and one is not.
 
     Args:
         groups: The group of each row.
         fraction: Share of the groups that is held out.
+        salt: As of `held_out`.
     """
-    shares = {group: _share((group,)) for group in groups}
+    shares = {group: _share((group,), salt) for group in groups}
     order = sorted(shares, key=shares.__getitem__)
     count = sum(share < fraction for share in shares.values())
     apart = set(order[: min(max(count, 1), len(order) - 1)])
@@ -53,16 +59,16 @@ def overlap(train: Iterable[tuple[str, ...]], validation: Iterable[tuple[str, ..
     rows: set[int] = set()
     singles: set[int] = set()
     for row in train:
-        plain = _plain(row)
-        rows.add(hash(plain))
-        singles.update(map(hash, plain))
+        texts = tuple(map(plain, row))
+        rows.add(hash(texts))
+        singles.update(map(hash, texts))
     whole = partly = count = 0
     for row in validation:
-        plain = _plain(row)
+        texts = tuple(map(plain, row))
         count += 1
-        if hash(plain) in rows:
+        if hash(texts) in rows:
             whole += 1
-        elif any(hash(text) in singles for text in plain):
+        elif any(hash(text) in singles for text in texts):
             partly += 1
     notes = []
     for found, what in ((whole, "the same text as a training row"), (partly, "one text of a pair that is trained on")):
@@ -70,6 +76,11 @@ def overlap(train: Iterable[tuple[str, ...]], validation: Iterable[tuple[str, ..
             share = f"{found} of {count} validation rows ({100 * found / count:.1f} %) have {what}"
             notes.append(f"{share}: scores on them say little about new rows")
     return notes
+
+
+def plain(text: str) -> str:
+    """A text apart from case and white space: words of a tagged sentence are those of a raw one."""
+    return "".join(text.split()).casefold()
 
 
 def _joined(texts: Sequence[tuple[str, ...]]) -> list[str]:
@@ -89,11 +100,7 @@ def _joined(texts: Sequence[tuple[str, ...]]) -> list[str]:
     return [root(row[0]) for row in texts]
 
 
-def _plain(row: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(" ".join(text.split()).casefold() for text in row)
-
-
-def _share(texts: tuple[str, ...]) -> float:
-    """A number in [0, 1) that depends on the texts alone."""
-    digest = hashlib.sha256("\x1f".join(texts).encode()).digest()
+def _share(texts: tuple[str, ...], salt: str) -> float:
+    """A number in [0, 1) that depends on the texts alone, independent for each salt."""
+    digest = hashlib.sha256((salt + "\x1f".join(texts)).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -17,7 +17,7 @@ from compressor.errors import Problem, RecipeError
 if TYPE_CHECKING:
     from datasets import Dataset
 
-TRAIN, VALIDATION = "train", "validation"
+TRAIN, VALIDATION, SELECTION = "train", "validation", "selection"
 GROUP = "group"
 """Column of rows whose source says what they belong to: a document, or the column that `data.group` names."""
 DEFAULT_VALIDATION_FRACTION = 0.1
@@ -51,7 +51,7 @@ class Form(Protocol):
         Args:
             train: The training rows.
             validation: The validation rows.
-            known: The training rows before a sample was drawn.
+            known: The training rows before a sample was drawn, and before some were held out to choose on.
             new_head: Whether a head is made for the labels: then RecipeError is raised if it could not learn them.
         """
 
@@ -67,6 +67,7 @@ def prepare(
     work: Path,
     *,
     new_head: bool = True,
+    selects: bool = False,
 ) -> dict[str, Any]:
     """Reads, filters, splits and samples the rows.
 
@@ -77,13 +78,15 @@ def prepare(
         validation: Where the held-out rows are; None for a hash split of `train`.
         columns: From the task's column names to the source's.
         seed: Draws the samples.
-        output: Empty folder; gets `train` and `validation`.
+        output: Empty folder; gets `train`, `validation` and, if some are held out to choose on, `selection`.
         work: Folder for intermediate files.
         new_head: Whether a head is made for the labels; else the checkpoint has one.
+        selects: Whether variants of what is trained are chosen by their quality: on rows that neither taught nor judge
+            them, as many as for validation, and at most a tenth of the training rows.
 
     Returns:
         `labels`: the labels in order; `renamed`: for those of `data.labels` that the rows have, what they stand for;
-        `train`, `validation`: numbers of rows; `notes`: remarks for the report.
+        `train`, `validation`, `selection`: numbers of rows; `notes`: remarks for the report.
 
     Raises:
         RecipeError: There are no rows, values are missing, or a label cannot be learned or scored.
@@ -104,12 +107,14 @@ def prepare(
     else:
         splits = {TRAIN: pool, VALIDATION: _read(form, validation, columns, spec, work, "data.validation", rename)}
     known = splits[TRAIN]
+    if selects:
+        splits |= _chosen_on(form, known, len(splits[VALIDATION]))
     limits = {TRAIN: spec.max_train_samples, VALIDATION: spec.max_validation_samples}
     for name, rows in splits.items():
         if len(rows) == 0:
             hint = "give data.validation, a larger data.validation_fraction, or more rows"
             raise RecipeError([Problem(f"data.{name}", f"no rows are left for {name}", hint, kind="missing")])
-        limit = limits[name]
+        limit = limits.get(name)
         if limit is not None and limit < len(rows):
             chosen = np.random.default_rng(seed).permutation(len(rows))[:limit]
             rows = rows.select(np.sort(chosen))
@@ -118,6 +123,10 @@ def prepare(
     notes += rename.notes(labels)
     notes += overlap(form.identities(splits[TRAIN]), form.identities(splits[VALIDATION]))
     notes += _group_notes(splits[TRAIN], splits[VALIDATION])
+    if SELECTION in splits:
+        notes.append(f"{len(splits[SELECTION])} training rows are not trained on: a budget of quality chooses on them")
+    elif selects:
+        notes.append("too few training rows to hold some out: a budget of quality chooses on rows that are trained on")
     for name, rows in splits.items():
         rows.save_to_disk(str(output / name))
     counts = {name: len(rows) for name, rows in splits.items()}
@@ -129,11 +138,21 @@ def groups(form: Form, rows: Dataset) -> Iterable[str]:
     return list(rows[GROUP]) if GROUP in rows.column_names else form.groups(rows)
 
 
-def _apart(form: Form, rows: Dataset, fraction: float) -> list[bool]:
+def _chosen_on(form: Form, rows: Dataset, wanted: int) -> dict[str, Dataset]:
+    """Training rows in two parts: those that teach, and those that choose; nothing if one of these is empty."""
+    fraction = min(wanted / len(rows), DEFAULT_VALIDATION_FRACTION) if len(rows) else 0.0
+    apart = _apart(form, rows, fraction, SELECTION)
+    if len(set(apart)) < 2:
+        return {}
+    sides = {TRAIN: False, SELECTION: True}
+    return {name: rows.select([i for i, held in enumerate(apart) if held == side]) for name, side in sides.items()}
+
+
+def _apart(form: Form, rows: Dataset, fraction: float, salt: str = "") -> list[bool]:
     """Whether each row is held out."""
     if GROUP not in rows.column_names:
-        return held_out(list(form.identities(rows)), fraction)
-    return held_out_groups(list(rows[GROUP]), fraction)
+        return held_out(list(form.identities(rows)), fraction, salt)
+    return held_out_groups(list(rows[GROUP]), fraction, salt)
 
 
 def _group_notes(train: Dataset, validation: Dataset) -> list[str]:

@@ -20,6 +20,7 @@ class Shape:
         neurons: Of each layer; None likewise.
         table: Rows of the position table.
         embedding: Width of the embeddings.
+        words: Rows of the table of words; None if only the stage will know.
     """
 
     family: str
@@ -30,6 +31,7 @@ class Shape:
     neurons: int | None
     table: int
     embedding: int
+    words: int | None
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Shape:
@@ -44,4 +46,5 @@ class Shape:
             neurons.pop() if len(neurons) == 1 else None,
             checkpoint.max_position_embeddings,
             checkpoint.embedding_size,
+            int(checkpoint.config["vocab_size"]),
         )

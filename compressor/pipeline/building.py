@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from compressor.data.corpus import stream
+from compressor.data.corpus import seen, stream
+from compressor.data.spec import HubDataset, TextSpec
 from compressor.errors import Location, Problem, RecipeError, path_text
 from compressor.measure.client import Client
 from compressor.measure.trial import DeploymentTrial
@@ -27,6 +28,8 @@ from compressor.progress import Progress
 from compressor.recipe.checks.order import given_to
 from compressor.stages import STAGES
 from compressor.training.context import Context
+
+_SEEN = f"counted_{seen.SEEN_FILE}"
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,13 @@ class Builder:
         Raises:
             RecipeError: What would stop the run after stages that take long.
         """
-        for task in dict.fromkeys(stage.task for stage in stages):
-            data = self.prepared(task)
+        given_data = [self.prepared(task) for task in dict.fromkeys(stage.task for stage in stages)]
+        for data in given_data:
             if isinstance(data, PreparedCorpus):
                 data.validation(self._source.path)
+                for rows in given_data:
+                    if isinstance(rows, PreparedRows):
+                        data.compare(rows.validation_texts(), self._source.path)
         problems: list[Problem] = []
         here = {index: Checkpoint(s.student) for index, s in enumerate(self._plan.stages) if s.student is not None}
         given = given_to(self._recipe, Checkpoint(self._source.path), here)
@@ -141,9 +147,13 @@ class Builder:
     def _run(self, stage: PlannedStage, output: Path, work: Path) -> Mapping[str, Any]:
         source = self._store.folder(stage.inputs["parent"])
         facts = STAGES[stage.spec.kind].run(source, output, stage.spec, self._context(stage, source, work))
-        if stage.texts is not None:
-            check_unchanged(f"{stage.name}.vocabulary.corpus", stage.texts[0], stage.inputs["texts"])
-        return facts
+        if stage.texts is None or self._store.follower:
+            return facts
+        where = f"{stage.name}.vocabulary.corpus"
+        check_unchanged(where, stage.texts[0], stage.inputs["texts"])
+        rows = self.prepared(stage.task)
+        shared = seen.overlap(rows.validation_texts(), work / _SEEN, where) if isinstance(rows, PreparedRows) else []
+        return {**facts, "notes": [*facts.get("notes", []), *shared]}
 
     def _context(self, stage: PlannedStage, source: Path, work: Path) -> Context:
         prepared, measure = self.prepared(stage.task), self._recipe.measure
@@ -161,12 +171,17 @@ class Builder:
             seed=self._recipe.seed,
             tokenized=prepared.tokenized if isinstance(prepared, PreparedRows) else _no_data,
             packed=prepared.packed if isinstance(prepared, PreparedCorpus) else _no_data,
-            texts=None if stage.texts is None else partial(stream.counted, *stage.texts),
+            texts=None if stage.texts is None else partial(self._counted, *stage.texts, work / _SEEN),
             trial=DeploymentTrial(measure, stage.task, prepared.selection, prepared.labels, self._client),
             memo=partial(self._memo, prepared),
             work=work,
             progress=self._progress,
         )
+
+    def _counted(self, source: Path | HubDataset, spec: TextSpec, path: Path) -> Iterator[str]:
+        """The texts that a stage counts tokens in; they are written down as they pass, since a hub's come slowly."""
+        texts = stream.counted(source, spec)
+        return texts if self._store.follower else seen.recorded(texts, path, "\n")
 
     def _memo(
         self,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compressor import tasks
-from compressor.data.corpus import packing, sentence_pairs, stream
+from compressor.data.corpus import packing, seen, sentence_pairs, stream
 from compressor.data.corpus.masking import Vocabulary, mask
 from compressor.measure.token_rows import LABELS, REFERENCES_FILE, TokenRows
 from compressor.models.checkpoint import Checkpoint
@@ -43,16 +43,16 @@ class PreparedCorpus:
     Attributes:
         task: The masked-lm task.
         labels: None: a language model chooses among tokens.
-        notes: None.
+        notes: Remarks on the corpus, for the report.
         data: Where the corpus is.
     """
 
     labels: tuple[str, ...] = ()
-    notes: Sequence[str] = ()
 
     def __init__(self, plan: Plan, store: Store, progress: Progress) -> None:
         self.task = tasks.TASKS[MASKED_LM]
         self.data = plan.data[MASKED_LM]
+        self.notes: Sequence[str] = ()
         self._recipe, self._store, self._progress = plan.resolved.recipe, store, progress
         spec = self._recipe.data.corpus_spec
         assert spec is not None, "a plan with a corpus has it in the recipe"
@@ -70,11 +70,22 @@ class PreparedCorpus:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             texts = stream.texts(self.data.train, spec)
             with self._progress.step("packing the corpus") as step:
-                facts = packing.pack(texts, spec, tokenizer, length, spec.validation_fraction, output, step.update)
+                fraction, selects = spec.validation_fraction, self.data.selects
+                facts = packing.pack(texts, spec, tokenizer, length, fraction, output, step.update, selects=selects)
             check_unchanged("data.corpus", self.data.train, self.data.inputs["corpus"])
             return facts
 
         return self._store.build(self._inputs(tokenizer, length), build)[0].path
+
+    def compare(self, rows: Iterable[tuple[str, ...]], folder: Path) -> None:
+        """Notes how many validation rows have a text that is trained on.
+
+        Args:
+            rows: The texts of each row.
+            folder: A checkpoint, whose tokenizer the corpus is packed for anyway.
+        """
+        packed = self.packed(load_tokenizer(folder), self._score_length(folder))
+        self.notes = seen.overlap(rows, packed / seen.SEEN_FILE, stream.PLACE)
 
     def validation(self, folder: Path) -> tuple[Path, References]:
         """Held-out sequences, masked once, so that every checkpoint of the run is scored on the same tokens.
@@ -85,13 +96,16 @@ class PreparedCorpus:
         return self._scored(folder, packing.VALIDATION)
 
     def selection(self, folder: Path) -> tuple[Path, References]:
-        """Training sequences, masked once, which choose between variants of a model that others then judge."""
-        return self._scored(folder, packing.TRAIN)
+        """Sequences, masked once, which choose between variants of a model that others taught and others judge.
+
+        Where nothing is trained, and where none could be held out, they are training sequences.
+        """
+        held_out = self.packed(load_tokenizer(folder), self._score_length(folder)) / packing.SELECTION
+        found = held_out.is_file() and len(np.load(held_out, mmap_mode="r"))
+        return self._scored(folder, packing.SELECTION if found else packing.TRAIN)
 
     def _scored(self, folder: Path, side: str) -> tuple[Path, References]:
-        checkpoint = Checkpoint(folder)
-        tokenizer = load_tokenizer(folder)
-        length = min(score_length(self._recipe), checkpoint.max_position_embeddings)
+        tokenizer, length = load_tokenizer(folder), self._score_length(folder)
         packed = self.packed(tokenizer, length)
         seed, wanted = self._recipe.seed, self._spec.max_validation_sequences
 
@@ -125,6 +139,10 @@ class PreparedCorpus:
         inputs["side"] = side
         entry, _ = self._store.build(inputs, build)
         return entry.path / "rows.npz", load_references(entry.path)
+
+    def _score_length(self, folder: Path) -> int:
+        """Tokens of the sequences that a checkpoint is scored on."""
+        return min(score_length(self._recipe), Checkpoint(folder).max_position_embeddings)
 
     def _inputs(self, tokenizer: PreTrainedTokenizerBase, length: int) -> dict[str, Any]:
         return {

@@ -33,11 +33,13 @@ class Data:
         train: The training rows' or the corpus' file, or hub data set at the commit that was resolved.
         validation: The held-out rows' file, or hub data set at its commit; None for a split of `train`.
         inputs: The inputs of the key.
+        selects: Whether some of what could be trained on is held out, to choose variants of a model on.
     """
 
     train: Path | HubDataset
     validation: Path | HubDataset | None
     inputs: dict[str, Any]
+    selects: bool
 
     @property
     def key(self) -> str:
@@ -76,7 +78,7 @@ def _rows(resolved: Resolved, train: Path | HubDataset, online: bool) -> Data:
         "labels": "of the data" if resolved.makes_teacher else "of the head",
         **made_with(*_ROWS_CODE, own=_ROWS_OWN),
     }
-    return Data(train, validation, inputs)
+    return _data(train, validation, inputs, recipe, recipe.task)
 
 
 def _corpus(resolved: Resolved, corpus: Path | HubDataset, online: bool) -> Data:
@@ -91,7 +93,15 @@ def _corpus(resolved: Resolved, corpus: Path | HubDataset, online: bool) -> Data
         "seed": recipe.seed,
         **made_with(*_CORPUS_CODE, own=_CORPUS_OWN),
     }
-    return Data(corpus, None, inputs)
+    return _data(corpus, None, inputs, recipe, MASKED_LM)
+
+
+def _data(
+    train: Path | HubDataset, validation: Path | HubDataset | None, inputs: dict[str, Any], recipe: Recipe, task: str
+) -> Data:
+    stages = [stage for stage in recipe.stages if recipe.task_of(stage) == task]
+    selects = any(stage.trains for stage in stages) and any(stage.trial == "quality" for stage in stages)
+    return Data(train, validation, {**inputs, "selects": True} if selects else inputs, selects)
 
 
 def score_length(recipe: Recipe) -> int:

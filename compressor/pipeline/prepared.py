@@ -39,7 +39,7 @@ class Prepared(Protocol):
         """The file of validation rows as a checkpoint's tokenizer reads them (`TokenRows`), and the right answers."""
 
     def selection(self, folder: Path) -> tuple[Path, References]:
-        """The same of training rows, which choose between variants of a checkpoint."""
+        """The same of rows that choose between variants of a checkpoint, held out of training if there is any."""
 
 
 def prepare(plan: Plan, task: str, store: Store, progress: Progress) -> PreparedRows | PreparedCorpus:

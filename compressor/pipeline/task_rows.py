@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class PreparedRows:
         labels: Names of the head's outputs, in order.
         data: The files of the rows, and their key.
         notes: Remarks on the rows and their labels, for the report.
-        counts: Numbers of training and validation rows, by split.
+        counts: Numbers of rows, by split.
 
     Raises:
         RecipeError: The rows cannot be learned from or scored, or the checkpoint's head does not fit their labels.
@@ -67,8 +67,8 @@ class PreparedRows:
         self._label_ids = self.task.label_ids(self._splits.facts["labels"], head)
         self.labels = tuple(head or self._splits.facts["labels"])
         self.notes = [*self._splits.facts["notes"], *_notes(renamed, self._label_ids, head)]
-        splits = (data_rows.TRAIN, data_rows.VALIDATION)
-        self.counts: dict[str, int] = {name: self._splits.facts[name] for name in splits}
+        splits = (data_rows.TRAIN, data_rows.VALIDATION, data_rows.SELECTION)
+        self.counts: dict[str, int] = {name: count for name in splits if (count := self._splits.facts.get(name))}
 
     def _prepare(self) -> Artifact:
         recipe = self._plan.resolved.recipe
@@ -85,6 +85,7 @@ class PreparedRows:
                     output,
                     work,
                     new_head=self._plan.resolved.makes_teacher,
+                    selects=self.data.selects,
                 )
             check_unchanged("data.train", self.data.train, self.data.inputs["train"])
             check_unchanged("data.validation", self.data.validation, self.data.inputs["validation"])
@@ -120,11 +121,16 @@ class PreparedRows:
         return self._scored(folder, data_rows.VALIDATION)
 
     def selection(self, folder: Path) -> tuple[Path, References]:
-        """As many training rows as there are validation rows, which choose between variants of a model.
+        """Rows that choose between variants of a model, at most as many as there are validation rows.
 
-        The rows that judge it must not have chosen it: a gate would be held to the best of several measurements.
+        The rows that judge it must not have chosen it: a gate would be held to the best of several measurements. Nor
+        should those that taught it, which hide what a variant loses; where nothing is trained, they are training rows.
         """
-        return self._scored(folder, data_rows.TRAIN)
+        return self._scored(folder, data_rows.SELECTION if data_rows.SELECTION in self.counts else data_rows.TRAIN)
+
+    def validation_texts(self) -> Iterable[tuple[str, ...]]:
+        """The texts of each validation row."""
+        return self.task.FORM.identities(data_rows.load(self._splits.path / data_rows.VALIDATION))
 
     def _scored(self, folder: Path, split: str) -> tuple[Path, References]:
         checkpoint = Checkpoint(folder)

@@ -69,7 +69,7 @@ def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
     metric, kept, everything = TASKS[stage.task].METRICS[0], found["kept"], len(found["matrices"])
     summary = (
         f"{stage.name}: {kept or 'none'} of {everything} matrices stay in float, so that {metric} drops by at most "
-        f"{number(found['max_drop'])} on some training rows: {number(found['float'])} in float, "
+        f"{number(found['max_drop'])} on rows that gates do not use: {number(found['float'])} in float, "
         f"{number(found['quantized'])} with every matrix quantized, {number(found['chosen'])} with this choice."
     )
     rows = [

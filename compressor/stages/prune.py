@@ -19,6 +19,7 @@ from compressor.stages.base import Stage, StageSpec
 from compressor.training import processes
 from compressor.training.context import Context, Facts
 from compressor.training.pruning_spec import PruningSpec
+from compressor.training.spec import TargetSpec
 
 if TYPE_CHECKING:
     from compressor.models.surgery.pruning_widths import Widths
@@ -64,15 +65,27 @@ class PruneSpec(PruningSpec, StageSpec):
             add(("layers",), what, f"at most {layers - 1}")
         heads = self._stays("heads", shape.heads, 1, add)
         neurons = self._stays("ffn", shape.neurons, pruning_widths.NEURON_GROUP, add)
+        words = shape.words if self.vocabulary is None else self.vocabulary.keep
         if self.target is not None:
             heads = neurons = None
+            self._check_target(self.target, (words or 0) * shape.embedding, add)
         return replace(
             shape,
+            words=words,
             family=COMPACT_BERT if heads != shape.heads or neurons is None else shape.family,
             layers=max(1, layers - removed),
             heads=heads,
             neurons=neurons,
         )
+
+    @staticmethod
+    def _check_target(target: TargetSpec, embeddings: int, add: Add) -> None:
+        """Notes a target that the table of words alone is above; `embeddings` counts its parameters."""
+        ((metric, limit),) = target.limits.items()
+        least = {"num_parameters": embeddings, "size_bytes": 4 * embeddings}.get(metric, 0)
+        if limit < least:
+            what = f"is {limit:,.0f}, but the embeddings of the words alone take {least:,}"
+            add(("target", metric), what, "ask for more, or trim the tokens too: `vocabulary: {keep: …}`")
 
     def _stays(self, key: str, count: int | None, group: int, add: Add) -> int | None:
         """Heads or neurons that stay in each layer of `count`; None where only the stage will know."""

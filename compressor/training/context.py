@@ -41,7 +41,7 @@ class Trial(Protocol):
         """Median milliseconds per call of each checkpoint, timed in turn in fresh processes."""
 
     def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
-        """The task's main metric, of which more is better, of a checkpoint's exported files on some training rows."""
+        """The task's main metric, of which more is better, of a checkpoint's exported files on the rows that choose."""
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,11 @@ class PruningSpec(RecoverySpec):
         return self
 
     @property
+    def scores_by_loss(self) -> bool:
+        """Whether heads and neurons are scored by gradients of the loss, which takes a trained head."""
+        return self.scoring == "taylor" and bool(self.heads or self.ffn or self.target)
+
+    @property
     def makes_zeros(self) -> bool:
         """With `sparsity` or `pattern`."""
         return bool(self.sparsity or self.pattern)

@@ -131,3 +131,14 @@ def test_long_paragraphs_are_not_warned_of(tmp_path: Path, capfd: pytest.Capture
     train, held = texts_by_side(0.5, 20)
     packed(tmp_path, [*train, *held, "the film " * 500], 12, 0.5)
     assert "longer than" not in caplog.text + capfd.readouterr().err
+
+
+def test_texts_that_are_neither_learned_nor_judged_choose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    plot, bad, good = VOCABULARY.convert_tokens_to_ids(["plot", "bad", "good"])
+    apart = {"held out": "bad", packing.SELECTION: "plot"}
+    monkeypatch.setattr(packing, "held_out", lambda text, fraction, salt="held out": text == apart[salt])
+    given = (["good", "bad", "plot"], spec(), make_tokenizer(), 3, 0.5, tmp_path, lambda _: None)
+    counts = packing.pack(*given, selects=True)
+    rows = {name: np.load(tmp_path / f"{name}.npy").tolist() for name in ("train", "validation", "selection")}
+    assert rows == {name: [[CLS, token, SEP]] for name, token in zip(rows, (good, bad, plot), strict=True)}
+    assert {name: counts[name] for name in rows} == dict.fromkeys(rows, 1)

@@ -18,15 +18,21 @@ COLUMNS = {"text": "text", "label": "label"}
 @pytest.fixture
 def prepare(tmp_path: Path):
     def run(
-        source: Path, validation: Path | None = None, seed: int = 0, columns=None, new_head: bool = True, **spec: Any
+        source: Path,
+        validation: Path | None = None,
+        seed: int = 0,
+        columns=None,
+        new_head: bool = True,
+        selects: bool = False,
+        **spec: Any,
     ) -> dict[str, Any]:
         output, work = tmp_path / f"out{len(list(tmp_path.glob('out*')))}", tmp_path / "work"
         output.mkdir()
         work.mkdir(exist_ok=True)
         data = DataSpec(train="x", **spec)
         given = (text_rows, data, source, validation, columns or COLUMNS, seed, output, work)
-        facts = splits.prepare(*given, new_head=new_head)
-        return {**facts, "rows": {name: splits.load(output / name) for name in ("train", "validation")}}
+        facts = splits.prepare(*given, new_head=new_head, selects=selects)
+        return {**facts, "rows": {path.name: splits.load(path) for path in output.iterdir()}}
 
     return run
 
@@ -220,3 +226,44 @@ def test_a_named_column_groups_rows(prepare, tmp_path: Path):
     (tmp_path / "b.csv").write_text("text,label,user\na,0,\n")
     with refused("data.train", "missing"):
         prepare(tmp_path / "b.csv", columns=columns, group="user")
+
+
+def choosing(prepare, path: Path, **spec: Any) -> tuple[dict[str, Any], dict[str, set[str]]]:
+    """What is prepared where a budget of quality chooses, and the texts of each split."""
+    found = prepare(path, selects=True, **spec)
+    return found, {name: set(rows["text"]) for name, rows in found["rows"].items()}
+
+
+def test_rows_that_choose_neither_teach_nor_judge(prepare, tmp_path: Path):
+    path = many(tmp_path / "a.csv", 1000)
+    plain = prepare(path)
+    found, texts = choosing(prepare, path)
+    assert "selection" not in plain and found["labels"] == plain["labels"]
+    assert texts["validation"] == set(plain["rows"]["validation"]["text"]), "what judges does not change"
+    assert texts["train"] | texts["selection"] == set(plain["rows"]["train"]["text"])
+    assert not texts["train"] & texts["selection"]
+    assert 60 < found["selection"] == len(texts["selection"]) < 140
+    assert any(f"{found['selection']} training rows are not trained on" in note for note in found["notes"])
+    again, others = choosing(prepare, path, validation_fraction=0.02)
+    assert again["selection"] <= 60, "as many as are validated on, about"
+    assert not others["validation"] & others["selection"]
+
+
+def test_a_label_of_the_rows_that_choose_is_a_label_of_the_head(prepare, tmp_path: Path):
+    path = write(tmp_path / "a.csv", [f"text {i}" for i in range(600)], [f"l{i % 300}" for i in range(600)])
+    found, _ = choosing(prepare, path, max_train_samples=20, new_head=False)
+    assert len(found["labels"]) == 300
+
+
+def test_too_few_rows_to_hold_some_out(prepare, tmp_path: Path):
+    path = many(tmp_path / "a.csv", 6)
+    found = prepare(path, path, selects=True)
+    assert "selection" not in found and any("too few training rows" in note for note in found["notes"])
+
+
+def test_rows_of_a_group_choose_together(prepare, tmp_path: Path):
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,doc\n" + "".join(f"t{i},{i % 2},d{i // 10}\n" for i in range(400)))
+    found, _ = choosing(prepare, path, columns={**COLUMNS, "group": "doc"}, group="doc")
+    groups = {name: set(rows["group"]) for name, rows in found["rows"].items()}
+    assert found["selection"] and not groups["selection"] & (groups["train"] | groups["validation"])

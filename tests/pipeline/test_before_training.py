@@ -174,3 +174,50 @@ def test_the_text_of_every_stage_is_read_first(
         run(path, tmp_path / "artifacts", monkeypatch)
     assert "corpus" in caught.value.problems[0].where
     assert built(tmp_path / "artifacts") == set()
+
+
+@pytest.mark.parametrize(
+    ("target", "vocabulary", "fits"),
+    [
+        ({"num_parameters": 2000}, None, False),
+        ({"size_bytes": 9000}, None, False),
+        ({"size_bytes": 9000}, {"keep": 64}, True),
+        ({"size_bytes": 8000}, {"keep": 64}, False),
+        ({"size_bytes": 9000}, {"min_count": 2}, True),  # only the stage knows how many tokens stay
+        ({"num_parameters": 20000}, None, True),
+        ({"latency_p50_ms": 1e-6}, None, True),  # nothing that a table tells
+    ],
+)
+def test_a_target_below_the_embeddings(
+    write_recipe: WriteRecipe, target: dict[str, Any], vocabulary: dict[str, Any] | None, fits: bool
+):
+    """The table has 86 words, 32 wide."""
+    prune = {"stage": "prune", "target": target, **({"vocabulary": vocabulary} if vocabulary else {})}
+    path = write_recipe(stages=[FINETUNE, prune])
+    if fits:
+        resolve.resolve(path)
+    else:
+        with refused(f"stages[1] (prune).target.{next(iter(target))}", "value"):
+            resolve.resolve(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "fits"),
+    [
+        ({"heads": 0.5}, False),
+        ({"target": {"num_parameters": 20000}}, False),
+        ({"heads": 0.5, "scoring": "magnitude"}, True),
+        ({"layers": 1}, True),
+    ],
+)
+def test_gradients_of_a_head_that_nobody_has_trained(
+    write_recipe: WriteRecipe, tmp_path: Path, keys: dict[str, Any], fits: bool
+):
+    (tmp_path / "texts.txt").write_text("the film was good\n" * 50)
+    prune = {"stage": "prune", "objective": "pretraining", "alpha_soft": 0, **keys}
+    path = write_recipe(stages=[prune, FINETUNE])
+    if fits:
+        resolve.resolve(path, ("data.corpus=texts.txt",))
+    else:
+        with refused("stages[0] (prune).scoring", "missing"):
+            resolve.resolve(path, ("data.corpus=texts.txt",))

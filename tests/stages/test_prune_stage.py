@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 import transformers
-from conftest import WriteRecipe, passing, recipe_writer
+from conftest import WriteRecipe, passing, recipe_writer, sentences
 from prune_stages import CUT, END, TEACHER, TRAIN
 from running import compress, compress_process
 
@@ -199,9 +199,12 @@ def test_what_splits_no_row_otherwise_still_learns_hidden_states(
 
 def test_a_text_to_count_in_is_part_of_the_key_and_an_empty_one_is_refused(write_recipe: WriteRecipe, tmp_path: Path):
     text = write_text(tmp_path / "texts.txt")
+    held_out = {row for row, _ in sentences(200, seed=2)}
+    text.write_text("\n".join([text.read_text(), *held_out]))
     stage = {**CUT, "vocabulary": {"keep": 64, "corpus": {"source": "texts.txt", "fraction": 1.0}}}
     path = write_recipe(stages=[TEACHER, stage])
     assert compress("run", path.name, cwd=tmp_path).returncode == 0
+    assert "200 of 200 validation rows (100.0 %) have a text" in (tmp_path / "artifacts/tiny/report.md").read_text()
     text.write_text(text.read_text() + "\nsuperb superb superb")
     plan = compress("plan", path.name, cwd=tmp_path).stdout
     assert "the text whose tokens are counted changed" in plan
@@ -255,10 +258,12 @@ def test_targets_are_met_as_they_are_measured(write_recipe: WriteRecipe, tmp_pat
             assert found["reached"] == measured > 0.8 * limit
             assert min(entry["degradation"] for entry in found["tried"]) >= 0
     assert stages["latency_p50_ms"]["details"]["target"]["tried"] == [], "a tiny model is fast enough as it is"
-    path = write_recipe(stages=[TEACHER, {**targets[0], "target": {"num_parameters": 10}}])
+    path = write_recipe(stages=[TEACHER, {**targets[0], "target": {"num_parameters": 5000}}])
     result = compress("run", path.name, cwd=tmp_path)
     assert result.returncode == 3
-    assert "target.num_parameters is 10, but with one head and eight neurons in each layer it is still" in result.stderr
+    assert (
+        "target.num_parameters is 5,000, but with one head and eight neurons in each layer it is still" in result.stderr
+    )
 
 
 @pytest.mark.parametrize(

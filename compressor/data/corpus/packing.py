@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from compressor.data.corpus.seen import SEEN_FILE, SeenTexts
 from compressor.data.corpus.sentence_pairs import Pairs, sentences
 from compressor.data.corpus.sequences import FullSequences, Side
 from compressor.data.corpus.stream import PLACE, held_out, paragraphs
@@ -15,16 +17,16 @@ from compressor.errors import Problem, RecipeError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TRAIN, VALIDATION = "train.npy", "validation.npy"
+TRAIN, VALIDATION, SELECTION = "train.npy", "validation.npy", "selection.npy"
 """The files that `pack` writes; for pairs of segments, see also `compressor.data.corpus.sentence_pairs`."""
 BATCH_PIECES, BATCH_CHARACTERS = 1000, 1 << 20
 """Paragraphs, or sentences, are tokenized together up to one of these limits."""
 
 
 class _Part(NamedTuple):
-    """A paragraph or a sentence: whether it is held out, whether a text begins with it, and its text."""
+    """A paragraph or a sentence: the file it goes to, whether a text begins with it, and its text."""
 
-    held: bool
+    file: str
     begins: bool
     text: str
 
@@ -37,6 +39,8 @@ def pack(
     held_out_fraction: float,
     output: Path,
     tell: Callable[[int], None],
+    *,
+    selects: bool = False,
 ) -> dict[str, int]:
     """Tokenizes texts and packs them into sequences of one length: see `FullSequences` and, for pairs, `Pairs`.
 
@@ -46,21 +50,32 @@ def pack(
         tokenizer: A fast tokenizer with [CLS], [SEP] and [PAD].
         length: Tokens of a sequence, at least 3, for pairs 5.
         held_out_fraction: Share of the texts that goes to validation.
-        output: Folder; gets `train.npy` and `validation.npy`, `(rows, length)`, uint16 if the vocabulary fits.
+        output: Folder; gets `train.npy` and `validation.npy`, `(rows, length)`, uint16 if the vocabulary fits, and
+            `SEEN_FILE`, which tells what texts there are to train on.
         tell: Takes the bytes of text read so far.
+        selects: Whether to hold out the same share of the other texts, for `selection.npy`, to choose models on.
 
     Returns:
-        `texts`, `bytes` (of UTF-8) and `tokens` (without special ones) of the corpus; `train`, `validation`: rows.
+        `texts`, `bytes` (of UTF-8) and `tokens` (without special ones) of the corpus; `train`, `validation`,
+        `selection`: rows.
 
     Raises:
         RecipeError: There is no text for one of the sides, or the tokenizer lacks a special token.
     """
     counts = {"texts": 0, "bytes": 0, "tokens": 0}
-    with (
-        _side(output / TRAIN, spec, tokenizer, length) as train,
-        _side(output / VALIDATION, spec, tokenizer, length) as validation,
-    ):
-        for batch in _batches(_parts(texts, spec, held_out_fraction, counts)):
+
+    def file_of(text: str) -> str:
+        if held_out(text, held_out_fraction):
+            return VALIDATION
+        return SELECTION if selects and held_out(text, held_out_fraction, SELECTION) else TRAIN
+
+    with ExitStack() as stack:
+        seen = stack.enter_context(SeenTexts(output / SEEN_FILE, spec.separator))
+        sides = {
+            name: stack.enter_context(_side(output / name, spec, tokenizer, length))
+            for name in (TRAIN, VALIDATION, *[SELECTION] * selects)
+        }
+        for batch in _batches(_parts(texts, spec, file_of, counts, seen)):
             encoded = tokenizer(
                 [part.text for part in batch],
                 add_special_tokens=False,
@@ -69,12 +84,13 @@ def pack(
                 verbose=False,  # else it warns of every paragraph longer than the model takes
             )["input_ids"]
             counts["tokens"] += sum(map(len, encoded))
-            for side, wanted in ((train, False), (validation, True)):
-                side.add((part.begins, ids) for part, ids in zip(batch, encoded, strict=True) if part.held == wanted)
+            for name, side in sides.items():
+                side.add((part.begins, ids) for part, ids in zip(batch, encoded, strict=True) if part.file == name)
             tell(counts["bytes"])
     tell(counts["bytes"])
-    _require_both_sides(spec, counts["texts"], train.rows, validation.rows)
-    return {**counts, "train": train.rows, "validation": validation.rows}
+    rows = {Path(name).stem: side.rows for name, side in sides.items()}
+    _require_both_sides(spec, counts["texts"], rows["train"], rows["validation"])
+    return {**counts, **rows}
 
 
 def _side(path: Path, spec: CorpusSpec, tokenizer: PreTrainedTokenizerBase, length: int) -> Side:
@@ -102,16 +118,20 @@ def _require_both_sides(spec: CorpusSpec, texts: int, train: int, validation: in
             )
 
 
-def _parts(texts: Iterable[str], spec: CorpusSpec, held_out_fraction: float, counts: dict[str, int]) -> Iterator[_Part]:
+def _parts(
+    texts: Iterable[str], spec: CorpusSpec, file_of: Callable[[str], str], counts: dict[str, int], seen: SeenTexts
+) -> Iterator[_Part]:
     """Paragraphs, or sentences where pairs are made of them; counts texts and bytes on the way."""
     for text in texts:
         counts["texts"] += 1
         counts["bytes"] += len(text.encode())
-        held = held_out(text, held_out_fraction)
+        file = file_of(text)
+        if file == TRAIN:
+            seen.add(text)
         begins = True
         for paragraph in paragraphs(text, spec.separator):
             for part in sentences(paragraph) if spec.sentence_order else [paragraph]:
-                yield _Part(held, begins, part)
+                yield _Part(file, begins, part)
                 begins = False
 
 

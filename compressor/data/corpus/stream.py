@@ -57,9 +57,9 @@ def paragraphs(text: str, separator: str) -> list[str]:
     return [part for part in map(str.strip, parts) if part]
 
 
-def held_out(text: str, fraction: float) -> bool:
-    """Whether a text is for validation: depends on the text alone, so equal texts are never on both sides."""
-    return _hash_share("held out", text) < fraction
+def held_out(text: str, fraction: float, salt: str = "held out") -> bool:
+    """Whether a text is held out: depends on it alone, so equal texts are never on both sides; apart for each salt."""
+    return _hash_share(salt, text) < fraction
 
 
 def _values(source: Path | HubDataset, spec: TextSpec) -> Iterator[tuple[str, Any]]:

@@ -14,6 +14,7 @@ from compressor.recipe.checks.sentence_order import check_family, check_order_he
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
 from compressor.tasks import MASKED_LM, TASKS, has_head, question_answering
+from compressor.training.pruning_spec import PruningSpec
 from compressor.training.spec import DistillationSpec, TrainingSpec
 
 NO_LANGUAGE_MODEL = (
@@ -36,6 +37,7 @@ def check_checkpoint(
         students: Ready checkpoints that stages start from, by index, as far as they are here.
     """
     _check_heads(recipe, incoming, add)
+    _check_language_model(recipe, incoming, add)
     _check_token_types(recipe, incoming, add)
     check_order_head(recipe, incoming, add)
     source = Shape.of(incoming)
@@ -127,7 +129,7 @@ def _no_head(incoming: Checkpoint, task: str) -> str:
 
 
 def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
-    """Whether the teacher of each task has a head for it, or is given one."""
+    """Whether the teacher of the recipe's task has a head for it, or is given one."""
     first = first_stage(recipe, recipe.task)
     if first and recipe.task != MASKED_LM and not first[1].makes_teacher:
         if first[0] > 0:
@@ -136,6 +138,10 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
         elif not has_head(incoming, recipe.task):
             hint = "make `- stage: finetune` the first stage, or give a fine-tuned checkpoint"
             add(("model",), _no_head(incoming, recipe.task), hint, kind="missing")
+
+
+def _check_language_model(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
+    """Whether the teacher of pretraining has a head, or what needs none is asked for."""
     first = first_stage(recipe, MASKED_LM)
     if first is None or first[1].makes_teacher or has_head(incoming, MASKED_LM):
         return
@@ -152,6 +158,9 @@ def _check_heads(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     elif stage.alpha_mlm == 0:
         what = "is 0, and the teacher has no masked-LM head: the student's would stay untrained"
         add(("stages", index, "alpha_mlm"), what, "make it positive", kind="missing")
+    if isinstance(stage, PruningSpec) and stage.scores_by_loss:
+        what = "is taylor, which takes gradients of the loss, and the checkpoint has no masked-LM head"
+        add(("stages", index, "scoring"), what, "use magnitude, or train a head first", kind="missing")
     for name, gate in stage.gates.items():
         for rule in sorted(RELATIVE_RULES.intersection(gate.limits)):
             what = "there is nothing to compare with: the teacher has no masked-LM head"
