@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from conftest import make_tokenizer, sentences
+from conftest import GOOD, NEUTRAL, make_tokenizer, sentences
 from datasets import Dataset
 
 from compressor.data.spec import DataSpec
@@ -40,3 +40,14 @@ def tagged_batches(count: int) -> RowBatches:
     labels = [row if index % 2 else [row[0]] + [NO_LABEL] * (len(row) - 1) for index, row in enumerate(labels)]
     data = data.remove_columns("labels").add_column("labels", labels)
     return RowBatches(data, make_tokenizer(), ("input_ids", "attention_mask"), token_labels=True)
+
+
+def ordered_texts(count: int, seed: int) -> list[str]:
+    """Texts whose first sentence begins with `start`, and whose last one does with `end`."""
+    random = np.random.default_rng(seed)
+    words = [*GOOD, *(word for word in NEUTRAL if word not in ("start", "end"))]
+
+    def sentence(first: str) -> str:
+        return " ".join([first, *random.choice(words, int(random.integers(2, 5)))]) + "."
+
+    return [" ".join(map(sentence, ("start", "story", "scene", "end"))) for _ in range(count)]

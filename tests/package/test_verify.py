@@ -7,24 +7,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
-import yaml
-from in_process import InProcess
 from problems import refused
-from rich.console import Console
 from running import compress, compress_process
+from verifying import failed, failed_of, look, look_at_files, sign
 
-from compressor.errors import ExitCode
-from compressor.files import file_digest, file_entries
+from compressor.files import file_digest
 from compressor.measure import recorded_answers
 from compressor.measure.client import Client
 from compressor.package import manifest as manifests
-from compressor.package.manifest import Check
-from compressor.package.verify import Verification, verify
-from compressor.progress import Progress
 
 FILES = [
     "README.md",
@@ -48,32 +41,10 @@ def run(published: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(published, tmp_path / "run"))
 
 
-def look(path: Path, client: Client | None = None) -> Verification:
-    with client or InProcess() as measuring:
-        return verify(path, measuring, Progress(Console(quiet=True)))
-
-
-def failed(found: Verification) -> dict[str, str]:
-    """What is wrong, by what it is of."""
-    assert found.verdict == "fail" and found.exit_code == ExitCode.GATE_FAILED
-    return {check.subject: check.message for check in found.checks if check.verdict == "fail"}
-
-
 def flip(path: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-
-
-def sign(run: Path, **changes: Any) -> None:
-    """Writes manifest and report anew, so that only what the files do can tell that they are wrong."""
-    model, some = run / "model", "0" * 64
-    report = json.loads((run / "report.json").read_text())
-    report["lock_sha256"] = file_digest(run / "recipe.lock.yaml")
-    text = json.dumps({**report, "manifest_sha256": some})
-    files = {name: entry for name, entry in file_entries(model).items() if not name.startswith(manifests.NAME)}
-    found = {"files": files, "beside": manifests.beside({"report.json": text}, some), **changes}
-    (run / "report.json").write_text(text.replace(some, replace(manifests.read(model), **found).write(model)))
 
 
 def test_what_a_run_published_is_as_it_was(published: Path, tmp_path: Path):
@@ -128,19 +99,6 @@ def test_another_runs_manifest_is_told_by_the_report(run: Path):
     assert "manifest.json" not in {check.subject for check in look_at_files(run)}
     replace(manifests.read(run / "model"), recipe="another").write(run / "model")
     assert "not the one in report.json" in failed_of(look_at_files(run))["manifest.json"]
-
-
-def look_at_files(run: Path) -> list[Check]:
-    """All checks but those of the formats, which take a while: a file too many keeps them from being loaded."""
-    (run / "model" / "extra.txt").write_text("")
-    try:
-        return look(run).checks
-    finally:
-        (run / "model" / "extra.txt").unlink()
-
-
-def failed_of(checks: list[Check]) -> dict[str, str]:
-    return {check.subject: check.message for check in checks if check.verdict == "fail"}
 
 
 def test_missing_extra_and_cut_files_are_found_at_once(run: Path):
@@ -240,65 +198,6 @@ def test_weights_that_were_exchanged_give_other_answers(run: Path):
     wrong = failed(look(run))
     assert set(wrong) == {"onnx/model.onnx", "onnx/model.onnx, recorded"}
     assert "logits differ" in wrong["onnx/model.onnx, recorded"]
-
-
-def change_gate(run: Path, **values: Any) -> None:
-    """Changes the first recorded gate, in the report and in the manifest."""
-    report = json.loads((run / "report.json").read_text())
-    stage = next(entry for entry in report["stages"] if entry["gates"])
-    stage["gates"][0] |= values
-    stage["verdict"] = report["verdict"] = values.get("verdict", "pass")
-    (run / "report.json").write_text(json.dumps(report))
-    manifest = manifests.read(run / "model")
-    first = replace(manifest.gates[0], result=replace(manifest.gates[0].result, **values))
-    change_lock(run, stage["name"], stage["gates"][0])
-    sign(run, gates=[first, *manifest.gates[1:]], verdict=report["verdict"])
-
-
-def change_lock(run: Path, stage: str, gate: dict[str, Any]) -> None:
-    """Changes the limit of a gate in the lock."""
-    lock = yaml.safe_load((run / "recipe.lock.yaml").read_text())
-    entry = next(entry for entry in lock["recipe"]["stages"] if entry["stage"] == stage)
-    entry["gates"][gate["metric"]][gate["rule"]] = gate["limit"]
-    (run / "recipe.lock.yaml").write_text(yaml.safe_dump(lock))
-
-
-def test_recorded_gates_decide(run: Path):
-    change_gate(run, limit=0.99, low=0.98, verdict="inconclusive")
-    found = look(run)
-    assert all(check.verdict == "pass" for check in found.checks)
-    assert found.verdict == "inconclusive" and found.exit_code == ExitCode.INCONCLUSIVE
-
-
-def test_a_verdict_that_does_not_follow_from_its_numbers_is_found(run: Path):
-    change_gate(run, limit=1.01)
-    assert "fail follows" in failed_of(look_at_files(run))["finetune: accuracy"]
-
-
-def test_a_report_that_says_other_than_the_manifest_is_found(run: Path):
-    report = json.loads((run / "report.json").read_text())
-    next(entry for entry in report["stages"] if entry["gates"])["gates"][0]["observed"] = 0.5
-    (run / "report.json").write_text(json.dumps(report))
-    assert "not those of the manifest" in failed_of(look_at_files(run))["report.json"]
-
-
-def test_what_is_measured_again_is_held_against_what_was_recorded(run: Path):
-    manifest = manifests.read(run / "model")
-    sign(run, measured={**manifest.measured, "num_parameters": 1.0, "quantized_coverage": 0.5})
-    (run / "model" / "onnx" / "model.onnx").rename(run / "model" / "onnx" / "model_quantized.onnx")
-    sign(run)
-    wrong = failed(look(run))
-    assert "recorded is 1" in wrong["num_parameters"]
-    assert wrong["quantized_coverage"] == "0, recorded is 0.5", "a float graph in the place of the quantized one"
-    assert "size_bytes" in wrong
-
-
-def test_a_run_that_failed_has_nothing_to_ship(run: Path):
-    change_gate(run, limit=1.01, verdict="fail")
-    shutil.rmtree(run / "model")
-    found = look(run)
-    assert "nothing to ship" in failed(found)["model"]
-    assert [gate.result.verdict for gate in found.gates].count("fail") == 1
 
 
 @pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, Path.touch])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,96 +10,28 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from conftest import MAX_POSITIONS, exact_settings, make_config
-from kinds import loaded
+from conftest import MAX_POSITIONS, exact_settings
 from onnx import TensorProto, helper, numpy_helper
+from sharing_models import (
+    LAYERS,
+    check_parity,
+    export,
+    in_matrices,
+    make_model,
+    matrices,
+    naive_export,
+    quantize,
+    save,
+    torchscript_bytes,
+)
 
-from compressor.measure.token_rows import edge_cases
 from compressor.quantization import dynamic_int8
-from compressor.runtimes import RUNTIMES, torchscript, tracing
-from compressor.runtimes import onnxruntime as onnx_runtime
-from compressor.runtimes.onnx import coverage, passes, sharing
+from compressor.runtimes.onnx import coverage, sharing
 
 FLOAT = TensorProto.FLOAT
-LAYERS = 4
-VOCABULARY = 60  # of the words in the test rows; tables are longer, so that they weigh
+
+
 TABLE = 700 * 32
-
-
-def make_model(family: str, head: str, **overrides: Any) -> Any:
-    import transformers
-
-    torch.manual_seed(0)
-    sizes = {"vocab_size": 700, "num_hidden_layers": LAYERS, "initializer_range": 0.2}
-    bert = make_config(**sizes)
-    shared = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "embedding_size": 32}
-    config = {
-        "bert": bert,
-        "distilbert": transformers.DistilBertConfig(
-            vocab_size=700, n_layers=LAYERS, n_heads=4, dim=32, hidden_dim=64, max_position_embeddings=MAX_POSITIONS,
-            initializer_range=0.2,
-        ),
-        "albert": transformers.AlbertConfig(max_position_embeddings=MAX_POSITIONS, **shared, **sizes),
-    }[family]  # fmt: skip
-    for name, value in overrides.items():
-        setattr(config, name, value)
-    model = getattr(transformers, f"AutoModelFor{head}").from_config(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter) * 0.05)
-    return model
-
-
-def export(model: Any, folder: Path, quantize: bool = True, **options: bool) -> Path:
-    """Folder with the model in every format."""
-    with loaded(model):
-        onnx_runtime.export(folder, folder / "model.onnx")
-        torchscript.export(folder, folder / "model.pt")
-    if quantize:
-        dynamic_int8.write(folder / "model.onnx", folder / "q.onnx", exact_settings(**options))
-    return folder
-
-
-def naive_export(model: Any, folder: Path) -> Path:
-    """The same without any of what is tested here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "check", lambda found, model: None)
-        for name in ("share", "merge", "tie_quantized"):
-            patch.setattr(sharing, name, lambda *_: 0)
-        patch.setattr(sharing, "ties", lambda _: {})
-        return export(model, folder)
-
-
-def matrices(path: Path) -> dict[bool, int]:
-    """Elements in the matrices that an ONNX file stores: of floats (False) and of integers (True)."""
-    counts = Counter({False: 0, True: 0})
-    for tensor in onnx.load(str(path)).graph.initializer:
-        if len(tensor.dims) >= 2 and tensor.data_type != TensorProto.INT64:
-            counts[tensor.data_type in (TensorProto.INT8, TensorProto.UINT8)] += int(np.prod(tensor.dims))
-    return dict(counts)
-
-
-def in_matrices(model: Any) -> int:
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.ndim == 2)
-
-
-def torchscript_bytes(path: Path) -> int:
-    with zipfile.ZipFile(path) as archive:
-        return sum(entry.file_size for entry in archive.infolist() if "/data/" in entry.filename)
-
-
-def check_parity(model: Any, path: Path, runtime: str, tolerance: float) -> None:
-    """Compares logits on padded rows, relative to the largest."""
-    session, edges = RUNTIMES[runtime].session(path, 1), edge_cases(MAX_POSITIONS, VOCABULARY, 0)
-    names = tracing.Traceable(model).input_names
-    for batch in ([2], [4], [5], [0, 6, 3]):
-        inputs = edges.batch(batch)
-        with torch.no_grad():
-            expected = model(**{name: torch.from_numpy(inputs[name]) for name in names}).logits.numpy()
-        error = np.abs(session.predict(inputs)["logits"] - expected).max()
-        assert error < tolerance * max(1.0, np.abs(expected).max())
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one-group", "three-groups"])
@@ -275,114 +206,3 @@ def test_looked_up_rows_are_those_that_are_multiplied(tmp_path: Path):
     assert rows == pytest.approx(np.array(expected))
     stored = {tensor.name: tensor.data_type for tensor in onnx.load(str(tmp_path / "q.onnx")).graph.initializer}
     assert stored["table"] == TensorProto.INT8 and "decoder_quantized" not in stored
-
-
-def save(
-    path: Path,
-    nodes: list[onnx.NodeProto],
-    inputs: list[onnx.ValueInfoProto],
-    outputs: list[onnx.ValueInfoProto],
-    constants: list[onnx.TensorProto],
-) -> None:
-    graph = helper.make_graph(nodes, "g", inputs, outputs, constants)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
-
-
-def quantize(source: Path, path: Path, **settings: bool) -> None:
-    dynamic_int8.write(source, path, exact_settings(**settings))
-
-
-def test_layers_that_are_equal_by_chance_are_no_trouble(tmp_path: Path):
-    """All layers alike, biases of zeros, and a classifier of zeros like the table of token types."""
-    model = make_model("bert", "SequenceClassification")
-    with torch.no_grad():
-        for layer in model.bert.encoder.layer:
-            layer.load_state_dict(model.bert.encoder.layer[0].state_dict())
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias") or name == "bert.embeddings.token_type_embeddings.weight":
-                parameter.zero_()
-        model.bert.pooler.dense.weight.copy_(model.bert.encoder.layer[0].attention.self.query.weight)
-        model.classifier.weight.copy_(model.bert.embeddings.position_embeddings.weight[:2])
-    folder = export(model, tmp_path)
-    one_layer = sum(parameter.numel() for parameter in model.bert.encoder.layer[0].parameters() if parameter.ndim == 2)
-    alike = (LAYERS - 1) * one_layer + 32 * 32
-    assert matrices(folder / "model.onnx")[False] == in_matrices(model) - alike
-    assert coverage.quantized_coverage(folder / "q.onnx") == 1.0
-    check_parity(model, folder / "model.onnx", "onnxruntime", 1e-5)
-    check_parity(model, folder / "q.onnx", "onnxruntime", 0.2)
-
-
-def test_two_gemms_with_one_weight_are_quantized_right(tmp_path: Path):
-    """ONNX Runtime's quantizer turns a Gemm's weight around in place: with two readers, twice."""
-    weight = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
-    nodes = [
-        helper.make_node("Gemm", ["x", "w"], ["h"], name="first", transB=1),
-        helper.make_node("Gemm", ["h", "v"], ["y"], name="second", transB=1),
-        helper.make_node("MatMul", ["x", "u"], ["z"], name="third"),
-    ]
-    sizes = {name: helper.make_tensor_value_info(name, FLOAT, ["n", 8]) for name in "xyz"}
-    constants = [
-        numpy_helper.from_array(value, name) for name, value in (("w", weight), ("v", weight), ("u", weight.T))
-    ]
-    save(tmp_path / "float.onnx", nodes, [sizes["x"]], [sizes["y"], sizes["z"]], constants)
-    quantize(tmp_path / "float.onnx", tmp_path / "q.onnx")
-    assert matrices(tmp_path / "q.onnx") == {False: 0, True: 64}
-    x = np.random.default_rng(1).normal(size=(3, 8)).astype(np.float32)
-    y, z = onnxruntime.InferenceSession(str(tmp_path / "q.onnx")).run(None, {"x": x})
-    assert np.abs(y - x @ weight.T @ weight.T).max() < 0.2
-    assert np.abs(z - x @ weight.T).max() < 0.05
-
-
-def test_a_table_and_an_equal_matrix_stay_two(tmp_path: Path):
-    """A scale for each column of the matrix is none for a row of the table."""
-    value = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32)
-    nodes = [
-        helper.make_node("MatMul", ["x", "w"], ["y"], name="multiply"),
-        helper.make_node("Gather", ["table", "ids"], ["rows"], name="look up"),
-    ]
-    x, y, rows = (helper.make_tensor_value_info(name, FLOAT, ["n", 4]) for name in ("x", "y", "rows"))
-    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])
-    constants = [numpy_helper.from_array(value, name) for name in ("table", "w")]
-    save(tmp_path / "float.onnx", nodes, [x, ids], [y, rows], constants)
-    quantize(tmp_path / "float.onnx", tmp_path / "q.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "q.onnx"))
-    product, looked_up = session.run(None, {"x": np.eye(4, dtype=np.float32), "ids": np.arange(4)})
-    assert np.abs(product - value).max() < 0.05
-    assert np.abs(looked_up - value).max() < 0.05
-
-
-def test_types_shapes_and_what_callers_name_are_kept_apart(tmp_path: Path):
-    values = {
-        "i": np.zeros((2, 2), np.int32),
-        "f": np.zeros((2, 2), np.float32),
-        "row": np.zeros((1, 4), np.float32),
-        "default": np.zeros((2, 2), np.float32),
-        "same": np.zeros((2, 2), np.float32),
-    }
-    nodes = [helper.make_node("Identity", [name], [f"{name}.given"]) for name in values]
-    nodes.append(helper.make_node("Add", ["f", "same"], ["sum"]))
-    outputs = [helper.make_empty_tensor_value_info(name) for name in [*(f"{name}.given" for name in values), "sum"]]
-    default = helper.make_tensor_value_info("default", FLOAT, [2, 2])
-    constants = [numpy_helper.from_array(value, name) for name, value in values.items()]
-    graph = helper.make_graph(nodes, "g", [default], outputs, constants)
-    model = helper.make_model(graph)
-    sharing.share(model)
-    assert [tensor.name for tensor in model.graph.initializer] == ["i", "f", "row", "default"]
-    assert [node.op_type for node in model.graph.node] == ["Identity"] * 5 + ["Add"]
-    assert list(model.graph.node[-1].input) == ["f", "f"]
-
-
-def test_the_same_export_twice_gives_the_same_bytes(tmp_path: Path):
-    model = make_model("albert", "MaskedLM", num_hidden_groups=2)
-    first, second = (export(model, tmp_path / name) for name in ("first", "second"))
-    for name in ("model.onnx", "q.onnx"):
-        assert (first / name).read_bytes() == (second / name).read_bytes()
-
-
-def test_sharing_what_is_shared_changes_nothing(tmp_path: Path):
-    once = onnx.load(str(export(make_model("albert", "MaskedLM"), tmp_path, quantize=False) / "model.onnx"))
-    sharing.share(once)
-    twice = onnx.ModelProto()
-    twice.CopyFrom(once)
-    sharing.share(twice)
-    assert twice.SerializeToString() == once.SerializeToString()
