@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,6 @@ RUNTIME = Runtime(
     target="torchscript",
     follows_quantized=True,
     quantizes=True,
-    # With AVX2 alone torch multiplies integers in a plain loop, many times slower than the graph it is compared with.
-    quantized_rows=200,
     measured=True,
     inspectable=True,
 )
@@ -38,8 +37,8 @@ RUNTIME = Runtime(
 def export(source: Path, path: Path) -> None:
     """Traces a checkpoint; batch and length stay free.
 
-    Where the checkpoint has a quantized graph, that is what is traced: the file holds its integers, multiplies them as
-    it does, and gives its answers.
+    Where the checkpoint has a quantized graph, that is what is traced: the file holds its integers, and torch's kernels
+    multiply them as it does. Weights that the graph expands before it multiplies are expanded when the file is loaded.
 
     The order of the inputs and of the outputs is stored in the file, as the extra files `input_names.txt` and
     `output_names.txt`.
@@ -49,7 +48,7 @@ def export(source: Path, path: Path) -> None:
         path: The .pt file.
 
     Raises:
-        StageError: The quantized graph has operators without a TorchScript form.
+        StageError: The quantized graph has operators that torch has no kernel for.
     """
     import torch
 
@@ -116,18 +115,35 @@ def inspect(path: Path) -> Inspection:
     import torch
 
     module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch.jit is untyped
-    seen: dict[int, Weight] = {}
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        kind, size = str(tensor.dtype).removeprefix("torch."), tensor.untyped_storage().nbytes()
-        if tensor.numel() > 1 and (tensor.is_floating_point() or kind in ("int8", "uint8")):
-            seen.setdefault(tensor.data_ptr(), Weight(name, part_of(name), kind, tuple(tensor.shape), size, 1))
     graph = module.inlined_graph
     operators = Counter(node.kind() for node in graph.nodes() if not node.kind().startswith("prim::"))
     uses: Counter[str] = Counter()
     for node in graph.findAllNodes("prim::GetAttr"):
         uses[_attribute_path(node)] += len(node.output().uses())
-    weights = tuple(replace(weight, uses=max(1, uses[weight.name])) for weight in seen.values())
+    seen: dict[int, Weight] = {}
+    for name, reader, tensor in list(_stored(module)):
+        kind, size = str(tensor.dtype).removeprefix("torch."), tensor.untyped_storage().nbytes()
+        if tensor.numel() > 1 and (tensor.is_floating_point() or kind in ("int8", "uint8")):
+            new = Weight(name, part_of(name), kind, tuple(tensor.shape), size, 0)
+            known = seen.get(tensor.data_ptr(), new)
+            seen[tensor.data_ptr()] = replace(known, uses=known.uses + uses[reader])
+    weights = tuple(replace(weight, uses=max(1, weight.uses)) for weight in seen.values())
     return Inspection(str(path), path.stat().st_size, weights, dict(operators.most_common()))
+
+
+def _stored(module: Any) -> Iterator[tuple[str, str, Tensor]]:
+    """The tensors of a loaded file as it stores them, each with its name and the name that the graph reads it by.
+
+    Modules that hold small weights say themselves what is stored of them.
+    """
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        yield name, name, tensor
+    for name, holder in module.named_modules():
+        if holder._c._has_method("__getstate__"):
+            leaf = "packed" if hasattr(holder, "packed") else "weight"
+            for index, value in enumerate(holder._c._get_method("__getstate__")()):
+                if hasattr(value, "data_ptr"):
+                    yield f"{name}.{index}" if index else name, f"{name}.{leaf}", value
 
 
 def _attribute_path(node: Any) -> str:
