@@ -4,56 +4,24 @@ from __future__ import annotations
 
 import inspect
 import os
-import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
+import peers
 import runs
-from numpy.typing import NDArray
+from given import CALIBRATION_ROWS, Given
 
 from compressor.files import file_digest
-from compressor.measure.token_rows import INPUTS, TokenRows
-from compressor.models import checkpoint, loading
+from compressor.models import checkpoint
 from compressor.pipeline.log_capture import quiet
-from compressor.runtimes import RUNTIMES, Inputs, Outputs, Session
+from compressor.runtimes import RUNTIMES, Session
 
-VALIDATION_ROWS, CALIBRATION_ROWS, REFERENCES = "validation.npz", "calibration.npz", "references.npy"
-OPSET, CALIBRATION, QAT_BATCH_SIZE = 17, 300, 32
+QAT_BATCH_SIZE = 32
 LOG = "deploy.log"
-
-
-class Missing(Exception):
-    """A library that a contender needs is not installed."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """The inputs of all contenders.
-
-    Attributes:
-        checkpoint: The fine-tuned checkpoint.
-        train: Training rows.
-        validation: Validation rows.
-        text: Column with the text.
-        label: Column with the label.
-        qat_steps: Optimizer steps of quantization-aware training.
-        folder: Where everything is kept.
-        rows: Folder with the rows as the checkpoint's tokenizer reads them.
-    """
-
-    checkpoint: Path
-    train: Path
-    validation: Path
-    text: str
-    label: str
-    qat_steps: int
-    folder: Path
-    rows: Path
 
 
 Make = Callable[[Given, Path, Path | None], Path]
@@ -93,36 +61,6 @@ class Contender(NamedTuple):
         return {"make": inspect.getsource(make) + arguments, **installed, "code": code_digest(*self.modules)}
 
 
-def prepare(given: Given, output: Path, work: Path) -> None:
-    """Reads the rows and tokenizes them as the checkpoint's tokenizer does.
-
-    Args:
-        given: Names the rows.
-        output: Gets the validation rows, their labels, and some training rows.
-        work: For intermediate files.
-    """
-    from compressor.data import splits as data_rows
-    from compressor.data import text_rows
-    from compressor.data.spec import DataSpec
-    from compressor.tasks import text_classification as task
-
-    model = checkpoint.Checkpoint(given.checkpoint)
-    spec = DataSpec(train=str(given.train), validation=str(given.validation), text=given.text, label=given.label)
-    facts = data_rows.prepare(text_rows, spec, given.train, given.validation, task.columns(spec), 0, work, work)
-    label_ids = task.label_ids(facts["labels"], model.labels)
-    tokenizer = loading.load_tokenizer(given.checkpoint)
-    for split, file in ((data_rows.VALIDATION, VALIDATION_ROWS), (data_rows.TRAIN, CALIBRATION_ROWS)):
-        rows = data_rows.load(work / split)
-        if split == data_rows.TRAIN:
-            rows = rows.select(np.linspace(0, len(rows) - 1, min(CALIBRATION, len(rows))).astype(int))
-        encoded = task.encode(rows, tokenizer, model.max_sequence_length(), label_ids, spec)
-        names = [name for name in INPUTS if name in encoded.column_names]
-        lists = [dict(zip(names, row, strict=True)) for row in zip(*(encoded[name] for name in names), strict=True)]
-        TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / file)
-        if split == data_rows.VALIDATION:
-            np.save(output / REFERENCES, np.asarray(encoded["labels"], dtype=np.int64))
-
-
 def ours(given: Given, output: Path, source: Path | None, *, runtime: str) -> Path:
     """A float format as the export stage writes it."""
     path = output / RUNTIMES[runtime].file.name
@@ -151,121 +89,15 @@ def quantized(given: Given, output: Path, source: Path | None, *, scheme: str) -
     return checkpoint.Checkpoint(model).quantized or model
 
 
-def plain(given: Given, output: Path, source: Path | None) -> Path:
-    """`torch.onnx.export` without our rewrites, with the attention that ONNX Runtime can fuse."""
-    import torch
-
-    model = loading.load_model(given.checkpoint, attn_implementation="eager").eval()
-    model.config.return_dict = False
-    names = checkpoint.input_names(model.config.model_type)
-    ids = torch.randint(5, model.config.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones_like(ids)
-    mask[1, 8:] = 0
-    free = {0: "batch_size", 1: "sequence_length"}
-    path = output / "model.onnx"
-    with torch.inference_mode():
-        torch.onnx.export(
-            model,
-            (ids, mask, torch.zeros_like(ids))[: len(names)],
-            str(path),
-            input_names=list(names),
-            output_names=["logits"],
-            dynamic_axes={**dict.fromkeys(names, free), "logits": {0: "batch_size"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    return path
-
-
-def fused(given: Given, output: Path, source: Path | None) -> Path:
-    """The plain export with attention, GELU, LayerNorm and the embedding fused by ONNX Runtime's own optimizer."""
-    from onnxruntime.transformers import optimizer
-
-    model, path = checkpoint.Checkpoint(given.checkpoint), output / "model.onnx"
-    optimizer.optimize_model(
-        str(source), model_type="bert", num_heads=model.num_attention_heads, hidden_size=model.hidden_size
-    ).save_model_to_file(str(path))
-    return path
-
-
-def plain_int8(given: Given, output: Path, source: Path | None) -> Path:
-    """ONNX Runtime's dynamic quantization with its default settings: one scale per matrix."""
-    from onnxruntime.quantization import quantize_dynamic
-
-    path = output / "model.onnx"
-    quantize_dynamic(source, path)
-    return path
-
-
-def transformers_int8(given: Given, output: Path, source: Path | None, *, fusions: str | None) -> Path:
-    """Transformers' own exporter and quantizer, by the dynamo exporter."""
-    if find_spec("onnxscript") is None or find_spec("transformers.exporters") is None:
-        raise Missing("needs transformers 5.23 or later and `pip install onnxscript`")
-    import onnx
-    import torch
-    from transformers.exporters import OnnxConfig, OnnxExporter, OnnxRuntimeDynamicConfig, OnnxRuntimeQuantizer
-
-    model = loading.load_model(given.checkpoint, attn_implementation="eager").eval()
-    ids = torch.randint(5, model.config.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones_like(ids)
-    mask[1, 8:] = 0
-    names = checkpoint.input_names(model.config.model_type)
-    inputs = dict(zip(names, (ids, mask, torch.zeros_like(ids)), strict=False))
-    quantizer = OnnxRuntimeQuantizer(OnnxRuntimeDynamicConfig())
-    config = OnnxConfig(dynamic=True, ort_fusions=fusions, quantizer=quantizer)
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        OnnxExporter().export(model, inputs, config=config).save_pretrained(folder)
-        # It keeps the weights in a file beside the graph, which a model of this size does not need.
-        onnx.save(onnx.load(f"{folder}/model.onnx"), str(output / "model.onnx"))
-    return output / "model.onnx"
-
-
-def openvino_int8(given: Given, output: Path, source: Path | None) -> Path:
-    """NNCF's int8 for transformers, calibrated on training rows of their own length."""
-    if find_spec("openvino") is None or find_spec("nncf") is None:
-        raise Missing("needs `pip install openvino nncf`")
-    os.environ["NNCF_CI"] = "1"  # otherwise it sends usage reports
-    import nncf
-    import openvino
-
-    model = openvino.Core().read_model(source)
-    names = [name for entry in model.inputs for name in entry.names]
-    rows = TokenRows.load(given.rows / CALIBRATION_ROWS)
-    batches = [rows.batch([index]) for index in range(len(rows))]
-    dataset = nncf.Dataset([{name: batch[name] for name in names} for batch in batches])
-    small = nncf.quantize(model, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(rows))
-    openvino.save_model(small, output / "model.xml", compress_to_fp16=False)
-    return output / "model.xml"
-
-
-class OpenVino:
-    """An OpenVINO model, with the settings recommended for latency; has the interface of `compressor.runtimes.Session`.
-
-    Args:
-        path: The .xml file.
-        threads: Threads within an operator.
-    """
-
-    concurrent = False
-
-    def __init__(self, path: Path, threads: int) -> None:
-        import openvino
-
-        how = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-        compiled = openvino.Core().compile_model(path, "CPU", how)
-        self._request = compiled.create_infer_request()
-        self._names = [entry.any_name for entry in compiled.inputs]
-
-    def predict(self, inputs: Inputs) -> Outputs:
-        """The logits."""
-        self._request.infer({name: inputs[name] for name in self._names}, share_inputs=True)
-        logits: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
-        return {"logits": logits}
+def quantized_torchscript(given: Given, output: Path, source: Path | None) -> Path:
+    """TorchScript as the export stage writes it of a checkpoint with a quantized graph."""
+    assert source is not None, "made of a quantized graph"
+    return ours(replace(given, checkpoint=source.parents[1]), output, None, runtime="torchscript")
 
 
 def session(contender: Contender, path: Path) -> Session:
     """Loads a contender's file, for one thread."""
-    return OpenVino(path, 1) if contender.runtime == "openvino" else RUNTIMES[contender.runtime].session(path, 1)
+    return peers.OpenVino(path, 1) if contender.runtime == "openvino" else RUNTIMES[contender.runtime].session(path, 1)
 
 
 def parts(path: Path) -> list[Path]:
@@ -297,18 +129,29 @@ CONTENDERS: Mapping[str, Contender] = {
         FUSED,
         ("compressor.runtimes.torchscript",),
     ),
-    PLAIN: Contender("ONNX fp32, plain export", plain),
-    FUSED: Contender("ONNX fp32, fused by ONNX Runtime's optimizer", fused, PLAIN),
+    PLAIN: Contender("ONNX fp32, plain export", peers.plain),
+    FUSED: Contender("ONNX fp32, fused by ONNX Runtime's optimizer", peers.fused, PLAIN),
     ONNX: Contender("ONNX fp32 (ours)", partial(ours, runtime="onnxruntime"), modules=_EXPORT),
     "dynamic_int8": Contender("dynamic_int8 (ours)", partial(quantized, scheme="dynamic_int8")),
     "static_int8": Contender("static_int8 (ours)", partial(quantized, scheme="static_int8")),
     "qat_int8": Contender("qat_int8 (ours)", partial(quantized, scheme="qat_int8")),
-    "plain_int8": Contender("plain `quantize_dynamic`", plain_int8, PLAIN),
-    "transformers_int8": Contender("transformers' own int8", partial(transformers_int8, fusions=None)),
+    "plain_int8": Contender("plain `quantize_dynamic`", peers.plain_int8, PLAIN),
+    "transformers_int8": Contender("transformers' own int8", partial(peers.transformers_int8, fusions=None)),
     "transformers_fused_int8": Contender(
-        "transformers' own int8, `ort_fusions`", partial(transformers_int8, fusions="cpu")
+        "transformers' own int8, `ort_fusions`", partial(peers.transformers_int8, fusions="cpu")
     ),
-    "openvino_int8": Contender("OpenVINO + NNCF int8", openvino_int8, ONNX, "openvino", ONNX, libraries=_OPENVINO),
+    "torchscript_int8": Contender(
+        "TorchScript int8 (ours)",
+        quantized_torchscript,
+        "dynamic_int8",
+        "torchscript",
+        FUSED,
+        ("compressor.runtimes.torchscript", "compressor.quantization.dynamic_int8"),
+    ),
+    "torch_int8": Contender("torch.ao `quantize_dynamic`, traced", peers.torch_int8, None, "torchscript", FUSED),
+    "openvino_int8": Contender(
+        "OpenVINO + NNCF int8", peers.openvino_int8, ONNX, "openvino", ONNX, libraries=_OPENVINO
+    ),
 }
 """All lines of the table, by the name that `--only` takes."""
 

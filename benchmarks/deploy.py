@@ -1,8 +1,8 @@
 """Compares the deployment formats of a fine-tuned checkpoint: latency, size and quality.
 
-Makes TorchScript, ONNX and int8 files of one text classifier, and files of other tools: plain
-`quantize_dynamic`, transformers' own quantizer, OpenVINO with NNCF. Times all in turn in one process, batch 1, one
-thread, and scores each on the validation rows. Nothing is downloaded. To print the table:
+Makes TorchScript, ONNX and int8 files of one text classifier, and files of other tools: plain `quantize_dynamic` of
+ONNX Runtime and of torch, transformers' own quantizer, OpenVINO with NNCF. Times all in turn in one process, batch 1,
+one thread, and scores each on the validation rows. Nothing is downloaded. To print the table:
 
     python benchmarks/deploy.py CHECKPOINT --data dev.tsv --train train.tsv
 
@@ -29,8 +29,10 @@ from typing import Any
 import click
 import contenders
 import kernels
+import peers
 import side_by_side
-from contenders import CONTENDERS, FUSED, Given
+from contenders import CONTENDERS, FUSED
+from given import Given, prepare
 from kernels import FEW_TOKENS
 from rich.console import Console
 from side_by_side import CLOCKS, LENGTHS
@@ -78,7 +80,7 @@ def made(given: Given, names: list[str], progress: Progress) -> tuple[dict[str, 
         if name not in files:
             try:
                 one(name)
-            except contenders.Missing as error:
+            except peers.Missing as error:
                 missing[name] = str(error)
             except (Exception, SystemExit) as error:  # whatever a library raises, the other lines are of use
                 missing[name] = f"{type(error).__name__}: {error}; more in {given.folder / contenders.LOG}"
@@ -160,8 +162,8 @@ def main(
     console = Console(file=stream(sys.stderr))
     with quiet(folder / contenders.LOG), Progress(console) as progress:
         inputs = {"train": file_digest(train), "data": file_digest(data), "text": text, "label": label}
-        inputs |= Checkpoint(model).digest() | {"code": inspect.getsource(contenders.prepare)}
-        rows, _ = Store(folder / "files").build(inputs, lambda *to: contenders.prepare(given, *to) or {})
+        inputs |= Checkpoint(model).digest() | {"code": inspect.getsource(prepare)}
+        rows, _ = Store(folder / "files").build(inputs, lambda *to: prepare(given, *to) or {})
         given = replace(given, rows=rows.path)
         names = [name for name in CONTENDERS if not only or name in (*only, FUSED)]
         files, missing = made(given, names, progress)

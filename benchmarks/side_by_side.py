@@ -11,7 +11,8 @@ from typing import Any
 import contenders
 import kernels
 import numpy as np
-from contenders import CONTENDERS, FUSED, Given
+from contenders import CONTENDERS, FUSED
+from given import REFERENCES, VALIDATION_ROWS, Given
 from numpy.typing import NDArray
 
 from compressor import host
@@ -91,8 +92,8 @@ def timed(
 
 def accuracy(session: Session, given: Given) -> float:
     """Share of rows with the right label, one row in a call: dynamic int8 depends on the batch it runs in."""
-    rows = TokenRows.load(given.rows / contenders.VALIDATION_ROWS)
-    references = np.load(given.rows / contenders.REFERENCES)
+    rows = TokenRows.load(given.rows / VALIDATION_ROWS)
+    references = np.load(given.rows / REFERENCES)
     hits = 0
     for index, reference in enumerate(references):
         inputs = rows.batch([index])
