@@ -258,7 +258,8 @@ def test_without_the_extra_the_recipe_is_refused_with_the_way_to_install_it(
 
 def test_a_recipe_runs_it_and_its_version_counts(tmp_path: Path, classifier: Path, write_recipe: Any):
     stage = {"stage": "quantize", "scheme": "static_int8", "backend": "neural_compressor"}
-    report = passing(write_recipe, tmp_path, [{**stage, "calibration": {"samples": 16}}], model=str(classifier))
+    ships = {"stage": "export", "targets": ["onnx", "torchscript"]}
+    report = passing(write_recipe, tmp_path, [{**stage, "calibration": {"samples": 16}}, ships], model=str(classifier))
     assert report["quantize"]["measurements"]["quantized_coverage"]["value"] == 1.0
     lock = (tmp_path / "artifacts/tiny/recipe.lock.yaml").read_text()
     assert "neural-compressor:" in lock

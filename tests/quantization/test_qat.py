@@ -39,7 +39,8 @@ def quantized(folder: Path) -> Path:
 
 
 def test_what_is_trained_ships_as_integers_beside_a_plain_checkpoint(write_recipe: WriteRecipe, tmp_path: Path):
-    stages = passing(write_recipe, tmp_path, [TEACHER, {**QAT, **TRAIN, **GATE}, {"stage": "export"}])
+    ships = {"stage": "export", "targets": ["onnx", "torchscript"]}
+    stages = passing(write_recipe, tmp_path, [TEACHER, {**QAT, **TRAIN, **GATE}, ships])
     details, measured = stages["quantize"]["details"], stages["quantize"]["measurements"]
     assert details["steps"] == 25 and details["weights"]["soft"] == 0.9
     assert details["calibration"] == {"method": "min_max", "percentile": 99.99, "samples": 256}
