@@ -229,5 +229,5 @@ def test_blocks_are_unpacked_low_half_first():
     """Codes 1 and 15 of one byte are -7 and 7; what fills the row up is cut off."""
     codes = torch.full((1, 8), 0x88, dtype=torch.uint8)
     codes[0, 0] = 0xF1
-    assert weights.Blocks(codes, torch.tensor([[0.5]]).half(), 4, 3)().tolist() == [[-3.5], [3.5], [0.0]]
+    assert weights.ExpandedBlocks(codes, torch.tensor([[0.5]]).half(), 4, 3)().tolist() == [[-3.5], [3.5], [0.0]]
     assert weights.expanded(codes, torch.tensor([[0.5]]), 4).tolist() == [[-3.5, 3.5, *[0.0] * 14]]

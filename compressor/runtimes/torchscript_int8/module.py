@@ -18,7 +18,7 @@ from compressor.runtimes.torchscript_int8 import fusion, operators
 from compressor.runtimes.torchscript_int8.graph import NodeGraph
 from compressor.runtimes.torchscript_int8.operators import Node
 from compressor.runtimes.torchscript_int8.products import StoredMatrix
-from compressor.runtimes.torchscript_int8.weights import Blocks, Halves, Int8Product
+from compressor.runtimes.torchscript_int8.weights import ExpandedBlocks, ExpandedHalves, Int8Product
 
 _TO_FLOATS = ("DequantizeLinear", "Cast", "Transpose", "Reshape")
 """Nodes that stand between a stored matrix and the module that uses it."""
@@ -125,9 +125,9 @@ class GraphModule(nn.Module):
             holder: nn.Module = self._product(node.attributes["matrices"], constants)
         elif node.op == "Blocks":
             codes, scales = (self._tensor(name, constants) for name in node.attributes["stored"])
-            holder = Blocks(codes, scales, node.attributes["bits"], node.attributes["K"])
+            holder = ExpandedBlocks(codes, scales, node.attributes["bits"], node.attributes["K"])
         else:
-            holder = Halves(self._tensor(node.attributes["stored"][0], constants))
+            holder = ExpandedHalves(self._tensor(node.attributes["stored"][0], constants))
         scripted: nn.Module = torch.jit.script(holder.eval())
         return scripted
 

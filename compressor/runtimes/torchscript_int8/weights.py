@@ -70,7 +70,7 @@ class Int8Product(nn.Module):
 _HalvesState = tuple[Tensor, bool]
 
 
-class Halves(nn.Module):
+class ExpandedHalves(nn.Module):
     """Numbers that are stored in half precision, as floats.
 
     Args:
@@ -98,7 +98,7 @@ class Halves(nn.Module):
 _BlocksState = tuple[Tensor, Tensor, int, int, bool]
 
 
-class Blocks(nn.Module):
+class ExpandedBlocks(nn.Module):
     """A matrix that is stored as small integers with a scale for each block of neighbours, as floats.
 
     Args:
@@ -131,7 +131,7 @@ def expanded(codes: Tensor, scales: Tensor, bits: int) -> Tensor:
     """Rows of blocks as floats.
 
     Args:
-        codes: `(…, bytes)`, uint8; see `Blocks`.
+        codes: `(…, bytes)`, uint8; see `ExpandedBlocks`.
         scales: `(…, blocks)`.
         bits: Of a code.
 
