@@ -92,7 +92,9 @@ class Metric:
 
 
 QUANTIZED_PARITY = "parity_quantized_label_agreement"
-"""The only metric that an exported checkpoint may lack: with one quantized format there is nothing to compare."""
+"""A metric that an exported checkpoint may lack: with one quantized format there is nothing to compare."""
+PADDED_LABELS, PADDED_DIFFERENCE = "parity_padded_label_agreement", "parity_padded_max_abs_diff"
+"""Metrics of files that are not in float."""
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -142,6 +144,18 @@ METRICS: dict[str, Metric] = {
             "",
             "parity",
             "share of rows where every other quantized format gives the label of the quantized ONNX graph",
+        ),
+        Metric(
+            PADDED_LABELS,
+            "",
+            "parity",
+            "share of rows whose label stays the same when they are padded, of the quantized file where it is least",
+        ),
+        Metric(
+            PADDED_DIFFERENCE,
+            "",
+            "parity",
+            "largest difference of a logit of any quantized file between a row and the same row padded",
         ),
     )
 }

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
+from compressor.gates.metrics import PADDED_DIFFERENCE, PADDED_LABELS
 from compressor.gates.timings import Timings
 from compressor.measure.client import PROCESSES
+from compressor.measure.parity import padded
 from compressor.measure.parity_inputs import spread
 from compressor.measure.token_rows import REFERENCES_FILE, TokenRows
 from compressor.runtimes.shipped import Format
@@ -82,7 +84,8 @@ def evidence(
         labels: Names of the head's outputs.
     """
     found: dict[str, Evidence] = {"size_bytes": Exact(float(entry["size_bytes"]))}
-    found |= _parity((facts.get("parity") or {}).get("formats", {}).get(entry["name"]))
+    compared = (facts.get("parity") or {}).get("formats", {})
+    found |= _parity(compared.get(entry["name"])) | _padded(compared.get(padded(entry["name"])))
     if not entry["ran"]:
         return found
     answers = np.load(folder / f"{answers_name(entry['name'])}.npy")
@@ -132,3 +135,13 @@ def _parity(entry: Mapping[str, Any] | None) -> dict[str, Evidence]:
     if entry["kind"] == "float":
         found["parity_max_abs_diff"] = Exact(entry["max_abs_diff"], n=entry["rows"])
     return found
+
+
+def _padded(entry: Mapping[str, Any] | None) -> dict[str, Evidence]:
+    if entry is None:
+        return {}
+    rows = entry["rows"]
+    return {
+        PADDED_LABELS: Exact(entry["label_agreement"], n=rows),
+        PADDED_DIFFERENCE: Exact(entry["max_abs_diff"], n=rows),
+    }

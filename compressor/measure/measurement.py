@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
+from compressor.gates.metrics import PADDED_DIFFERENCE, PADDED_LABELS
 from compressor.measure import formats, parity, recorded_answers
 from compressor.measure.client import Client
 from compressor.measure.parity_inputs import ALONE, TEXTS_FILE, ParityInputs
@@ -282,7 +283,7 @@ def parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
     found: dict[str, Evidence] = {}
     everything = int(facts["rows"]) + int(facts["edges"])
     formats = list(facts["formats"].values())
-    if labelled := [entry for entry in formats if entry["kind"] != "quantized"]:
+    if labelled := [entry for entry in formats if entry["kind"] in ("float", "texts")]:
         least = min(labelled, key=lambda entry: entry["label_agreement"])
         found["parity_label_agreement"] = Exact(least["label_agreement"], n=least["rows"])
     if floats := [entry for entry in formats if entry["kind"] == "float"]:
@@ -291,4 +292,8 @@ def parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
     if quantized := [entry for entry in formats if entry["kind"] == "quantized"]:
         least = min(quantized, key=lambda entry: entry["label_agreement"])
         found["parity_quantized_label_agreement"] = Exact(least["label_agreement"], n=least["rows"])
+    if padded := [entry for entry in formats if entry["kind"] == "padded"]:
+        least = min(padded, key=lambda entry: entry["label_agreement"])
+        found[PADDED_LABELS] = Exact(least["label_agreement"], n=least["rows"])
+        found[PADDED_DIFFERENCE] = Exact(max(entry["max_abs_diff"] for entry in padded), n=least["rows"])
     return found

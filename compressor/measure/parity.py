@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from compressor import runtimes
 from compressor.host import host
 from compressor.measure.client import Client
-from compressor.measure.parity_inputs import Comparison, Endpoint, ParityInputs
+from compressor.measure.parity_inputs import PADDED, Comparison, Endpoint, ParityInputs
 from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.progress import Step
-from compressor.runtimes import TARGETS, TEXT_RUNTIME
+from compressor.runtimes import RUNTIMES, TARGETS, TEXT_RUNTIME
+from compressor.runtimes.shipped import FLOAT32, shipped
 from compressor.tasks.base import ABSENT_LOGIT
 
 ComparedLogits = dict[str, NDArray[np.float32]]
@@ -50,11 +51,24 @@ def comparisons(deployed: Endpoint | None) -> Iterator[Comparison]:
 
 
 def present(folder: Path) -> list[Comparison]:
-    """The comparisons that a checkpoint's folder has both sides of; of several for one format, the first."""
+    """The comparisons that a checkpoint's folder has both sides of; of several for one format, the first.
+
+    Where formats are exported, every file that is not in float is also compared with itself, given padded rows.
+    """
     every = comparisons(next(iter(quantized_graphs(folder)), None))
     found = [entry for entry in every if all((folder / side.file).exists() for side in entry.sides)]
     names = [entry.name for entry in found]
-    return [entry for index, entry in enumerate(found) if entry.name not in names[:index]]
+    found = [entry for index, entry in enumerate(found) if entry.name not in names[:index]]
+    for entry in shipped(folder) if found else ():
+        if entry.precision != FLOAT32 and entry.ran and not RUNTIMES[entry.runtime].takes_texts:
+            side = Endpoint(entry.runtime, entry.file)
+            found.append(Comparison(padded(entry.name), side, side, "padded"))
+    return found
+
+
+def padded(form: str) -> str:
+    """The name of a file's comparison with itself."""
+    return f"{form}_padded"
 
 
 def endpoints(folder: Path, comparisons: Sequence[Comparison]) -> list[Endpoint]:
@@ -116,6 +130,11 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
         for logits, and labels have to agree on made-up texts, too: the set that agrees least counts.
     """
     given, expected = answers[comparison.candidate], answers[comparison.reference]
+    against = str(comparison.reference)
+    if comparison.kind == "padded":
+        expected = {name: expected[name] for name in PADDED if name in expected}
+        given = {name: _cut(given[PADDED[name]], expected[name]) for name in expected}
+        against += ", unpadded"
     shared = [name for name in expected if name in given]
     made_up = "edges_alone" if comparison.kind != "texts" else "probes_alone"
     labelled = comparison.real_rows if comparison.real_rows in shared else made_up
@@ -127,7 +146,7 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
     return {
         "kind": comparison.kind,
         "rows": len(given[labelled]),
-        "against": str(comparison.reference),
+        "against": against,
         "label_agreement": agreement(given[labelled], expected[labelled]),
         "max_abs_diff": float(differences[worst].max()),
         "min_cosine": min(float(_cosine(given[name], expected[name]).min()) for name in shared),
@@ -144,6 +163,11 @@ def agreement(given: NDArray[np.float32], expected: NDArray[np.float32]) -> floa
         return float((np.abs(given - expected) <= _SAME_NUMBER * expected.std()).mean())
     same = given.argmax(axis=-1) == expected.argmax(axis=-1)
     return float(same[~_nothing(expected).all(axis=-1)].mean())
+
+
+def _cut(logits: NDArray[np.float32], like: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits without the items, or the choices, that padded rows alone have."""
+    return logits[tuple(slice(size) for size in like.shape)]
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -19,10 +19,14 @@ from compressor.runtimes.baked_tokenizer.probes import PROBES, probe_columns
 
 ROWS, SINGLE, ALONE = "rows", "single", "alone"
 """Names of sets of real rows: all in batches, all one at a time, some one at a time."""
+PADDED = {ALONE: "alone_padded", "edges_alone": "edges_padded"}
+"""Sets of rows that are asked once more, padded to a longer length, by the names of the plain sets."""
 TEXTS_FILE = "texts.json"
 """Beside a file of `TokenRows`: the texts of each row, a list of one or two, where its rows are of texts."""
 
 _BATCH_TOKENS = 2048
+_PADDED_TO = 128
+"""Length to which short rows are padded, as apps with a fixed length do; rows that are longer, to twice the longest."""
 _PROBE_SETS = {
     "probes": [list(range(len(PROBES)))],
     "probes_alone": [[index] for index in range(len(PROBES))],
@@ -58,21 +62,22 @@ class Comparison:
         reference: The reference.
         kind: `float` formats must give the reference's logits, in any batches. `quantized` ones must give the labels of
             their reference, one row at a time: activations are rounded by the range of the whole batch. `texts`
-            ones are asked the texts of the rows and must give the labels of the graph that they hold.
+            ones are asked the texts of the rows and must give the labels of the graph that they hold. `padded` ones are
+            their own reference: they must give the same labels to rows that are padded.
         sample: Real rows, at most and evenly spread, that a format is run on one at a time; None for all.
     """
 
     name: str
     candidate: Endpoint
     reference: Endpoint
-    kind: Literal["float", "quantized", "texts"] = "float"
+    kind: Literal["float", "quantized", "texts", "padded"] = "float"
     sample: int | None = None
 
     @property
     def real_rows(self) -> str:
         """Name of the set of real rows that both are asked."""
-        if self.kind == "float":
-            return ROWS
+        if self.kind in ("float", "padded"):
+            return ROWS if self.kind == "float" else ALONE
         return SINGLE if self.sample is None else f"{SINGLE}_{self.sample}"
 
     @property
@@ -93,6 +98,7 @@ class ParityInputs:
         chosen: Indices of the real rows that are also run one at a time.
         lengths: Tokens of each real row.
         edge_lengths: Tokens of each edge.
+        longest: Tokens that a row may have.
     """
 
     rows: Path | None
@@ -102,6 +108,7 @@ class ParityInputs:
     chosen: tuple[int, ...]
     lengths: NDArray[np.int64]
     edge_lengths: NDArray[np.int64]
+    longest: int
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, rows: Path | None, chosen: int, work: Path) -> ParityInputs:
@@ -130,6 +137,7 @@ class ParityInputs:
             tuple(spread(count, chosen)),
             lengths,
             edges.lengths,
+            checkpoint.max_position_embeddings,
         )
 
     def row_sets(self, comparisons: Sequence[Comparison], untyped: str) -> list[dict[str, Any]]:
@@ -146,6 +154,10 @@ class ParityInputs:
             asked += [("edges_together", self.edges, together), ("untyped", self.edges, edges)]
             asked += [(ROWS, self.rows, by_length(self.lengths, _BATCH_TOKENS))]
         asked += [(name, self.rows, batches) for name, batches in self._alone(comparisons)]
+        padded_to: dict[str, int] = {}
+        if any(entry.kind == "padded" for entry in comparisons):
+            padded_to = {PADDED[name]: self._padded_to(name) for name in PADDED}
+            asked += [(PADDED[name], file, batches) for name, file, batches in asked if name in PADDED]
         if self.probes is not None and any(entry.kind == "texts" for entry in comparisons):
             asked += [(name, self.probes[0], batches) for name, batches in _PROBE_SETS.items()]
         return [
@@ -154,6 +166,7 @@ class ParityInputs:
                 "rows": str(file),
                 "batches": batches,
                 "token_types": untyped if name == "untyped" else "given",
+                "padded_to": padded_to.get(name, 0),
             }
             for name, file, batches in asked
             if file is not None and batches
@@ -175,9 +188,14 @@ class ParityInputs:
 
     def _alone(self, comparisons: Sequence[Comparison]) -> list[tuple[str, list[list[int]]]]:
         """The sets of real rows that are run one at a time."""
-        samples = {entry.real_rows: entry.sample for entry in comparisons if entry.kind != "float"}
+        samples = {entry.real_rows: entry.sample for entry in comparisons if entry.kind in ("quantized", "texts")}
         found = [(name, spread(len(self.lengths), limit)) for name, limit in samples.items()]
         return [(name, [[index] for index in indices]) for name, indices in (*found, (ALONE, list(self.chosen)))]
+
+    def _padded_to(self, name: str) -> int:
+        """The length to which the rows of a set are padded."""
+        longest = int(self.lengths[list(self.chosen)].max()) if name == ALONE and self.chosen else 0
+        return min(self.longest, max(_PADDED_TO, 2 * longest))
 
     def place(self, comparison: Comparison, name: str, index: int) -> str:
         """Where a row of a set is: a real row, by its index, an edge case, or a made-up text."""

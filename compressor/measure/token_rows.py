@@ -65,9 +65,9 @@ class TokenRows:
         }
         return cls(tokens, np.cumsum([0, *lengths]).astype(np.int64), pad_token_id)
 
-    def batch(self, indices: Sequence[int] | Ints) -> dict[str, Ints]:
-        """Rows padded on the right to the longest of them. `(batch, sequence)` each."""
-        width = max(int(self.lengths[index]) for index in indices)
+    def batch(self, indices: Sequence[int] | Ints, least: int = 0) -> dict[str, Ints]:
+        """Rows padded on the right to the longest of them, or to a length that is longer. `(batch, sequence)` each."""
+        width = max(least, *(int(self.lengths[index]) for index in indices))
         fill = {"input_ids": self.pad_token_id, "attention_mask": 0, "token_type_ids": 0, LABELS: NO_LABEL}
         batch = {name: np.full((len(indices), width), value, dtype=np.int64) for name, value in fill.items()}
         for position, index in enumerate(indices):

@@ -45,8 +45,8 @@ def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
     """Answers to several sets of rows, in the rows' order, computed in the batches that each set lists.
 
     `task` and `keep` (`answers` or `compared`) name the function that selects what is kept of the outputs. A set may
-    ask for `token_types` that are `zeros`, or `omitted`, whatever the rows have. A set of `texts` instead of
-    `rows` is for a file that holds its tokenizer.
+    ask for `token_types` that are `zeros`, or `omitted`, whatever the rows have, and for rows that are padded to the
+    length `padded_to`. A set of `texts` instead of `rows` is for a file that holds its tokenizer.
     """
     from compressor.tasks import TASKS
     from compressor.tasks.base import ABSENT_LOGIT
@@ -82,7 +82,7 @@ def _inputs(entry: Mapping[str, Any]) -> BatchOf:
     rows, token_types = TokenRows.load(Path(entry["rows"])), entry.get("token_types", "given")
 
     def batch_of(batch: list[int]) -> dict[str, NDArray[Any]]:
-        inputs = rows.batch(batch)
+        inputs = rows.batch(batch, entry.get("padded_to", 0))
         if token_types == "omitted":
             del inputs["token_type_ids"]
         elif token_types == "zeros":

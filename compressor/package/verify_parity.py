@@ -126,7 +126,8 @@ class Parity:
             f"{facts['label_agreement']:.2%} of {asked} have the label of {facts['against']}, the largest difference is"
             f" {facts['max_abs_diff']:.2e} ({facts['worst']}), the least cosine {facts['min_cosine']:.6f}"
         )
-        return Check("parity", str(comparison.candidate), overall(verdicts), message)
+        subject = f"{comparison.candidate}, padded" if comparison.kind == "padded" else str(comparison.candidate)
+        return Check("parity", subject, overall(verdicts), message)
 
     def _repeated(self, side: Endpoint, answer: RecordedAnswer, comparisons: list[Comparison]) -> Check:
         """Compares one format with its answers when it was published."""

@@ -11,7 +11,7 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     """Quantizes weights to int8.
 
     What is shared stays shared: a weight of several layers has one int8 form, and so have the input and the output
-    embedding of a language model that ties them.
+    embedding of a language model that ties them. Padding does not move the ranges of the activations.
 
     Args:
         source: A float .onnx file.
@@ -23,11 +23,12 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     from compressor.quantization import weight_matrices
-    from compressor.runtimes.onnx import sharing
+    from compressor.runtimes.onnx import padding, sharing
     from compressor.runtimes.onnxruntime import strip
 
     target.parent.mkdir(parents=True, exist_ok=True)
     model, every = weight_matrices.read(source)
+    padding.repeat_first_token(model)
     chosen = [matrix for matrix in every if not settings.stays_float(matrix.name)]
     weights = {matrix.weight for matrix in chosen}
     tables = sharing.ties(model.graph) if settings.embeddings else {}

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from compressor.errors import Add
-from compressor.gates.metrics import QUANTIZED_PARITY, of_file
+from compressor.gates.metrics import PADDED_DIFFERENCE, PADDED_LABELS, QUANTIZED_PARITY, of_file
 from compressor.gates.spec import FLOAT, Gate
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import TARGETS, TEXT_RUNTIME, onnxruntime
@@ -86,6 +86,8 @@ class ExportSpec(StageSpec):
             "parity_label_agreement": Gate(min=0.995),
             "parity_max_abs_diff": Gate(max=1e-3),
             QUANTIZED_PARITY: Gate(min=0.99),
+            PADDED_LABELS: Gate(min=0.99),
+            PADDED_DIFFERENCE: Gate(max=0.1),
         }
 
     @property

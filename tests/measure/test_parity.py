@@ -22,6 +22,7 @@ from compressor.measure.token_rows import EDGES, TokenRows, edge_cases
 from compressor.models.checkpoint import Checkpoint
 from compressor.quantization import dynamic_int8
 from compressor.runtimes import RUNTIMES, TARGETS
+from compressor.runtimes.onnx import padding
 
 ONNX = Endpoint("onnxruntime", Path("onnx/model.onnx"))
 QUANTIZED = Endpoint("onnxruntime", QUANTIZED_ONNX)
@@ -171,8 +172,29 @@ def test_quantized_formats_are_held_against_the_quantized_graph_row_by_row(
     }
 
 
+def test_what_is_not_in_float_is_held_against_itself_with_padded_rows(exported: Path, tmp_path: Path, client: Client):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(padding, "repeat_first_token", lambda model: 0)
+        dynamic_int8.write(exported / ONNX.file, exported / OTHER.file, exact_settings())
+    right, moved = (Comparison("it_padded", side, side, "padded") for side in (QUANTIZED, OTHER))
+    sets = {entry["name"]: entry for entry in material(exported, tmp_path).row_sets([right], "zeros")}
+    for name, padded in (("alone", "alone_padded"), ("edges_alone", "edges_padded")):
+        assert (sets[name]["padded_to"], sets[padded]["padded_to"]) == (0, MAX_POSITIONS)
+        assert sets[name]["batches"] == sets[padded]["batches"]
+    found, other = held(exported, tmp_path, client, right, moved)
+    assert (found["kind"], found["rows"]) == ("padded", 4)
+    assert found["against"] == "onnx/model_quantized.onnx, unpadded"
+    assert found["label_agreement"] == 1 and found["max_abs_diff"] < 1e-3
+    assert other["max_abs_diff"] > 1e-3
+    evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"it_padded": found, "o": other}})
+    assert evidence == {
+        "parity_padded_label_agreement": Exact(min(found["label_agreement"], other["label_agreement"]), n=4),
+        "parity_padded_max_abs_diff": Exact(other["max_abs_diff"], n=4),
+    }
+
+
 def test_only_what_is_there_is_compared(exported: Path):
-    assert [entry.name for entry in parity.present(exported)] == ["onnx"]
+    assert [entry.name for entry in parity.present(exported)] == ["onnx", "onnx_int8_padded"]
     assert parity.endpoints(exported, parity.present(exported)) == [TORCH, ONNX, QUANTIZED]
 
 

@@ -62,6 +62,8 @@ def test_what_a_run_published_is_as_it_was(published: Path, tmp_path: Path):
         assert checks[file].startswith(f"100.00% of 64 rows have the label of {quantized}")
     for file in ("torch", "onnx/model.onnx", "torchscript/model.pt", "ort/model.ort", quantized):
         assert checks[f"{file}, recorded"].startswith("100.00% of 64 rows have the recorded label")
+    for file in ("torchscript/model.pt", "ort/model.ort", quantized):
+        assert checks[f"{file}, padded"].startswith(f"100.00% of 64 rows have the label of {file}, unpadded")
 
 
 def test_the_folder_that_ships_is_enough_and_a_table_is_for_people(published: Path, tmp_path: Path):

@@ -47,6 +47,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Pa
         "torchscript.parity_label_agreement": {"min": 0.9},
         "torchscript.peak_rss_bytes": {"max": 1e12},
         "onnx_int8.latency_p50_ms": {"min_speedup": 0.001, "relative_to": "float"},
+        "onnx_int8.parity_padded_max_abs_diff": {"max": 0.03},
         "ort.size_bytes": {"max": 10},
     }
     path = recipe_writer(folder, encoder)(stages=[TRAIN, THREE, export(gates=gates)])
@@ -71,6 +72,10 @@ def test_every_file_is_measured(shipped: tuple[Path, dict[str, Any], str]):
         assert found[name]["measurements"]["accuracy"] == deployed["accuracy"], "the same integers"
     assert found["torchscript"]["parity"]["against"] == "onnx/model_quantized.onnx"
     assert found["onnx_int8"]["parity"] == {}, "others are held against it"
+    padded = {"parity_padded_label_agreement": 1, "parity_padded_max_abs_diff": pytest.approx(0, abs=0.03)}
+    for name, entry in found.items():
+        given = {metric: entry["measurements"][metric]["value"] for metric in padded if metric in entry["measurements"]}
+        assert given == (padded if name in ("onnx_int8", "onnx_int4", "onnx_fp16", "torchscript", "ort") else {}), name
 
 
 def test_files_are_gated_by_name(shipped: tuple[Path, dict[str, Any], str]):
@@ -109,6 +114,8 @@ def problems(path: Path) -> list[Problem]:
         ([TRAIN, QUANTIZE, export()], {"executorch.latency_p50_ms": {"max": 5}}, "unknown"),
         ([TRAIN, QUANTIZE, export()], {"onnx_int8.num_parameters": {"max": 5}}, "unknown"),
         ([TRAIN, QUANTIZE, export()], {"onnx_int8.spearman": {"min": 0.5}}, "unknown"),
+        ([TRAIN, QUANTIZE, export()], {"onnx.parity_padded_max_abs_diff": {"max": 0.03}}, "unknown"),
+        ([TRAIN, export()], {"parity_padded_max_abs_diff": {"max": 0.03}}, "conflict"),
         ([TRAIN, QUANTIZE, export()], {"onnx_int8.accuracy": {"min": 95}}, "value"),
         ([TRAIN, QUANTIZE, export()], {"onnx_int8.accuracy": {"min_speedup": 1}}, "conflict"),
         ([TRAIN, QUANTIZE, export()], {"onnx.latency_p50_ms": {"min_speedup": 1, "relative_to": "float"}}, "conflict"),

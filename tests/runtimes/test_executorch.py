@@ -143,7 +143,8 @@ def test_each_choice_of_a_stage_has_its_form_and_labels_are_compared(tmp_path: P
         (tmp_path / name).write_text("{}", encoding="utf-8")
     assert [(found.kind, str(found.reference)) for found in parity.present(tmp_path)] == [("float", "torch")]
     quantized.write(tmp_path, [entry(True, "int8", 8)])
-    assert [(found.kind, str(found.reference)) for found in parity.present(tmp_path)] == [("quantized", "torch")]
+    compared = [(found.kind, str(found.reference)) for found in parity.present(tmp_path)]
+    assert compared == [("quantized", "torch"), ("padded", "executorch/model.pte")]
 
 
 def test_weights_in_blocks_have_no_form_and_are_refused(write_recipe: WriteRecipe):

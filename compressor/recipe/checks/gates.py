@@ -7,13 +7,23 @@ from collections.abc import Mapping
 
 from compressor.errors import Add, Location, suggest
 from compressor.gates.judge import AT_LEAST
-from compressor.gates.metrics import METRICS, QUALITY_KINDS, QUANTIZED_PARITY, RELATIVE_RULES, Metric
+from compressor.gates.metrics import (
+    METRICS,
+    PADDED_DIFFERENCE,
+    PADDED_LABELS,
+    QUALITY_KINDS,
+    QUANTIZED_PARITY,
+    RELATIVE_RULES,
+    Metric,
+)
 from compressor.gates.spec import FLOAT, REGRESSION, Gate
 from compressor.recipe.document import Recipe
-from compressor.runtimes import TARGETS
+from compressor.runtimes import TARGETS, TEXT_RUNTIME
+from compressor.runtimes.shipped import FLOAT32
 from compressor.tasks import TASKS
 
 _TIMES = ("latency_p50_ms", "latency_p95_ms")
+_PADDED = (PADDED_LABELS, PADDED_DIFFERENCE)
 
 
 def gate_metrics(task: str) -> list[str]:
@@ -36,21 +46,29 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 continue
             if not _check_rules(name, gate.limits, recipe.task_of(stage), place, add):
                 continue
-            if name == QUANTIZED_PARITY and not _compares_quantized(recipe, index):
-                what = "compares formats of a quantized graph, and there is one at most"
-                add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate", kind="conflict")
-            elif METRICS[name].kind == "parity" and not stage.ships:
-                add(place, f"{name} is measured where formats are exported", "move the gate to export", kind="conflict")
-            elif METRICS[name].kind == "parity" and name != QUANTIZED_PARITY and not _compares_floats(recipe, index):
-                what = f"{name} compares float formats, and each target holds the integers of a quantized graph"
-                add(
-                    place,
-                    what,
-                    f"gate {QUANTIZED_PARITY}, or add a target that stays in float, such as onnx",
-                    kind="conflict",
-                )
+            if METRICS[name].kind == "parity":
+                _check_parity(name, recipe, index, place, add)
     for name, regression_gate in (recipe.regression or {}).items():
         _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
+
+
+def _check_parity(name: str, recipe: Recipe, index: int, place: Location, add: Add) -> None:
+    """Whether a stage leaves what a metric of parity compares."""
+    stage = recipe.stages[index]
+    files = stage.files(recipe.quantized(index))
+    if name == QUANTIZED_PARITY and not _compares_quantized(recipe, index):
+        what = "compares formats of a quantized graph, and there is one at most"
+        add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate", kind="conflict")
+    elif not stage.ships:
+        add(place, f"{name} is measured where formats are exported", "move the gate to export", kind="conflict")
+    elif name in _PADDED:
+        if not any(_is_padded(*file) for file in files.items()):
+            what = f"{name} is of files in int8, int4 or fp16, and none ships"
+            add(place, what, "quantize, or drop the gate", kind="conflict")
+    elif name != QUANTIZED_PARITY and not _compares_floats(recipe, index):
+        what = f"{name} compares float formats, and each target holds the integers of a quantized graph"
+        hint = f"gate {QUANTIZED_PARITY}, or add a target that stays in float, such as onnx"
+        add(place, what, hint, kind="conflict")
 
 
 def _check_size_only(recipe: Recipe, index: int, add: Add) -> None:
@@ -73,7 +91,7 @@ def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Locati
     elif form not in files:
         what = f"no file {form!r} ships" + (f": they are {', '.join(files)}" if files else "")
         add(place, what, suggest(form, list(files)), kind="unknown")
-    elif metric not in (allowed := _file_metrics(form, task)):
+    elif metric not in (allowed := _file_metrics(form, files[form], task)):
         add(place, f"{metric!r} is not measured of {form}", suggest(metric, allowed), kind="unknown")
     elif gate.relative_to == FLOAT and (metric not in _TIMES or not files[form].startswith("int")):
         what = f"{name} cannot be relative to float: the latency of a file in int8 or int4 can"
@@ -82,9 +100,15 @@ def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Locati
         _check_rules(metric, gate.limits, task, place, add)
 
 
-def _file_metrics(form: str, task: str) -> list[str]:
+def _is_padded(form: str, precision: str) -> bool:
+    """Whether a file's answers to padded rows are compared with those to plain ones."""
+    return precision != FLOAT32 and form != TEXT_RUNTIME.name and (form not in TARGETS or TARGETS[form].runs_here)
+
+
+def _file_metrics(form: str, precision: str, task: str) -> list[str]:
     """The metrics of a file that ships."""
     parity = ["size_bytes", "parity_label_agreement", "parity_max_abs_diff"]
+    parity += _PADDED if _is_padded(form, precision) else ()
     if form in TARGETS and not TARGETS[form].runs_here:
         return parity
     return [*TASKS[task].METRICS, *_TIMES, "peak_rss_bytes", *parity]
