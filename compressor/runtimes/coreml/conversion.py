@@ -18,7 +18,7 @@ Weights = Literal["float16", "int8", "palette"]
 _MASKED = -1e4
 """Added to attention scores of padding. The smallest float32 would be -inf in fp16, and -inf times 0 is NaN."""
 _PALETTE_BITS, _PALETTE_CHANNELS = 4, 16
-"""Bits of an index, and rows of a matrix that share a palette: one for a whole matrix loses most labels."""
+"""Bits of an index, and rows of a matrix, at most, that share a palette: one for a whole matrix loses most labels."""
 _SMALLEST = 2048
 """Elements from which a tensor is made small; below, its scales would take as much."""
 
@@ -61,7 +61,8 @@ def write(source: Path, path: Path, weights: Weights) -> None:
     length = ct.RangeDim(1, int(config.max_position_embeddings), default=min(64, int(config.max_position_embeddings)))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(_InHalf(module).eval(), example, check_trace=False)
+        trace: Any = torch.jit.trace
+        traced = trace(_InHalf(module).eval(), example, check_trace=False)
         try:
             model = ct.convert(
                 traced,
@@ -90,11 +91,16 @@ def _smaller(model: Any, weights: Weights) -> Any:
     if weights == "int8":
         per_row = cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", weight_threshold=_SMALLEST)
         return cto.linear_quantize_weights(model, cto.OptimizationConfig(global_config=per_row))
-    palette = cto.OpPalettizerConfig(
-        mode="kmeans",
-        nbits=_PALETTE_BITS,
-        granularity="per_grouped_channel",
-        group_size=_PALETTE_CHANNELS,
-        weight_threshold=_SMALLEST,
-    )
-    return cto.palettize_weights(model, cto.OptimizationConfig(global_config=palette))
+    # The converter leaves a matrix in fp16, with a warning only, whose rows do not divide into the groups.
+    palettes = {
+        name: cto.OpPalettizerConfig(
+            mode="kmeans",
+            nbits=_PALETTE_BITS,
+            granularity="per_grouped_channel",
+            group_size=next(size for size in range(_PALETTE_CHANNELS, 0, -1) if len(found.val) % size == 0),
+            weight_threshold=_SMALLEST,
+        )
+        for name, found in cto.get_weights_metadata(model, weight_threshold=_SMALLEST).items()
+        if found.val.ndim > 1
+    }
+    return cto.palettize_weights(model, cto.OptimizationConfig(op_name_configs=palettes))

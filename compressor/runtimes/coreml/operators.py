@@ -59,6 +59,7 @@ def _cast(v: Values) -> torch.Tensor:
 
 
 def _gather(v: Values) -> torch.Tensor:
+    table: torch.Tensor
     table, axis, indices = v["x"], int(v["axis"]), torch.as_tensor(v["indices"]).long()
     axis %= table.ndim
     indices = torch.where(indices < 0, indices + table.shape[axis], indices)
@@ -67,7 +68,7 @@ def _gather(v: Values) -> torch.Tensor:
 
 
 def _slice(v: Values) -> torch.Tensor:
-    x = v["x"]
+    x: torch.Tensor = v["x"]
     rank = x.ndim
     begin, end = _ints(v["begin"]), _ints(v["end"])
     stride = _ints(v["stride"]) if v.get("stride") is not None else [1] * rank
@@ -86,6 +87,8 @@ _MASKS = ("begin_mask", "end_mask", "squeeze_mask")
 
 
 def _matmul(v: Values) -> torch.Tensor:
+    x: torch.Tensor
+    y: torch.Tensor
     x, y = v["x"], v["y"]
     x = x.transpose(-1, -2) if v.get("transpose_x") else x
     y = y.transpose(-1, -2) if v.get("transpose_y") else y
@@ -103,21 +106,22 @@ def _gelu(v: Values) -> torch.Tensor:
 
 
 def _expand_dims(v: Values) -> torch.Tensor:
-    x = v["x"]
+    x: torch.Tensor = v["x"]
     for axis in sorted(axis % (x.ndim + len(_ints(v["axes"]))) for axis in _ints(v["axes"])):
         x = x.unsqueeze(axis)
     return x
 
 
 def _squeeze(v: Values) -> torch.Tensor:
-    x = v["x"]
+    x: torch.Tensor = v["x"]
     axes = _ints(v["axes"]) if v.get("axes") is not None else [a for a, size in enumerate(x.shape) if size == 1]
     return x.squeeze(tuple(axes))
 
 
 def _reshape(v: Values) -> torch.Tensor:
     shape = [size or v["x"].shape[axis] for axis, size in enumerate(_ints(v["shape"]))]
-    return v["x"].reshape(shape)
+    x: torch.Tensor = v["x"]
+    return x.reshape(shape)
 
 
 def _concat(v: Values) -> torch.Tensor:
