@@ -28,17 +28,17 @@ KINDS = [
 ]
 
 
-def make_model(family: str, head: str = "SequenceClassification") -> Any:
+def make_model(family: str, head: str = "SequenceClassification", layers: int = LAYERS) -> Any:
     """Random, with biases that are not zero; two models of one family are alike."""
     from compressor.models.convert import from_parts, to_parts
     from compressor.models.surgery import prune, pruning_widths
     from compressor.models.surgery.share_layers import Sharing, share
 
     torch.manual_seed(0)
-    plain = make_config(num_hidden_layers=LAYERS, initializer_range=0.2)
+    plain = make_config(num_hidden_layers=layers, initializer_range=0.2)
     distil = transformers.DistilBertConfig(
         vocab_size=plain.vocab_size,
-        n_layers=LAYERS,
+        n_layers=layers,
         n_heads=4,
         dim=32,
         hidden_dim=64,
@@ -52,9 +52,9 @@ def make_model(family: str, head: str = "SequenceClassification") -> Any:
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.2)
     if family == "albert":
-        model = share(model, Sharing("all", 2, LAYERS), [0, 2])
+        model = share(model, Sharing("all", 2, layers), [0, layers // 2])
     elif family == "shared_attention":
-        model = share(model, Sharing("attention", 1, LAYERS), [1])
+        model = share(model, Sharing("attention", 1, layers), [1])
     elif family == "pruned":
         whole = to_parts(model)
         left = pruning_widths.after(whole.heads, whole.neurons, (0.25, 0.4), "global")

@@ -86,6 +86,7 @@ NAMES_OTHERS = {
     "quantization/spec.py": "default values",
     "recipe": "checks of two parts together",
     "report/comparison.py": "versions of libraries",
+    "runtimes/coreml/operators.py": "fp16 is a type of ML programs, too",
     "training": "fp16 is a precision of training, too",
 }
 """Files and folders that may name an entry of a table without being its file, and why."""

@@ -91,10 +91,23 @@ class Metric:
         return _LEAST, _MOST_RETENTION if rule == "min_retention" else math.inf
 
 
+Held = Literal["float", "quantized", "evaluated", "texts", "padded"]
+"""What a format's answers are held to; see `compressor.measure.parity_inputs.Comparison`."""
+
 QUANTIZED_PARITY = "parity_quantized_label_agreement"
-"""A metric that an exported checkpoint may lack: with one quantized format there is nothing to compare."""
+EVALUATED_PARITY = "parity_evaluated_label_agreement"
 PADDED_LABELS, PADDED_DIFFERENCE = "parity_padded_label_agreement", "parity_padded_max_abs_diff"
-"""Metrics of files that are not in float."""
+
+PARITY: dict[str, tuple[Held, ...]] = {
+    "parity_label_agreement": ("float", "texts"),
+    "parity_max_abs_diff": ("float",),
+    "parity_min_cosine": ("float",),
+    QUANTIZED_PARITY: ("quantized",),
+    EVALUATED_PARITY: ("evaluated",),
+    PADDED_LABELS: ("padded",),
+    PADDED_DIFFERENCE: ("padded",),
+}
+"""The formats that each metric of parity is of; it is measured where one of them ships."""
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -156,6 +169,12 @@ METRICS: dict[str, Metric] = {
             "",
             "parity",
             "largest difference of a logit of any quantized file between a row and the same row padded",
+        ),
+        Metric(
+            EVALUATED_PARITY,
+            "",
+            "parity",
+            "share of rows where every format that is evaluated, because nothing here runs it, gives torch's label",
         ),
     )
 }

@@ -19,6 +19,7 @@ from compressor.runtimes.shipped import shipped
 _RUNTIME_BY_SUFFIX = {
     runtime.file.suffix: name for name, runtime in RUNTIMES.items() if runtime.target and runtime.runs_here
 }
+_NEVER_RUN = {runtime.file.suffix for runtime in RUNTIMES.values() if not runtime.runs_here}
 _CONFIDENCE = 0.95
 _FALLBACK_VOCABULARY = 1000
 
@@ -95,6 +96,9 @@ def bench(
 
 def _files(path: Path) -> list[tuple[Path, str]]:
     """What is timed for a path, and what runs it."""
+    if path.suffix in _NEVER_RUN:
+        what = "cannot be timed: nothing here runs it"
+        raise RecipeError([Problem(str(path), what, "time it on a device", kind="unsupported")])
     if path.is_dir():
         if found := [(path / entry.file, entry.runtime) for entry in shipped(path) if entry.ran]:
             return found
@@ -102,7 +106,7 @@ def _files(path: Path) -> list[tuple[Path, str]]:
             [
                 Problem(
                     str(path),
-                    "has no exported format",
+                    "has no exported format that runs here",
                     "export it first: onnx/…, torchscript/… or executorch/…",
                     kind="missing",
                 )

@@ -132,7 +132,7 @@ def _parity(entry: Mapping[str, Any] | None) -> dict[str, Evidence]:
     if entry is None:
         return {}
     found: dict[str, Evidence] = {"parity_label_agreement": Exact(entry["label_agreement"], n=entry["rows"])}
-    if entry["kind"] == "float":
+    if entry["kind"] in ("float", "evaluated"):
         found["parity_max_abs_diff"] = Exact(entry["max_abs_diff"], n=entry["rows"])
     return found
 

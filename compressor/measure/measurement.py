@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
-from compressor.gates.metrics import PADDED_DIFFERENCE, PADDED_LABELS
+from compressor.gates.metrics import PARITY
 from compressor.measure import formats, parity, recorded_answers
 from compressor.measure.client import Client
 from compressor.measure.parity_inputs import ALONE, TEXTS_FILE, ParityInputs
@@ -282,18 +282,16 @@ def parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
         return {}
     found: dict[str, Evidence] = {}
     everything = int(facts["rows"]) + int(facts["edges"])
-    formats = list(facts["formats"].values())
-    if labelled := [entry for entry in formats if entry["kind"] in ("float", "texts")]:
-        least = min(labelled, key=lambda entry: entry["label_agreement"])
-        found["parity_label_agreement"] = Exact(least["label_agreement"], n=least["rows"])
-    if floats := [entry for entry in formats if entry["kind"] == "float"]:
-        found["parity_max_abs_diff"] = Exact(max(entry["max_abs_diff"] for entry in floats), n=everything)
-        found["parity_min_cosine"] = Exact(min(entry["min_cosine"] for entry in floats), n=everything)
-    if quantized := [entry for entry in formats if entry["kind"] == "quantized"]:
-        least = min(quantized, key=lambda entry: entry["label_agreement"])
-        found["parity_quantized_label_agreement"] = Exact(least["label_agreement"], n=least["rows"])
-    if padded := [entry for entry in formats if entry["kind"] == "padded"]:
-        least = min(padded, key=lambda entry: entry["label_agreement"])
-        found[PADDED_LABELS] = Exact(least["label_agreement"], n=least["rows"])
-        found[PADDED_DIFFERENCE] = Exact(max(entry["max_abs_diff"] for entry in padded), n=least["rows"])
+    for metric, held in PARITY.items():
+        formats = [entry for entry in facts["formats"].values() if entry["kind"] in held]
+        if not formats:
+            continue
+        if metric.endswith("label_agreement"):
+            least = min(formats, key=lambda entry: entry["label_agreement"])
+            found[metric] = Exact(least["label_agreement"], n=least["rows"])
+        elif metric.endswith("max_abs_diff"):
+            most = max(formats, key=lambda entry: entry["max_abs_diff"])
+            found[metric] = Exact(most["max_abs_diff"], n=everything if "float" in held else most["rows"])
+        else:
+            found[metric] = Exact(min(entry["min_cosine"] for entry in formats), n=everything)
     return found

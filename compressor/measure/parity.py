@@ -16,7 +16,8 @@ from compressor.measure.parity_inputs import PADDED, Comparison, Endpoint, Parit
 from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.progress import Step
 from compressor.runtimes import RUNTIMES, TARGETS, TEXT_RUNTIME
-from compressor.runtimes.shipped import FLOAT32, shipped
+from compressor.runtimes.base import FLOAT32
+from compressor.runtimes.shipped import shipped
 from compressor.tasks.base import ABSENT_LOGIT
 
 ComparedLogits = dict[str, NDArray[np.float32]]
@@ -34,17 +35,17 @@ def comparisons(deployed: Endpoint | None) -> Iterator[Comparison]:
     """Every format against torch, or against the quantized graph whose integers it holds.
 
     One that rounds weights in its own way is held to torch's labels: torch is nearer to it than the quantized graph.
+    So is one that nothing here runs.
 
     Args:
         deployed: The quantized graph that is deployed; None where there is none.
     """
     for target, runtime in TARGETS.items():
-        candidate = Endpoint(runtime.name, runtime.file)
-        if runtime.follows_quantized and deployed is not None:
-            yield Comparison(target, candidate, deployed, "quantized", runtime.quantized_rows)
-        elif runtime.quantizes and deployed is not None:
-            yield Comparison(target, candidate, TORCH, "quantized", runtime.quantized_rows)
-        yield Comparison(target, candidate, TORCH)
+        candidate, held = Endpoint(runtime.name, runtime.file), runtime.held(deployed is not None)
+        if held == "quantized":
+            reference = deployed if runtime.follows_quantized and deployed is not None else TORCH
+            yield Comparison(target, candidate, reference, held, runtime.quantized_rows)
+        yield Comparison(target, candidate, TORCH, "evaluated" if held == "evaluated" else "float")
     texts = Endpoint(TEXT_RUNTIME.name, TEXT_RUNTIME.file)
     for reference in (*([deployed] if deployed is not None else ()), FLOAT, TORCH):
         yield Comparison(TEXT_RUNTIME.name, texts, reference, "texts", _TEXTS_SAMPLE)
@@ -127,7 +128,8 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
         `label_agreement` (share of the answers to real rows, or to made-up ones where there are none), `max_abs_diff`
         of a logit and `min_cosine` of an answer's logits over all rows, `worst` (where the difference is), `kind`,
         `rows` (how many the labels are of), `against`. Of a file that takes texts, logarithms of probabilities stand
-        for logits, and labels have to agree on made-up texts, too: the set that agrees least counts.
+        for logits, and labels have to agree on made-up texts, too: the set that agrees least counts. A format that
+        gives something other than a number anywhere agrees with nothing.
     """
     given, expected = answers[comparison.candidate], answers[comparison.reference]
     against = str(comparison.reference)
@@ -143,11 +145,12 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
         labelled = min(shared, key=lambda name: agreement(given[name], expected[name]))
     differences = {name: _differences(given[name], expected[name]) for name in shared}
     worst = max(shared, key=lambda name: float(differences[name].max()))
+    numbers = bool(np.isfinite(differences[worst]).all())
     return {
         "kind": comparison.kind,
         "rows": len(given[labelled]),
         "against": against,
-        "label_agreement": agreement(given[labelled], expected[labelled]),
+        "label_agreement": agreement(given[labelled], expected[labelled]) if numbers else 0.0,
         "max_abs_diff": float(differences[worst].max()),
         "min_cosine": min(float(_cosine(given[name], expected[name]).min()) for name in shared),
         "worst": material.place(comparison, worst, int(differences[worst].argmax())),

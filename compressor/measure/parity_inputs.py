@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.gates.metrics import Held
 from compressor.measure.token_rows import EDGES, INPUTS, TokenRows, by_length, edge_cases
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import TEXT_RUNTIME
@@ -61,23 +62,29 @@ class Comparison:
         candidate: The format.
         reference: The reference.
         kind: `float` formats must give the reference's logits, in any batches. `quantized` ones must give the labels of
-            their reference, one row at a time: activations are rounded by the range of the whole batch. `texts`
-            ones are asked the texts of the rows and must give the labels of the graph that they hold. `padded` ones are
-            their own reference: they must give the same labels to rows that are padded.
+            their reference, one row at a time: activations are rounded by the range of the whole batch. `evaluated`
+            ones, which nothing here runs, must give its labels in any batches. `texts` ones are asked the texts of the
+            rows and must give the labels of the graph that they hold. `padded` ones are their own reference: they must
+            give the same labels to rows that are padded.
         sample: Real rows, at most and evenly spread, that a format is run on one at a time; None for all.
     """
 
     name: str
     candidate: Endpoint
     reference: Endpoint
-    kind: Literal["float", "quantized", "texts", "padded"] = "float"
+    kind: Held = "float"
     sample: int | None = None
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether rows are asked in batches, too: what else is in one does not change an answer."""
+        return self.kind in ("float", "evaluated")
 
     @property
     def real_rows(self) -> str:
         """Name of the set of real rows that both are asked."""
-        if self.kind in ("float", "padded"):
-            return ROWS if self.kind == "float" else ALONE
+        if self.in_batches or self.kind == "padded":
+            return ROWS if self.in_batches else ALONE
         return SINGLE if self.sample is None else f"{SINGLE}_{self.sample}"
 
     @property
@@ -149,7 +156,7 @@ class ParityInputs:
         """
         edges = [[index] for index in range(len(EDGES))]
         asked: list[tuple[str, Path | None, list[list[int]]]] = [("edges_alone", self.edges, edges)]
-        if any(entry.kind == "float" for entry in comparisons):
+        if any(entry.in_batches for entry in comparisons):
             together = by_length(self.edge_lengths, 4 * int(self.edge_lengths.max()))
             asked += [("edges_together", self.edges, together), ("untyped", self.edges, edges)]
             asked += [(ROWS, self.rows, by_length(self.lengths, _BATCH_TOKENS))]

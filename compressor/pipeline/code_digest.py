@@ -40,6 +40,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
 """For each library that this package imports, the distributions whose versions decide results with it."""
 
 EXTRAS: dict[str, tuple[str, ...]] = {
+    "coremltools": ("coremltools",),
     "executorch": ("executorch", "torchao"),
     "torchao": ("torchao",),
     "neural_compressor": ("neural-compressor",),

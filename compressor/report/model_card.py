@@ -13,6 +13,7 @@ from compressor.report.markdown import markdown, prose
 from compressor.report.model import Report
 from compressor.runtimes import TARGETS, TEXT_RUNTIME
 from compressor.runtimes.ort import runtime as ort
+from compressor.runtimes.shipped import size_bytes
 from compressor.tasks import TASKS
 
 
@@ -52,8 +53,8 @@ def files_table(folder: Path) -> str:
         uses[file] = f"onnxruntime, {precision} (transformers.js: `dtype: {DTYPES[precision]}`); the same inputs"
     uses[ort.OPERATORS] = "`build.sh --minimal_build --include_ops_by_config` makes such a build of ONNX Runtime"
     rows = [
-        f"| `{name.as_posix()}` | {numbers.number((folder / name).stat().st_size, 'bytes')} | {use} |"
+        f"| `{name.as_posix()}` | {numbers.number(size_bytes(folder / name), 'bytes')} | {use} |"
         for name, use in uses.items()
-        if (folder / name).is_file()
+        if (folder / name).exists()
     ]
     return "\n".join(["| file | size | how to run it |", "|---|---|---|", *rows, ""]) if rows else ""

@@ -132,7 +132,7 @@ def format_cells(entry: FormatReport, quality: str) -> list[str]:
     return [
         entry.name,
         entry.precision,
-        SIGNS[entry.verdict] if entry.ran else "not run",
+        SIGNS[entry.verdict] + ("" if entry.ran else ", not run"),
         score(found.get(quality)),
         shown("latency_p50_ms", 1, ".2f"),
         shown("latency_p95_ms", 1, ".2f"),

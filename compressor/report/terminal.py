@@ -35,6 +35,7 @@ def print_table(report: Report, console: Console) -> None:
     console.print(table)
     if (found := tables.formats(report)) is not None:
         console.print(_printed(found[0], "files that ship"))
+        console.print(Text(found[1]), soft_wrap=True)
     for stage in report.stages:
         for gate in stage.gates:
             style = COLOURS[gate.verdict]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from compressor.runtimes import onnxruntime, pytorch, torchscript
 from compressor.runtimes.baked_tokenizer import runtime as baked
 from compressor.runtimes.base import Inputs, Outputs, Runtime, Session
+from compressor.runtimes.coreml import runtime as coreml
 from compressor.runtimes.executorch import runtime as executorch
 from compressor.runtimes.ort import runtime as ort
 
@@ -21,6 +22,7 @@ _MODULES = (
     torchscript,
     ort,
     executorch,
+    coreml,
     pytorch,
     baked,
 )

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.gates.metrics import Held
 from compressor.host import DISTRIBUTION, installed
 from compressor.runtimes.inspection import Inspection
 
@@ -21,6 +22,10 @@ each. Of a runtime that takes texts, `text` and, for pairs, `text_pair`; strings
 Outputs = dict[str, NDArray[np.float32]]
 """`logits` `(batch, labels)` or `(batch, sequence, vocabulary)`, and the model's other outputs, by name; see
 `compressor.models.outputs`."""
+
+
+FLOAT32 = "float32"
+"""The precision of most formats where nothing is quantized."""
 
 
 class Session(Protocol):
@@ -59,8 +64,10 @@ class Runtime:
             to give that graph's labels instead of torch's logits.
         quantized_rows: Real rows, at most, that a quantized file of this format is compared on; None for all.
         quantizes: Whether its weights are stored as the quantize stage says.
+        floats: What its weights are stored in where nothing is quantized.
         blocks: Whether it has a form for weights in blocks with a scale each, as weight-only schemes make them.
-        runs_here: Whether machines like this one can run its files; else nothing is claimed of their speed.
+        runs_here: Whether machines like this one can run its files. Else its session evaluates what a file holds, by
+            the definitions of its operators, and nothing is claimed of its speed.
         takes_texts: Whether its files hold the tokenizer: they take texts instead of token ids.
         measured: Whether it can be the runtime of `measure`.
         inspectable: Whether the module has `inspect(path)`, for `compress inspect`.
@@ -76,6 +83,7 @@ class Runtime:
     follows_quantized: bool = False
     quantized_rows: int | None = None
     quantizes: bool = False
+    floats: str = FLOAT32
     blocks: bool = True
     runs_here: bool = True
     takes_texts: bool = False
@@ -95,6 +103,24 @@ class Runtime:
     def inspect(self, path: Path) -> Inspection:
         """The weights and operators of a file of this format."""
         return self._load().inspect(path)
+
+    def precision(self, deployed: str | None) -> str:
+        """What its file's weights are stored in.
+
+        Args:
+            deployed: The precision of the quantized graph that is deployed; None where there is none.
+        """
+        return deployed if deployed is not None and self.quantizes else self.floats
+
+    def held(self, quantized: bool) -> Held:
+        """What its file's answers are held to.
+
+        Args:
+            quantized: Whether the checkpoint has a quantized graph.
+        """
+        if not self.runs_here:
+            return "evaluated"
+        return "quantized" if quantized and (self.quantizes or self.follows_quantized) else "float"
 
     def missing(self) -> tuple[str, ...]:
         """Distributions that it needs and that are not installed."""

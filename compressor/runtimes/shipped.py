@@ -7,8 +7,7 @@ from pathlib import Path
 
 from compressor.models import quantized
 from compressor.runtimes import RUNTIMES, TARGETS, TEXT_RUNTIME
-
-FLOAT32 = "float32"
+from compressor.runtimes.base import FLOAT32
 
 
 @dataclass(frozen=True)
@@ -43,21 +42,27 @@ def named(target: str, precision: str) -> str:
     return f"{target}_{precision}" if target == "onnx" and precision != FLOAT32 else target
 
 
+def runs_on_tokens(name: str) -> bool:
+    """Whether a file that ships, by its name, is run here, and given token ids: others are not timed or padded."""
+    return name != TEXT_RUNTIME.name and (name not in TARGETS or TARGETS[name].runs_here)
+
+
 def shipped(folder: Path) -> list[Format]:
     """The files of a checkpoint's folder that can be run, but for the checkpoint itself."""
     onnx, chosen = TARGETS["onnx"], quantized.read(folder)
-    deployed = chosen[0].precision if chosen else FLOAT32
+    deployed = chosen[0].precision if chosen else None
     found = [Format("onnx", onnx.name, onnx.file)]
     found += [Format(named("onnx", entry.precision), onnx.name, Path(entry.file), entry.precision) for entry in chosen]
     found += [
-        Format(target, runtime.name, runtime.file, deployed if runtime.quantizes else FLOAT32)
+        Format(target, runtime.name, runtime.file, runtime.precision(deployed))
         for target, runtime in TARGETS.items()
         if runtime is not onnx
     ]
-    found.append(Format(TEXT_RUNTIME.name, TEXT_RUNTIME.name, TEXT_RUNTIME.file, deployed))
+    found.append(Format(TEXT_RUNTIME.name, TEXT_RUNTIME.name, TEXT_RUNTIME.file, deployed or FLOAT32))
     return [entry for entry in found if (folder / entry.file).exists()]
 
 
 def size_bytes(path: Path) -> int:
     """Bytes of a file, or of all files of a folder that is one to its users."""
-    return path.stat().st_size if path.is_file() else sum(each.stat().st_size for each in path.rglob("*"))
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(each.stat().st_size for each in files)

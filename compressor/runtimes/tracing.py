@@ -25,11 +25,13 @@ class Traceable(torch.nn.Module):
     Attributes:
         input_names: Names of the inputs.
         output_names: Names of the outputs.
+        masked: What is added to attention scores of padding; None for the smallest number of the model's type.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.masked: float | None = None
         self.input_names = checkpoint.input_names(model.config.model_type)
         self.output_names = outputs.output_names(model)
 
@@ -38,7 +40,8 @@ class Traceable(torch.nn.Module):
         named = dict(zip(self.input_names, inputs, strict=True))
         # The model would make this mask itself, by a detour of a dozen operators that traces keep.
         masked = named["attention_mask"][:, None, None, :] == 0
-        named["attention_mask"] = masked.to(self.model.dtype) * torch.finfo(self.model.dtype).min
+        least = torch.finfo(self.model.dtype).min if self.masked is None else self.masked
+        named["attention_mask"] = masked.to(self.model.dtype) * least
         given = tuple(outputs.outputs_by_name(self.model, self.model(**named)).values())
         return given[0] if len(given) == 1 else given
 

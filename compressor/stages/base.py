@@ -11,6 +11,7 @@ from pydantic import Field
 
 from compressor.data.spec import TextSpec
 from compressor.errors import Add
+from compressor.gates.metrics import Held
 from compressor.gates.spec import FLOAT, Gate
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.shape import Shape
@@ -58,15 +59,9 @@ class StageSpec(Spec):
         """Whether it leaves weights at zero that further training would fill."""
         return False
 
-    @property
-    def holds_integers(self) -> bool:
-        """Whether it writes a format that holds the integers of a quantized graph."""
-        return False
-
-    @property
-    def holds_floats(self) -> bool:
-        """Whether it writes a format that stays in float after a stage that quantizes."""
-        return False
+    def held(self, quantized: Mapping[str, bool]) -> frozenset[Held]:
+        """What the files that it writes are held to; the argument is that of `files`."""
+        return frozenset()
 
     @property
     def precisions(self) -> dict[str, bool]:

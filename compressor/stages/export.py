@@ -10,15 +10,23 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from compressor.errors import Add
-from compressor.gates.metrics import PADDED_DIFFERENCE, PADDED_LABELS, QUANTIZED_PARITY, of_file
+from compressor.gates.metrics import (
+    EVALUATED_PARITY,
+    PADDED_DIFFERENCE,
+    PADDED_LABELS,
+    QUANTIZED_PARITY,
+    Held,
+    of_file,
+)
 from compressor.gates.spec import FLOAT, Gate
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import TARGETS, TEXT_RUNTIME, onnxruntime
 from compressor.runtimes.baked_tokenizer import graph as baked
 from compressor.runtimes.baked_tokenizer import wordpiece
+from compressor.runtimes.base import FLOAT32
 from compressor.runtimes.onnx import metadata
 from compressor.runtimes.ort import runtime as ort
-from compressor.runtimes.shipped import FLOAT32, named
+from compressor.runtimes.shipped import named, runs_on_tokens, size_bytes
 from compressor.spec import OneOf
 from compressor.stages.base import Stage, StageSpec
 from compressor.tasks import MASKED_LM, learned_from_rows
@@ -38,7 +46,10 @@ class ExportSpec(StageSpec):
     give its labels. `ort`: the ONNX file that ships, in ORT format for minimal builds of ONNX Runtime, with the list of
     the operators that it needs. `executorch`, an extra: a .pte file for XNNPACK. After a quantize stage it has
     products of int8 weights and of activations that are rounded token by token, or half precision; of weight-only
-    schemes, tables in integers and products in float. It has to give torch's labels."""
+    schemes, tables in integers and products in float. It has to give torch's labels. `coreml`, an extra: an .mlpackage
+    for iOS and macOS, an ML program with products in half precision. Its weights have the precision of the quantize
+    stage, else half precision. Nothing here runs it: what was saved is evaluated operator by operator, and has to give
+    torch's labels."""
     tokenizer: Literal["files", "baked"] = "files"
     """`files`: the app tokenizes. `baked`: writes one more ONNX file that contains the tokenizer: texts in, labels out.
     It needs the operators of onnxruntime-extensions, an extra; for text-classification."""
@@ -53,18 +64,21 @@ class ExportSpec(StageSpec):
 
     def files(self, quantized: Mapping[str, bool]) -> dict[str, str]:
         """A file for each target, and of ONNX one for each precision beside the float one."""
-        deployed = next(iter(quantized), FLOAT32)
+        deployed = next(iter(quantized), None)
         found = {named("onnx", precision): precision for precision in quantized}
         for target in self.targets:
-            found[target] = deployed if TARGETS[target].quantizes else FLOAT32
-        return found | ({TEXT_RUNTIME.name: deployed} if self.tokenizer == "baked" else {})
+            found[target] = TARGETS[target].precision(deployed)
+        return found | ({TEXT_RUNTIME.name: deployed or FLOAT32} if self.tokenizer == "baked" else {})
 
     def file_gates(self, quantized: Mapping[str, bool]) -> dict[str, Gate]:
         """Integers have to be faster than floats of the same format, unless only size counts."""
         fast = [
             name
             for name, precision in self.files(quantized).items()
-            if precision.startswith("int") and not quantized[precision] and name not in self.for_size and _timed(name)
+            if precision.startswith("int")
+            and not quantized[precision]
+            and name not in self.for_size
+            and runs_on_tokens(name)
         ]
         gate = Gate(min_speedup=1.0, relative_to=FLOAT)
         return {} if self.size_only is True else {of_file(name, "latency_p50_ms"): gate for name in fast}
@@ -88,6 +102,7 @@ class ExportSpec(StageSpec):
             QUANTIZED_PARITY: Gate(min=0.99),
             PADDED_LABELS: Gate(min=0.99),
             PADDED_DIFFERENCE: Gate(max=0.1),
+            EVALUATED_PARITY: Gate(min=0.99),
         }
 
     @property
@@ -101,15 +116,12 @@ class ExportSpec(StageSpec):
         needed = [library for target in self.targets for library in TARGETS[target].requires]
         return (*needed, *(baked.LIBRARIES if self.tokenizer == "baked" else ()))
 
-    @property
-    def holds_integers(self) -> bool:
-        """Whether one of the targets is quantized where a stage has quantized the checkpoint."""
-        return any(TARGETS[target].quantizes for target in self.targets)
-
-    @property
-    def holds_floats(self) -> bool:
-        """Whether one of the targets stays in float where a stage has quantized the checkpoint."""
-        return not all(TARGETS[target].quantizes for target in self.targets)
+    def held(self, quantized: Mapping[str, bool]) -> frozenset[Held]:
+        """Of the targets, of a file that holds its tokenizer, and of all that are not in float."""
+        found: set[Held] = {TARGETS[target].held(bool(quantized)) for target in self.targets}
+        found |= {"texts"} if self.tokenizer == "baked" else set()
+        small = (name for name, precision in self.files(quantized).items() if precision != FLOAT32)
+        return frozenset(found | {"padded"} if any(map(runs_on_tokens, small)) else found)
 
     def check(self, task: str, incoming: Checkpoint | None, add: Add) -> None:
         """Whether the targets' libraries are installed, and the tokenizer can be baked into an ONNX file."""
@@ -142,11 +154,6 @@ class ExportSpec(StageSpec):
         add(("tokenizer",), what, "use tokenizer: files", kind="unsupported")
 
 
-def _timed(name: str) -> bool:
-    """Whether a file is timed beside its float form."""
-    return name != TEXT_RUNTIME.name and (name not in TARGETS or TARGETS[name].runs_here)
-
-
 _ONNX = onnxruntime.RUNTIME.file
 
 
@@ -166,7 +173,7 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
         if runtime is not onnxruntime.RUNTIME:
             with context.progress.step(f"export: {target}"):
                 runtime.export(output, output / runtime.file)
-        facts[f"{target}_bytes"] = (output / runtime.file).stat().st_size
+        facts[f"{target}_bytes"] = size_bytes(output / runtime.file)
     if spec.tokenizer == "baked":
         with context.progress.step("export: onnx with its tokenizer"):
             baked.write(output, graph, output / baked.FILE, context.pairs)

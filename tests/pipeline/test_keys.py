@@ -185,7 +185,7 @@ VERSIONS = {
     **dict.fromkeys(("numpy", "safetensors", "tokenizers", "torch", "transformers"), OF_ALL | {"source"}),
     "accelerate": since("finetune"),
     **dict.fromkeys(("onnx", "onnxruntime", "ml_dtypes", "protobuf"), MEASURED | since("quantize")),
-    **dict.fromkeys(("executorch", "torchao", "neural-compressor", "onnxruntime-extensions"), NOTHING),
+    **dict.fromkeys(("coremltools", "executorch", "torchao", "neural-compressor", "onnxruntime-extensions"), NOTHING),
 }
 
 
@@ -203,6 +203,7 @@ def test_the_version_of_a_library_changes_what_uses_it_and_nothing_else(
     ("spec", "distributions"),
     [
         ({"stage": "export", "targets": ("executorch",)}, {"executorch", "torchao"}),
+        ({"stage": "export", "targets": ("coreml",)}, {"coremltools"}),
         ({"stage": "export", "tokenizer": "baked"}, {"onnxruntime-extensions"}),
         (
             {"stage": "quantize", "scheme": "static_int8", "backend": "neural_compressor"},

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from compressor.errors import Add, Location, suggest
 from compressor.gates.judge import AT_LEAST
 from compressor.gates.metrics import (
+    EVALUATED_PARITY,
     METRICS,
     PADDED_DIFFERENCE,
     PADDED_LABELS,
+    PARITY,
     QUALITY_KINDS,
     QUANTIZED_PARITY,
     RELATIVE_RULES,
@@ -18,12 +20,32 @@ from compressor.gates.metrics import (
 )
 from compressor.gates.spec import FLOAT, REGRESSION, Gate
 from compressor.recipe.document import Recipe
-from compressor.runtimes import TARGETS, TEXT_RUNTIME
-from compressor.runtimes.shipped import FLOAT32
+from compressor.runtimes import TARGETS
+from compressor.runtimes.base import FLOAT32
+from compressor.runtimes.shipped import runs_on_tokens
 from compressor.tasks import TASKS
 
 _TIMES = ("latency_p50_ms", "latency_p95_ms")
 _PADDED = (PADDED_LABELS, PADDED_DIFFERENCE)
+_NEVER_RUN = ", ".join(name for name, form in TARGETS.items() if not form.runs_here)
+_NO_FLOATS = (
+    "compares float formats, and no target is one",
+    f"gate {QUANTIZED_PARITY} or {EVALUATED_PARITY}, or add a target that stays in float, such as onnx",
+)
+_NOTHING_TO_COMPARE = {
+    QUANTIZED_PARITY: (
+        "compares formats of a quantized graph, and there is one at most",
+        "quantize, and add torchscript or ort to targets; or drop the gate",
+    ),
+    EVALUATED_PARITY: (
+        "is of formats that nothing here runs, and none is among the targets",
+        f"add {_NEVER_RUN} to targets; or drop the gate",
+    ),
+    **dict.fromkeys(
+        _PADDED, ("is of files in int8, int4 or fp16 that run here, and none ships", "quantize, or drop the gate")
+    ),
+}
+"""What is wrong with a gate of parity where the formats do not ship that it is of, and the way out."""
 
 
 def gate_metrics(task: str) -> list[str]:
@@ -46,7 +68,7 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 continue
             if not _check_rules(name, gate.limits, recipe.task_of(stage), place, add):
                 continue
-            if METRICS[name].kind == "parity":
+            if name in PARITY:
                 _check_parity(name, recipe, index, place, add)
     for name, regression_gate in (recipe.regression or {}).items():
         _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
@@ -55,20 +77,11 @@ def check_gates(recipe: Recipe, add: Add) -> None:
 def _check_parity(name: str, recipe: Recipe, index: int, place: Location, add: Add) -> None:
     """Whether a stage leaves what a metric of parity compares."""
     stage = recipe.stages[index]
-    files = stage.files(recipe.quantized(index))
-    if name == QUANTIZED_PARITY and not _compares_quantized(recipe, index):
-        what = "compares formats of a quantized graph, and there is one at most"
-        add(place, what, "quantize, and add torchscript or ort to targets; or drop the gate", kind="conflict")
-    elif not stage.ships:
+    if not stage.ships and name != QUANTIZED_PARITY:
         add(place, f"{name} is measured where formats are exported", "move the gate to export", kind="conflict")
-    elif name in _PADDED:
-        if not any(_is_padded(*file) for file in files.items()):
-            what = f"{name} is of files in int8, int4 or fp16, and none ships"
-            add(place, what, "quantize, or drop the gate", kind="conflict")
-    elif name != QUANTIZED_PARITY and not _compares_floats(recipe, index):
-        what = f"{name} compares float formats, and each target holds the integers of a quantized graph"
-        hint = f"gate {QUANTIZED_PARITY}, or add a target that stays in float, such as onnx"
-        add(place, what, hint, kind="conflict")
+    elif not stage.held(recipe.quantized(index)).intersection(PARITY[name]):
+        what, hint = _NOTHING_TO_COMPARE.get(name, _NO_FLOATS)
+        add(place, f"{name} {what}", hint, kind="conflict")
 
 
 def _check_size_only(recipe: Recipe, index: int, add: Add) -> None:
@@ -102,7 +115,7 @@ def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Locati
 
 def _is_padded(form: str, precision: str) -> bool:
     """Whether a file's answers to padded rows are compared with those to plain ones."""
-    return precision != FLOAT32 and form != TEXT_RUNTIME.name and (form not in TARGETS or TARGETS[form].runs_here)
+    return precision != FLOAT32 and runs_on_tokens(form)
 
 
 def _file_metrics(form: str, precision: str, task: str) -> list[str]:
@@ -144,15 +157,3 @@ def _check_limit(metric: Metric, rule: str, limit: float, place: Location, add: 
     allowed += f" and at most {high:g}" if math.isfinite(high) else ""
     share = f"did you mean {limit / 100:g}? Limits are shares, not percentages; " if low <= limit / 100 <= high else ""
     add(place, what, f"{share}allowed: {allowed}")
-
-
-def _compares_floats(recipe: Recipe, index: int) -> bool:
-    """Whether a stage leaves a format that is compared with torch."""
-    return recipe.stages[index].holds_floats or not any(before.quantizes for before in recipe.stages[:index])
-
-
-def _compares_quantized(recipe: Recipe, index: int) -> bool:
-    """Whether a stage leaves a quantized graph and a format that is made of it."""
-    stage = recipe.stages[index]
-    quantized = any(before.quantizes for before in recipe.stages[:index])
-    return quantized and stage.holds_integers

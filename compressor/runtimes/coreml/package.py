@@ -1,7 +1,9 @@
-"""Reads a saved .mlpackage back. The only place that uses coremltools' private reader of programs."""
+"""The files of an .mlpackage. The only place that uses coremltools' private reader of programs."""
 
 from __future__ import annotations
 
+import json
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +34,31 @@ class Program:
     Attributes:
         inputs: Names of its inputs.
         outputs: Names of its outputs.
+        longest: Most tokens of a row.
         constants: Constants by name; small weights as the floats that they stand for.
         operators: In their order.
     """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    longest: int
     constants: dict[str, Any]
     operators: tuple[Operator, ...]
+
+
+def name_items(path: Path) -> None:
+    """Names the items in a package's list by their places; coremltools names them at random, each time anew.
+
+    Args:
+        path: The package, a folder.
+    """
+    file = path / "Manifest.json"
+    listed = json.loads(file.read_text(encoding="utf-8"))
+    items = listed["itemInfoEntries"]
+    names = {name: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for name, item in items.items()}
+    listed["itemInfoEntries"] = {names[name]: items[name] for name in sorted(items, key=lambda name: names[name])}
+    listed["rootModelIdentifier"] = names[listed["rootModelIdentifier"]]
+    file.write_text(json.dumps(listed, indent=4) + "\n", encoding="utf-8")
 
 
 def read(path: Path) -> Program:
@@ -66,7 +85,9 @@ def read(path: Path) -> Program:
             operands = {name: _operand(value) for name, value in found.inputs.items() if value is not None}
             operators.append(Operator(found.op_type, operands, outputs))
     names = tuple(entry.name for entry in spec.description.input)
-    return Program(names, tuple(output.name for output in function.outputs), constants, tuple(operators))
+    lengths = spec.description.input[0].type.multiArrayType.shapeRange.sizeRanges[1]
+    outputs = tuple(output.name for output in function.outputs)
+    return Program(names, outputs, int(lengths.upperBound), constants, tuple(operators))
 
 
 def _operand(value: Any) -> Any:
