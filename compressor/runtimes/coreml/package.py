@@ -35,7 +35,7 @@ class Program:
         inputs: Names of its inputs.
         outputs: Names of its outputs.
         longest: Most tokens of a row.
-        constants: Constants by name; small weights as the floats that they stand for.
+        constants: Constants by name; small weights as the floats that they stand for, halves in single precision.
         operators: In their order.
     """
 
@@ -98,4 +98,6 @@ def _constant(value: Any) -> Any:
     if isinstance(value, str):
         return value
     array = np.array(value)  # a copy that torch may write to
+    if array.dtype == np.float16:  # once, and not at every operator
+        return torch.from_numpy(array).float()
     return torch.from_numpy(array) if array.dtype.kind in "fiub" and array.dtype != np.uint16 else array
