@@ -37,7 +37,8 @@ class QuantizedFile:
         precision: Of most weights.
         file: The graph, in the checkpoint's folder.
         integer_products: Whether products are of integers; else weights become floats again as they are used.
-        embeddings: Bits of the numbers in the embedding tables; 32 where tables stay in float.
+        embeddings: Bits of the numbers in the tokens' table; 32 where tables stay in float. With products of integers
+            the other tables have 8 where it has 4.
         per_channel: One scale per output channel.
         block_size: Neighbouring weights that share a scale; None for schemes without blocks.
         keep_float: Names and patterns of the matrices that stay in float: the recipe's, and those that its accuracy

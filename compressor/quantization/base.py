@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from compressor.models.quantized import PRECISIONS, Precision
+
+Embeddings = bool | Literal["int4"]
+"""Whether embedding tables are quantized, and how small."""
 
 Ranges = Mapping[str, tuple[float, float]]
 """For each weight matrix, by name, the range of the activations that it is multiplied with."""
@@ -22,7 +25,7 @@ class Settings:
     Attributes:
         bits: Bits of a weight: 8, or 4 for weight-only schemes.
         per_channel: One scale per output channel.
-        embeddings: Quantize embedding tables too.
+        embeddings: Quantize embedding tables too; `int4`: of schemes with products of 8 bits, the tokens' to 4 bits.
         reduce_range: 7-bit weights.
         block_size: Neighbouring weights that share a scale, in weight-only schemes.
         keep_float: Names or patterns of matrices that stay in float.
@@ -30,7 +33,7 @@ class Settings:
 
     bits: int = 8
     per_channel: bool = True
-    embeddings: bool = True
+    embeddings: Embeddings = True
     reduce_range: bool = False
     block_size: int = 32
     keep_float: tuple[str, ...] = ()

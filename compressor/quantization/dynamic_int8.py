@@ -22,13 +22,14 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    from compressor.quantization import weight_matrices
+    from compressor.quantization import small_tables, weight_matrices
     from compressor.runtimes.onnx import padding, sharing
     from compressor.runtimes.onnxruntime import strip
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    model, every = weight_matrices.read(source)
+    model, _ = weight_matrices.read(source)
     padding.repeat_first_token(model)
+    every = small_tables.place(model, settings)
     chosen = [matrix for matrix in every if not settings.stays_float(matrix.name)]
     weights = {matrix.weight for matrix in chosen}
     tables = sharing.ties(model.graph) if settings.embeddings else {}
@@ -47,8 +48,9 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
         nodes_to_exclude=[
             f"{node.name}{end}" for node in model.graph.node if node.name not in wanted for end in ("", "_MatMul")
         ],
-        # The two products inside attention have no weights; as integers they lose accuracy and time.
-        extra_options={"MatMulConstBOnly": True},
+        # The two products inside attention have no weights; as integers they lose accuracy and time. What a table of 4
+        # bits gives has no type that it knows.
+        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
     )
     model = onnx.load(str(target))
     strip(model)

@@ -12,8 +12,10 @@ from torch import nn
 from torch.nn import functional
 from transformers import TrainerCallback
 
+from compressor.models.block_rounding import round_rows
 from compressor.models.convert import modules
-from compressor.quantization import Ranges, Settings, rounding
+from compressor.models.families import is_token_table
+from compressor.quantization import Ranges, Settings, rounding, small_tables
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -141,11 +143,16 @@ def insert_fake_quantization(
         setattr(linear, "forward", product)  # noqa: B010 -- mypy knows no other way to assign a method
         undo.append(partial(delattr, linear, "forward"))
     tied = {id(linear.weight) for linear in linears.values()}
-    for module in rounded.values():
-        if isinstance(module, nn.Embedding) and settings.embeddings:
-            # A table that is an output embedding too has the integers of that; others have whole rows of 8 bits.
-            how = (settings.per_channel, limit) if id(module.weight) in tied else (True, rounding.weight_limit(False))
-            undo.append(module.register_forward_hook(partial(_rows, *how)).remove)
+    for name, module in rounded.items():
+        if not isinstance(module, nn.Embedding) or not settings.embeddings:
+            continue
+        # A table that is an output embedding too has the integers of that; others have whole rows of 8 bits.
+        how: Callable[..., torch.Tensor] = partial(_rows, True, rounding.weight_limit(False))
+        if id(module.weight) in tied:
+            how = partial(_rows, settings.per_channel, limit)
+        elif settings.embeddings == "int4" and is_token_table(name):
+            how = _rows_in_blocks
+        undo.append(module.register_forward_hook(how).remove)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             undo.append(partial(setattr, module, "p", module.p))
@@ -226,6 +233,14 @@ def _rows(per_row: bool, limit: int, table: nn.Embedding, _: Any, rows: torch.Te
     """Rounds the rows that were looked up: the same result as rounding the whole table, and less work."""
     largest = rows.detach().abs().amax(dim=-1, keepdim=True) if per_row else table.weight.detach().abs().max()
     return rounded_weight(rows, weight_scale(largest, limit), limit)
+
+
+def _rows_in_blocks(table: nn.Embedding, inputs: tuple[torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+    """The same to 4 bits, by the search that chooses a file's; gradients pass as if nothing was rounded."""
+    tokens, places = torch.unique(inputs[0], return_inverse=True)
+    exact = table.weight.detach()[tokens].float()
+    found = round_rows(exact.cpu().numpy(), 4, small_tables.BLOCK_SIZE).floats()
+    return rows + (torch.from_numpy(found).to(exact.device) - exact)[places]
 
 
 class RemoveAfterTraining(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here

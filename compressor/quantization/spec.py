@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from compressor.models.quantized import ONNX_FILES
 from compressor.quantization import SCHEMES, Scheme, neural_compressor
+from compressor.quantization.base import Embeddings
 from compressor.spec import OneOf, Spec
 from compressor.training.spec import RecoverySpec
 
@@ -60,8 +61,9 @@ class QuantizationSpec(RecoverySpec):
     schemes."""
     per_channel: bool = True
     """One scale per output channel instead of one per matrix."""
-    embeddings: bool = True
-    """Quantize the embedding tables too: they are half of a small BERT."""
+    embeddings: Embeddings = True
+    """Quantize the embedding tables too: they are half of a small BERT. `int4`, with int8 schemes: the tokens' table
+    gets 4 bits, in blocks of 128 with a scale each; products stay int8."""
     reduce_range: bool = False
     """7-bit weights; for x86 devices without VNNI, where 8-bit products can saturate."""
     block_size: Literal[16, 32, 64, 128] = 32
@@ -113,6 +115,10 @@ class QuantizationSpec(RecoverySpec):
             if not any(getattr(scheme, applies) for scheme in self.schemes) and (wrong := sorted(keys & given)):
                 schemes = ", ".join(name for name, scheme in SCHEMES.items() if getattr(scheme, applies))
                 raise ValueError(f"{', '.join(wrong)} applies to {schemes}, not to {self._names}; drop it")
+        if self.embeddings == "int4" and not any(scheme.integer for scheme in self.schemes):
+            schemes = ", ".join(name for name, scheme in SCHEMES.items() if scheme.integer)
+            others = f"{self._names} stores tables as it stores matrices"
+            raise ValueError(f"embeddings: int4 applies to {schemes}; {others}: drop it, or use weight_only_int4")
         if self.backend == neural_compressor.NAME:
             self._check_neural_compressor()
         return self

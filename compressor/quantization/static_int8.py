@@ -42,10 +42,11 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None)
     """
     import onnx
 
-    from compressor.quantization import weight_matrices
+    from compressor.quantization import small_tables, weight_matrices
 
     assert ranges is not None, "static schemes are calibrated first"
-    model, every = weight_matrices.read(source)
+    model, _ = weight_matrices.read(source)
+    every = small_tables.place(model, settings)
     found = [matrix for matrix in every if not settings.stays_float(matrix.name)]
     place(model, settings, found, _bounds(found, ranges))
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from compressor.runtimes.onnx.rewrite import Array
 
+from compressor.models.block_rounding import Blocks, Floats, round_rows
 from compressor.quantization.base import Ranges, Scheme, Settings
-from compressor.quantization.block_rounding import Blocks, Floats, round_rows
 
 _DOMAIN = "com.microsoft"
 _START, _LAST = "start", "last_axis"

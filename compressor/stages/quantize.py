@@ -15,7 +15,7 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES
 from compressor.models.quantized import ONNX_FILES, QuantizedFile
 from compressor.models.shape import Shape
-from compressor.quantization import Ranges, Settings, neural_compressor
+from compressor.quantization import Ranges, Scheme, Settings, neural_compressor
 from compressor.quantization.base import unmatched
 from compressor.quantization.spec import BACKENDS, QuantizationSpec
 from compressor.stages.base import Stage, StageSpec
@@ -141,11 +141,17 @@ def _record(spec: QuantizeSpec, settings: Settings) -> QuantizedFile:
         precision=how.precision,
         file=ONNX_FILES[how.precision].as_posix(),
         integer_products=how.integer,
-        embeddings=how.bits if settings.embeddings else 32,
+        embeddings=_bits_of_tables(how, settings),
         per_channel=settings.per_channel,
         block_size=settings.block_size if how.in_blocks else None,
         keep_float=settings.keep_float,
     )
+
+
+def _bits_of_tables(scheme: Scheme, settings: Settings) -> int:
+    if not settings.embeddings:
+        return 32
+    return 4 if scheme.integer and settings.embeddings == "int4" else scheme.bits
 
 
 def _settings(spec: QuantizeSpec) -> Settings:

@@ -32,6 +32,8 @@ FILES = list(TOLERANCES)
 DTYPES = dict(zip(FILES, ("fp32", "q8", "q4", "fp16"), strict=True))
 """What transformers.js calls the files."""
 FAMILIES = ["bert", "distilbert", "albert", "compact_bert"]
+SMALL_TABLES = ("distilbert", "compact_bert")
+"""Families whose int8 file has a table of 4 bits."""
 TEXTS = [text for text, _ in sentences(12, seed=5)]
 
 
@@ -57,7 +59,8 @@ def make(folder: Path, family: str) -> Path:
     target = folder / "model"
     loading.save(target, model, make_tokenizer())
     RUNTIMES["onnxruntime"].export(target, target / FLOAT)
-    dynamic_int8.write(target / FLOAT, target / ONNX_FILES["int8"], exact_settings())
+    tables: Any = "int4" if family in SMALL_TABLES else True
+    dynamic_int8.write(target / FLOAT, target / ONNX_FILES["int8"], exact_settings(embeddings=tables))
     return with_precisions(target)
 
 
@@ -86,7 +89,8 @@ def ours(shipped: Path) -> dict[str, np.ndarray]:
         session = RUNTIMES["onnxruntime"].session(shipped / file, 1)
         asked = (tokenizer(text, return_tensors="np", return_token_type_ids=True) for text in TEXTS)
         answers[file] = np.concatenate([session.predict(dict(inputs))["logits"] for inputs in asked])
-        assert set(answers[file].argmax(-1)) == {0, 1}, "or the labels would prove nothing"
+        if file != str(ONNX_FILES["int4"]):  # of that one only clear labels count, and logits
+            assert set(answers[file].argmax(-1)) == {0, 1}, "or the labels would prove nothing"
     return answers
 
 
@@ -129,8 +133,8 @@ def test_openvino(shipped: Path, ours: dict[str, np.ndarray]):
         importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("openvino is not installed: pip install 'bert-compressor[clients]'")
-    # It does not know the operators of int4.
-    files = [file for file in FILES if file != str(ONNX_FILES["int4"])]
+    files = [file for file in FILES if "GatherBlockQuantized" not in (shipped / file).read_bytes().decode("latin-1")]
+    assert {FLOAT, str(ONNX_FILES["fp16"])} <= set(files), "it does not know the operators of int4"
     same_answers(ask(shipped, sys.executable, "-I", HERE / "openvino_runtime.py", files=files)["answers"], ours)
 
 

@@ -140,6 +140,7 @@ def test_it_rounds_what_the_graph_has_and_not_what_a_rewrite_should_have_made_of
         exact_settings(per_channel=False),
         exact_settings(per_channel=False, reduce_range=True),
         exact_settings(embeddings=False),
+        exact_settings(embeddings="int4", keep_float=("*.decoder",)),
         exact_settings(keep_float=("*.layer.0.*", "*.decoder")),
         exact_settings(keep_float=("*.word_embeddings",), reduce_range=True),
     ],

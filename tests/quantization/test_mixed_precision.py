@@ -192,6 +192,9 @@ def test_the_record_beside_the_file_says_what_was_chosen(found, bench: Bench, ou
     (entry,) = checkpoint.Checkpoint(blocks.parents[1]).quantizations
     assert (entry.precision, entry.integer_products, entry.embeddings, entry.block_size) == ("int4", False, 4, 32)
     assert entry.keep_float == ("classifier",)
+    small, _ = bench.run(outliers, "small", work="small", embeddings="int4")
+    (entry,) = checkpoint.Checkpoint(small.parents[1]).quantizations
+    assert (small.name, entry.precision, entry.embeddings) == ("model_quantized.onnx", "int8", 4)
     assert checkpoint.Checkpoint(outliers).quantizations == ()
 
 
@@ -234,17 +237,20 @@ def test_what_need_not_stay_in_float_is_as_without_the_limit(bench: Bench, train
 SCHEMES = ["dynamic_int8", "static_int8", "weight_only_int8", "weight_only_int4", "fp16"]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_one_quantized_alone_answers_as_the_file_in_which_all_others_are_kept(bench: Bench, outliers: Path, scheme):
+@pytest.mark.parametrize(("scheme", "tables"), [*((scheme, True) for scheme in SCHEMES), ("dynamic_int8", "int4")])
+def test_one_quantized_alone_answers_as_the_file_in_which_all_others_are_kept(
+    bench: Bench, outliers: Path, scheme, tables
+):
     graph = bench.folder / f"{scheme}.onnx"
     onnx_runtime.export(outliers, graph)
     spec = QuantizeSpec(stage="quantize", scheme=scheme)
     _, every = weight_matrices.read(graph)
     with Progress(Console(file=io.StringIO())) as progress:
-        context = bench.context(scheme, progress)
+        context = bench.context(f"{scheme} {tables}", progress)
         rows = calibration.rows(outliers, spec, context)
         ranges = calibration.ranges(graph, rows, spec.calibration) if scheme == "static_int8" else None
-        quantizer = GraphQuantizer(graph, outliers, spec, exact_settings(bits=4 if scheme.endswith("4") else 8), ranges)
+        settings = exact_settings(bits=4 if scheme.endswith("4") else 8, embeddings=tables)
+        quantizer = GraphQuantizer(graph, outliers, spec, settings, ranges)
         sample = _Sample(quantizer, context)
         for matrix in (every[0], every[6], every[-1]):
             quantizer.write(bench.folder / "whole.onnx", [other.name for other in every if other is not matrix])

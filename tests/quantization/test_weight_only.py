@@ -11,9 +11,9 @@ import pytest
 from kinds import KINDS, export, make_model, rows
 from onnx import TensorProto, helper, numpy_helper
 
+from compressor.models.block_rounding import block_size, round_rows
 from compressor.package.inspection import inspect
 from compressor.quantization import Settings, weight_matrices, weight_only
-from compressor.quantization.block_rounding import block_size, round_rows
 from compressor.runtimes import RUNTIMES
 from compressor.runtimes.onnx import sharing
 from compressor.runtimes.onnx.coverage import optimized, quantized_coverage

@@ -17,6 +17,7 @@ from compressor.errors import StageError
 from compressor.measure import parity
 from compressor.measure.token_rows import edge_cases
 from compressor.models import checkpoint, loading, quantized
+from compressor.models.block_rounding import round_rows
 from compressor.recipe.resolve import resolve
 from compressor.runtimes import RUNTIMES, base, executorch
 
@@ -117,7 +118,23 @@ def test_small_weights_answer_as_torch_and_what_stays_in_float_does(small: tuple
         assert 0 < np.abs(given - expected).max() < limit * max(1, np.abs(expected).max())
     weights = loading.load_model(folder).get_submodule(KEPT).weight.detach().numpy()
     stored = (folder / "executorch/model.pte").read_bytes()
+    words = loading.load_model(folder).get_input_embeddings().weight.detach().numpy()
+    scales = round_rows(words, 4, 64).scales.tobytes()
+    assert (scales in stored) == (quantized.read(folder)[0].embeddings == 4)
     assert weights.tobytes() in stored or weights.T.copy().tobytes() in stored
+
+
+@needs_executorch
+@pytest.mark.parametrize("width", [64, 34, 7])
+def test_rows_of_4_bits_are_those_of_the_other_formats(width: int):
+    import executorch.exir  # noqa: F401 -- the operator
+    import torch
+
+    from compressor.runtimes.executorch.modules import SmallTable
+
+    table, ids = torch.nn.Embedding(20, width), torch.tensor([[3, 19, 3]])
+    expected = round_rows(table.weight.detach().numpy(), 4, 64).floats()[ids]
+    np.testing.assert_allclose(SmallTable(table)(ids).numpy(), expected, rtol=1e-3)
 
 
 @needs_executorch

@@ -22,6 +22,12 @@ FAMILIES: dict[str, Family] = {family.model_type: family for family in _FAMILIES
 """Families by the config's `model_type`."""
 
 
+def is_token_table(module: str) -> bool:
+    """Whether a module of this name is the table of token embeddings, with or without what classes put in front."""
+    tables = {family.outside["word"].partition(".")[2] for family in FAMILIES.values()}
+    return any(f".{module}".endswith(f".{table}") for table in tables)
+
+
 @cache
 def register() -> None:
     """Makes transformers' Auto classes know the families' own classes; once is enough."""

@@ -94,9 +94,10 @@ class Static:
         """Writes the weights and scales of a quantized model as QDQ; returns the names of the matrices in float."""
         import onnx
 
-        from compressor.quantization import static_int8, weight_matrices
+        from compressor.quantization import small_tables, static_int8, weight_matrices
 
-        graph, every = weight_matrices.read(self._exported)
+        graph, _ = weight_matrices.read(self._exported)
+        every = small_tables.place(graph, self._settings)
         products = _products(model)
         bounds: Bounds = {}
         rounded: dict[str, Rounded] = {}

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compressor.models.block_rounding import Blocks
 from compressor.quantization.base import Settings
-from compressor.quantization.block_rounding import Blocks
 from compressor.quantization.neural_compressor.backend import SHARES, Rung, with_exceptions, worst
 from compressor.training.context import Context, Facts
 

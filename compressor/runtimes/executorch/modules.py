@@ -15,6 +15,8 @@ from torch.nn.functional import linear
 from transformers import AttentionInterface, activations
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
+from compressor.models.block_rounding import round_rows
+
 ATTENTION = "one_row"
 """transformers' name of the attention below, for `attn_implementation`."""
 
@@ -70,6 +72,34 @@ class RowNorm(nn.Module):
         centred = inputs - linear(inputs, self.mean)
         variance = linear(centred * centred, self.mean)
         return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+class SmallTable(nn.Module):
+    """An embedding table in 4 bits, in blocks of a row with a scale each; one operator expands the rows it looks up.
+
+    Args:
+        table: The table, in floats.
+    """
+
+    block_size = 64
+    """Neighbours that share a scale."""
+    codes: Tensor
+    scales: Tensor
+
+    def __init__(self, table: nn.Embedding) -> None:
+        super().__init__()
+        blocks = round_rows(table.weight.detach().numpy(), 4, self.block_size)
+        codes = blocks.codes.reshape(len(blocks.codes), -1)
+        self.width = blocks.width
+        # Of two codes in a byte, this operator has the first in the high half.
+        self.register_buffer("codes", torch.from_numpy(codes << 4 | codes >> 4))
+        self.register_buffer("scales", torch.from_numpy(blocks.scales))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids `(…)` in, rows `(…, width)` out."""
+        look_up = torch.ops.quantized_decomposed.embedding_4bit.dtype
+        rows: Tensor = look_up(self.codes, self.scales, None, -8, 7, ids, dtype=torch.float32)
+        return rows[..., : self.width] if rows.shape[-1] > self.width else rows
 
 
 class HalfGelu(nn.Module):

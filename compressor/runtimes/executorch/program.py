@@ -7,22 +7,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import nn
 
+from compressor.models.families import is_token_table
 from compressor.runtimes import tracing
 from compressor.runtimes.executorch import graph, modules
 
-if TYPE_CHECKING:
-    from torchao.quantization.granularity import Granularity
-
 Weights = Literal["float32", "float16", "int8"]
 Tables = Literal["float32", "float16", "int8", "int4"]
-
-_BLOCK = 128
-"""Neighbouring numbers of a row of a 4-bit table that share a scale, at most."""
 
 
 def write(source: Path, path: Path, weights: Weights, tables: Tables, keep_float: tuple[str, ...] = ()) -> None:
@@ -35,7 +30,7 @@ def write(source: Path, path: Path, weights: Weights, tables: Tables, keep_float
         weights: What the matrices of products are stored in. `int8` has a scale for each output channel, and products
             of integers: inputs are rounded token by token, each by its own range. `float16` computes in half precision.
         tables: What embedding tables are stored in; rows become floats as they are looked up. `int8` has a scale for
-            each row. `int4` stores the largest table in blocks of a row with a scale each, and the others as `int8`.
+            each row. `int4` stores the tokens' table in blocks of a row with a scale each, and the others as `int8`.
         keep_float: Names or patterns of matrices and tables that stay in float32.
     """
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -75,26 +70,19 @@ def _quantize(model: nn.Module, weights: Weights, tables: Tables, stays: Callabl
     found = [(name, part) for name, part in model.named_modules() if not stays(name)]
     bytes_ = IntxWeightOnlyConfig(torch.int8, PerAxis(0))
     if tables in ("int8", "int4"):
-        looked_up = [part for _, part in found if isinstance(part, nn.Embedding)]
-        most = max((part.num_embeddings for part in looked_up), default=0)
-        for part in looked_up:
-            part.padding_idx = None  # the rows are only read, and the fused look-up has no such argument
+        for name, part in found:
+            if not isinstance(part, nn.Embedding):
+                continue
             # Tables of positions and of types are small, and every token gets the error of theirs.
-            small = tables == "int4" and part.num_embeddings == most
-            how = IntxWeightOnlyConfig(getattr(torch, tables), _blocks(part.embedding_dim)) if small else bytes_
-            quantize_(part, how, filter_fn=lambda *_: True)
+            if tables == "int4" and is_token_table(name):
+                model.set_submodule(name, modules.SmallTable(part))
+                continue
+            part.padding_idx = None  # the rows are only read, and the fused look-up has no such argument
+            quantize_(part, bytes_, filter_fn=lambda *_: True)
     if weights == "int8":
         chosen = {part for _, part in found if isinstance(part, nn.Linear)}
         products = Int8DynamicActivationIntxWeightConfig(torch.int8, PerAxis(0))
         quantize_(model, products, filter_fn=lambda part, _: part in chosen)
-
-
-def _blocks(width: int) -> Granularity:
-    """Blocks of a row: the largest that its width is a multiple of."""
-    from torchao.quantization.granularity import PerAxis, PerGroup
-
-    sizes = [size for size in range(16, _BLOCK + 1, 2) if width % size == 0]
-    return PerGroup(sizes[-1]) if sizes else PerAxis(0)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +59,13 @@ class Blocks:
         """Values in a row with what fills it up."""
         return int(self.codes.shape[1]) * self.size
 
+    def floats(self) -> Floats:
+        """The values that the integers stand for, `(rows, width)`."""
+        codes = self.codes if self.bits == 8 else np.stack([self.codes & 15, self.codes >> 4], axis=-1)
+        whole = codes.reshape(*self.scales.shape, self.size).astype(np.float32) - (1 << (self.bits - 1))
+        values: Floats = (whole * self.scales.astype(np.float32)[..., None]).reshape(len(whole), self.padded)
+        return values[:, : self.width]
+
 
 def _packed(codes: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     return codes if bits == 8 else (codes[..., 0::2] | codes[..., 1::2] << 4).astype(np.uint8)
@@ -77,7 +85,8 @@ def round_rows(values: Floats, bits: int, wanted: int) -> Blocks:
 
     Codes are symmetric around zero, without a zero point. Their range is not: with 4 bits it is -8 to 7, so a block's
     largest value in magnitude gets -8 and the scale its sign. Around that, several scales are tried, each made the best
-    for the integers it leads to, `sum(x q) / sum(q q)`, and the one with the least squared error wins. On MiniLM with
+    for the integers it leads to, `sum(x q) / sum(q q)`, and the one with the least squared error wins, which is never
+    above that of the block's largest magnitude as the largest integer, as one of the tries is that. On MiniLM with
     4 bits and blocks of 32, the error of the word embeddings is 8.3 % instead of round-to-nearest's 9.9 %. With zero
     points it is 7.9 %, but the file is 2.8 % larger; for a larger file, smaller blocks do as much.
 
@@ -108,10 +117,7 @@ def _best(values: Floats, bits: int) -> tuple[NDArray[np.uint8], NDArray[np.floa
     largest[largest == 0] = 1  # a block of zeros
     best, scales = np.zeros(values.shape, dtype=np.float32), np.ones(largest.shape, dtype=np.float16)
     least = np.full(largest.shape, np.inf, dtype=np.float32)
-    for offset in _TRIES[bits]:
-        rough = _rounded(values, -largest / (half + offset / 10), half)
-        fitted = (values * rough).sum(axis=-1, keepdims=True) / np.square(rough).sum(axis=-1, keepdims=True).clip(1)
-        scale = fitted.astype(np.float16)
+    for scale in _scales(values, largest, bits):
         scale[scale == 0] = 1  # all is zero, or too small for any scale
         whole = _rounded(values, scale.astype(np.float32), half)
         error = np.square(whole * scale.astype(np.float32) - values).sum(axis=-1, keepdims=True)
@@ -119,6 +125,16 @@ def _best(values: Floats, bits: int) -> tuple[NDArray[np.uint8], NDArray[np.floa
         least, scales = np.where(better, error, least), np.where(better, scale, scales)
         best = np.where(better, whole, best)
     return (best + half).astype(np.uint8), scales[..., 0]
+
+
+def _scales(values: Floats, largest: Floats, bits: int) -> Iterator[NDArray[np.float16]]:
+    """Scales to try, `(rows, blocks, 1)` each: fitted ones, and that of plain rounding."""
+    half = 1 << (bits - 1)
+    for offset in _TRIES[bits]:
+        rough = _rounded(values, -largest / (half + offset / 10), half)
+        fitted = (values * rough).sum(axis=-1, keepdims=True) / np.square(rough).sum(axis=-1, keepdims=True).clip(1)
+        yield fitted.astype(np.float16)
+    yield (np.abs(largest) / (half - 1)).astype(np.float16)
 
 
 def _rounded(values: Floats, scale: Floats, half: int) -> Floats:
