@@ -17,6 +17,7 @@ def fuse(graph: NodeGraph) -> None:
     _expand_constants(graph)
     _fuse_gelu(graph)
     _fuse_attention(graph)
+    _read_sizes(graph)
     graph.set(_prepared(graph, node) for node in graph.nodes)
 
 
@@ -84,6 +85,22 @@ def _fuse_attention(graph: NodeGraph) -> None:
         inputs = (*product.inputs, mixed.inputs[1], scores.inputs[1])
         fused[mixed] = Node("ScaledDotProductAttention", inputs, mixed.outputs, {"scale": scale})
     graph.set(fused.get(node, node) for node in graph.nodes)
+
+
+def _read_sizes(graph: NodeGraph) -> None:
+    """Sizes that shapes and slices are made of are numbers, without a tensor of all sizes."""
+    read: dict[Node, Node] = {}
+    for node in graph.nodes:
+        found = graph.size(node.outputs[0])
+        users = [user.op for one in graph.readers[node.outputs[0]] for user in (one, *_reshaped(graph, one))]
+        if found is not None and {*users} <= {"Slice", "Concat", "Reshape"}:
+            read[node] = Node("Size", (found[0],), node.outputs, {"axis": found[1]})
+    graph.set(read.get(node, node) for node in graph.nodes)
+
+
+def _reshaped(graph: NodeGraph, node: Node) -> list[Node]:
+    """What reads a list of sizes."""
+    return graph.readers[node.outputs[0]] if node.op == "Concat" else []
 
 
 def _prepared(graph: NodeGraph, node: Node) -> Node:

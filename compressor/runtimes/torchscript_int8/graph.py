@@ -66,3 +66,17 @@ class NodeGraph:
             turned ^= node.op == "Transpose"
             name = node.inputs[0]
         return name, turned
+
+    def size(self, name: str) -> tuple[str, int] | None:
+        """The tensor and the axis whose size a tensor is, as a number or as a list of one."""
+        node, index = self.maker.get(name), None
+        while node is not None and node.op in ("Gather", "Squeeze", "Unsqueeze"):
+            if node.op == "Gather":
+                index = self.number(node.inputs[1])
+            node = self.maker.get(node.inputs[0])
+        if node is None or node.op != "Shape":
+            return None
+        first, last = node.attributes.get("start", 0), node.attributes.get("end")
+        if index is None and last == first + 1:
+            index = 0
+        return None if index is None else (node.inputs[0], first + int(index))

@@ -62,7 +62,6 @@ def _attend(node: Node, query: Tensor, keys: Tensor, values: Tensor, mask: Tenso
 
 def _dequantize(node: Node, x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
     """With one scale for all; the zero point is a float."""
-    x = x.to(scale.dtype)
     return (x if zero_point is None else x - zero_point) * scale
 
 
@@ -95,7 +94,7 @@ def _slice(node: Node, x: Tensor, starts: Tensor | None, ends: Tensor | None, *_
     """Along one axis; the bounds may be computed."""
     (axis,) = node.ints(3)
     (step,) = node.ints(4) if 4 in node.numbers else (1,)
-    start, end = (node.ints(index)[0] if bound is None else bound[0] for index, bound in ((1, starts), (2, ends)))
+    start, end = (node.ints(index)[0] if bound is None else bound for index, bound in ((1, starts), (2, ends)))
     return x[(*(slice(None),) * (axis % x.ndim), slice(start, end, step))]
 
 
@@ -144,6 +143,7 @@ _OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "Pow": _power,
     "Reshape": _reshape,
     "Shape": lambda node, x: torch._shape_as_tensor(x)[node.attributes.get("start", 0) : node.attributes.get("end")],
+    "Size": lambda node, x: x.shape[node.attributes["axis"]],
     "Slice": _slice,
     "Softmax": lambda node, x: torch.softmax(x, node.attributes.get("axis", -1)),
     "Split": lambda node, x, _: torch.split(x, node.ints(1), node.attributes.get("axis", 0)),

@@ -40,6 +40,9 @@ class Int8Product(nn.Module):
         a step and rounds with the zero point added; graphs divide by it and round before: one value in 20,000, close
         to the middle of two integers, would become the other one, and change the last layers' roundings by the dozen.
         """
+        if x.numel() == x.size(-1):
+            alone: Tensor = torch.ops.quantized.linear_dynamic(x, self.packed, False)
+            return alone
         low, high = torch.aminmax(x)
         if float(low) > 0.0 or float(high) < 0.0:
             low, high = low.clamp(max=0.0), high.clamp(min=0.0)
