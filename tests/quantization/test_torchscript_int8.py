@@ -96,8 +96,14 @@ def test_every_kind_and_scheme_answers_as_its_graph_and_is_as_small(family: str,
 
 @pytest.mark.parametrize(
     "settings",
-    [{"per_channel": False}, {"reduce_range": True}, {"embeddings": False}, {"keep_float": ("*layer.0.*", "*word_*")}],
-    ids=lambda settings: next(iter(settings)),
+    [
+        {"per_channel": False},
+        {"reduce_range": True},
+        {"embeddings": False},
+        {"embeddings": "int4"},
+        {"keep_float": ("*layer.0.*", "*word_*")},
+    ],
+    ids=lambda settings: "-".join(map(str, next(iter(settings.items())))),
 )
 @pytest.mark.parametrize("scheme", ["dynamic_int8", "static_int8"])
 def test_every_setting_comes_along(scheme: str, settings: dict[str, Any], tmp_path: Path):

@@ -39,18 +39,20 @@ class Int8Product(nn.Module):
         Values are rounded to steps of the range before the kernel rounds them. The kernel multiplies by the inverse of
         a step and rounds with the zero point added; graphs divide by it and round before: one value in 20,000, close
         to the middle of two integers, would become the other one, and change the last layers' roundings by the dozen.
+        A row alone, such as the pooler's, has too few values for that to be worth the time.
         """
-        if x.numel() == x.size(-1):
-            alone: Tensor = torch.ops.quantized.linear_dynamic(x, self.packed, False)
-            return alone
+        if x.numel() > x.size(-1):
+            x = self.rounded(x)
+        product: Tensor = torch.ops.quantized.linear_dynamic(x, self.packed, False)
+        return product
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Values as whole numbers of steps of their range, of which there are 255."""
         low, high = torch.aminmax(x)
         if float(low) > 0.0 or float(high) < 0.0:
             low, high = low.clamp(max=0.0), high.clamp(min=0.0)
         step = (high - low) / self.steps
-        if float(step) > 0.0:
-            x = (x / step).round_().mul_(step)
-        product: Tensor = torch.ops.quantized.linear_dynamic(x, self.packed, False)
-        return product
+        return (x / step).round_().mul_(step) if float(step) > 0.0 else x
 
     @_export
     def __getstate__(self) -> _Int8State:
