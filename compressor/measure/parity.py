@@ -23,7 +23,9 @@ from compressor.tasks.base import ABSENT_LOGIT
 ComparedLogits = dict[str, NDArray[np.float32]]
 """Compared logits of each set of rows, `(rows, items, choices)`, by the set's name; see `compressor.tasks`."""
 
-_SAME_NUMBER = 0.01
+_SAME_NUMBER, _NEAR_NUMBER = 0.01, 0.1
+"""Shares of the spread that single numbers may differ by: of files that compute the same, and of one that rounds
+weights in its own way and the model in float."""
 _TEXTS_SAMPLE = 500
 """Rows whose texts are asked of a file that holds its tokenizer, at most: each takes the time of a call."""
 
@@ -143,6 +145,7 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
     if comparison.kind == "texts":
         expected = {name: _log_softmax(expected[name]) for name in shared}
         labelled = min(shared, key=lambda name: agreement(given[name], expected[name]))
+    same = _NEAR_NUMBER if comparison.kind in ("quantized", "evaluated") and against == str(TORCH) else _SAME_NUMBER
     differences = {name: _differences(given[name], expected[name]) for name in shared}
     worst = max(shared, key=lambda name: float(differences[name].max()))
     numbers = bool(np.isfinite(differences[worst]).all())
@@ -150,20 +153,23 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
         "kind": comparison.kind,
         "rows": len(given[labelled]),
         "against": against,
-        "label_agreement": agreement(given[labelled], expected[labelled]) if numbers else 0.0,
+        "label_agreement": agreement(given[labelled], expected[labelled], same) if numbers else 0.0,
         "max_abs_diff": float(differences[worst].max()),
         "min_cosine": min(float(_cosine(given[name], expected[name]).min()) for name in shared),
         "worst": material.place(comparison, worst, int(differences[worst].argmax())),
     }
 
 
-def agreement(given: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+def agreement(given: NDArray[np.float32], expected: NDArray[np.float32], same_number: float = _SAME_NUMBER) -> float:
     """Share of equal choices, of logits `(rows, items, choices)`, without absent items.
 
-    Single numbers, as in regression, are equal when they differ by at most a hundredth of the numbers' spread.
+    Args:
+        given: Logits of one side.
+        expected: Of the other.
+        same_number: Share of the numbers' spread by which single numbers, as in regression, may differ and be equal.
     """
     if expected.shape[-1] == 1:
-        return float((np.abs(given - expected) <= _SAME_NUMBER * expected.std()).mean())
+        return float((np.abs(given - expected) <= same_number * expected.std()).mean())
     same = given.argmax(axis=-1) == expected.argmax(axis=-1)
     return float(same[~_nothing(expected).all(axis=-1)].mean())
 

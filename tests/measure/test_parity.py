@@ -257,6 +257,22 @@ def test_numbers_are_equal_when_they_are_near():
     expected = np.array([[[0.0]], [[1.0]], [[2.0]], [[3.0]]], np.float32)
     given = expected + np.array([[[0.005]], [[-0.005]], [[0.0]], [[0.1]]], np.float32)
     assert parity.agreement(given, expected) == 0.75
+    assert parity.agreement(given, expected, 0.1) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "against", "share"),
+    [("quantized", TORCH, 1), ("evaluated", TORCH, 1), ("quantized", QUANTIZED, 0.75), ("float", TORCH, 0.75)],
+)
+def test_numbers_of_a_file_with_its_own_integers_are_near_floats(
+    tmp_path: Path, classifier: Path, kind: str, against: Endpoint, share: float
+):
+    asked = material(classifier, tmp_path)
+    expected = np.array([[[0.0]], [[1.0]], [[2.0]], [[3.0]]], np.float32)
+    given = expected + np.array([[[0.005]], [[-0.005]], [[0.0]], [[0.1]]], np.float32)
+    comparison = Comparison("x", OTHER, against, kind)
+    answers = {OTHER: {comparison.real_rows: given}, against: {comparison.real_rows: expected}}
+    assert parity.compare(comparison, answers, asked)["label_agreement"] == share
 
 
 def test_a_slow_format_is_asked_a_stated_sample_of_the_rows(exported: Path, tmp_path: Path, client: Client):

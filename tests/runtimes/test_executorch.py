@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import MAX_POSITIONS, WriteRecipe, save_classifier
+from conftest import MAX_POSITIONS, WriteRecipe, make_config, make_tokenizer, save_classifier
 from problems import refused
 
 from compressor.commands import main
@@ -61,6 +61,24 @@ def test_edges_give_torchs_logits_in_batches_too(exported: Path):
         assert list(given) == ["logits"]
         assert given["logits"].shape == expected["logits"].shape
         assert np.abs(given["logits"] - expected["logits"]).max() < 1e-5
+
+
+@needs_executorch
+@pytest.mark.parametrize(
+    ("head", "names"),
+    [("ForQuestionAnswering", ["start_logits", "end_logits"]), ("ForPreTraining", ["logits", "sentence_order_logits"])],
+)
+def test_outputs_have_their_names(tmp_path: Path, head: str, names: list[str]):
+    import transformers
+
+    model = getattr(transformers, f"Bert{head}")(make_config(num_hidden_layers=1)).eval()
+    loading.save(tmp_path, model, make_tokenizer())
+    RUNTIMES["executorch"].export(tmp_path, tmp_path / "model.pte")
+    inputs = edge_cases(MAX_POSITIONS, VOCABULARY, 0).batch([3, 4])
+    given = RUNTIMES["executorch"].session(tmp_path / "model.pte", 1).predict(inputs)
+    expected = RUNTIMES["torch"].session(tmp_path, 1).predict(inputs)
+    assert list(given) == list(expected) == names
+    assert all(np.abs(given[name] - expected[name]).max() < 1e-4 for name in names)
 
 
 @needs_executorch

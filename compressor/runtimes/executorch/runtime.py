@@ -13,7 +13,7 @@ import numpy as np
 
 from compressor.errors import StageError
 from compressor.models.checkpoint import Checkpoint
-from compressor.models.outputs import LOGITS, SENTENCE_ORDER
+from compressor.models.outputs import END, LOGITS, SENTENCE_ORDER, START
 from compressor.models.quantized import QuantizedFile
 from compressor.runtimes.base import Inputs, Outputs, Runtime
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from compressor.runtimes.executorch.program import Tables, Weights
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUTS = (LOGITS, SENTENCE_ORDER)
+OUTPUTS, SPAN = (LOGITS, SENTENCE_ORDER), (START, END)
 """Names of what a file takes and gives, in its order; it has the first few of them."""
 
 
@@ -99,7 +99,9 @@ class Session:
         self._program = Runtime.get().load_program(path)
         self._method = self._program.load_method("forward")
         self._inputs = INPUTS[: self._method.metadata.num_inputs()]
-        self._outputs = OUTPUTS[: self._method.metadata.num_outputs()]
+        count, rank = self._method.metadata.num_outputs(), len(self._method.metadata.output_tensor_meta(0).sizes())
+        # Where an answer starts and ends are two numbers for each token; a language model's logits have a third axis.
+        self._outputs = SPAN if (count, rank) == (len(SPAN), 2) else OUTPUTS[:count]
         self._longest = int(self._method.metadata.input_tensor_meta(0).sizes()[1])
 
     def predict(self, inputs: Inputs) -> Outputs:
