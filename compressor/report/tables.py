@@ -99,7 +99,7 @@ def parity(report: Report) -> tuple[Table, str] | None:
         "on rows of 1, 2 and the maximum number of tokens; on two segments; with padding on the left, on the right "
         f"and inside; and without token types ({last['no_token_types']})."
     )
-    if any(entry["kind"] == "padded" for entry in last["formats"].values()):
+    if any(entry.get("kind") == "padded" for entry in last["formats"].values()):  # older reports have none
         inputs += " What is not in float is also compared with itself, on rows that are padded."
     header = ["stage", "format", "reference", "rows", "same label", "largest difference", "where", "smallest cosine"]
     return Table(header, rows, 3), inputs

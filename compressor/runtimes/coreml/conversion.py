@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from compressor.errors import StageError
+from compressor.models.block_rounding import SIZES, round_rows
+from compressor.models.families import is_token_table
 from compressor.models.quantized import PRECISIONS, QuantizedFile
 from compressor.runtimes import tracing
 from compressor.runtimes.coreml import package
-
-if TYPE_CHECKING:
-    from coremltools.optimize.coreml import OpLinearQuantizerConfig
 
 _MASKED = -1e4
 """Added to attention scores of padding. The smallest float32 would be -inf in fp16, and -inf times 0 is NaN."""
 _SMALLEST = 1000
 """Elements from which a tensor is made small; below, its scales would take as much."""
-_HALF = 16
-_LEAST_BLOCK = 8
-"""Weights that share a scale, at least: with fewer, scales would take more than what they save."""
+_HALF, _INTEGERS = 16, 3
+"""Bits of a half; and what the converter calls integers with scales."""
+_TABLE_BLOCK = 32
+"""Neighbours that share a scale in a 4-bit table beside products of 8 bits."""
 
 
 def write(source: Path, path: Path, chosen: QuantizedFile | None) -> None:
@@ -50,6 +47,9 @@ def write(source: Path, path: Path, chosen: QuantizedFile | None) -> None:
     longest = int(module.model.config.max_position_embeddings)
     example = tuple(tensor[:1].to(torch.int32) for tensor in tracing.example_inputs(module))
     length = ct.RangeDim(1, longest, default=min(64, longest))
+    if chosen is not None:
+        _round(module.model, chosen)
+    in_blocks = chosen is not None and 4 in (chosen.embeddings, _bits(chosen))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit is untyped
@@ -61,10 +61,9 @@ def write(source: Path, path: Path, chosen: QuantizedFile | None) -> None:
                 convert_to="mlprogram",
                 compute_precision=ct.precision.FLOAT16,
                 # Scales of blocks, and 4 bits, came with iOS 18.
-                minimum_deployment_target=ct.target.iOS18 if chosen and chosen.block_size else ct.target.iOS16,
+                minimum_deployment_target=ct.target.iOS18 if in_blocks else ct.target.iOS16,
                 skip_model_load=True,
             )
-            model = model if chosen is None else _smaller(model, module.model, chosen)
         except (NotImplementedError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()
             raise StageError(f"export to coreml: {reason[-1] if reason else type(error).__name__}") from error
@@ -74,59 +73,55 @@ def write(source: Path, path: Path, chosen: QuantizedFile | None) -> None:
     package.name_items(path)
 
 
-def _smaller(program: Any, model: nn.Module, chosen: QuantizedFile) -> Any:
-    """The program with its matrices and tables in integers."""
-    import coremltools.optimize.coreml as cto
+def _round(model: nn.Module, chosen: QuantizedFile) -> None:
+    """Rounds matrices and tables, in place, and leaves beside each what the converter makes integers of it with.
 
-    bits = _bits(model, chosen)
-    matrices = {
-        name: found.val
-        for name, found in cto.get_weights_metadata(program, weight_threshold=_SMALLEST).items()
-        if found.val.ndim == 2 and found.val.dtype.kind == "f"
-    }
-    settings = {
-        name: _setting(value.shape[1], wanted, chosen)
-        for name, value in matrices.items()
-        # What the converter has changed is none that the model names, and is a matrix like the others.
-        if (wanted := bits.get(_content(value), _weight_bits(chosen))) < _HALF
-    }
-    if not settings:
-        return program
-    return cto.linear_quantize_weights(program, cto.OptimizationConfig(op_name_configs=settings))
-
-
-def _setting(width: int, bits: int, chosen: QuantizedFile) -> OpLinearQuantizerConfig:
-    """How a matrix with rows of a width is rounded.
-
-    In blocks that its rows divide into, or it would stay in fp16 with a warning only. Where there are none, by row.
+    What two parts share is rounded once, with the more bits of both.
     """
-    import coremltools.optimize.coreml as cto
-
-    grain: dict[str, Any] = {"granularity": "per_channel" if chosen.per_channel else "per_tensor"}
-    if chosen.block_size is not None:
-        size = next(size for size in range(chosen.block_size, 0, -1) if width % size == 0)
-        if size >= _LEAST_BLOCK:
-            grain = {"granularity": "per_block", "block_size": size}
-        else:
-            bits = 8
-    return cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype=f"int{bits}", weight_threshold=_SMALLEST, **grain)
-
-
-def _bits(model: nn.Module, chosen: QuantizedFile) -> Mapping[bytes, int]:
-    """Bits of each matrix and table of the model, by its content: what two parts share gets the more of both."""
-    found: dict[bytes, int] = {}
-    for name, part in model.named_modules():
-        if isinstance(part, nn.Linear | nn.Embedding):
-            stays = any(fnmatchcase(name, pattern) for pattern in chosen.keep_float)
-            wanted = chosen.embeddings if isinstance(part, nn.Embedding) else _weight_bits(chosen)
-            content = _content(part.weight.detach().numpy())
-            found[content] = max(found.get(content, 0), _HALF if stays else wanted)
-    return found
+    bits: dict[torch.Tensor, int] = {}
+    parts = [(name, part) for name, part in model.named_modules() if isinstance(part, nn.Linear | nn.Embedding)]
+    for name, part in parts:
+        stays = any(fnmatchcase(name, pattern) for pattern in chosen.keep_float)
+        wanted = _HALF if stays else _wanted(name, part, chosen)
+        bits[part.weight] = max(bits.get(part.weight, 0), wanted)
+    scales: dict[torch.Tensor, tuple[int, torch.Tensor]] = {}
+    for _, part in parts:
+        if bits[part.weight] == _HALF or part.weight.numel() < _SMALLEST:
+            continue
+        if part.weight not in scales:
+            scales[part.weight] = _rounded(part.weight, bits[part.weight], chosen)
+        of, scale = scales[part.weight]
+        found = {"compression_type": torch.tensor([_INTEGERS]), "quantization_n_bits": of, "quantization_scale": scale}
+        for key, value in found.items():
+            part.register_buffer(f"_COREML_/weight/{key}", torch.as_tensor(value))
 
 
-def _weight_bits(chosen: QuantizedFile) -> int:
+def _wanted(name: str, part: nn.Module, chosen: QuantizedFile) -> int:
+    """Bits of a matrix or a table."""
+    if not isinstance(part, nn.Embedding):
+        return _bits(chosen)
+    # Tables of positions and of types are small, and every token gets the error of theirs.
+    other = chosen.embeddings == 4 and chosen.integer_products and not is_token_table(name)
+    return 8 if other else min(chosen.embeddings, _HALF)
+
+
+def _rounded(weight: torch.Tensor, bits: int, chosen: QuantizedFile) -> tuple[int, torch.Tensor]:
+    """Rounds a matrix, in place; its bits, and its scales `(rows, blocks)`.
+
+    4 bits are in blocks that divide a row. Where there are none, and with 8 bits, a row has a scale.
+    """
+    value = weight.detach().numpy()
+    sizes = [size for size in SIZES if value.shape[1] % size == 0 and size <= (chosen.block_size or _TABLE_BLOCK)]
+    if bits == 4 and sizes:
+        blocks = round_rows(value, bits, sizes[-1])
+        weight.data = torch.from_numpy(blocks.floats())
+        return bits, torch.from_numpy(blocks.scales.astype(np.float32))
+    largest = np.abs(value).max(axis=1 if chosen.per_channel else None, keepdims=True)
+    scale = np.maximum(largest / 127, np.finfo(np.float16).tiny).astype(np.float16).astype(np.float32)
+    weight.data = torch.from_numpy(np.clip(np.round(value / scale), -127, 127) * scale)
+    return 8, torch.from_numpy(scale)
+
+
+def _bits(chosen: QuantizedFile) -> int:
+    """Bits of matrices."""
     return next(bits for bits, precision in PRECISIONS.items() if precision == chosen.precision)
-
-
-def _content(value: NDArray[np.floating[Any]]) -> bytes:
-    return value.astype(np.float16).tobytes()
