@@ -239,7 +239,12 @@ def published(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
     stages = [
         {"stage": "finetune", **train, "gates": {"accuracy": {"min": 0.8}}},
         {"stage": "quantize"},
-        {"stage": "export", "targets": ["onnx", "torchscript", "ort"], "gates": {"size_bytes": {"max": 1e6}}},
+        {
+            "stage": "export",
+            "targets": ["onnx", "torchscript", "ort"],
+            "fixed_lengths": [16],
+            "gates": {"size_bytes": {"max": 1e6}},
+        },
     ]
     path = recipe_writer(folder, encoder)(stages=stages)
     share_store(folder)

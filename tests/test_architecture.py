@@ -76,6 +76,7 @@ def test_each_folder_says_its_job_and_how_to_add_to_it():
 
 
 NAMES_OTHERS = {
+    "gates/metrics.py": "Core ML is an execution provider of ONNX Runtime, too",
     "host.py": "versions of libraries",
     "measure": "the default runtime, and the one that others are compared with",
     "models": "the tasks of a checkpoint's class",
@@ -86,6 +87,7 @@ NAMES_OTHERS = {
     "quantization/spec.py": "default values",
     "recipe": "checks of two parts together",
     "report/comparison.py": "versions of libraries",
+    "runtimes/onnx/partitions.py": "Core ML is an execution provider of ONNX Runtime, too",
     "runtimes/coreml/operators.py": "fp16 is a type of ML programs, too",
     "training": "fp16 is a precision of training, too",
 }

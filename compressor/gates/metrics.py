@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Kind = Literal["quality", "loss", "latency", "cost", "coverage", "parity"]
+Kind = Literal["quality", "loss", "latency", "cost", "coverage", "parity", "placement"]
 
 RULES: dict[str, str] = {
     "min": "the value is at least the limit",
@@ -30,6 +30,7 @@ _RULES_BY_KIND: dict[Kind, tuple[str, ...]] = {
     "cost": ("min", "max", "max_ratio"),
     "coverage": ("min", "max"),
     "parity": ("min", "max"),
+    "placement": ("min", "max"),
 }
 
 
@@ -78,6 +79,7 @@ class Metric:
     def range(self) -> tuple[float, float]:
         """The smallest and the largest value there can be."""
         share = self.kind in ("quality", "coverage") or self.name.endswith("agreement")
+        share |= self.name.startswith("nodes[")
         return _RANGES.get(self.name, (0.0, 1.0) if share else (0.0, math.inf))
 
     def limits(self, rule: str) -> tuple[float, float]:
@@ -108,6 +110,20 @@ PARITY: dict[str, tuple[Held, ...]] = {
     PADDED_DIFFERENCE: ("padded",),
 }
 """The formats that each metric of parity is of; it is measured where one of them ships."""
+
+PROVIDERS = {"nnapi": "NNAPI", "coreml": "Core ML, as an ML program"}
+"""Execution providers of phones whose share of an ONNX graph is measured, and what they are called."""
+
+
+def partitions(provider: str) -> str:
+    """The metric of the pieces of a graph that an execution provider would take."""
+    return f"partitions[{provider}]"
+
+
+def node_share(provider: str) -> str:
+    """The metric of the nodes that it would take."""
+    return f"nodes[{provider}]"
+
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -175,6 +191,20 @@ METRICS: dict[str, Metric] = {
             "",
             "parity",
             "share of rows where every format that is evaluated, because nothing here runs it, gives torch's label",
+        ),
+        *(
+            Metric(
+                partitions(provider),
+                "",
+                "placement",
+                f"pieces of the deployed ONNX graph, of its longest fixed length if it has any, that {name} would take,"
+                " by ONNX Runtime's checker of operators and sizes; 0 where it takes nothing",
+            )
+            for provider, name in PROVIDERS.items()
+        ),
+        *(
+            Metric(node_share(provider), "", "placement", f"share of that graph's nodes that {name} would take")
+            for provider, name in PROVIDERS.items()
         ),
     )
 }

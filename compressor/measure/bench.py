@@ -51,7 +51,8 @@ def bench(
     """Times every path in turn, in fresh processes; of a folder, every file that ships.
 
     Args:
-        paths: Checkpoint folders with an exported format, .onnx, .ort, .pt and .pte files.
+        paths: Checkpoint folders with an exported format, .onnx, .ort, .pt and .pte files. A graph of one row of a
+            fixed length is timed with such a row.
         threads: Threads of each runtime.
         batch_size: Rows per call.
         sequence_length: Tokens per row.
@@ -63,6 +64,7 @@ def bench(
         RecipeError: A path is not something that can be timed, or the sequence is longer than it takes.
     """
     files = [found for path in paths for found in _files(path)]
+    fixed = [_one_row(file) for file, _ in files]
     known = [(path, config) for path in paths if (config := _config(path)) is not None]
     for path, config in known:
         if sequence_length > config.max_position_embeddings:
@@ -75,7 +77,8 @@ def bench(
         "runs": runs,
         "vocab_size": min([int(config.config["vocab_size"]) for _, config in known] or [_FALLBACK_VOCABULARY]),
         "files": [
-            {"name": str(index), "path": str(file), "runtime": runtime} for index, (file, runtime) in enumerate(files)
+            {"name": str(index), "path": str(file), "runtime": runtime, **fixed[index]}
+            for index, (file, runtime) in enumerate(files)
         ],
     }
     samples = client.latency(job, step)
@@ -120,6 +123,14 @@ def _files(path: Path) -> list[tuple[Path, str]]:
         allowed = f"allowed: checkpoint folders, {', '.join(_RUNTIME_BY_SUFFIX)}"
         raise RecipeError([Problem(str(path), "cannot be timed", allowed, kind="unsupported")])
     return [(path, _RUNTIME_BY_SUFFIX[path.suffix])]
+
+
+def _one_row(file: Path) -> dict[str, int]:
+    """The batch of a graph of a fixed length, whatever is asked for."""
+    from compressor.runtimes.onnx import fixed
+
+    length = fixed.length_of(file) if file.suffix == ".onnx" else None
+    return {} if length is None else {"batch_size": 1, "sequence_length": length}
 
 
 def _config(path: Path) -> Checkpoint | None:

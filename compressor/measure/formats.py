@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
-from compressor.gates.metrics import PADDED_DIFFERENCE, PADDED_LABELS
+from compressor.gates.metrics import PADDED_DIFFERENCE, PADDED_LABELS, node_share, partitions
 from compressor.gates.timings import Timings
 from compressor.measure.client import PROCESSES
 from compressor.measure.parity import padded
 from compressor.measure.parity_inputs import spread
 from compressor.measure.token_rows import REFERENCES_FILE, TokenRows
-from compressor.runtimes.shipped import Format
+from compressor.runtimes.base import FLOAT32
+from compressor.runtimes.shipped import Format, size_bytes
 from compressor.tasks.base import GROUPS, References, Scoring
 
 _FILE, _FLOAT = "format:", "float:"
@@ -28,11 +29,16 @@ _QUALITY_S = 60.0
 _LATENCY_QUANTILES = {"latency_p50_ms": 0.5, "latency_p95_ms": 0.95}
 
 
-def timed(shipped: Sequence[Format], folder: Path, floats: Mapping[str, Path]) -> list[dict[str, str]]:
+def timed(shipped: Sequence[Format], folder: Path, floats: Mapping[str, Path]) -> list[dict[str, Any]]:
     """What is timed in turn: each file that runs here, and its float form."""
     running = [entry for entry in shipped if entry.ran]
-    files = [
-        {"name": f"{_FILE}{entry.name}", "runtime": entry.runtime, "path": str(folder / entry.file)}
+    files: list[dict[str, Any]] = [
+        {
+            "name": f"{_FILE}{entry.name}",
+            "runtime": entry.runtime,
+            "path": str(folder / entry.file),
+            **one_row(entry),
+        }
         for entry in running
     ]
     return files + [
@@ -42,9 +48,37 @@ def timed(shipped: Sequence[Format], folder: Path, floats: Mapping[str, Path]) -
     ]
 
 
-def described(entry: Format) -> dict[str, Any]:
-    """An entry's own facts, for JSON."""
-    return {**asdict(entry), "file": entry.file.as_posix(), "ran": entry.ran}
+def one_row(entry: Format) -> dict[str, int]:
+    """The batch of a file that takes one row of a fixed length, for a job of the measuring process."""
+    return {} if entry.length is None else {"batch_size": 1, "sequence_length": entry.length}
+
+
+def for_accelerators(entries: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Of the files, the deployed graph, in its longest fixed length if it has any; None where no graph ships."""
+    graphs = [entry for entry in entries if "taken" in entry]
+    if not graphs:
+        return None
+    deployed = next((entry for entry in graphs if entry["precision"] != FLOAT32), graphs[0])["precision"]
+    return max((entry for entry in graphs if entry["precision"] == deployed), key=lambda entry: entry["length"] or 0)
+
+
+def placement(entry: Mapping[str, Any] | None) -> dict[str, Evidence]:
+    """The evidence of what execution providers would take of a graph."""
+    found: dict[str, Evidence] = {}
+    for provider, given in (entry or {}).get("taken", {}).items():
+        found[partitions(provider)] = Exact(float(given["partitions"]), n=given["every"])
+        found[node_share(provider)] = Exact(given["nodes"] / given["every"], n=given["every"])
+    return found
+
+
+def described(entry: Format, path: Path) -> dict[str, Any]:
+    """A file's own facts, for JSON: its entry, its size and, of an ONNX graph, what accelerators would take of it."""
+    found = {**asdict(entry), "file": entry.file.as_posix(), "ran": entry.ran, "size_bytes": size_bytes(path)}
+    if entry.runtime == "onnxruntime":
+        from compressor.runtimes.onnx import partitions
+
+        found["taken"] = {provider: asdict(given) for provider, given in partitions.taken(path).items()}
+    return found
 
 
 def sampled(output: Path, entry: Format, rows: Path, batch_size: int) -> list[int] | None:
@@ -86,13 +120,15 @@ def evidence(
     found: dict[str, Evidence] = {"size_bytes": Exact(float(entry["size_bytes"]))}
     compared = (facts.get("parity") or {}).get("formats", {})
     found |= _parity(compared.get(entry["name"])) | _padded(compared.get(padded(entry["name"])))
+    found |= placement(entry)
     if not entry["ran"]:
         return found
-    answers = np.load(folder / f"{answers_name(entry['name'])}.npy")
-    found |= scored(answers, task, taken(references, entry["sample"]), labels)
     found |= timings(folder, f"{_FILE}{entry['name']}")
     found["peak_rss_bytes"] = Spread(tuple(entry["peak_rss_bytes"]))
-    return found
+    if entry["length"] is not None:
+        return found  # its answers are its free form's, as parity says
+    answers = np.load(folder / f"{answers_name(entry['name'])}.npy")
+    return found | scored(answers, task, taken(references, entry["sample"]), labels)
 
 
 def scored(

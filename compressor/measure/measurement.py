@@ -22,7 +22,7 @@ from compressor.measure.token_rows import EDGES, TokenRows, in_order
 from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Progress, Step
 from compressor.runtimes import RUNTIMES
-from compressor.runtimes.shipped import Format, shipped, size_bytes
+from compressor.runtimes.shipped import Format, shipped
 from compressor.tasks.base import References, Scoring
 
 REPEATABLE = ("size_bytes", "num_parameters", "quantized_coverage")
@@ -94,7 +94,7 @@ def measure(
     with progress.step(f"{subject.name}: scoring {len(tokens)} rows", len(tokens)) as step:
         np.save(output / "answers.npy", answers(subject.file, subject.task, rows, spec, client, step))
 
-    call = {
+    call: dict[str, Any] = {
         "threads": spec.threads,
         "batch_size": spec.batch_size,
         "sequence_length": spec.sequence_length,
@@ -137,8 +137,11 @@ def _formats(
     found = []
     for entry in files:
         path = subject.folder / entry.file
-        facts = {**formats.described(entry), "size_bytes": size_bytes(path), "sample": None}
-        if entry.ran:
+        facts = {**formats.described(entry, path), "sample": None}
+        job = {**call, **formats.one_row(entry), "runtime": entry.runtime, "path": str(path)}
+        if entry.length is not None:
+            facts["peak_rss_bytes"] = client.peak_memory(job, processes=_FORMAT_PROCESSES)
+        elif entry.ran:
             facts["sample"] = formats.sampled(output, entry, rows, spec.batch_size)
             with progress.step(f"{subject.name}: {entry.name}") as step:
                 if path == subject.file:
@@ -146,7 +149,6 @@ def _formats(
                     facts |= {"sample": None, "peak_rss_bytes": list(memory)}
                 else:
                     given = answers(path, subject.task, rows, spec, client, step, entry.runtime, facts["sample"])
-                    job = {**call, "runtime": entry.runtime, "path": str(path)}
                     facts["peak_rss_bytes"] = client.peak_memory(job, processes=_FORMAT_PROCESSES)
                 np.save(output / f"{formats.answers_name(entry.name)}.npy", given)
         found.append(facts)
@@ -205,7 +207,7 @@ def _parity(subject: Subject, rows: Path, output: Path, client: Client, progress
                     subject.folder, subject.task, side, comparisons, material, client, step
                 )
     if subject.recorded_rows:
-        given = {str(side): found[ALONE] for side, found in answers_of.items()}
+        given = {str(side): found[ALONE] for side, found in answers_of.items() if ALONE in found}
         recorded_answers.write(
             output / recorded_answers.FILE, subject.task, tokens.take(material.chosen), given, material.chosen_texts()
         )
@@ -269,6 +271,7 @@ def evidence(
     found.update(formats.timings(folder, against))
     if against != "self":
         return found
+    found.update(formats.placement(formats.for_accelerators(facts.get("formats", ()))))
     for metric in REPEATABLE:
         found[metric] = Exact(float(facts[metric]))
     found["peak_rss_bytes"] = Spread(tuple(facts["peak_rss_bytes"]))

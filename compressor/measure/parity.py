@@ -56,15 +56,24 @@ def comparisons(deployed: Endpoint | None) -> Iterator[Comparison]:
 def present(folder: Path) -> list[Comparison]:
     """The comparisons that a checkpoint's folder has both sides of; of several for one format, the first.
 
-    Where formats are exported, every file that is not in float is also compared with itself, given padded rows.
+    Where formats are exported, every file that is not in float is also compared with itself, given padded rows, and
+    every graph of a fixed length with that of free sizes.
     """
     every = comparisons(next(iter(quantized_graphs(folder)), None))
     found = [entry for entry in every if all((folder / side.file).exists() for side in entry.sides)]
     names = [entry.name for entry in found]
     found = [entry for index, entry in enumerate(found) if entry.name not in names[:index]]
-    for entry in shipped(folder) if found else ():
-        if entry.precision != FLOAT32 and entry.ran and not RUNTIMES[entry.runtime].takes_texts:
-            side = Endpoint(entry.runtime, entry.file)
+    files = shipped(folder) if found else []
+    free = {(entry.runtime, entry.precision): entry for entry in reversed(files) if entry.length is None}
+    for entry in files:
+        side, quantized = Endpoint(entry.runtime, entry.file), entry.precision != FLOAT32
+        if entry.length is not None:
+            if (whole := free.get((entry.runtime, entry.precision))) is None:
+                continue  # a folder may have lost it
+            name = padded(entry.name) if quantized else entry.name
+            reference = Endpoint(whole.runtime, whole.file)
+            found.append(Comparison(name, side, reference, "padded" if quantized else "float", length=entry.length))
+        elif quantized and entry.ran and not RUNTIMES[entry.runtime].takes_texts:
             found.append(Comparison(padded(entry.name), side, side, "padded"))
     return found
 
@@ -135,9 +144,12 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
     """
     given, expected = answers[comparison.candidate], answers[comparison.reference]
     against = str(comparison.reference)
-    if comparison.kind == "padded":
-        expected = {name: expected[name] for name in PADDED if name in expected}
-        given = {name: _cut(given[PADDED[name]], expected[name]) for name in expected}
+    fits = None if comparison.length is None else material.fitting(comparison.length)
+    if fits is not None or comparison.kind == "padded":
+        given = {name: given[PADDED[name]] for name in PADDED if PADDED[name] in given}
+        expected = {name: expected[name] if fits is None else expected[name][fits[name]] for name in given}
+        for name in given:
+            given[name], expected[name] = _same_shape(given[name], expected[name])
         against += ", unpadded"
     shared = [name for name in expected if name in given]
     made_up = "edges_alone" if comparison.kind != "texts" else "probes_alone"
@@ -149,6 +161,7 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
     differences = {name: _differences(given[name], expected[name]) for name in shared}
     worst = max(shared, key=lambda name: float(differences[name].max()))
     numbers = bool(np.isfinite(differences[worst]).all())
+    row = int(differences[worst].argmax())
     return {
         "kind": comparison.kind,
         "rows": len(given[labelled]),
@@ -156,7 +169,7 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
         "label_agreement": agreement(given[labelled], expected[labelled], same) if numbers else 0.0,
         "max_abs_diff": float(differences[worst].max()),
         "min_cosine": min(float(_cosine(given[name], expected[name]).min()) for name in shared),
-        "worst": material.place(comparison, worst, int(differences[worst].argmax())),
+        "worst": material.place(comparison, worst, row if fits is None else fits[worst][row]),
     }
 
 
@@ -174,9 +187,10 @@ def agreement(given: NDArray[np.float32], expected: NDArray[np.float32], same_nu
     return float(same[~_nothing(expected).all(axis=-1)].mean())
 
 
-def _cut(logits: NDArray[np.float32], like: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits without the items, or the choices, that padded rows alone have."""
-    return logits[tuple(slice(size) for size in like.shape)]
+def _same_shape(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Logits without the items, or the choices, that padded or longer rows alone have: none of these rows has them."""
+    part = tuple(slice(size) for size in np.minimum(one.shape, other.shape))
+    return one[part], other[part]
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -67,6 +67,8 @@ class Comparison:
             rows and must give the labels of the graph that they hold. `padded` ones are their own reference: they must
             give the same labels to rows that are padded.
         sample: Real rows, at most and evenly spread, that a format is run on one at a time; None for all.
+        length: Tokens of the one row that a format takes: it is asked the rows that fit, padded. None where that is
+            free.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Comparison:
     reference: Endpoint
     kind: Held = "float"
     sample: int | None = None
+    length: int | None = None
 
     @property
     def in_batches(self) -> bool:
@@ -83,8 +86,10 @@ class Comparison:
     @property
     def real_rows(self) -> str:
         """Name of the set of real rows that both are asked."""
-        if self.in_batches or self.kind == "padded":
-            return ROWS if self.in_batches else ALONE
+        if self.kind == "padded" or self.length is not None:
+            return ALONE
+        if self.in_batches:
+            return ROWS
         return SINGLE if self.sample is None else f"{SINGLE}_{self.sample}"
 
     @property
@@ -154,6 +159,8 @@ class ParityInputs:
             comparisons: The comparisons that the answers are for.
             untyped: How inputs without token types are passed: `omitted` or `zeros`.
         """
+        if len(comparisons) == 1 and (length := comparisons[0].length) is not None:
+            return self._fixed_sets(length)
         edges = [[index] for index in range(len(EDGES))]
         asked: list[tuple[str, Path | None, list[list[int]]]] = [("edges_alone", self.edges, edges)]
         if any(entry.in_batches for entry in comparisons):
@@ -198,6 +205,26 @@ class ParityInputs:
         samples = {entry.real_rows: entry.sample for entry in comparisons if entry.kind in ("quantized", "texts")}
         found = [(name, spread(len(self.lengths), limit)) for name, limit in samples.items()]
         return [(name, [[index] for index in indices]) for name, indices in (*found, (ALONE, list(self.chosen)))]
+
+    def fitting(self, length: int) -> dict[str, list[int]]:
+        """Rows of each plain set of `PADDED` that have at most so many tokens, by their place in the set."""
+        tokens = {ALONE: self.lengths[list(self.chosen)], "edges_alone": self.edge_lengths}
+        return {name: np.flatnonzero(sizes <= length).tolist() for name, sizes in tokens.items()}
+
+    def _fixed_sets(self, length: int) -> list[dict[str, Any]]:
+        """The sets of rows for a process that runs a graph of one length."""
+        fits, files = self.fitting(length), {ALONE: self.rows, "edges_alone": self.edges}
+        rows = {ALONE: list(self.chosen), "edges_alone": list(range(len(EDGES)))}
+        return [
+            {
+                "name": PADDED[name],
+                "rows": str(files[name]),
+                "batches": [[rows[name][index]] for index in fits[name]],
+                "padded_to": length,
+            }
+            for name in PADDED
+            if fits[name]
+        ]
 
     def _padded_to(self, name: str) -> int:
         """The length to which the rows of a set are padded."""

@@ -117,7 +117,7 @@ def latency(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
     paths = {entry["name"]: entry["path"] for entry in job["files"]}
     runtimes = {entry["path"]: entry["runtime"] for entry in job["files"]}
     sessions = {path: _session(runtime, path, job["threads"]) for path, runtime in runtimes.items()}
-    inputs = {path: _full_batch(job, runtime) for path, runtime in runtimes.items()}
+    inputs = {entry["path"]: _full_batch({**job, **entry}, entry["runtime"]) for entry in job["files"]}
     for path, session in sessions.items():
         start = time.perf_counter()
         for call in range(_WARM_UP_CALLS):

@@ -66,7 +66,8 @@ class Parity:
 
     def _all_repeated(self, answers: RecordedAnswers, comparisons: list[Comparison]) -> list[Check]:
         """Compares every format with its recorded answers; either without the other is a failed check."""
-        there = {str(side) for side in (*self._answers, *self._broken)}
+        asked = [side for side, given in self._answers.items() if ALONE in given]
+        there = {str(side) for side in (*asked, *self._broken)}
         alone = [(name, "has recorded answers and is not there") for name in sorted(answers.answers.keys() - there)]
         alone += [(name, "has no recorded answers") for name in sorted(there - answers.answers.keys())]
         found = [Check("parity", f"{name}, recorded", "fail", message) for name, message in alone]

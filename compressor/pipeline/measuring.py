@@ -243,7 +243,7 @@ class Measurer:
         found = {}
         for entry in shipped(folder):
             runtime = RUNTIMES[entry.runtime]
-            if entry.quantized and entry.ran and not runtime.takes_texts:
+            if entry.quantized and entry.ran and entry.length is None and not runtime.takes_texts:
                 there = folder / runtime.file
                 beside = there != folder / entry.file and there.is_file()
                 found[entry.name] = there if beside else self._exported(name, key, entry.runtime)

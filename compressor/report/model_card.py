@@ -13,7 +13,7 @@ from compressor.report.markdown import markdown, prose
 from compressor.report.model import Report
 from compressor.runtimes import TARGETS, TEXT_RUNTIME
 from compressor.runtimes.ort import runtime as ort
-from compressor.runtimes.shipped import size_bytes
+from compressor.runtimes.shipped import shipped, size_bytes
 from compressor.tasks import TASKS
 
 
@@ -51,6 +51,9 @@ def files_table(folder: Path) -> str:
     uses = {runtime.file: runtime.usage.format(inputs=inputs) for runtime in (*TARGETS.values(), TEXT_RUNTIME)}
     for precision, file in ONNX_FILES.items():
         uses[file] = f"onnxruntime, {precision} (transformers.js: `dtype: {DTYPES[precision]}`); the same inputs"
+    for entry in shipped(folder):
+        if entry.length is not None:
+            uses[entry.file] = f"one row, padded to {entry.length} tokens: for accelerators that take no free sizes"
     uses[ort.OPERATORS] = "`build.sh --minimal_build --include_ops_by_config` makes such a build of ONNX Runtime"
     rows = [
         f"| `{name.as_posix()}` | {numbers.number(size_bytes(folder / name), 'bytes')} | {use} |"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from compressor.gates.metrics import PROVIDERS, node_share, partitions
 from compressor.report.model import FormatReport, Report, StageReport
 from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, number, quality_metric, score
 from compressor.tasks import TASKS
@@ -116,9 +117,22 @@ def formats(report: Report) -> tuple[Table, str] | None:
     some = [f"{entry.name} on {entry.rows}" for entry in report.formats if entry.rows is not None]
     if some:
         texts.append(f"Scored on a sample of the rows: {', '.join(some)}.")
+    if placed := [text for entry in report.formats for text in _placed(entry)]:
+        texts.append(f"Of its nodes, by ONNX Runtime's checker: {'; '.join(placed)}.")
     if never := [entry.name for entry in report.formats if not entry.ran]:
         texts.append(f"Evaluated, never run on a device: {', '.join(never)}.")
     return Table([*header, "same label"], rows, 3), " ".join(texts)
+
+
+def _placed(entry: FormatReport) -> list[str]:
+    """What execution providers of phones would take of a graph."""
+    found = entry.measurements
+    return [
+        f"{name} would take {found[node_share(provider)].value:.0%} of {entry.name} in "
+        f"{found[partitions(provider)].value:.0f} partitions"
+        for provider, name in PROVIDERS.items()
+        if partitions(provider) in found
+    ]
 
 
 def format_cells(entry: FormatReport, quality: str) -> list[str]:

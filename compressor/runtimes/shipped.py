@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compressor.models import quantized
@@ -19,12 +20,14 @@ class Format:
         runtime: What runs it.
         file: Its path in the checkpoint's folder.
         precision: What its weights are stored in.
+        length: Tokens of the one row that it takes, for accelerators; None where sizes are free.
     """
 
     name: str
     runtime: str
     file: Path
     precision: str = FLOAT32
+    length: int | None = None
 
     @property
     def quantized(self) -> bool:
@@ -54,12 +57,28 @@ def shipped(folder: Path) -> list[Format]:
     found = [Format("onnx", onnx.name, onnx.file)]
     found += [Format(named("onnx", entry.precision), onnx.name, Path(entry.file), entry.precision) for entry in chosen]
     found += [
+        replace(graph, name=f"{graph.name}_{length}", file=fixed(graph.file, length), length=length)
+        for graph in found
+        for length in _lengths(folder / graph.file)
+    ]
+    found += [
         Format(target, runtime.name, runtime.file, runtime.precision(deployed))
         for target, runtime in TARGETS.items()
         if runtime is not onnx
     ]
     found.append(Format(TEXT_RUNTIME.name, TEXT_RUNTIME.name, TEXT_RUNTIME.file, deployed or FLOAT32))
     return [entry for entry in found if (folder / entry.file).exists()]
+
+
+def fixed(graph: Path, length: int) -> Path:
+    """Where an ONNX graph's form of a fixed length is: `model_quantized_64.onnx` beside `model_quantized.onnx`."""
+    return graph.with_name(f"{graph.stem}_{length}{graph.suffix}")
+
+
+def _lengths(graph: Path) -> list[int]:
+    """The fixed lengths of which an ONNX graph has a form."""
+    names = (re.fullmatch(rf"{re.escape(graph.stem)}_(\d+)", other.stem) for other in graph.parent.glob("*.onnx"))
+    return sorted(int(name[1]) for name in names if name is not None)
 
 
 def size_bytes(path: Path) -> int:

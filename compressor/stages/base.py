@@ -77,6 +77,15 @@ class StageSpec(Spec):
         return {}
 
     @property
+    def longest_fixed(self) -> int:
+        """The longest of the fixed lengths of graphs that it writes for accelerators; 0 for none."""
+        return 0
+
+    def fixed_files(self, quantized: Mapping[str, bool]) -> dict[str, str]:
+        """Those of `files` that take one row of a fixed length."""
+        return {}
+
+    @property
     def for_size(self) -> tuple[str, ...]:
         """Names of files that may be slower than the same format in float."""
         return ()

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from compressor.errors import Add
+from compressor.errors import Add, StageError
 from compressor.gates.metrics import (
     EVALUATED_PARITY,
     PADDED_DIFFERENCE,
@@ -26,13 +26,19 @@ from compressor.runtimes.baked_tokenizer import wordpiece
 from compressor.runtimes.base import FLOAT32
 from compressor.runtimes.onnx import metadata
 from compressor.runtimes.ort import runtime as ort
-from compressor.runtimes.shipped import named, runs_on_tokens, size_bytes
+from compressor.runtimes.shipped import fixed, named, runs_on_tokens, size_bytes
 from compressor.spec import OneOf
 from compressor.stages.base import Stage, StageSpec
 from compressor.tasks import MASKED_LM, learned_from_rows
 from compressor.training.context import Context, Facts
 
 TargetName = Annotated[str, OneOf(TARGETS)]
+
+
+def _each_once(lengths: tuple[int, ...]) -> tuple[int, ...]:
+    if twice := [length for length in lengths if lengths.count(length) > 1]:
+        raise ValueError(f"has {twice[0]} twice; drop one of them")
+    return lengths
 
 
 class ExportSpec(StageSpec):
@@ -58,23 +64,46 @@ class ExportSpec(StageSpec):
     each format's answers, so that `compress verify` can ask them again wherever the folder goes. Whoever has the folder
     can read these texts: 0 ships none, and only made-up rows are compared then."""
 
+    fixed_lengths: Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_each_once)] = ()
+    """Lengths, in tokens, of which each ONNX graph that ships gets a form for one row of that length, such as
+    `onnx/model_quantized_64.onnx`: accelerators (QNN, Core ML, NNAPI) take graphs whose sizes are known. Apps pad rows
+    to the length. `partitions[coreml]` and `partitions[nnapi]` say into how many pieces such a graph falls."""
     size_only: bool | tuple[str, ...] = False
     """Files that may be slower than the same format in float: `true` for all, or names such as `onnx_int4`. Any other
     file in int8 or int4 has to be faster, or the run fails."""
 
     def files(self, quantized: Mapping[str, bool]) -> dict[str, str]:
         """A file for each target, and of ONNX one for each precision beside the float one."""
+        return self._free_files(quantized) | self.fixed_files(quantized)
+
+    def _free_files(self, quantized: Mapping[str, bool]) -> dict[str, str]:
         deployed = next(iter(quantized), None)
         found = {named("onnx", precision): precision for precision in quantized}
         for target in self.targets:
             found[target] = TARGETS[target].precision(deployed)
         return found | ({TEXT_RUNTIME.name: deployed or FLOAT32} if self.tokenizer == "baked" else {})
 
+    @property
+    def longest_fixed(self) -> int:
+        """Of `fixed_lengths`."""
+        return max(self.fixed_lengths, default=0)
+
+    def fixed_files(self, quantized: Mapping[str, bool]) -> dict[str, str]:
+        """Of each ONNX graph, one for each of `fixed_lengths`."""
+        free = self._free_files(quantized)
+        graphs = {named("onnx", precision): precision for precision in (FLOAT32, *quantized)}
+        return {
+            f"{name}_{length}": precision
+            for name, precision in graphs.items()
+            if name in free
+            for length in self.fixed_lengths
+        }
+
     def file_gates(self, quantized: Mapping[str, bool]) -> dict[str, Gate]:
         """Integers have to be faster than floats of the same format, unless only size counts."""
         fast = [
             name
-            for name, precision in self.files(quantized).items()
+            for name, precision in self._free_files(quantized).items()
             if precision.startswith("int")
             and not quantized[precision]
             and name not in self.for_size
@@ -168,6 +197,8 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
     """
     shutil.copytree(source, output, dirs_exist_ok=True)
     graph, facts = _graph(output, spec, context)
+    if spec.fixed_lengths:
+        _fix_lengths(output, spec, context)
     for target in spec.targets:
         runtime = TARGETS[target]
         if runtime is not onnxruntime.RUNTIME:
@@ -181,6 +212,22 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
     if onnxruntime.RUNTIME.target not in spec.targets:
         (output / _ONNX).unlink(missing_ok=True)
     return facts
+
+
+def _fix_lengths(output: Path, spec: ExportSpec, context: Context) -> None:
+    """Writes the forms of a fixed length of each graph that ships."""
+    from compressor.runtimes.onnx import fixed as fixing
+
+    folder = Checkpoint(output)
+    if spec.longest_fixed > (rows := folder.max_position_embeddings):
+        what = f"fixed_lengths has {spec.longest_fixed}, but the position table has {rows} rows"
+        raise StageError(f"{what}; give at most {rows}")
+    graphs = [output / entry.file for entry in folder.quantizations]
+    graphs += [output / _ONNX] if onnxruntime.RUNTIME.target in spec.targets else []
+    with context.progress.step("export: onnx of fixed lengths"):
+        for graph in graphs:
+            for length in spec.fixed_lengths:
+                fixing.write(graph, fixed(graph, length), length)
 
 
 def _graph(output: Path, spec: ExportSpec, context: Context) -> tuple[Path, Facts]:

@@ -24,7 +24,9 @@ FILES = [
     "config.json",
     "model.safetensors",
     "onnx/model.onnx",
+    "onnx/model_16.onnx",
     "onnx/model_quantized.onnx",
+    "onnx/model_quantized_16.onnx",
     "ort/model.ort",
     "ort/required_operators.config",
     "quantization.json",
@@ -64,6 +66,8 @@ def test_what_a_run_published_is_as_it_was(published: Path, tmp_path: Path):
         assert checks[f"{file}, recorded"].startswith("100.00% of 64 rows have the recorded label")
     for file in ("torchscript/model.pt", "ort/model.ort", quantized):
         assert checks[f"{file}, padded"].startswith(f"100.00% of 64 rows have the label of {file}, unpadded")
+    for file, free in (("onnx/model_16.onnx", "onnx/model.onnx"), ("onnx/model_quantized_16.onnx, padded", quantized)):
+        assert checks[file].startswith("100.00% of ") and f"the label of {free}, unpadded" in checks[file]
 
 
 def test_the_folder_that_ships_is_enough_and_a_table_is_for_people(published: Path, tmp_path: Path):
@@ -198,7 +202,7 @@ def test_weights_that_were_exchanged_give_other_answers(run: Path):
     onnx.save(graph, str(path))
     sign(run)
     wrong = failed(look(run))
-    assert set(wrong) == {"onnx/model.onnx", "onnx/model.onnx, recorded"}
+    assert set(wrong) == {"onnx/model.onnx", "onnx/model.onnx, recorded", "onnx/model_16.onnx"}
     assert "logits differ" in wrong["onnx/model.onnx, recorded"]
 
 

@@ -27,7 +27,9 @@ QUANTIZE = {"stage": "quantize"}
 THREE = {"stage": "quantize", "scheme": ["dynamic_int8", "weight_only_int4", "fp16"]}
 SPEEDUP = {"min_speedup": 1, "relative_to": "float"}
 PRECISIONS = {"onnx": "float32", "onnx_int8": "int8", "onnx_int4": "int4", "onnx_fp16": "fp16"}
+FIXED = {f"{name}_16": precision for name, precision in PRECISIONS.items()}
 PRECISIONS |= dict.fromkeys(["torchscript", "ort", "onnx_with_tokenizer"], "int8")
+PRECISIONS |= FIXED
 
 
 def export(**keys: Any) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def export(**keys: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Path, dict[str, Any], str]:
-    """A run that ships seven files, with a gate of one of them that it misses by far."""
+    """A run that ships eleven files, with a gate of one of them that it misses by far."""
     folder = tmp_path_factory.mktemp("formats")
     share_store(folder)
     gates = {
@@ -49,8 +51,13 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> tuple[Pa
         "onnx_int8.latency_p50_ms": {"min_speedup": 0.001, "relative_to": "float"},
         "onnx_int8.parity_padded_max_abs_diff": {"max": 0.03},
         "ort.size_bytes": {"max": 10},
+        "partitions[coreml]": {"max": 40},
+        "onnx_16.partitions[coreml]": {"max": 3},
+        "onnx_16.nodes[coreml]": {"min": 0.9},
+        "onnx_16.parity_max_abs_diff": {"max": 1e-4},
+        "onnx_int8_16.parity_padded_label_agreement": {"min": 1},
     }
-    path = recipe_writer(folder, encoder)(stages=[TRAIN, THREE, export(gates=gates)])
+    path = recipe_writer(folder, encoder)(stages=[TRAIN, THREE, export(gates=gates, fixed_lengths=[16])])
     result = compress("run", path.name, cwd=folder)
     assert result.returncode == 1, result.stdout + result.stderr
     return folder, json.loads((folder / "artifacts/tiny/report.json").read_text()), result.stdout
@@ -63,6 +70,11 @@ def test_every_file_is_measured(shipped: tuple[Path, dict[str, Any], str]):
     deployed = report["stages"][-1]["measurements"]
     for name, entry in found.items():
         measured = entry["measurements"]
+        assert ("partitions[nnapi]" in measured) == (name.startswith("onnx") and name != "onnx_with_tokenizer")
+        if name in FIXED:
+            assert "accuracy" not in measured, "the answers of the graph of free sizes, as parity says"
+            assert {"latency_p50_ms", "size_bytes", "peak_rss_bytes"} <= set(measured) and entry["ran"] is True
+            continue
         assert {"accuracy", "f1", "latency_p50_ms", "latency_p95_ms", "size_bytes", "peak_rss_bytes"} <= set(measured)
         assert measured["accuracy"]["n"] == 200 and entry["rows"] is None and entry["ran"] is True
         assert measured["latency_p50_ms"]["value"] > 0
@@ -75,7 +87,11 @@ def test_every_file_is_measured(shipped: tuple[Path, dict[str, Any], str]):
     padded = {"parity_padded_label_agreement": 1, "parity_padded_max_abs_diff": pytest.approx(0, abs=0.03)}
     for name, entry in found.items():
         given = {metric: entry["measurements"][metric]["value"] for metric in padded if metric in entry["measurements"]}
-        assert given == (padded if name in ("onnx_int8", "onnx_int4", "onnx_fp16", "torchscript", "ort") else {}), name
+        others = ("onnx", "onnx_16", "onnx_with_tokenizer")
+        assert given == ({} if name in others else padded), name
+    fixed = found["onnx_int8_16"]["measurements"]
+    assert deployed["partitions[coreml]"] == fixed["partitions[coreml]"], "of the deployed graph, its fixed form"
+    assert found["onnx_16"]["parity"]["against"] == "onnx/model.onnx, unpadded"
 
 
 def test_files_are_gated_by_name(shipped: tuple[Path, dict[str, Any], str]):
@@ -116,6 +132,10 @@ def problems(path: Path) -> list[Problem]:
         ([TRAIN, QUANTIZE, export()], {"onnx_int8.spearman": {"min": 0.5}}, "unknown"),
         ([TRAIN, QUANTIZE, export()], {"onnx.parity_padded_max_abs_diff": {"max": 0.03}}, "unknown"),
         ([TRAIN, export()], {"parity_padded_max_abs_diff": {"max": 0.03}}, "conflict"),
+        ([TRAIN, export(fixed_lengths=[16])], {"onnx_32.size_bytes": {"max": 5}}, "unknown"),
+        ([TRAIN, export(fixed_lengths=[16])], {"onnx_16.accuracy": {"min": 0.5}}, "unknown"),
+        ([TRAIN, export()], {"torchscript.partitions[coreml]": {"max": 2}}, "unknown"),
+        ([TRAIN, {"stage": "export", "targets": ["torchscript"]}], {"partitions[coreml]": {"max": 2}}, "conflict"),
         ([TRAIN, QUANTIZE, export()], {"onnx_int8.accuracy": {"min": 95}}, "value"),
         ([TRAIN, QUANTIZE, export()], {"onnx_int8.accuracy": {"min_speedup": 1}}, "conflict"),
         ([TRAIN, QUANTIZE, export()], {"onnx.latency_p50_ms": {"min_speedup": 1, "relative_to": "float"}}, "conflict"),
@@ -131,6 +151,23 @@ def test_gates_that_no_file_has_are_refused(write_recipe: WriteRecipe, stages: l
 def test_size_only_names_files_that_ship(write_recipe: WriteRecipe):
     (found,) = problems(write_recipe(stages=[TRAIN, QUANTIZE, export(size_only=["torchscript", "onnx_int4"])]))
     assert (found.kind, found.where) == ("unknown", "stages[2] (export).size_only")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "targets", "kind"),
+    [
+        ([16, 16], ["onnx"], "value"),
+        ([0], ["onnx"], "value"),
+        ([16, 49], ["onnx"], "value"),
+        ([16], ["torchscript"], "conflict"),
+    ],
+)
+def test_fixed_lengths_that_no_graph_can_have_are_refused(
+    write_recipe: WriteRecipe, lengths: list[int], targets: list[str], kind: str
+):
+    export = {"stage": "export", "targets": targets, "fixed_lengths": lengths}
+    (found,) = problems(write_recipe(stages=[TRAIN, export]))
+    assert found.kind == kind and found.where.startswith("stages[1] (export).fixed_lengths")
 
 
 def test_each_precision_has_a_file_of_its_own(write_recipe: WriteRecipe):

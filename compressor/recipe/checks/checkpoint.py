@@ -57,6 +57,9 @@ def check_checkpoint(
         if length is not None and length > shape.table:
             what = f"is {length}, but the checkpoint's position table has {shape.table} rows"
             add(("stages", index, "max_sequence_length"), what, f"at most {shape.table}")
+        if stage.longest_fixed > shape.table:
+            what = f"has {stage.longest_fixed}, but the checkpoint's position table has {shape.table} rows"
+            add(("stages", index, "fixed_lengths"), what, f"at most {shape.table}")
 
 
 def _check_reading(

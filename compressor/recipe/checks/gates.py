@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 from compressor.errors import Add, Location, suggest
 from compressor.gates.judge import AT_LEAST
@@ -13,14 +13,17 @@ from compressor.gates.metrics import (
     PADDED_DIFFERENCE,
     PADDED_LABELS,
     PARITY,
+    PROVIDERS,
     QUALITY_KINDS,
     QUANTIZED_PARITY,
     RELATIVE_RULES,
     Metric,
+    node_share,
+    partitions,
 )
 from compressor.gates.spec import FLOAT, REGRESSION, Gate
 from compressor.recipe.document import Recipe
-from compressor.runtimes import TARGETS
+from compressor.runtimes import TARGETS, TEXT_RUNTIME
 from compressor.runtimes.base import FLOAT32
 from compressor.runtimes.shipped import runs_on_tokens
 from compressor.tasks import TASKS
@@ -46,6 +49,7 @@ _NOTHING_TO_COMPARE = {
     ),
 }
 """What is wrong with a gate of parity where the formats do not ship that it is of, and the way out."""
+_PLACEMENT = tuple(metric(provider) for metric in (partitions, node_share) for provider in PROVIDERS)
 
 
 def gate_metrics(task: str) -> list[str]:
@@ -57,6 +61,7 @@ def check_gates(recipe: Recipe, add: Add) -> None:
     """Whether each gate's metric is measured there and its rules make sense for it."""
     for index, stage in enumerate(recipe.stages):
         _check_size_only(recipe, index, add)
+        _check_fixed_lengths(recipe, index, add)
         for name, gate in stage.gates.items():
             place = ("stages", index, "gates", name)
             if "." in name:
@@ -68,6 +73,8 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 continue
             if not _check_rules(name, gate.limits, recipe.task_of(stage), place, add):
                 continue
+            if METRICS[name].kind == "placement":
+                _check_placement(name, recipe, index, place, add)
             if name in PARITY:
                 _check_parity(name, recipe, index, place, add)
     for name, regression_gate in (recipe.regression or {}).items():
@@ -84,6 +91,23 @@ def _check_parity(name: str, recipe: Recipe, index: int, place: Location, add: A
         add(place, f"{name} {what}", hint, kind="conflict")
 
 
+def _check_placement(name: str, recipe: Recipe, index: int, place: Location, add: Add) -> None:
+    """Whether a stage leaves an ONNX graph that ships."""
+    stage = recipe.stages[index]
+    if not stage.ships:
+        add(place, f"{name} is measured where formats are exported", "move the gate to export", kind="conflict")
+    elif not any(map(_is_graph, stage.files(recipe.quantized(index)))):
+        add(place, f"{name} is of an ONNX graph, and none ships", "add onnx to targets", kind="conflict")
+
+
+def _check_fixed_lengths(recipe: Recipe, index: int, add: Add) -> None:
+    """Whether there are graphs to write in fixed lengths."""
+    stage = recipe.stages[index]
+    if stage.longest_fixed and not stage.fixed_files(recipe.quantized(index)):
+        what = "is of ONNX graphs, and none ships"
+        add(("stages", index, "fixed_lengths"), what, "add onnx to targets, or drop fixed_lengths", kind="conflict")
+
+
 def _check_size_only(recipe: Recipe, index: int, add: Add) -> None:
     """Whether the files that may be slow ship."""
     stage = recipe.stages[index]
@@ -98,13 +122,13 @@ def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Locati
     """Whether a gate's file ships, is measured by this metric, and can be compared so."""
     form, _, metric = name.rpartition(".")
     stage, task = recipe.stages[index], recipe.task_of(recipe.stages[index])
-    files = stage.files(recipe.quantized(index))
+    files, fixed = (each(recipe.quantized(index)) for each in (stage.files, stage.fixed_files))
     if not stage.ships:
         add(place, f"{name} is of a file that ships", "move the gate to export", kind="conflict")
     elif form not in files:
         what = f"no file {form!r} ships" + (f": they are {', '.join(files)}" if files else "")
         add(place, what, suggest(form, list(files)), kind="unknown")
-    elif metric not in (allowed := _file_metrics(form, files[form], task)):
+    elif metric not in (allowed := _file_metrics(form, files[form], task, fixed)):
         add(place, f"{metric!r} is not measured of {form}", suggest(metric, allowed), kind="unknown")
     elif gate.relative_to == FLOAT and (metric not in _TIMES or not files[form].startswith("int")):
         what = f"{name} cannot be relative to float: the latency of a file in int8 or int4 can"
@@ -118,13 +142,19 @@ def _is_padded(form: str, precision: str) -> bool:
     return precision != FLOAT32 and runs_on_tokens(form)
 
 
-def _file_metrics(form: str, precision: str, task: str) -> list[str]:
-    """The metrics of a file that ships."""
-    parity = ["size_bytes", "parity_label_agreement", "parity_max_abs_diff"]
-    parity += _PADDED if _is_padded(form, precision) else ()
+def _is_graph(form: str) -> bool:
+    """Whether a file is an ONNX graph."""
+    return form.partition("_")[0] == "onnx" and form != TEXT_RUNTIME.name
+
+
+def _file_metrics(form: str, precision: str, task: str, fixed: Container[str]) -> list[str]:
+    """The metrics of a file that ships; one of a fixed length gives the answers of its graph of free sizes."""
+    found = ["size_bytes", "parity_label_agreement", "parity_max_abs_diff"]
+    found += _PADDED if _is_padded(form, precision) else ()
+    found += _PLACEMENT if _is_graph(form) else ()
     if form in TARGETS and not TARGETS[form].runs_here:
-        return parity
-    return [*TASKS[task].METRICS, *_TIMES, "peak_rss_bytes", *parity]
+        return found
+    return [*(() if form in fixed else TASKS[task].METRICS), *_TIMES, "peak_rss_bytes", *found]
 
 
 def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Location, add: Add) -> bool:
