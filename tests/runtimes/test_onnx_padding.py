@@ -78,6 +78,13 @@ def test_padding_moves_no_answer_of_int8_and_rows_without_it_keep_theirs(family:
             assert all(np.array_equal(given[name], expected[name]) for name in names)
 
 
+def test_a_table_in_four_bits_is_looked_up_alike(tmp_path: Path):
+    model = make_model("bert")
+    dynamic_int8.write(export(model, tmp_path), tmp_path / "q.onnx", exact_settings(embeddings="int4"))
+    session = RUNTIMES["onnxruntime"].session(tmp_path / "q.onnx", 1)
+    assert max(moved(session, padded(model), ("logits",))) < 1e-3
+
+
 def test_a_longer_batch_answers_as_the_same_rows_in_a_shorter_one(tmp_path: Path):
     """Rows of one batch share their ranges, as before; padding is in none of them."""
     model = make_model("bert")
