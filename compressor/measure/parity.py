@@ -28,6 +28,8 @@ _SAME_NUMBER, _NEAR_NUMBER = 0.01, 0.1
 weights in its own way and the model in float."""
 _TEXTS_SAMPLE = 500
 """Rows whose texts are asked of a file that holds its tokenizer, at most: each takes the time of a call."""
+_EVALUATED_SAMPLE = 1000
+"""Rows that a file is evaluated on, at most: MiniLM takes 20 ms for each."""
 
 TORCH = Endpoint(runtimes.TORCH.name, runtimes.TORCH.file)
 FLOAT = Endpoint("onnxruntime", TARGETS["onnx"].file)
@@ -47,7 +49,10 @@ def comparisons(deployed: Endpoint | None) -> Iterator[Comparison]:
         if held == "quantized":
             reference = deployed if runtime.follows_quantized and deployed is not None else TORCH
             yield Comparison(target, candidate, reference, held, runtime.quantized_rows)
-        yield Comparison(target, candidate, TORCH, "evaluated" if held == "evaluated" else "float")
+        if held == "evaluated":
+            yield Comparison(target, candidate, TORCH, held, _EVALUATED_SAMPLE)
+        else:
+            yield Comparison(target, candidate, TORCH)
     texts = Endpoint(TEXT_RUNTIME.name, TEXT_RUNTIME.file)
     for reference in (*([deployed] if deployed is not None else ()), FLOAT, TORCH):
         yield Comparison(TEXT_RUNTIME.name, texts, reference, "texts", _TEXTS_SAMPLE)
@@ -153,7 +158,8 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
         against += ", unpadded"
     shared = [name for name in expected if name in given]
     made_up = "edges_alone" if comparison.kind != "texts" else "probes_alone"
-    labelled = comparison.real_rows if comparison.real_rows in shared else made_up
+    real_rows = material.real_rows(comparison)
+    labelled = real_rows if real_rows in shared else made_up
     if comparison.kind == "texts":
         expected = {name: _log_softmax(expected[name]) for name in shared}
         labelled = min(shared, key=lambda name: agreement(given[name], expected[name]))

@@ -66,7 +66,7 @@ class Comparison:
             ones, which nothing here runs, must give its labels in any batches. `texts` ones are asked the texts of the
             rows and must give the labels of the graph that they hold. `padded` ones are their own reference: they must
             give the same labels to rows that are padded.
-        sample: Real rows, at most and evenly spread, that a format is run on one at a time; None for all.
+        sample: Real rows, at most and evenly spread, that a format is compared on; None for all.
         length: Tokens of the one row that a format takes: it is asked the rows that fit, padded. None where that is
             free.
     """
@@ -82,15 +82,6 @@ class Comparison:
     def in_batches(self) -> bool:
         """Whether rows are asked in batches, too: what else is in one does not change an answer."""
         return self.kind in ("float", "evaluated")
-
-    @property
-    def real_rows(self) -> str:
-        """Name of the set of real rows that both are asked."""
-        if self.kind == "padded" or self.length is not None:
-            return ALONE
-        if self.in_batches:
-            return ROWS
-        return SINGLE if self.sample is None else f"{SINGLE}_{self.sample}"
 
     @property
     def sides(self) -> tuple[Endpoint, Endpoint]:
@@ -163,10 +154,11 @@ class ParityInputs:
             return self._fixed_sets(length)
         edges = [[index] for index in range(len(EDGES))]
         asked: list[tuple[str, Path | None, list[list[int]]]] = [("edges_alone", self.edges, edges)]
-        if any(entry.in_batches for entry in comparisons):
+        if batched := [entry for entry in comparisons if entry.in_batches and entry.length is None]:
             together = by_length(self.edge_lengths, 4 * int(self.edge_lengths.max()))
             asked += [("edges_together", self.edges, together), ("untyped", self.edges, edges)]
-            asked += [(ROWS, self.rows, by_length(self.lengths, _BATCH_TOKENS))]
+            samples = {self.real_rows(entry): entry.sample for entry in batched}
+            asked += [(name, self.rows, self._batches(sample)) for name, sample in samples.items()]
         asked += [(name, self.rows, batches) for name, batches in self._alone(comparisons)]
         padded_to: dict[str, int] = {}
         if any(entry.kind == "padded" for entry in comparisons):
@@ -200,9 +192,22 @@ class ParityInputs:
         texts = json.loads(self.texts.read_text(encoding="utf-8"))
         return [texts[index] for index in self.chosen]
 
+    def real_rows(self, comparison: Comparison) -> str:
+        """Name of the set of real rows that both sides of a comparison are asked."""
+        if comparison.kind == "padded" or comparison.length is not None:
+            return ALONE
+        name, sample = ROWS if comparison.in_batches else SINGLE, comparison.sample
+        return name if sample is None or sample >= len(self.lengths) else f"{name}_{sample}"
+
+    def _batches(self, sample: int | None) -> list[list[int]]:
+        """Batches of real rows of similar length."""
+        chosen = spread(len(self.lengths), sample)
+        return [[chosen[index] for index in batch] for batch in by_length(self.lengths[chosen], _BATCH_TOKENS)]
+
     def _alone(self, comparisons: Sequence[Comparison]) -> list[tuple[str, list[list[int]]]]:
         """The sets of real rows that are run one at a time."""
-        samples = {entry.real_rows: entry.sample for entry in comparisons if entry.kind in ("quantized", "texts")}
+        own = [entry for entry in comparisons if entry.kind in ("quantized", "texts")]
+        samples = {self.real_rows(entry): entry.sample for entry in own}
         found = [(name, spread(len(self.lengths), limit)) for name, limit in samples.items()]
         return [(name, [[index] for index in indices]) for name, indices in (*found, (ALONE, list(self.chosen)))]
 

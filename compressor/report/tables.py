@@ -113,7 +113,7 @@ def formats(report: Report) -> tuple[Table, str] | None:
     quality = quality_metric(report)
     header = ["file", "precision", "verdict", quality, "p50 ms", "p95 ms", "times float's speed", "MB", "peak MB"]
     rows = [[*format_cells(entry, quality), agreement(entry)] for entry in report.formats]
-    texts = ["All files, and the float forms of those in int8 or int4, are timed in turn."]
+    texts = ["All files that run here, and the float forms of those in int8 or int4, are timed in turn."]
     some = [f"{entry.name} on {entry.rows}" for entry in report.formats if entry.rows is not None]
     if some:
         texts.append(f"Scored on a sample of the rows: {', '.join(some)}.")

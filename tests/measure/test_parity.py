@@ -271,7 +271,8 @@ def test_numbers_of_a_file_with_its_own_integers_are_near_floats(
     expected = np.array([[[0.0]], [[1.0]], [[2.0]], [[3.0]]], np.float32)
     given = expected + np.array([[[0.005]], [[-0.005]], [[0.0]], [[0.1]]], np.float32)
     comparison = Comparison("x", OTHER, against, kind)
-    answers = {OTHER: {comparison.real_rows: given}, against: {comparison.real_rows: expected}}
+    name = asked.real_rows(comparison)
+    answers = {OTHER: {name: given}, against: {name: expected}}
     assert parity.compare(comparison, answers, asked)["label_agreement"] == share
 
 
@@ -280,9 +281,21 @@ def test_a_slow_format_is_asked_a_stated_sample_of_the_rows(exported: Path, tmp_
     every, some = (
         Comparison(name, OTHER, QUANTIZED, "quantized", limit) for name, limit in (("all", None), ("few", 5))
     )
-    sets = {entry["name"]: entry["batches"] for entry in material(exported, tmp_path).row_sets([every, some], "zeros")}
-    assert len(sets[every.real_rows]) == 20 and sets[some.real_rows] == [[0], [5], [10], [14], [19]]
+    asked = material(exported, tmp_path)
+    sets = {entry["name"]: entry["batches"] for entry in asked.row_sets([every, some], "zeros")}
+    assert len(sets[asked.real_rows(every)]) == 20
+    assert sets[asked.real_rows(some)] == [[0], [5], [10], [14], [19]]
     found = held(exported, tmp_path, client, every, some)
     assert [entry["rows"] for entry in found] == [20, 5]
     evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"few": found[1]}})
     assert evidence["parity_quantized_label_agreement"] == Exact(1.0, n=5)
+
+
+def test_what_is_evaluated_is_asked_a_sample_in_batches_or_all_rows_if_they_are_few(exported: Path, tmp_path: Path):
+    asked = material(exported, tmp_path)
+    few, many, whole = (Comparison("x", OTHER, TORCH, "evaluated", limit) for limit in (5, 1000, None))
+    assert asked.real_rows(many) == asked.real_rows(whole) == asked.real_rows(Comparison("y", ONNX, TORCH))
+    sets = {entry["name"]: entry["batches"] for entry in asked.row_sets([few, many], "zeros")}
+    assert sorted(index for batch in sets[asked.real_rows(few)] for index in batch) == [0, 5, 10, 14, 19]
+    assert sorted(index for batch in sets[asked.real_rows(many)] for index in batch) == list(range(20))
+    assert asked.place(few, asked.real_rows(few), 2) == "row 10"
