@@ -68,24 +68,26 @@ def ours(given: Given, output: Path, source: Path | None, *, runtime: str) -> Pa
     return path
 
 
-def quantized(given: Given, output: Path, source: Path | None, *, scheme: str) -> Path:
+def quantized(given: Given, output: Path, source: Path | None, *, scheme: str, **keys: Any) -> Path:
     """The file that `compress run` ships for a recipe with the single stage quantize; the run has its own cache."""
-    training, rows = {}, {}
+    training, rows, name = {}, {}, "-".join([scheme, *map(str, keys.values())])
     if scheme == "qat_int8":
         training = {"max_steps": given.qat_steps, "batch_size": QAT_BATCH_SIZE}
         rows = {"max_train_samples": given.qat_steps * QAT_BATCH_SIZE}  # the teacher reads them all before
     recipe: dict[str, Any] = {
         "schema_version": 1,
-        "name": scheme,
+        "name": name,
         "task": "text-classification",
         "model": str(given.checkpoint),
         "data": {"train": str(given.train), "validation": str(given.validation), "max_validation_samples": 64}
         | {"text": given.text, "label": given.label, **rows},
         "measure": {"sequence_length": 32, "runs": 1},  # measured here, not there
-        "stages": [{"stage": "quantize", "scheme": scheme, "gates": {"quantized_coverage": {"min": 0}}, **training}],
+        "stages": [
+            {"stage": "quantize", "scheme": scheme, "gates": {"quantized_coverage": {"min": 0}}, **training, **keys}
+        ],
     }
     runs.run(recipe, output, given.folder / "artifacts")
-    model = given.folder / "artifacts" / scheme / "model"
+    model = given.folder / "artifacts" / name / "model"
     return checkpoint.Checkpoint(model).quantized or model
 
 
@@ -133,6 +135,9 @@ CONTENDERS: Mapping[str, Contender] = {
     FUSED: Contender("ONNX fp32, fused by ONNX Runtime's optimizer", peers.fused, PLAIN),
     ONNX: Contender("ONNX fp32 (ours)", partial(ours, runtime="onnxruntime"), modules=_EXPORT),
     "dynamic_int8": Contender("dynamic_int8 (ours)", partial(quantized, scheme="dynamic_int8")),
+    "int4_table": Contender(
+        "dynamic_int8, `embeddings: int4` (ours)", partial(quantized, scheme="dynamic_int8", embeddings="int4")
+    ),
     "static_int8": Contender("static_int8 (ours)", partial(quantized, scheme="static_int8")),
     "qat_int8": Contender("qat_int8 (ours)", partial(quantized, scheme="qat_int8")),
     "plain_int8": Contender("plain `quantize_dynamic`", peers.plain_int8, PLAIN),
