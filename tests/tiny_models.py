@@ -14,8 +14,28 @@ KINDS = [
     "BertForMaskedLM",
     "DistilBertForSequenceClassification",
     "DistilBertForMaskedLM",
+    "RobertaForSequenceClassification",
+    "RobertaForMaskedLM",
+    "ElectraForSequenceClassification",
+    "ElectraForMaskedLM",
 ]
 LABELS = {"id2label": {0: "no", 1: "yes", 2: "maybe"}, "label2id": {"no": 0, "yes": 1, "maybe": 2}}
+
+
+def other_config(prefix: str, bert: Any, **values: Any) -> Any:
+    """The config of a RoBERTa or an ELECTRA of the sizes of a BERT.
+
+    Args:
+        prefix: Beginning of its class's name.
+        bert: The BERT's config.
+        values: Settings beyond.
+    """
+    roberta = {"pad_token_id": 1, "max_position_embeddings": bert.max_position_embeddings + 2, "type_vocab_size": 1}
+    own = {"embedding_size": bert.hidden_size // 2} if prefix == "Electra" else roberta
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    names += ("max_position_embeddings", "initializer_range", "tie_word_embeddings")
+    sizes = {name: getattr(bert, name) for name in names}
+    return getattr(transformers, f"{prefix}Config")(**{**sizes, **own, **values})
 
 
 def make_model(kind: str, **overrides: Any) -> Any:
@@ -34,6 +54,8 @@ def make_model(kind: str, **overrides: Any) -> Any:
             initializer_range=0.1,
             **LABELS,
         )
+    elif not kind.startswith("Bert"):
+        config = other_config(kind.partition("For")[0], config, **LABELS)
     model = getattr(transformers, kind)(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -47,6 +69,11 @@ def make_albert(kind: str) -> Any:
     from compressor.models.surgery.share_layers import Sharing, share
 
     return share(make_model(kind.replace("Albert", "Bert")), Sharing("all", 2, 4), [0, 2]).eval()
+
+
+def family_of(kind: str) -> str:
+    """The `model_type` of a kind."""
+    return kind.partition("For")[0].lower()
 
 
 def make_batch() -> dict[str, torch.Tensor]:
@@ -93,9 +120,10 @@ def assert_loads_as_is(model: Any, kind: str, folder: Path) -> None:
     assert torch.equal(logits_of(loaded), logits_of(model))
     assert (loaded.config.id2label, loaded.config.label2id) == (LABELS["id2label"], LABELS["label2id"])
 
-    encoder = transformers.DistilBertModel if kind.startswith("Distil") else transformers.BertModel
+    encoder = getattr(transformers, f"{kind.partition('For')[0]}Model")
     _, info = encoder.from_pretrained(folder, output_loading_info=True)
-    pooler = {"pooler.dense.weight", "pooler.dense.bias"} if kind == "BertForMaskedLM" else set()
+    without = kind == "BertForMaskedLM" or kind.startswith("Roberta")
+    pooler = {"pooler.dense.weight", "pooler.dense.bias"} if without else set()
     assert set(info["missing_keys"]) == pooler
-    heads = ("cls.", "classifier.", "pre_classifier.", "vocab_")
+    heads = ("cls.", "classifier.", "pre_classifier.", "vocab_", "lm_head.", "generator_")
     assert all(name.startswith(heads) for name in info["unexpected_keys"]), info["unexpected_keys"]

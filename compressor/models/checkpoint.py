@@ -86,8 +86,14 @@ class Checkpoint:
 
     @property
     def max_position_embeddings(self) -> int:
-        """Rows of the position table: the longest sequence, in tokens."""
-        return int(self._setting("max_position_embeddings", 512))
+        """Rows of the position table that tokens use: the longest sequence, in tokens."""
+        return int(self._setting("max_position_embeddings", 512)) - self.first_position
+
+    @property
+    def first_position(self) -> int:
+        """The row of the position table that the first token of a text uses."""
+        family = FAMILIES.get(self.family)
+        return 0 if family is None else family.first_position(self.config)
 
     @property
     def vocab_size(self) -> int:
@@ -121,7 +127,7 @@ class Checkpoint:
         """Whether its class has a head of this kind."""
         if not any(name.endswith(head.endings) for name in self.architectures):
             return False
-        weight = self.shapes.get(f"{self.known_family.outside.get(head.part)}.weight")
+        weight = self.shapes.get(f"{self.known_family.modules(head.auto).get(head.part)}.weight")
         # One class does both: a single output is a number.
         return head.numbers is None or weight is None or (weight[:1] == (1,)) == head.numbers
 

@@ -45,7 +45,7 @@ def to_parts(model: PreTrainedModel) -> ModelParts:
     outside: State = {}
     attentions: dict[int, State] = {}
     feed_forwards: dict[int, State] = {}
-    part_of_module = _part_of_module(family)
+    part_of_module = _part_of_module(family, head)
     for name, tensor in model.state_dict().items():
         if name == family.decoder_bias:
             continue
@@ -58,6 +58,8 @@ def to_parts(model: PreTrainedModel) -> ModelParts:
             block = blocks.setdefault(int(number[0]), {})
         block[f"{part}.{kind}"] = tensor
     used = family.blocks(config)
+    if skipped := family.first_position(config.to_dict()):
+        outside["position.weight"] = outside["position.weight"][skipped:]
     return ModelParts(
         head,
         config,
@@ -76,10 +78,10 @@ def _place(family: Family, part: str) -> str:
     return f"{family.stacks[part in FEED_FORWARD]}.{family.inside[part]}"
 
 
-def _part_of_module(family: Family) -> dict[str, str]:
+def _part_of_module(family: Family, head: str) -> dict[str, str]:
     """From modules, with `{}` for the number of a block, to parts."""
     inside = {_place(family, part): part for part in family.inside}
-    return {module: part for part, module in family.outside.items()} | inside
+    return {module: part for part, module in family.modules(head).items()} | inside
 
 
 def modules(model: PreTrainedModel, part: str) -> list[torch.nn.Module]:
@@ -129,10 +131,14 @@ def from_parts(parts: ModelParts, family: str | None = None) -> PreTrainedModel:
     register()
     target = FAMILIES[family or plainest_family(parts)]
     parts = target.fit(parts)
+    config, places = _config(parts, target), target.modules(parts.head)
     state: State = {}
     for name, tensor in parts.outside.items():
         part, _, kind = name.rpartition(".")
-        state[f"{target.outside[part]}.{kind}"] = tensor
+        if name == "position.weight":
+            skipped = target.first_position(config.to_dict())
+            tensor = torch.cat([tensor.new_zeros(skipped, tensor.shape[1]), tensor])
+        state[f"{places[part]}.{kind}"] = tensor
     for blocks, stack in zip((parts.attentions, parts.feed_forwards), target.stacks, strict=True):
         for index, block in enumerate(blocks):
             for name, tensor in block.items():
@@ -140,7 +146,7 @@ def from_parts(parts: ModelParts, family: str | None = None) -> PreTrainedModel:
                 state[f"{stack.format(index)}.{target.inside[part]}.{kind}"] = tensor
     if "decoder.bias" in parts.outside and target.decoder_bias is not None:
         state[target.decoder_bias] = parts.outside["decoder.bias"]
-    model = getattr(transformers, f"AutoModel{parts.head}").from_config(_config(parts, target))
+    model = getattr(transformers, f"AutoModel{parts.head}").from_config(config)
     model.load_state_dict(state)
     return model
 
@@ -155,7 +161,8 @@ def _config(parts: ModelParts, family: Family) -> PreTrainedConfig:
         settings = {**_shared_settings(parts.config), **_settings(parts.config, family)}
         config = AutoConfig.for_model(family.model_type, **settings)
     config.vocab_size = len(parts.outside["word.weight"])
-    config.max_position_embeddings = len(parts.outside["position.weight"])
+    used = len(parts.outside["position.weight"])
+    config.max_position_embeddings = used + family.first_position(config.to_dict())
     config.num_hidden_layers, config.hidden_size = parts.num_hidden_layers, parts.hidden_size
     config.num_attention_heads = max(parts.heads)
     family.configure(config, parts)

@@ -154,9 +154,10 @@ def head(checkpoint: Checkpoint, kind: Head) -> Shapes:
     family = checkpoint.known_family
     rows = len(checkpoint.labels) if kind.outputs_by_label else kind.settings.get("num_labels", 1)
     found: Shapes = {}
+    modules = family.modules(kind.auto)
     for part in kind.parts:
-        if part in family.outside:
-            found |= _shapes(family.outside[part], part, {**_sizes(checkpoint), ALL: rows})
+        if part in modules:
+            found |= _shapes(modules[part], part, {**_sizes(checkpoint), ALL: rows})
     if kind in (MASKED_LM, PRETRAINING) and checkpoint.config.get("tie_word_embeddings") is False:
         found |= _shapes(family.outside["decoder"], "decoder", _sizes(checkpoint))
     return found
@@ -167,7 +168,7 @@ def _sizes(checkpoint: Checkpoint) -> dict[str, int]:
         HIDDEN: checkpoint.hidden_size,
         EMBEDDING: checkpoint.embedding_size,
         VOCABULARY: checkpoint.vocab_size,
-        "position": checkpoint.max_position_embeddings,
+        "position": checkpoint.max_position_embeddings + checkpoint.first_position,
         "token_type": checkpoint.token_types,
     }
 
@@ -182,7 +183,8 @@ def matrix_names(families: Iterable[Family], layers: int) -> list[str]:
     """Names of the modules that may have a weight matrix, in models of so many layers, with any head."""
     found = []
     for family in families:
-        found += [module for part, module in family.outside.items() if len(AXES[part]) == 2]
+        for modules in (family.outside, *family.of_head.values()):
+            found += [module for part, module in modules.items() if len(AXES[part]) == 2]
         for stack, parts in zip(family.stacks, (ATTENTION, FEED_FORWARD), strict=True):
             inside = [family.inside[part] for part in parts if len(AXES[part]) == 2]
             found += [f"{stack.format(block)}.{module}" for block in range(layers) for module in inside]
@@ -241,7 +243,8 @@ def unread(checkpoint: Checkpoint) -> tuple[list[str], list[str]]:
     """Tensors that nothing reads: those of the encoder, and those beside it that belong to no known head."""
     known, prefix = encoder(checkpoint), f"{_prefix(checkpoint.known_family)}."
     beside = [name for name in checkpoint.shapes if name not in known and not of_head(checkpoint, name)]
-    left = [name for name in beside if name.rpartition(".")[2] not in _BUFFERS]
+    idle = checkpoint.known_family.idle
+    left = [name for name in beside if name.rpartition(".")[2] not in _BUFFERS and name.rpartition(".")[0] not in idle]
     of_encoder = [name for name in left if name.startswith(prefix)]
     return of_encoder, [name for name in left if name not in of_encoder]
 
@@ -250,7 +253,7 @@ def of_head(checkpoint: Checkpoint, name: str) -> bool:
     """Whether a tensor is outside of the layers, in a place that the family knows: in a head or in the embeddings."""
     family = checkpoint.known_family
     module, _, kind = name.rpartition(".")
-    return name == family.decoder_bias or (kind in ("weight", "bias") and module in family.outside.values())
+    return name == family.decoder_bias or (kind in ("weight", "bias") and module in family.places)
 
 
 def blocks_there(checkpoint: Checkpoint) -> tuple[int, int]:

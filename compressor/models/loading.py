@@ -92,9 +92,9 @@ def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved
     for how_it_was_loaded in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+    model.save_pretrained(path)
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
-    length = int(min(tokenizer.model_max_length, model.config.max_position_embeddings))
+    length = int(min(tokenizer.model_max_length, Checkpoint(path).max_position_embeddings))
     backend.enable_truncation(length, direction=tokenizer.truncation_side)
-    model.save_pretrained(path)
     tokenizer.save_pretrained(path)

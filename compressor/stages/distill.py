@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from compressor.errors import Add
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES
+from compressor.models.families.albert import NAME as ALBERT
 from compressor.models.shape import Shape
 from compressor.spec import OneOf
 from compressor.stages.base import Stage, StageSpec
@@ -93,6 +94,8 @@ class DistillSpec(DistillationSpec, StageSpec):
         smaller = layers if layers < teacher.layers else max(1, layers // 2)
         family = self.architecture or (allowed[0] if allowed else shape.family)
         embedding = hidden if shape.embedding == shape.hidden else shape.embedding
+        if FAMILIES[shape.family].keeps_mapping and embedding == hidden < shape.hidden:
+            family = ALBERT  # which maps embeddings that are as wide as the layers, too
         return replace(
             shape,
             family=family,

@@ -42,7 +42,8 @@ class FactorizeSpec(RecoverySpec, StageSpec):
             add(("embedding_size",), what, f"at most {shape.embedding}")
         if self.embedding_size == shape.embedding:
             return shape
-        family = ALBERT if FAMILIES[shape.family].keeps else shape.family
+        known = FAMILIES[shape.family]
+        family = ALBERT if known.keeps and not known.keeps_mapping else shape.family
         return replace(shape, family=family, embedding=self.embedding_size)
 
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from functools import cache
 
-from compressor.models.families import albert, bert, compact_bert, distilbert
+from compressor.models.families import albert, bert, compact_bert, distilbert, electra, roberta
 from compressor.models.families.base import Family
 
 _FAMILIES = (
     bert.FAMILY,
     distilbert.FAMILY,
     albert.FAMILY,
-    compact_bert.FAMILY,
+    compact_bert.FAMILY,  # holds whatever there is: what follows holds only what came as it
+    electra.FAMILY,
+    roberta.ROBERTA,
+    roberta.XLM_ROBERTA,
+    roberta.CAMEMBERT,
 )
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in _FAMILIES}

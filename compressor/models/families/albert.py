@@ -59,12 +59,16 @@ def fits(parts: ModelParts) -> bool:
 
 
 def with_token_types(parts: ModelParts) -> ModelParts:
-    """The parts with token types, of zeros where there are none."""
+    """The parts with two token types: of zeros where there are none, alike where there is one."""
     import torch
 
-    if "token_type.weight" in parts.outside:
+    types = parts.outside.get("token_type.weight")
+    if types is None:
+        types = torch.zeros_like(parts.outside["position.weight"][:2])
+    elif len(types) == 1:
+        types = types.repeat(2, 1)
+    else:
         return parts
-    types = torch.zeros_like(parts.outside["position.weight"][:2])
     return replace(parts, outside={**parts.outside, "token_type.weight": types})
 
 

@@ -36,6 +36,7 @@ class Family:
         prefix: Beginning of its classes' names.
         inputs: Names of a model's inputs, in the order that traced formats take them.
         outside: Modules of the parts outside of the layers, by part.
+        of_head: Other modules that a head has parts in, by the end of its class's name.
         inside: Modules of a block's parts, by part.
         stacks: Where the attention and the feed-forward blocks are; `{}` stands for a block's number.
         head_tensors: Beginnings of the names of tensors that a new head brings.
@@ -44,6 +45,10 @@ class Family:
         holds: Whether its classes can hold parts as they are.
         fit: The parts as its classes hold them; raises StageError where they cannot.
         configure: Sets what its config says of parts, beyond what all configs say.
+        idle: Modules of the encoder that no head of ours reads; checkpoints may have them.
+        skips_padding: Whether positions are counted from the row behind that of the padding token, so that the table
+            has rows that no token uses.
+        keeps_mapping: Whether its classes map embeddings whose width is not that of the layers.
         decoder_bias: Second name of the output embedding's bias: the same tensor in a tied head.
         config_names: Its names of settings that other families share, by the common name.
         becomes: Architectures that a distill stage can give a student of such a checkpoint; the first is the default.
@@ -68,6 +73,10 @@ class Family:
     holds: Callable[[ModelParts], bool]
     fit: Callable[[ModelParts], ModelParts]
     configure: Callable[[Any, ModelParts], None]
+    of_head: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
+    skips_padding: bool = False
+    keeps_mapping: bool = False
     decoder_bias: str | None = None
     config_names: Mapping[str, str] = field(default_factory=dict)
     becomes: tuple[str, ...] = ()
@@ -82,6 +91,23 @@ class Family:
     def lists_blocks(self) -> bool:
         """Whether its config lists the widths of attention and feed-forward blocks."""
         return self.blocks_setting == "heads"
+
+    def modules(self, head: str) -> Mapping[str, str]:
+        """Modules of the parts outside of the layers, by part, in the class of a head.
+
+        Args:
+            head: End of the class's name.
+        """
+        return {**self.outside, **self.of_head.get(head, {})}
+
+    @property
+    def places(self) -> set[str]:
+        """Modules of the parts outside of the layers, of all heads."""
+        return {*self.outside.values(), *(place for parts in self.of_head.values() for place in parts.values())}
+
+    def first_position(self, config: Mapping[str, Any]) -> int:
+        """The row of the position table that the first token of a text uses."""
+        return int(self.setting(config, "pad_token_id", 0)) + 1 if self.skips_padding else 0
 
     def setting(self, config: Mapping[str, Any], name: str, default: Any = None) -> Any:
         """A setting of a config.json, by its common name; where it is left out, the default of the family's classes."""

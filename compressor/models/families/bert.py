@@ -14,6 +14,25 @@ if TYPE_CHECKING:
     from compressor.models.parts import ModelParts
 
 NAME = "bert"
+INSIDE = {
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "up": "intermediate.dense",
+    "down": "output.dense",
+    "feed_forward_norm": "output.LayerNorm",
+}
+DEFAULTS = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
 
 
 def can_hold(parts: ModelParts) -> bool:
@@ -27,17 +46,19 @@ def cannot_become(name: str, parts: ModelParts) -> StageError:
     return StageError(f"a {came_as} checkpoint like this cannot become {name}; leave architecture out")
 
 
-def _holds(parts: ModelParts) -> bool:
+def holds(parts: ModelParts) -> bool:
+    """The same with token types, and BERT's pooler."""
     return can_hold(parts) and "token_type.weight" in parts.outside and parts.pooler_activation == "tanh"
 
 
 def _fit(parts: ModelParts) -> ModelParts:
-    if not _holds(parts):
+    if not holds(parts):
         raise cannot_become(NAME, parts)
     return parts
 
 
-def _configure(config: Any, parts: ModelParts) -> None:
+def configure(config: Any, parts: ModelParts) -> None:
+    """Sets the width of layers and the number of token types."""
     config.intermediate_size = max(parts.neurons)
     config.type_vocab_size = len(parts.outside["token_type.weight"])
 
@@ -59,32 +80,15 @@ FAMILY = Family(
         "transform_norm": "cls.predictions.transform.LayerNorm",
         "decoder": "cls.predictions.decoder",
     },
-    inside={
-        "query": "attention.self.query",
-        "key": "attention.self.key",
-        "value": "attention.self.value",
-        "attention_output": "attention.output.dense",
-        "attention_norm": "attention.output.LayerNorm",
-        "up": "intermediate.dense",
-        "down": "output.dense",
-        "feed_forward_norm": "output.LayerNorm",
-    },
+    inside=INSIDE,
     stacks=("bert.encoder.layer.{}",) * 2,
     head_tensors=("classifier.", "bert.pooler.", "qa_outputs.", "cls."),
     language_head="cls.predictions",
     blocks=every_layer,
-    holds=_holds,
+    holds=holds,
     fit=_fit,
-    configure=_configure,
+    configure=configure,
     decoder_bias="cls.predictions.bias",
     becomes=("distilbert", "bert"),
-    defaults={
-        "vocab_size": 30522,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-    },
+    defaults=DEFAULTS,
 )

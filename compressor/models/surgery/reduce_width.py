@@ -10,6 +10,7 @@ import torch
 
 from compressor.errors import StageError
 from compressor.models.convert import from_parts, to_parts
+from compressor.models.families import FAMILIES
 from compressor.models.parts import EMBEDDING, HEADS, HIDDEN, NEURONS, ModelParts, State, cut
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def reduce_width(model: PreTrainedModel, hidden_size: int) -> PreTrainedModel:
         hidden_size: Channels of the new model, in whole heads, at most the model's.
 
     Returns:
-        A new model of the same class; of the full width it gives the same logits. A narrower one needs training.
+        A new model of the same class, unless that cannot map embeddings of this width; of the full width it gives the
+        same logits. A narrower one needs training.
 
     Raises:
         StageError: A hidden size that is not a whole number of heads, or another kind of model.
@@ -47,7 +49,8 @@ def reduce_width(model: PreTrainedModel, hidden_size: int) -> PreTrainedModel:
     feed_forwards = tuple(_narrower_feed_forward(block, channels, whole) for block in whole.feed_forwards)
     outside = _cut_all(whole.outside, everywhere)
     small = replace(whole, outside=outside, attentions=attentions, feed_forwards=feed_forwards)
-    return from_parts(small, model.config.model_type)
+    family = FAMILIES[model.config.model_type]
+    return from_parts(small, None if family.keeps_mapping and not family.holds(small) else family.model_type)
 
 
 def largest(scores: torch.Tensor, count: int) -> torch.Tensor:

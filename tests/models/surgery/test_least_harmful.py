@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import KINDS, hidden_states_of, logits_of, make_model
+from tiny_models import KINDS, family_of, hidden_states_of, logits_of, make_model
 
 from compressor.errors import StageError
 from compressor.models.surgery.select_layers import least_harmful, reduce_depth
@@ -66,7 +66,7 @@ def test_all_layers_can_stay(model):
 def test_a_layer_that_does_nothing_goes_first(kind):
     model = make_model(kind)
     state = model.state_dict()
-    number = "distilbert.transformer.layer.2." if kind.startswith("Distil") else "bert.encoder.layer.2."
+    number = f"{family_of(kind)}.{'transformer' if kind.startswith('Distil') else 'encoder'}.layer.2."
     for name, tensor in state.items():
         if "layernorm" in name.lower().replace("_", ""):
             tensor.fill_(1.0 if name.endswith("weight") else 0.0)  # the LayerNorm of a LayerNorm is the LayerNorm

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_config
-from tiny_models import KINDS, assert_loads_as_is, hidden_states_of, is_tied, logits_of, make_model
+from tiny_models import KINDS, assert_loads_as_is, family_of, hidden_states_of, is_tied, logits_of, make_model
 
 from compressor.errors import StageError
 from compressor.models import loading
@@ -32,10 +32,6 @@ def test_layers_that_are_not_there_are_refused():
         chosen_layers(4, None, [0, 4])
     with pytest.raises(StageError, match="has 4 layers"):
         chosen_layers(4, 5, "every_other")
-
-
-def family_of(kind: str) -> str:
-    return "distilbert" if kind.startswith("Distil") else "bert"
 
 
 @pytest.mark.parametrize("kind", KINDS)
