@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.models import checkpoint, loading, outputs
+from compressor.models.families import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,10 +35,15 @@ class Traceable(torch.nn.Module):
         self.masked: float | None = None
         self.input_names = checkpoint.input_names(model.config.model_type)
         self.output_names = outputs.output_names(model)
+        # A model with token types and no such input looks its zeros up by a detour that traces keep.
+        outside = FAMILIES[model.config.model_type].outside
+        self._zero_types = "token_type" in outside and "token_type_ids" not in self.input_names
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """The only output as it is, several as a tuple, for inputs of `(batch, sequence)`; see `models.outputs`."""
         named = dict(zip(self.input_names, inputs, strict=True))
+        if self._zero_types:
+            named["token_type_ids"] = torch.zeros_like(named["input_ids"])
         # The model would make this mask itself, by a detour of a dozen operators that traces keep.
         masked = named["attention_mask"][:, None, None, :] == 0
         least = torch.finfo(self.model.dtype).min if self.masked is None else self.masked
