@@ -39,6 +39,8 @@ FAMILIES = {
     "BERT": ("bert", []),
     "DistilBERT": ("distilbert", []),
     "ALBERT": ("albert", []),
+    "RoBERTa": ("roberta", []),
+    "ELECTRA": ("electra", []),
     "pruned BERT": ("bert", [{"stage": "prune", "heads": 0.25, "ffn": 0.25, "scope": "global", "epochs": 0}]),
 }
 """Kinds of models, with the stages that make them."""
@@ -83,6 +85,11 @@ def save_model(kind: str, task: str, folder: Path) -> Path:
     configs = {
         "bert": transformers.BertConfig(**sizes, **common, **labels),
         "albert": transformers.AlbertConfig(**sizes, **common, **labels, embedding_size=32),
+        # With the demo's tokenizer, whose padding is token 0, so that one row is in front of the positions.
+        "roberta": transformers.RobertaConfig(
+            **{**sizes, "max_position_embeddings": 129}, **common, **labels, pad_token_id=0, type_vocab_size=1
+        ),
+        "electra": transformers.ElectraConfig(**sizes, **common, **labels, embedding_size=32),
         "distilbert": transformers.DistilBertConfig(**sizes, **labels, dim=64, n_layers=3, n_heads=4, hidden_dim=128),
     }
     torch.manual_seed(0)

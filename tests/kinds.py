@@ -16,6 +16,7 @@ import torch
 import transformers
 from conftest import MAX_POSITIONS, make_config
 from running import SESSION
+from tiny_models import other_config
 
 from compressor.runtimes import onnxruntime as onnx_runtime
 from compressor.runtimes import tracing
@@ -46,6 +47,8 @@ def make_model(family: str, head: str = "SequenceClassification", layers: int = 
         initializer_range=0.2,
     )
     config = distil if family == "distilbert" else plain
+    if family in ("roberta", "electra"):
+        config = other_config(family.capitalize(), plain)
     model = getattr(transformers, f"AutoModelFor{head}").from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -26,6 +26,7 @@ class Traceable(torch.nn.Module):
     Attributes:
         input_names: Names of the inputs.
         output_names: Names of the outputs.
+        longest: Tokens of the longest sequence that it takes.
         masked: What is added to attention scores of padding; None for the smallest number of the model's type.
     """
 
@@ -35,15 +36,15 @@ class Traceable(torch.nn.Module):
         self.masked: float | None = None
         self.input_names = checkpoint.input_names(model.config.model_type)
         self.output_names = outputs.output_names(model)
-        # A model with token types and no such input looks its zeros up by a detour that traces keep.
-        outside = FAMILIES[model.config.model_type].outside
-        self._zero_types = "token_type" in outside and "token_type_ids" not in self.input_names
+        family = FAMILIES[model.config.model_type]
+        self.longest = int(model.config.max_position_embeddings) - family.first_position(model.config.to_dict())
+        self._one_type = "token_type" in family.outside and "token_type_ids" not in self.input_names
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """The only output as it is, several as a tuple, for inputs of `(batch, sequence)`; see `models.outputs`."""
         named = dict(zip(self.input_names, inputs, strict=True))
-        if self._zero_types:
-            named["token_type_ids"] = torch.zeros_like(named["input_ids"])
+        if self._one_type:  # the model would look the zeros up; `zeros_like` becomes an operator that few formats have
+            named["token_type_ids"] = named["input_ids"] * 0
         # The model would make this mask itself, by a detour of a dozen operators that traces keep.
         masked = named["attention_mask"][:, None, None, :] == 0
         least = torch.finfo(self.model.dtype).min if self.masked is None else self.masked
@@ -66,7 +67,7 @@ def load(source: Path, attention: str) -> Traceable:
 def example_inputs(module: Traceable) -> tuple[torch.Tensor, ...]:
     """Two rows of eight tokens, one of them padded, so that no size is 1 and the mask matters. `(2, 8)` each."""
     generator = torch.Generator().manual_seed(0)
-    length = min(8, int(module.model.config.max_position_embeddings))
+    length = min(8, module.longest)
     ids = torch.randint(0, int(module.model.config.vocab_size), (2, length), generator=generator)
     mask = torch.ones_like(ids)
     mask[1, length // 2 :] = 0

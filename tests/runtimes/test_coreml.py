@@ -33,6 +33,7 @@ KINDS = [
     ("albert", "MaskedLM"),
     ("shared_attention", "TokenClassification"),
     ("pruned", "SequenceClassification"),
+    ("roberta", "SequenceClassification"),
 ]
 """Every family and every head."""
 INT8 = QuantizedFile("dynamic_int8", "int8", "m.onnx", True, 8, True, None, ())

@@ -44,7 +44,7 @@ def write(source: Path, path: Path, chosen: QuantizedFile | None) -> None:
 
     module = tracing.load(source, "eager")
     module.masked = _MASKED
-    longest = int(module.model.config.max_position_embeddings)
+    longest = module.longest
     example = tuple(tensor[:1].to(torch.int32) for tensor in tracing.example_inputs(module))
     length = ct.RangeDim(1, longest, default=min(64, longest))
     if chosen is not None:

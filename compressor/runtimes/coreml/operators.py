@@ -140,11 +140,18 @@ def _select(v: Values) -> torch.Tensor:
     return torch.where(torch.as_tensor(v["cond"]).bool(), torch.as_tensor(v["a"]), torch.as_tensor(v["b"]))
 
 
+def _cumulated(v: Values) -> torch.Tensor:
+    assert not v.get("exclusive") and not v.get("reverse"), "a plain sum of what came before, and of the element"
+    x: torch.Tensor = v["x"]
+    return torch.cumsum(x, dim=int(v["axis"]), dtype=x.dtype)
+
+
 OPERATORS: dict[str, Callable[[Values], torch.Tensor | tuple[torch.Tensor, ...]]] = {
     "add": lambda v: torch.as_tensor(v["x"]) + torch.as_tensor(v["y"]),
     "cast": _cast,
     "clip": lambda v: v["x"].clamp(float(v["alpha"]), float(v["beta"])),
     "concat": _concat,
+    "cumsum": _cumulated,
     "equal": lambda v: torch.as_tensor(v["x"]) == torch.as_tensor(v["y"]),
     "erf": lambda v: torch.erf(v["x"]),
     "expand_dims": _expand_dims,
@@ -156,6 +163,7 @@ OPERATORS: dict[str, Callable[[Values], torch.Tensor | tuple[torch.Tensor, ...]]
     "linear": lambda v: functional.linear(v["x"], v["weight"], v.get("bias")),
     "matmul": _matmul,
     "mul": lambda v: torch.as_tensor(v["x"]) * torch.as_tensor(v["y"]),
+    "not_equal": lambda v: torch.as_tensor(v["x"]) != torch.as_tensor(v["y"]),
     "pow": lambda v: torch.pow(torch.as_tensor(v["x"]), torch.as_tensor(v["y"])),
     "real_div": lambda v: torch.as_tensor(v["x"]) / torch.as_tensor(v["y"]),
     "relu": lambda v: functional.relu(v["x"]),

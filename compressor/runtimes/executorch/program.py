@@ -12,7 +12,6 @@ from typing import Literal
 import torch
 from torch import nn
 
-from compressor.models import checkpoint
 from compressor.models.families import is_token_table
 from compressor.runtimes import tracing
 from compressor.runtimes.executorch import graph, modules
@@ -38,7 +37,7 @@ def write(source: Path, path: Path, weights: Weights, tables: Tables, keep_float
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 
     module = tracing.load(source, modules.ATTENTION)
-    longest = checkpoint.Checkpoint(source).max_position_embeddings
+    longest = module.longest
     # No size of the example may be 1 but the batch's, or it would be taken for fixed.
     inputs = tuple(tensor[:1].clone() for tensor in tracing.example_inputs(module))
     modules.replace(module.model, (nn.LayerNorm,), modules.RowNorm)

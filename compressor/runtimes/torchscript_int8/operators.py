@@ -122,7 +122,7 @@ def _cast(node: Node, x: Tensor) -> Tensor:
 _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div, "Equal": torch.eq, "Where": torch.where,
     "Erf": torch.erf, "Tanh": torch.tanh, "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Sqrt": torch.sqrt,
-    "Neg": torch.neg, "Clip": torch.clamp, "HardSwish": torch.nn.functional.hardswish,
+    "Not": torch.logical_not, "Neg": torch.neg, "Clip": torch.clamp, "HardSwish": torch.nn.functional.hardswish,
     "Softplus": torch.nn.functional.softplus, "Mish": torch.nn.functional.mish,
 }  # fmt: skip
 
@@ -131,6 +131,7 @@ _OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "ScaledDotProductAttention": _attend,
     "Cast": _cast,
     "Concat": lambda node, *parts: torch.cat(parts, node.attributes["axis"]),
+    "CumSum": lambda node, x, _: torch.cumsum(x, node.ints(1)[0], dtype=x.dtype),
     "DequantizeLinear": _dequantize,
     "Gather": _gather,
     "GatherBlockQuantized": _look_up_blocks,
@@ -153,6 +154,7 @@ _OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
 }
 
 NUMBERS = {
+    "CumSum": (1,),
     "Gather": (1,),
     "Pow": (1,),
     "Reshape": (1,),
