@@ -111,8 +111,8 @@ PARITY: dict[str, tuple[Held, ...]] = {
 }
 """The formats that each metric of parity is of; it is measured where one of them ships."""
 
-PROVIDERS = {"nnapi": "NNAPI", "coreml": "Core ML, as an ML program"}
-"""Execution providers of phones whose share of an ONNX graph is measured, and what they are called."""
+PROVIDERS = {"nnapi": "NNAPI", "coreml": "Core ML"}
+"""Execution providers of phones whose share of an ONNX graph is measured; that of Core ML makes ML programs."""
 
 
 def partitions(provider: str) -> str:
@@ -195,7 +195,7 @@ METRICS: dict[str, Metric] = {
         *(
             Metric(
                 partitions(provider),
-                "",
+                "pieces",
                 "placement",
                 f"pieces of the deployed ONNX graph, of its longest fixed length if it has any, that {name} would take,"
                 " by ONNX Runtime's checker of operators and sizes; 0 where it takes nothing",

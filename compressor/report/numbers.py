@@ -33,6 +33,8 @@ def number(value: float | None, unit: str = "") -> str:
         return f"{value / 1e6:.2f} M"
     if unit == "ms":
         return f"{value:.2f} ms"
+    if unit == "pieces":
+        return f"{value:.0f}"
     return f"{value:.2e}" if value and abs(value) < 1e-3 else f"{value:.4f}"
 
 

@@ -14,6 +14,9 @@ from compressor.tasks import TASKS
 _MOST_ROWS = 16
 """Longest table of matrices, so that a comment on a pull request stays readable."""
 
+_MOST_NODES = 0.5
+"""Share of a graph's nodes from which on it is shown what execution providers would take."""
+
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
 BOUNDS = (
@@ -118,20 +121,20 @@ def formats(report: Report) -> tuple[Table, str] | None:
     if some:
         texts.append(f"Scored on a sample of the rows: {', '.join(some)}.")
     if placed := [text for entry in report.formats for text in _placed(entry)]:
-        texts.append(f"Of its nodes, by ONNX Runtime's checker: {'; '.join(placed)}.")
+        texts.append(f"By ONNX Runtime's checker {'; '.join(placed)}.")
     if never := [entry.name for entry in report.formats if not entry.ran]:
         texts.append(f"Evaluated, never run on a device: {', '.join(never)}.")
     return Table([*header, "same label"], rows, 3), " ".join(texts)
 
 
 def _placed(entry: FormatReport) -> list[str]:
-    """What execution providers of phones would take of a graph."""
+    """The execution providers of phones that would take most of a graph: of one with free sizes none does."""
     found = entry.measurements
     return [
-        f"{name} would take {found[node_share(provider)].value:.0%} of {entry.name} in "
-        f"{found[partitions(provider)].value:.0f} partitions"
+        f"{name} would take {found[node_share(provider)].value:.0%} of the nodes of {entry.name}, in pieces: "
+        f"{found[partitions(provider)].value:.0f}"
         for provider, name in PROVIDERS.items()
-        if partitions(provider) in found
+        if node_share(provider) in found and found[node_share(provider)].value > _MOST_NODES
     ]
 
 

@@ -108,6 +108,7 @@ def test_every_form_of_the_report_shows_them(shipped: tuple[Path, dict[str, Any]
     pages = [(folder / "artifacts/tiny" / name).read_text() for name in ("report.md", "report.html")]
     for entry in report["formats"]:
         assert entry["name"] in printed and all(entry["name"] in page for page in pages)
+    assert all("Core ML would take 9" in page and "the nodes of onnx_16, in pieces: 1" in page for page in pages)
     assert "ort.size_bytes" in (folder / "artifacts/tiny/junit.xml").read_text()
 
 
