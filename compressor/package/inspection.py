@@ -15,6 +15,8 @@ from compressor.runtimes import RUNTIMES
 from compressor.runtimes.inspection import Inspection, Weight, part_of
 
 _WEIGHTS = (".safetensors", ".bin")
+_FORMATS = {runtime.file.suffix for runtime in RUNTIMES.values() if runtime.target}
+"""Suffixes of files that ship; some of them are folders."""
 
 
 def inspect(path: Path) -> list[Inspection]:
@@ -26,12 +28,12 @@ def inspect(path: Path) -> list[Inspection]:
     Raises:
         RecipeError: It is none of these, or cannot be read.
     """
-    if path.is_dir():
+    if path.is_dir() and suffix(path) not in _FORMATS:
         folder = root(path)
         own = {folder / name for name in check(folder, str(path)).weight_files if not name.endswith(".json")}
         others = (file for file in folder.rglob("*") if suffix(file) in READERS and suffix(file) not in _WEIGHTS)
         return [_inspect_file(file) for file in sorted({*own, *others})]
-    if not path.is_file():
+    if not path.exists():
         raise RecipeError([Problem(str(path), "no such file or folder", kind="not_found")])
     if suffix(path) not in READERS:
         raise RecipeError(

@@ -75,12 +75,13 @@ def test_each_file_of_the_folder_is_in_the_manifest_and_verified(run: tuple[Path
     assert bad.returncode == 1 and "weight.bin" in bad.stdout
 
 
-def test_bench_times_the_other_files_and_refuses_it(run: tuple[Path, dict[str, Any], str]):
+def test_bench_and_inspect_take_the_other_files_and_refuse_it(run: tuple[Path, dict[str, Any], str]):
     folder = run[0] / "model"
     timed = compress("bench", folder, "--sequence-length", "8", "--runs", "60", "--json", cwd=folder)
     assert {entry["runtime"] for entry in json.loads(timed.stdout)} == {"onnxruntime"}
-    refused = compress("bench", folder / PACKAGE, cwd=folder)
-    assert refused.returncode == 2 and "model.mlpackage" in refused.stderr + refused.stdout
+    for command, what in (("bench", "cannot be timed"), ("inspect", "cannot be inspected")):
+        refused = compress(command, folder / PACKAGE, cwd=folder)
+        assert refused.returncode == 2 and what in refused.stderr + refused.stdout
 
 
 def test_what_is_not_a_number_agrees_with_nothing(run: tuple[Path, dict[str, Any], str], tmp_path: Path):
