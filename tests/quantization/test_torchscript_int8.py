@@ -231,6 +231,27 @@ def test_an_operator_without_a_counterpart_is_named(tmp_path: Path):
         GraphModule(tmp_path / "fused.onnx")
 
 
+def test_exact_products_round_as_graphs_do():
+    """The kernel alone takes about 1 of 20,000 values for the integer beside."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(400, 384), torch.randint(-63, 64, (8, 384), dtype=torch.int8)
+    step = (x.max() - x.min()) / 255
+    expected = (x / step).round() @ weight.t().float() * step
+    given = [weights.Int8Product(weight, torch.ones(8), None, False, exact)(x) for exact in (True, False)]
+    wrong, kernels_wrong = ((rows - expected).abs().amax(1) > step for rows in given)
+    assert not wrong.any()
+    assert 0 < kernels_wrong.sum() < 40
+
+
+@pytest.mark.parametrize(("layers", "exact"), [(4, False), (5, True)])
+def test_deep_graphs_are_rounded_exactly(layers: int, exact: bool, tmp_path: Path):
+    save_classifier(tmp_path, num_hidden_layers=layers)
+    RUNTIMES["onnxruntime"].export(tmp_path, tmp_path / "float.onnx")
+    dynamic_int8.write(tmp_path / "float.onnx", tmp_path / QUANTIZED_ONNX, exact_settings())
+    products = [each for each in GraphModule(tmp_path / QUANTIZED_ONNX).modules() if hasattr(each, "packed")]
+    assert {product.exact for product in products} == {exact}
+
+
 def test_blocks_are_unpacked_low_half_first():
     """Codes 1 and 15 of one byte are -7 and 7; what fills the row up is cut off."""
     codes = torch.full((1, 8), 0x88, dtype=torch.uint8)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _export = cast("Callable[[_Method], _Method]", torch.jit.export)
 
-_Int8State = tuple[Tensor, Tensor, Tensor | None, bool, bool]
+_Int8State = tuple[Tensor, Tensor, Tensor | None, bool, bool, bool]
 
 
 class Int8Product(nn.Module):
@@ -25,23 +25,24 @@ class Int8Product(nn.Module):
         scales: Of each output, `(outputs,)`.
         bias: `(outputs,)`.
         shared: Whether something else reads the same integers, so that the file has to hold them as this very tensor.
+        exact: Whether x is rounded as graphs round it, to the last value; it takes time.
     """
 
     weight: Tensor | None
 
-    def __init__(self, weight: Tensor, scales: Tensor, bias: Tensor | None, shared: bool) -> None:
+    def __init__(self, weight: Tensor, scales: Tensor, bias: Tensor | None, shared: bool, exact: bool) -> None:
         super().__init__()
-        self.__setstate__((weight, scales, bias, shared, False))
+        self.__setstate__((weight, scales, bias, shared, exact, False))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(…, outputs)` of `(…, inputs)`.
 
-        Values are rounded to steps of the range before the kernel rounds them. The kernel multiplies by the inverse of
-        a step and rounds with the zero point added; graphs divide by it and round before: one value in 20,000, close
-        to the middle of two integers, would become the other one, and change the last layers' roundings by the dozen.
-        A row alone, such as the pooler's, has too few values for that to be worth the time.
+        The kernel multiplies by the inverse of a step and rounds with the zero point added; graphs divide by it and
+        round before. One value in 20,000, close to the middle of two integers, becomes the other one. To be exact,
+        values are rounded to steps of the range before the kernel rounds them; but not a row alone, such as the
+        pooler's, which has few values.
         """
-        if x.numel() > x.size(-1):
+        if self.exact and x.numel() > x.size(-1):
             x = self.rounded(x)
         product: Tensor = torch.ops.quantized.linear_dynamic(x, self.packed, False)
         return product
@@ -59,12 +60,18 @@ class Int8Product(nn.Module):
         whole, bias = torch.ops.quantized.linear_unpack(self.packed)
         own = self.weight
         integers = whole.int_repr() if own is None else own
-        return integers, whole.q_per_channel_scales().to(torch.float32), bias, own is not None, self.training
+        return (
+            integers,
+            whole.q_per_channel_scales().to(torch.float32),
+            bias,
+            own is not None,
+            self.exact,
+            self.training,
+        )
 
     @_export
     def __setstate__(self, state: _Int8State) -> None:
-        weight, scales, bias, shared, training = state
-        self.training = training
+        weight, scales, bias, shared, self.exact, self.training = state
         self.steps = torch.tensor(255.0)
         self.weight = weight if shared else None
         zeros = torch.zeros([scales.numel()], dtype=torch.int64)
