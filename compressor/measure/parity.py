@@ -48,7 +48,7 @@ def comparisons(deployed: Endpoint | None) -> Iterator[Comparison]:
         candidate, held = Endpoint(runtime.name, runtime.file), runtime.held(deployed is not None)
         if held == "quantized":
             reference = deployed if runtime.follows_quantized and deployed is not None else TORCH
-            yield Comparison(target, candidate, reference, held, runtime.quantized_rows)
+            yield Comparison(target, candidate, reference, held)
         if held == "evaluated":
             yield Comparison(target, candidate, TORCH, held, _EVALUATED_SAMPLE)
         else:

@@ -62,7 +62,6 @@ class Runtime:
         target: The name in the export stage's `targets`; None if the stage does not write it.
         follows_quantized: Whether the file holds a quantized graph's integers where the checkpoint has one, and so has
             to give that graph's labels instead of torch's logits.
-        quantized_rows: Real rows, at most, that a quantized file of this format is compared on; None for all.
         quantizes: Whether its weights are stored as the quantize stage says.
         floats: What its weights are stored in where nothing is quantized.
         blocks: Whether it has a form for weights in blocks with a scale each, as weight-only schemes make them.
@@ -81,7 +80,6 @@ class Runtime:
     usage: str
     target: str | None = None
     follows_quantized: bool = False
-    quantized_rows: int | None = None
     quantizes: bool = False
     floats: str = FLOAT32
     blocks: bool = True

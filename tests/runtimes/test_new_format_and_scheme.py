@@ -29,7 +29,6 @@ RUNTIME = Runtime(
     target="toy_format",
     follows_quantized=True,
     quantizes=True,
-    quantized_rows=50,
     inspectable=True,
 )
 
@@ -74,7 +73,7 @@ def test_a_format_and_a_scheme_take_a_file_and_a_line_each(tmp_path: Path, write
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     parity = next(stage["details"]["parity"] for stage in report["stages"] if "parity" in stage["details"])
     compared = parity["formats"]["toy_format"]
-    assert (compared["kind"], compared["rows"], compared["label_agreement"]) == ("quantized", 50, 1.0)
+    assert (compared["kind"], compared["rows"], compared["label_agreement"]) == ("quantized", 200, 1.0)
     model = folder / "model"
     assert "`toy/model.toy`" in (model / "README.md").read_text(encoding="utf-8")
 
