@@ -57,9 +57,11 @@ def bootstrap(
     value = float(formula(total))
     unit = np.arange(statistics.shape[0]) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = int(unit.max()) + 1
-    # A kind of row that did not occur in `count` independent units may be up to this share of all, and no resample has
-    # it. The two are independent, so that they add in quadrature.
-    margin = scale * unseen(count, confidence)
+    # A kind of row that did not occur in so many independent units may be up to this share of all, and no resample has
+    # it. The two are independent, so that they add in quadrature. Units that add nothing, such as rows without a label
+    # that is asked for, tell nothing.
+    telling = np.unique(unit[_adds(statistics)])
+    margin = scale * unseen(max(1, len(telling)), confidence)
     random = np.random.default_rng(SEED)
     if count > MOST_UNITS:
         unit = random.permutation(np.arange(count) % MOST_UNITS)[unit]
@@ -74,6 +76,12 @@ def bootstrap(
         low, high = (float(bound) for bound in np.quantile(drawn, levels))
     below, above = max(0.0, value - low), max(0.0, high - value)
     return Estimate(value, value - math.hypot(below, margin), value + math.hypot(above, margin))
+
+
+def _adds(statistics: Statistics) -> NDArray[np.bool_]:
+    """Whether each row adds anything to the sums. `(rows,)`."""
+    sizes = abs(statistics).sum(axis=1)
+    return np.asarray(sizes).reshape(-1) > 0
 
 
 def _units(statistics: Statistics, unit: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:

@@ -11,6 +11,7 @@ sequentially rejective multiple test procedure", which decides whether the run f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -18,7 +19,7 @@ from typing import Literal
 from compressor.errors import ExitCode
 from compressor.gates.estimate import Estimate, Evidence
 from compressor.gates.exact import Exact
-from compressor.gates.metrics import RELATIVE_RULES, metric_of
+from compressor.gates.metrics import ANY_LABEL, RELATIVE_RULES, Metric, metric_of
 from compressor.gates.rows import Rows
 from compressor.gates.spec import Gate, RegressionGate
 
@@ -51,6 +52,7 @@ class GateResult:
             confidence where the run has several gates.
         verdict: The outcome.
         unbounded: Why there is no bound, where there is none; None in older reports.
+        label: Of a metric of the worst label, such as `recall[*]`, the label.
     """
 
     metric: str
@@ -63,6 +65,12 @@ class GateResult:
     high: float | None
     verdict: Verdict
     unbounded: str | None = None
+    label: str | None = None
+
+    @property
+    def subject(self) -> str:
+        """The metric, with the label that decides where the worst one does."""
+        return self.metric if self.label is None else f"{self.metric} ({self.label})"
 
 
 @dataclass(frozen=True)
@@ -121,9 +129,61 @@ def judge(
     return results
 
 
-def comparisons(gates: Iterable[Mapping[str, Gate] | Mapping[str, RegressionGate]]) -> int:
-    """Number of rules, of several sets of gates by metric, whose observed value has noise."""
-    return sum(len(gate.limits) for of_stage in gates for metric, gate in of_stage.items() if metric_of(metric).noisy)
+def judge_measured(
+    name: str,
+    gate: Gate | RegressionGate,
+    evidence: Mapping[str, Evidence],
+    references: Mapping[str, Mapping[str, Evidence]],
+    comparisons: int = 1,
+) -> list[GateResult]:
+    """Judges every rule of a gate by what was measured; one that every label has to meet, by the worst label.
+
+    Args:
+        name: The gate's, such as `accuracy`, `torchscript.latency_p50_ms` or `recall[*]`.
+        gate: Its rules.
+        evidence: The measurements, by metric.
+        references: Those of each possible reference.
+        comparisons: As of `judge`.
+    """
+    metric = metric_of(name)
+    every = []
+    for own, there in _judged(metric, evidence).items():
+        others = {other: found[own] for other, found in references.items() if own in found}
+        results = judge(name, gate, there, others, comparisons)
+        label = metric_of(own).label if metric.label == ANY_LABEL else None
+        every.append([replace(result, label=label) for result in results])
+    return [min(results, key=_badness) for results in zip(*every, strict=True)]
+
+
+def _judged(metric: Metric, evidence: Mapping[str, Evidence]) -> dict[str, Evidence]:
+    """The evidence of a metric; of `[*]`, of all labels that rows tell of, if there is any such."""
+    if metric.label != ANY_LABEL:
+        return {metric.name: evidence[metric.name]}
+    labels = {name: own.label for name in evidence if (own := metric_of(name)).base == metric.base}
+    found = {name: evidence[name] for name, label in labels.items() if label}
+    unknown = {name for name, there in found.items() if isinstance(there, Exact | Rows) and math.isnan(there.value)}
+    return {name: there for name, there in found.items() if name not in unknown} or found
+
+
+def _badness(result: GateResult) -> tuple[int, float]:
+    """How near a result is to be the worst: the smaller, the worse."""
+    margin = result.observed - result.limit
+    return ("fail", "inconclusive", "pass").index(result.verdict), margin if result.rule in AT_LEAST else -margin
+
+
+def comparisons(gates: Iterable[Mapping[str, Gate] | Mapping[str, RegressionGate]], labels: int = 1) -> int:
+    """Number of rules, of several sets of gates by metric, whose observed value has noise.
+
+    Args:
+        gates: The sets.
+        labels: Labels that a rule of the worst label judges.
+    """
+    return sum(
+        len(gate.limits) * (labels if metric_of(metric).label == ANY_LABEL else 1)
+        for of_stage in gates
+        for metric, gate in of_stage.items()
+        if metric_of(metric).noisy
+    )
 
 
 def recorded_verdict(result: GateResult) -> Verdict:

@@ -57,6 +57,7 @@ class Metric:
         kind: Decides which rules are allowed and how its bounds are computed.
         help: One line for the recipe's reference.
         form: Name of the file that ships of which it is measured; empty for the checkpoint as a whole.
+        label: The label, or the type of entities, of which it is; `*` for the one that does worst; empty for none.
     """
 
     name: str
@@ -64,6 +65,12 @@ class Metric:
     kind: Kind
     help: str
     form: str = ""
+    label: str = ""
+
+    @property
+    def base(self) -> str:
+        """The name without the label."""
+        return self.name.partition("[")[0] if self.label else self.name
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -210,14 +217,40 @@ METRICS: dict[str, Metric] = {
 }
 
 
+ANY_LABEL = "*"
+"""In the place of a label: every label that occurs; the one that does worst decides."""
+
+PER_LABEL: dict[str, Metric] = {
+    name: Metric(name, "", "quality", f"{what}; `{name}[*]`: of the worst")
+    for name, what in (
+        ("precision", "share of what is given one label, or one type of entities, that has it"),
+        ("recall", "share of what has one label, or one type of entities, that is given it"),
+        ("f1", "harmonic mean of precision and recall of one label, or one type of entities"),
+    )
+}
+"""Metrics that are measured of one label, as `recall[NAME]`."""
+
+
 def metric_of(name: str) -> Metric:
-    """The metric of a name in gates and reports: `latency_p50_ms`, or `torchscript.latency_p50_ms` of one file.
+    """The metric of a name in gates and reports: `f1`, `recall[NAME]`, or `torchscript.latency_p50_ms` of one file.
 
     Raises:
         KeyError: There is no such metric.
     """
-    form, _, own = name.rpartition(".")
-    return replace(METRICS[own], form=form)
+    form, own = _form_and_name(name)
+    if own in METRICS:
+        return replace(METRICS[own], form=form)
+    base, bracket, label = own.partition("[")
+    if not bracket or not label.endswith("]") or len(label) < 2:
+        raise KeyError(name)
+    return replace(PER_LABEL[base], name=own, form=form, label=label[:-1])
+
+
+def _form_and_name(name: str) -> tuple[str, str]:
+    """The file, and the metric in it; labels may have dots."""
+    head, bracket, label = name.partition("[")
+    form, _, base = head.rpartition(".")
+    return form, base + bracket + label
 
 
 def of_file(form: str, metric: str) -> str:
@@ -227,4 +260,8 @@ def of_file(form: str, metric: str) -> str:
 
 def is_metric(name: str) -> bool:
     """Whether there is such a metric."""
-    return name.rpartition(".")[2] in METRICS
+    try:
+        metric_of(name)
+    except KeyError:
+        return False
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from compressor.measure.token_rows import REFERENCES_FILE, TokenRows
 from compressor.runtimes.base import FLOAT32
 from compressor.runtimes.shipped import Format, size_bytes
 from compressor.tasks.base import GROUPS, References, Scoring
+from compressor.tasks.scoring import per_label
 
 _FILE, _FLOAT = "format:", "float:"
 """Before the names of files and of their float forms, among what is timed in turn."""
@@ -106,6 +107,7 @@ def evidence(
     task: Scoring,
     references: References,
     labels: Sequence[str],
+    of_labels: Collection[str] = (),
 ) -> dict[str, Evidence]:
     """The evidence of one file, metric by metric.
 
@@ -116,6 +118,7 @@ def evidence(
         task: Scores the answers.
         references: The right answers.
         labels: Names of the head's outputs.
+        of_labels: Metrics of single labels that are wanted too.
     """
     found: dict[str, Evidence] = {"size_bytes": Exact(float(entry["size_bytes"]))}
     compared = (facts.get("parity") or {}).get("formats", {})
@@ -128,14 +131,19 @@ def evidence(
     if entry["length"] is not None:
         return found  # its answers are its free form's, as parity says
     answers = np.load(folder / f"{answers_name(entry['name'])}.npy")
-    return found | scored(answers, task, taken(references, entry["sample"]), labels)
+    return found | scored(answers, task, taken(references, entry["sample"]), labels, of_labels)
 
 
 def scored(
-    answers: NDArray[np.float32], task: Scoring, references: References, labels: Sequence[str]
+    answers: NDArray[np.float32],
+    task: Scoring,
+    references: References,
+    labels: Sequence[str],
+    of_labels: Collection[str] = (),
 ) -> dict[str, Evidence]:
     """The task's metrics of some answers; rows that belong together count as less evidence."""
     found, groups = task.score(answers, references, labels), references.get(GROUPS)
+    found |= per_label.score(task, answers, references, labels, of_labels)
     return {name: rows if groups is None else replace(rows, groups=groups) for name, rows in found.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -254,6 +254,7 @@ def evidence(
     references: References,
     labels: Sequence[str],
     against: str = "self",
+    of_labels: Collection[str] = (),
 ) -> dict[str, Evidence]:
     """The evidence of a measurement, metric by metric.
 
@@ -264,13 +265,12 @@ def evidence(
         references: The right answers.
         labels: Names of the head's outputs.
         against: `self`, or the name of a reference for its timings from the same process.
+        of_labels: Metrics of single labels that are wanted too.
     """
-    found: dict[str, Evidence] = {}
-    if against == "self":
-        found.update(formats.scored(np.load(folder / "answers.npy"), task, references, labels))
-    found.update(formats.timings(folder, against))
+    found = formats.timings(folder, against)
     if against != "self":
         return found
+    found |= formats.scored(np.load(folder / "answers.npy"), task, references, labels, of_labels)
     found.update(formats.placement(formats.for_accelerators(facts.get("formats", ()))))
     for metric in REPEATABLE:
         found[metric] = Exact(float(facts[metric]))

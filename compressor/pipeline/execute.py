@@ -11,14 +11,14 @@ from pathlib import Path
 
 from compressor.errors import StageError
 from compressor.files import SealedFolder
-from compressor.gates.judge import GateResult, comparisons, judge, overall
+from compressor.gates.judge import GateResult, comparisons, judge_measured, overall
 from compressor.gates.metrics import metric_of
 from compressor.gates.spec import REGRESSION
 from compressor.host import environment
 from compressor.measure.client import Client
 from compressor.models.checkpoint import Checkpoint
 from compressor.package import publish
-from compressor.pipeline import lock, regression
+from compressor.pipeline import label_gates, lock, regression
 from compressor.pipeline.building import Builder
 from compressor.pipeline.entry import key_of
 from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, formats_of, measurements, notes
@@ -27,6 +27,7 @@ from compressor.pipeline.regression import OtherRun
 from compressor.pipeline.store import Store
 from compressor.progress import Progress
 from compressor.report.model import Report, StageReport
+from compressor.tasks.scoring.per_label import names_of
 
 _SPACE_FACTOR = 15
 """Disk that a run takes, in sizes of its checkpoint: three training states, the stages, their exports."""
@@ -68,11 +69,15 @@ def run(
     _check_space(plan, store)
     builder = Builder(plan, store, client, progress)
     builder.check(stages)
-    measurer = Measurer(recipe.measure, store, client, progress, {against.key: against.folder} if against else {})
+    own = builder.prepared(recipe.task) if any(stage.task == recipe.task for stage in stages) else None
+    of_labels = label_gates.wanted(plan, stages, own) if own is not None else ()
+    outside = {against.key: against.folder} if against else {}
+    measurer = Measurer(recipe.measure, store, client, progress, outside, of_labels)
     if against is not None:
         regression.check(against, plan, stages[-1], builder.prepared(stages[-1].task).labels)
 
-    noisy = comparisons({metric: gate} for stage in stages for metric, gate in stage.gates)
+    every = ({metric: gate} for stage in stages for metric, gate in stage.gates)
+    noisy = comparisons(every, len(names_of(own.task, own.labels)) if own is not None else 1)
     baselines: dict[str, StageReport] = {}
     reports: list[StageReport] = []
     last: _Result | None = None
@@ -240,8 +245,7 @@ def _judge(stage: PlannedStage, measured: Measured, noisy: int) -> list[GateResu
         metric = metric_of(name).name
         if metric_of(name).kind == "parity" and metric not in subject.evidence:
             continue  # a default gate: the formats may all be floating point, or all quantized
-        against = {other: found[metric] for other, found in subject.references.items() if metric in found}
-        results += judge(name, gate, subject.evidence[metric], against, noisy)
+        results += judge_measured(name, gate, subject.evidence, subject.references, noisy)
     return results
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from compressor.files import SealedFolder, file_digest
 from compressor.gates.estimate import Evidence
 from compressor.gates.judge import GateResult, overall
-from compressor.gates.metrics import METRICS, metric_of
+from compressor.gates.metrics import metric_of
 from compressor.gates.spec import FLOAT, REGRESSION
 from compressor.host import saturates
 from compressor.measure import formats, measurement
@@ -90,7 +90,7 @@ def measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
     estimates = {}
     for name, evidence in found.items():
         estimate = evidence.estimate(CONFIDENCE)
-        estimates[name] = Measurement(estimate.value, METRICS[name].unit, evidence.n, estimate.low, estimate.high)
+        estimates[name] = Measurement(estimate.value, metric_of(name).unit, evidence.n, estimate.low, estimate.high)
     return estimates
 
 
@@ -138,13 +138,20 @@ class Measurer:
         client: Runs the measuring processes.
         progress: Shows progress.
         outside: Folders of checkpoints that are not in the store, by key.
+        of_labels: Metrics of single labels that gates want, such as `recall[PASSPORT]`.
     """
 
     def __init__(
-        self, spec: MeasureSpec, store: Store, client: Client, progress: Progress, outside: Mapping[str, Path]
+        self,
+        spec: MeasureSpec,
+        store: Store,
+        client: Client,
+        progress: Progress,
+        outside: Mapping[str, Path],
+        of_labels: Sequence[str] = (),
     ) -> None:
         self._spec, self._store, self._client, self._progress = spec, store, client, progress
-        self._outside = outside
+        self._outside, self._of_labels = outside, of_labels
         self._evidence: dict[str, Mapping[str, Evidence]] = {}
         self._entries: dict[str, Path] = {}
 
@@ -188,7 +195,8 @@ class Measurer:
         entry, from_cache = self._store.build(inputs, build, of=(checkpoint, *others.values()))
 
         def evidence(against: str) -> dict[str, Evidence]:
-            return measurement.evidence(entry.path, entry.facts, prepared.task, answers, prepared.labels, against)
+            given = (prepared.task, answers, prepared.labels, against, self._of_labels)
+            return measurement.evidence(entry.path, entry.facts, *given)
 
         self._evidence[checkpoint], self._entries[checkpoint] = evidence("self"), entry.path
         references = {other: {**self._evidence.get(key, {}), **evidence(other)} for other, key in others.items()}
@@ -210,14 +218,15 @@ class Measurer:
         answers: References,
     ) -> MeasuredFormat:
         """A file's evidence, and that of the checkpoints that it is compared with, on the rows that it answered."""
-        found = formats.evidence(entry.path, entry.facts, facts, prepared.task, answers, prepared.labels)
+        rows = (prepared.task, answers, prepared.labels, self._of_labels)
+        found = formats.evidence(entry.path, entry.facts, facts, *rows)
         references: dict[str, dict[str, Evidence]] = {}
         for other, key in others.items():
             references[other] = {**self._evidence.get(key, {})}
             if facts["sample"] is not None and key in self._entries:
                 given = np.load(self._entries[key] / "answers.npy")[facts["sample"]]
                 chosen = formats.taken(answers, facts["sample"])
-                references[other] |= formats.scored(given, prepared.task, chosen, prepared.labels)
+                references[other] |= formats.scored(given, prepared.task, chosen, prepared.labels, self._of_labels)
             references[other] |= formats.timings(entry.path, other)
         if (times := formats.float_timings(entry.path, facts["name"])) is not None:
             references[FLOAT] = times

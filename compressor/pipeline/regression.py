@@ -15,7 +15,8 @@ from compressor.errors import CompressError, Problem, RecipeError
 from compressor.files import file_digest
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact
-from compressor.gates.judge import comparisons, judge, overall
+from compressor.gates.judge import comparisons, judge_measured, overall
+from compressor.gates.metrics import ANY_LABEL, metric_of
 from compressor.gates.spec import REGRESSION, RegressionGate
 from compressor.measure.measurement import deployed_file
 from compressor.models.checkpoint import Checkpoint
@@ -32,6 +33,7 @@ from compressor.pipeline.prepared import Prepared
 from compressor.report import model as reports
 from compressor.report.model import StageReport
 from compressor.tasks import MASKED_LM
+from compressor.tasks.scoring.per_label import names_of
 
 _OPTION = "--baseline"
 _MOST_PROBLEMS = 5
@@ -173,15 +175,17 @@ def compare(
         other = measurer.measure(REGRESSION, stage.regression_inputs(run.key), prepared, parity=False)
         theirs, ours = other.evidence, other.references[CURRENT]
         shown, from_cache = measurements(theirs), other.from_cache
-    if absent := sorted(metric for metric in gates if metric not in ours or metric not in theirs):
+    single = [metric for metric in gates if metric_of(metric).label != ANY_LABEL]
+    if absent := sorted(metric for metric in single if metric not in ours or metric not in theirs):
         what = "is not measured of both models"
         raise RecipeError(
             [Problem(f"{REGRESSION}.{metric}", what, "remove the gate", kind="unsupported") for metric in absent]
         )
+    noisy = comparisons([gates], len(names_of(prepared.task, prepared.labels)))
     results = [
         result
         for metric, gate in gates.items()
-        for result in judge(metric, gate, ours[metric], {gate.relative_to: theirs[metric]}, comparisons([gates]))
+        for result in judge_measured(metric, gate, ours, {gate.relative_to: theirs}, noisy)
     ]
     return StageReport(
         name=REGRESSION,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from compressor.gates.metrics import METRICS, RULES
+from compressor.gates.metrics import METRICS, PER_LABEL, RULES
 from compressor.recipe.document import Recipe
 from compressor.tasks import TASKS
 
@@ -58,6 +58,8 @@ def markdown() -> str:
     lines += ["## Metrics", "", "| metric | unit | rules | meaning |", "|---|---|---|---|"]
     for metric in METRICS.values():
         lines.append(f"| `{metric.name}` | {metric.unit or 'share'} | {', '.join(metric.rules)} | {metric.help} |")
+    for metric in PER_LABEL.values():
+        lines.append(f"| `{metric.name}[NAME]` | share | {', '.join(metric.rules)} | {metric.help} |")
     lines += ["", "Quality metrics by task:", ""]
     lines += [f"- `{task.NAME}`: {', '.join(task.METRICS)}" for task in TASKS.values()]
     lines += ["", "## Rules", "", "| rule | demands |", "|---|---|"]

@@ -86,7 +86,7 @@ def gate_text(gate: GateResult) -> str:
     against = f" relative to {gate.relative_to}" if relative else ""
     why = f"; no bound: {gate.unbounded}" if gate.unbounded is not None and gate.verdict == "inconclusive" else ""
     return (
-        f"{gate.metric}: {word}{number(gate.observed, unit)} [{number(gate.low, unit)}, {number(gate.high, unit)}]"
+        f"{gate.subject}: {word}{number(gate.observed, unit)} [{number(gate.low, unit)}, {number(gate.high, unit)}]"
         f" {_RULE_SIGNS[gate.rule]} {number(gate.limit, unit)}{against}{why}"
     )
 

@@ -94,11 +94,11 @@ def _observed(gate: GateResult) -> str:
     else:
         bounds = "" if gate.low == gate.high else f" ({low} to {high})"
     shown = {
-        "max_drop": f"{gate.metric} is {value} below {against}'s",
-        "min_retention": f"{gate.metric} is {value} of {against}'s",
-        "min_speedup": f"{gate.metric} shows {value} times the speed of {against}",
-        "max_ratio": f"{gate.metric} is {value} of {against}'s",
-    }.get(gate.rule, f"{gate.metric} is {value}")
+        "max_drop": f"{gate.subject} is {value} below {against}'s",
+        "min_retention": f"{gate.subject} is {value} of {against}'s",
+        "min_speedup": f"{gate.subject} shows {value} times the speed of {against}",
+        "max_ratio": f"{gate.subject} is {value} of {against}'s",
+    }.get(gate.rule, f"{gate.subject} is {value}")
     return shown + bounds
 
 

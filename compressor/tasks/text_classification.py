@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -150,6 +150,27 @@ def score(
         "f1": Rows(sums, lambda sums: _f1(*np.split(sums, 3, axis=-1))),
         "matthews_correlation": Rows(sums, lambda sums: _matthews(*np.split(sums, 3, axis=-1))),
     }
+
+
+def scored_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """See `per_label.Labelled`: the labels."""
+    return tuple(labels)
+
+
+def by_label(
+    answers: NDArray[np.float32],
+    references: Mapping[str, NDArray[Any]],
+    labels: Sequence[str],
+    wanted: Collection[str],
+) -> dict[str, Floats]:
+    """See `per_label.Labelled`: rows with a label. `(rows, 3)` each."""
+    given, right = answers.argmax(axis=1), references["labels"]
+    found = {}
+    for index, name in enumerate(labels):
+        if name in wanted:
+            true, said = right == index, given == index
+            found[name] = np.stack([true & said, true, said], axis=1).astype(np.float64)
+    return found
 
 
 def _f1(hits: Floats, true: Floats, predicted: Floats) -> Floats:

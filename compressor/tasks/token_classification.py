@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from compressor.data import sources, tagged_rows
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
+from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
 from compressor.models import heads
 from compressor.models.outputs import LOGITS, NO_LABEL
@@ -157,16 +158,41 @@ def score(answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Seq
         references: `tags`. `(rows, words)`
         labels: Names of the tags.
     """
-    outside = labels.index(_OUTSIDE) if _OUTSIDE in labels else _NO_WORD
     counts, hits = [], []
+    for said, right in _tagged(answers, references, labels):
+        hits.append((float(sum(map(str.__eq__, said, right))), float(len(right))))
+        counts.append(entity_f1.counts(said, right))
+    return {
+        "f1": Rows(np.array(counts, dtype=np.float64), entity_f1.f1),
+        "accuracy": Rows(np.array(hits), lambda sums: np.asarray(sums[..., 0] / sums[..., 1])),
+    }
+
+
+def scored_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """See `per_label.Labelled`: the types of entities."""
+    return entity_f1.types(labels)
+
+
+def by_label(
+    answers: Floats32,
+    references: Mapping[str, NDArray[Any]],
+    labels: Sequence[str],
+    wanted: Collection[str],
+) -> dict[str, Floats]:
+    """See `per_label.Labelled`: entities of a type, sentence by sentence. `(rows, 3)` each."""
+    rows = [entity_f1.counts_by_type(said, right) for said, right in _tagged(answers, references, labels)]
+    nothing = (0, 0, 0)
+    return {name: np.array([row.get(name, nothing) for row in rows], dtype=np.float64) for name in wanted}
+
+
+def _tagged(
+    answers: Floats32, references: Mapping[str, NDArray[Any]], labels: Sequence[str]
+) -> Iterator[tuple[list[str], list[str]]]:
+    """The given and the right tags of each sentence; a word that was cut off is outside of any entity."""
+    outside = labels.index(_OUTSIDE) if _OUTSIDE in labels else _NO_WORD
     for given, right in zip(answers.astype(np.int64), references["tags"], strict=True):
         right = right[right != _NO_WORD]
         said = np.full(len(right), outside)
         said[: min(len(given), len(right))] = given[: len(right)]
         said[said == _NO_WORD] = outside
-        hits.append((float((said == right).sum()), float(len(right))))
-        counts.append(entity_f1.counts([labels[tag] for tag in said], [labels[tag] for tag in right]))
-    return {
-        "f1": Rows(np.array(counts, dtype=np.float64), entity_f1.f1),
-        "accuracy": Rows(np.array(hits), lambda sums: np.asarray(sums[..., 0] / sums[..., 1])),
-    }
+        yield [labels[tag] for tag in said], [labels[tag] for tag in right]

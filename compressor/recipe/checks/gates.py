@@ -18,6 +18,8 @@ from compressor.gates.metrics import (
     QUANTIZED_PARITY,
     RELATIVE_RULES,
     Metric,
+    is_metric,
+    metric_of,
     node_share,
     partitions,
 )
@@ -64,7 +66,7 @@ def check_gates(recipe: Recipe, add: Add) -> None:
         _check_fixed_lengths(recipe, index, add)
         for name, gate in stage.gates.items():
             place = ("stages", index, "gates", name)
-            if "." in name:
+            if (is_metric(name) and metric_of(name).form) or "." in name.partition("[")[0]:
                 _check_file(name, gate, recipe, index, place, add)
                 continue
             if gate.relative_to == FLOAT:
@@ -73,7 +75,7 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 continue
             if not _check_rules(name, gate.limits, recipe.task_of(stage), place, add):
                 continue
-            if METRICS[name].kind == "placement":
+            if metric_of(name).kind == "placement":
                 _check_placement(name, recipe, index, place, add)
             if name in PARITY:
                 _check_parity(name, recipe, index, place, add)
@@ -120,7 +122,8 @@ def _check_size_only(recipe: Recipe, index: int, add: Add) -> None:
 
 def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Location, add: Add) -> None:
     """Whether a gate's file ships, is measured by this metric, and can be compared so."""
-    form, _, metric = name.rpartition(".")
+    form, metric = name.partition("[")[0].rpartition(".")[0], name
+    metric = name.removeprefix(f"{form}.")
     stage, task = recipe.stages[index], recipe.task_of(recipe.stages[index])
     files, fixed = (each(recipe.quantized(index)) for each in (stage.files, stage.fixed_files))
     if not stage.ships:
@@ -128,13 +131,20 @@ def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Locati
     elif form not in files:
         what = f"no file {form!r} ships" + (f": they are {', '.join(files)}" if files else "")
         add(place, what, suggest(form, list(files)), kind="unknown")
-    elif metric not in (allowed := _file_metrics(form, files[form], task, fixed)):
+    elif metric not in (allowed := _file_metrics(form, files[form], task, fixed)) and not (
+        _of_label(metric, task) and TASKS[task].METRICS[0] in allowed
+    ):
         add(place, f"{metric!r} is not measured of {form}", suggest(metric, allowed), kind="unknown")
     elif gate.relative_to == FLOAT and (metric not in _TIMES or not files[form].startswith("int")):
         what = f"{name} cannot be relative to float: the latency of a file in int8 or int4 can"
         add((*place, "relative_to"), what, "allowed: baseline, previous", kind="conflict")
     else:
         _check_rules(metric, gate.limits, task, place, add)
+
+
+def _of_label(name: str, task: str) -> bool:
+    """Whether a name is that of a metric of single labels, in a task that has such; the labels are not known here."""
+    return is_metric(name) and bool(metric_of(name).label) and hasattr(TASKS[task], "by_label")
 
 
 def _is_padded(form: str, precision: str) -> bool:
@@ -160,11 +170,11 @@ def _file_metrics(form: str, precision: str, task: str, fixed: Container[str]) -
 def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Location, add: Add) -> bool:
     """Whether a gate's metric is measured in a task; notes that, and rules that make no sense for it."""
     allowed = gate_metrics(task)
-    if name not in allowed:
-        what = f"unknown metric {name!r}" if name not in METRICS else f"{name!r} is not measured in {task}"
+    if name not in allowed and not _of_label(name, task):
+        what = f"{name!r} is not measured in {task}" if is_metric(name) else f"unknown metric {name!r}"
         add(place, what, suggest(name, allowed), kind="unknown")
         return False
-    rules = METRICS[name].rules
+    rules = metric_of(name).rules
     if place[0] == REGRESSION:
         rules = tuple(rule for rule in rules if rule in RELATIVE_RULES)
     for rule, limit in limits.items():
@@ -172,7 +182,7 @@ def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Locat
             hint = f"allowed: {', '.join(rules)}" if rules else "drop the gate"
             add((*place, rule), f"{rule} makes no sense for {name}", hint, kind="conflict")
         else:
-            _check_limit(METRICS[name], rule, limit, (*place, rule), add)
+            _check_limit(metric_of(name), rule, limit, (*place, rule), add)
     return True
 
 

@@ -6,6 +6,7 @@ fit together are read as conlleval and seqeval (in its default mode) read them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,6 +58,18 @@ def counts(predicted: Sequence[str], right: Sequence[str]) -> tuple[int, int, in
     assert len(predicted) == len(right), f"{len(predicted)} tags for {len(right)} tokens"
     answers, references = set(entities(predicted)), set(entities(right))
     return len(answers & references), len(answers), len(references)
+
+
+def counts_by_type(predicted: Sequence[str], right: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+    """The same for each type of entities: those that the model has right, right ones, and those that it has."""
+    answers, references = set(entities(predicted)), set(entities(right))
+    sets = [Counter(kind for kind, _, _ in some) for some in (answers & references, references, answers)]
+    return {kind: (sets[0][kind], sets[1][kind], sets[2][kind]) for kind in {*sets[1], *sets[2]}}
+
+
+def types(tags: Sequence[str]) -> tuple[str, ...]:
+    """The types of entities that tags can name, by alphabet."""
+    return tuple(sorted({_parts(tag)[1] for tag in tags if tag != OUTSIDE}))
 
 
 def precision(sums: Floats) -> Floats:
