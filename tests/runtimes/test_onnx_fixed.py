@@ -20,7 +20,7 @@ from compressor.runtimes.onnx.rewrite import shapes_of
 LENGTH = 32
 
 
-@pytest.mark.parametrize(("family", "head"), [*KINDS, ("bert", "QuestionAnswering")])
+@pytest.mark.parametrize(("family", "head"), [*KINDS, ("bert", "QuestionAnswering"), ("roberta", "MaskedLM")])
 def test_every_kind_of_graph_keeps_its_answers_and_knows_its_sizes(family: str, head: str, tmp_path: Path):
     model = make_model(family, head)
     source, names = export(model, tmp_path), output_names(model)

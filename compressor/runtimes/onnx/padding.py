@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, shape_inference
 
 from compressor.runtimes.onnx.rewrite import attribute, constants_of
 
@@ -21,7 +21,7 @@ def repeat_first_token(model: onnx.ModelProto) -> int:
     treats positions apart, so that copies stay copies through all layers.
 
     That costs a few operators on integers, once; to set padded activations to zero before each range would cost a
-    product of each. Rows without padding keep their answers to the bit. Rows of one batch still share their ranges.
+    product of each. Rows without padding keep their answers. Rows of one batch still share their ranges.
 
     Returns:
         How many look-ups there were.
@@ -31,8 +31,8 @@ def repeat_first_token(model: onnx.ModelProto) -> int:
     if _MASK not in inputs:
         return 0
     constants = constants_of(graph)
-    # Words and segments are inputs; positions are cut from a row of numbers that all rows of a batch share.
-    of_tokens = inputs | {
+    # Words and segments are inputs or computed of them; positions may be cut from a row that all rows of a batch share.
+    of_tokens = _like_tokens(model) | {
         node.output[0]
         for node in graph.node
         if node.op_type == "Slice" and node.input[0] in constants and constants[node.input[0]].shape[:-1] == (1,)
@@ -60,6 +60,16 @@ def repeat_first_token(model: onnx.ModelProto) -> int:
         del graph.node[:]
         graph.node.extend([there, *nodes])
     return found
+
+
+def _like_tokens(model: onnx.ModelProto) -> set[str]:
+    """Names of all tensors that are `(batch, sequence)`, the inputs among them."""
+    graph = shape_inference.infer_shapes(model).graph
+    sizes = {
+        value.name: [size.dim_param for size in value.type.tensor_type.shape.dim]
+        for value in [*graph.input, *graph.value_info]
+    }
+    return {name for name, shape in sizes.items() if all(shape) and shape == sizes[_MASK]}
 
 
 def _selection(index: str, result: str) -> list[onnx.NodeProto]:
