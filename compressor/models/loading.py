@@ -95,6 +95,9 @@ def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     model.save_pretrained(path)
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
-    length = int(min(tokenizer.model_max_length, Checkpoint(path).max_position_embeddings))
+    # Of processes that train together only the first writes a config.json.
+    config = model.config.to_dict()
+    rows = int(config["max_position_embeddings"]) - FAMILIES[config["model_type"]].first_position(config)
+    length = int(min(tokenizer.model_max_length, rows))
     backend.enable_truncation(length, direction=tokenizer.truncation_side)
     tokenizer.save_pretrained(path)
