@@ -91,10 +91,10 @@ def quantized(given: Given, output: Path, source: Path | None, *, scheme: str, *
     return checkpoint.Checkpoint(model).quantized or model
 
 
-def quantized_torchscript(given: Given, output: Path, source: Path | None) -> Path:
-    """TorchScript as the export stage writes it of a checkpoint with a quantized graph."""
+def quantized_form(given: Given, output: Path, source: Path | None, *, runtime: str) -> Path:
+    """Another format as the export stage writes it of a checkpoint with a quantized graph."""
     assert source is not None, "made of a quantized graph"
-    return ours(replace(given, checkpoint=source.parents[1]), output, None, runtime="torchscript")
+    return ours(replace(given, checkpoint=source.parents[1]), output, None, runtime=runtime)
 
 
 def session(contender: Contender, path: Path) -> Session:
@@ -121,6 +121,7 @@ def make(name: str, given: Given, output: Path, source: Path | None) -> Path:
 PLAIN, FUSED, ONNX = "plain_onnx", "fused", "onnx"
 _EXPORT = ("compressor.runtimes.onnxruntime",)
 _OPENVINO = ("openvino", "nncf")
+_PTE, _EXECUTORCH = ("compressor.runtimes.executorch",), ("torch", "transformers", "executorch")
 CONTENDERS: Mapping[str, Contender] = {
     "torch": Contender("torch eager", None, runtime="torch", arithmetic=FUSED),
     "torchscript": Contender(
@@ -147,12 +148,24 @@ CONTENDERS: Mapping[str, Contender] = {
     ),
     "torchscript_int8": Contender(
         "TorchScript int8 (ours)",
-        quantized_torchscript,
+        partial(quantized_form, runtime="torchscript"),
         "dynamic_int8",
         "torchscript",
         FUSED,
         ("compressor.runtimes.torchscript", "compressor.quantization.dynamic_int8"),
     ),
+    "pte": Contender(
+        ".pte fp32 (ours)", partial(ours, runtime="executorch"), None, "executorch", FUSED, _PTE, _EXECUTORCH
+    ),
+    **{
+        name: Contender(
+            title, partial(quantized_form, runtime="executorch"), source, "executorch", FUSED, _PTE, _EXECUTORCH
+        )
+        for name, title, source in (
+            ("pte_int8", ".pte int8 (ours)", "dynamic_int8"),
+            ("pte_int4_table", ".pte int8, `embeddings: int4` (ours)", "int4_table"),
+        )
+    },
     "torch_int8": Contender("torch.ao `quantize_dynamic`, traced", peers.torch_int8, None, "torchscript", FUSED),
     "openvino_int8": Contender(
         "OpenVINO + NNCF int8", peers.openvino_int8, ONNX, "openvino", ONNX, libraries=_OPENVINO

@@ -1,8 +1,8 @@
 """Compares the deployment formats of a fine-tuned checkpoint: latency, size and quality.
 
-Makes TorchScript, ONNX and int8 files of one text classifier, and files of other tools: plain `quantize_dynamic` of
-ONNX Runtime and of torch, transformers' own quantizer, OpenVINO with NNCF. Times all in turn in one process, batch 1,
-one thread, and scores each on the validation rows. Nothing is downloaded. To print the table:
+Makes TorchScript, ONNX, ExecuTorch and int8 files of one text classifier, and files of other tools: plain
+`quantize_dynamic` of ONNX Runtime and of torch, transformers' own quantizer, OpenVINO with NNCF. Times all in turn in
+one process, batch 1, one thread, and scores each on the validation rows. Nothing is downloaded. To print the table:
 
     python benchmarks/deploy.py CHECKPOINT --data dev.tsv --train train.tsv
 
