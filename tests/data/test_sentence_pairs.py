@@ -12,6 +12,7 @@ from conftest import NEUTRAL, make_tokenizer
 from problems import refused
 
 from compressor.data.corpus import packing, sentence_pairs
+from compressor.data.corpus.seen import SEEN_FILE
 from compressor.data.spec import CorpusSpec
 
 TOKENIZER = make_tokenizer()
@@ -137,7 +138,7 @@ def pack(
     folder.mkdir(exist_ok=True)
     spec = CorpusSpec(source="x", sentence_order=True)
     counts = packing.pack(given, spec, make_tokenizer(), length, 0.2, folder, tell)
-    sides = {file.stem: np.load(file) for file in folder.glob("*.npy")}
+    sides = {file.stem: np.load(file) for file in folder.glob("*.npy") if file.name != SEEN_FILE}
     assert set(sides) == {f"{side}{kind}" for side in ("train", "validation") for kind in ("", "_order", "_second")}
     assert [counts[side] for side in ("train", "validation")] == [len(sides[side]) for side in ("train", "validation")]
     return sides
