@@ -40,6 +40,8 @@ def bootstrap(
     confidence: float,
     formula: Formula,
     scale: float = 1.0,
+    *,
+    only_adding: bool = False,
 ) -> Estimate:
     """Bounds by the bias-corrected and accelerated bootstrap (BCa), widened by the rule of three.
 
@@ -49,6 +51,7 @@ def bootstrap(
         confidence: Of each bound.
         formula: From summed statistics `(..., k)` to the compared quantity `(...)`.
         scale: Change of the compared quantity if all rows changed.
+        only_adding: Whether rows that add nothing tell nothing: those without a label that is asked for.
 
     Source: Efron 1987, "Better bootstrap confidence intervals", section 6; for the rule of three Hanley &
     Lippman-Hand 1983.
@@ -58,10 +61,9 @@ def bootstrap(
     unit = np.arange(statistics.shape[0]) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = int(unit.max()) + 1
     # A kind of row that did not occur in so many independent units may be up to this share of all, and no resample has
-    # it. The two are independent, so that they add in quadrature. Units that add nothing, such as rows without a label
-    # that is asked for, tell nothing.
-    telling = np.unique(unit[_adds(statistics)])
-    margin = scale * unseen(max(1, len(telling)), confidence)
+    # it. The two are independent, so that they add in quadrature.
+    telling = len(np.unique(unit[_adds(statistics)])) if only_adding else count
+    margin = scale * unseen(max(1, telling), confidence)
     random = np.random.default_rng(SEED)
     if count > MOST_UNITS:
         unit = random.permutation(np.arange(count) % MOST_UNITS)[unit]

@@ -237,7 +237,7 @@ def metric_of(name: str) -> Metric:
     Raises:
         KeyError: There is no such metric.
     """
-    form, own = _form_and_name(name)
+    form, own = form_and_name(name)
     if own in METRICS:
         return replace(METRICS[own], form=form)
     base, bracket, label = own.partition("[")
@@ -246,7 +246,7 @@ def metric_of(name: str) -> Metric:
     return replace(PER_LABEL[base], name=own, form=form, label=label[:-1])
 
 
-def _form_and_name(name: str) -> tuple[str, str]:
+def form_and_name(name: str) -> tuple[str, str]:
     """The file, and the metric in it; labels may have dots."""
     head, bracket, label = name.partition("[")
     form, _, base = head.rpartition(".")

@@ -30,12 +30,14 @@ class Rows:
         binomial: Whether the metric is the mean of one 0/1 statistic, a share.
         groups: A number for each row, equal for rows that belong together, such as the questions of one text: they
             count as less evidence than independent rows. None where every row stands for itself. `(rows,)`.
+        only_adding: Whether rows that add nothing to the sums are no evidence: rows without a label that is asked for.
     """
 
     statistics: Statistics
     formula: Callable[[Floats], Floats]
     binomial: bool = False
     groups: NDArray[np.int64] | None = None
+    only_adding: bool = False
 
     @property
     def n(self) -> int:
@@ -59,7 +61,7 @@ class Rows:
             hits = self._hits
             low, high = shares.exact(self.value, self._effective(hits, confidence, hits.var()), confidence)
             return Estimate(self.value, low, high)
-        return bootstrap(self.statistics, self.groups, confidence, self.formula)
+        return bootstrap(self.statistics, self.groups, confidence, self.formula, only_adding=self.only_adding)
 
     def drop(self, reference: Evidence, confidence: float) -> Estimate:
         """Reference minus this, both on the same rows."""
@@ -112,6 +114,7 @@ class Rows:
             confidence,
             lambda sums: combine(self.formula(sums[..., :width]), reference.formula(sums[..., width:])),
             scale,
+            only_adding=self.only_adding,
         )
 
     def _table(self, reference: Rows, differing: Floats, confidence: float) -> shares.Paired:

@@ -163,7 +163,11 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
     if comparison.kind == "texts":
         expected = {name: _log_softmax(expected[name]) for name in shared}
         labelled = min(shared, key=lambda name: agreement(given[name], expected[name]))
-    same = _NEAR_NUMBER if comparison.kind in ("quantized", "evaluated") and against == str(TORCH) else _SAME_NUMBER
+    same = (
+        _NEAR_NUMBER
+        if comparison.kind in ("quantized", "evaluated") and comparison.reference == TORCH
+        else _SAME_NUMBER
+    )
     differences = {name: _differences(given[name], expected[name]) for name in shared}
     worst = max(shared, key=lambda name: float(differences[name].max()))
     numbers = bool(np.isfinite(differences[worst]).all())

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compressor.models.checkpoint import WEIGHTS, Checkpoint, input_names
-from compressor.models.families import FAMILIES, register
+from compressor.models.families import FAMILIES, longest, register
 from compressor.models.heads import MASKED_LM, PRETRAINING, Head
 
 _MADE_ANEW = tuple({name for family in FAMILIES.values() for name in family.head_tensors})
@@ -95,9 +95,6 @@ def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     model.save_pretrained(path)
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
-    # Of processes that train together only the first writes a config.json.
-    config = model.config.to_dict()
-    rows = int(config["max_position_embeddings"]) - FAMILIES[config["model_type"]].first_position(config)
-    length = int(min(tokenizer.model_max_length, rows))
+    length = int(min(tokenizer.model_max_length, longest(model.config)))
     backend.enable_truncation(length, direction=tokenizer.truncation_side)
     tokenizer.save_pretrained(path)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.models import checkpoint, loading, outputs
-from compressor.models.families import FAMILIES
+from compressor.models.families import FAMILIES, longest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,7 +37,7 @@ class Traceable(torch.nn.Module):
         self.input_names = checkpoint.input_names(model.config.model_type)
         self.output_names = outputs.output_names(model)
         family = FAMILIES[model.config.model_type]
-        self.longest = int(model.config.max_position_embeddings) - family.first_position(model.config.to_dict())
+        self.longest = longest(model.config)
         self._one_type = "token_type" in family.outside and "token_type_ids" not in self.input_names
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:

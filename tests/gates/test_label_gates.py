@@ -99,6 +99,11 @@ def test_a_few_rows_of_a_label_are_little_evidence_however_many_others_there_are
     assert low is not None and 0.6 < low < 0.8, "the rule of three: up to 3 of 10 may be wrong"
 
 
+def test_rows_that_add_nothing_to_a_score_are_evidence_all_the_same():
+    wrong = Rows(np.zeros((1000, 1)), lambda sums: np.asarray(sums[..., 0] / 1000)).estimate(0.95)
+    assert wrong.value == 0 and wrong.high is not None and wrong.high < 0.004, "all 1,000 answers are wrong"
+
+
 def test_every_label_is_a_comparison():
     gates = [{"recall[*]": Gate(min=0.5, max_drop=0.1), "f1": Gate(min=0.5), "size_bytes": Gate(max=1)}]
     assert comparisons(gates, 12) == 2 * 12 + 1

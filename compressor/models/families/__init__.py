@@ -7,6 +7,7 @@ student's parts, the first becomes its class.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from compressor.models.families import albert, bert, compact_bert, distilbert, electra, roberta
 from compressor.models.families.base import Family
@@ -30,6 +31,12 @@ def is_token_table(module: str) -> bool:
     """Whether a module of this name is the table of token embeddings, with or without what classes put in front."""
     tables = {family.outside["word"].partition(".")[2] for family in FAMILIES.values()}
     return any(f".{module}".endswith(f".{table}") for table in tables)
+
+
+def longest(config: Any) -> int:
+    """Tokens of the longest sequence that a model with a config of transformers takes."""
+    family = FAMILIES[config.model_type]
+    return int(config.max_position_embeddings) - family.first_position(config.to_dict())
 
 
 @cache

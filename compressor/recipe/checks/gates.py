@@ -18,6 +18,7 @@ from compressor.gates.metrics import (
     QUANTIZED_PARITY,
     RELATIVE_RULES,
     Metric,
+    form_and_name,
     is_metric,
     metric_of,
     node_share,
@@ -66,7 +67,7 @@ def check_gates(recipe: Recipe, add: Add) -> None:
         _check_fixed_lengths(recipe, index, add)
         for name, gate in stage.gates.items():
             place = ("stages", index, "gates", name)
-            if (is_metric(name) and metric_of(name).form) or "." in name.partition("[")[0]:
+            if form_and_name(name)[0]:
                 _check_file(name, gate, recipe, index, place, add)
                 continue
             if gate.relative_to == FLOAT:
@@ -122,8 +123,7 @@ def _check_size_only(recipe: Recipe, index: int, add: Add) -> None:
 
 def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Location, add: Add) -> None:
     """Whether a gate's file ships, is measured by this metric, and can be compared so."""
-    form, metric = name.partition("[")[0].rpartition(".")[0], name
-    metric = name.removeprefix(f"{form}.")
+    form, metric = form_and_name(name)
     stage, task = recipe.stages[index], recipe.task_of(recipe.stages[index])
     files, fixed = (each(recipe.quantized(index)) for each in (stage.files, stage.fixed_files))
     if not stage.ships:

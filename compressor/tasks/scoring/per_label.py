@@ -62,7 +62,7 @@ def score(
         return {}
     wanted = {metric.label for metric in asked.values()}
     counts = cast(Labelled, task).by_label(answers, references, labels, wanted)
-    return {name: Rows(counts[metric.label], FORMULAS[metric.base]) for name, metric in asked.items()}
+    return {name: Rows(counts[metric.label], FORMULAS[metric.base], only_adding=True) for name, metric in asked.items()}
 
 
 def expanded(metric: str, names: Sequence[str]) -> list[str]:
