@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from problems import refused
 import compressor
 from compressor.errors import RecipeError
 from compressor.models import loading
+from compressor.pipeline import session
 from compressor.recipe import resolve
 
 FINETUNE = {"stage": "finetune", "max_steps": 1}
@@ -221,3 +223,9 @@ def test_gradients_of_a_head_that_nobody_has_trained(
     else:
         with refused("stages[0] (prune).scoring", "missing"):
             resolve.resolve(path, ("data.corpus=texts.txt",))
+
+
+def test_variables_that_would_set_precision_beside_the_recipe_are_dropped(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    session.set_environment()
+    assert "ACCELERATE_MIXED_PRECISION" not in os.environ

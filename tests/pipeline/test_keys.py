@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 import compressor
 from compressor.data.spec import DataSpec
 from compressor.errors import StageError
-from compressor.pipeline import code_digest, plan, plan_data, session
+from compressor.pipeline import code_digest, plan, plan_data
 from compressor.pipeline.building import Builder
 from compressor.pipeline.entry import key_of
 from compressor.pipeline.store import Store
@@ -301,9 +300,3 @@ def test_nothing_is_kept_of_a_file_that_was_changed_while_the_run_went_on(recipe
     kept = {str(store_key.name) for store_key in (tmp_path / "store").glob("[!.]*")}
     assert made.data["text-classification"].key not in kept
     assert not name.startswith("model/") or not kept
-
-
-def test_variables_that_would_set_precision_beside_the_recipe_are_dropped(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    session.set_environment()
-    assert "ACCELERATE_MIXED_PRECISION" not in os.environ
