@@ -72,6 +72,7 @@ def made(given: Given, names: list[str], progress: Progress) -> tuple[dict[str, 
                 scratch = given.folder / "recipes"
                 scratch.mkdir(parents=True, exist_ok=True)
                 files[name] = Path(build(scratch, scratch)["file"])
+                keys[name] = file_digest(files[name])
             else:
                 entry, _ = store.build(key, build)
                 keys[name], files[name] = entry.key, entry.path / entry.facts["file"]
