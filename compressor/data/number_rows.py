@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from compressor.data import queries
 from compressor.data.text_rows import groups, identities, read
 from compressor.errors import Problem, RecipeError
 
@@ -16,10 +17,11 @@ __all__ = ["groups", "identities", "labels", "read"]
 
 
 def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
-    """Two empty lists: numbers do not have names.
+    """An empty list, since numbers do not have names, and notes on queries.
 
     Raises:
-        RecipeError: A label is not a number, or all labels are equal.
+        RecipeError: A label is not a number, or all labels are equal; or there is nothing to rank, though the recipe
+            names queries.
     """
     found = []
     for name, rows in (("training", train), ("validation", validation)):
@@ -39,9 +41,12 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
                     kind="value",
                 )
             )
+    ranked = queries.QUERY in validation.column_names
+    if ranked and not found:
+        found = queries.problems(validation)
     if found:
         raise RecipeError(found)
-    return [], []
+    return [], queries.notes(validation) if ranked else []
 
 
 def _is_number(value: str) -> bool:

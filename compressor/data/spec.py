@@ -98,12 +98,16 @@ class DataSpec(Spec):
 
     Left out: rows with equal texts are a group, questions with one context, and in CoNLL files the sentences of a
     document (`-DOCSTART-`)."""
+    query: str | None = None
+    """Column that is equal for the rows that are candidates for one query: its id, or its text. Of text-regression,
+    whose numbers then say how relevant a row is, 0 for not at all. Rankings (`ndcg_at_10`, `mrr_at_10`) and
+    `alpha_margin` need it. Rows of one query stay on one side of a split, and count as one group without `group`."""
     where: dict[str, Scalar] = Field(default_factory=dict)
     """Keep only rows whose columns have these values."""
     max_train_samples: Annotated[int, Field(ge=1)] | None = None
-    """Train on at most this many rows, drawn by seed."""
+    """Train on at most this many rows, drawn by seed; with `query`, whole queries."""
     max_validation_samples: Annotated[int, Field(ge=1)] | None = None
-    """Score on at most this many rows, drawn by seed."""
+    """Score on at most this many rows, drawn by seed; with `query`, whole queries."""
     corpus: str | CorpusSpec | None = None
     """Raw text for `objective: pretraining` and the task masked-lm: a mapping, or just its `source`."""
 

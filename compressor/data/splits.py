@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from compressor.data import queries
 from compressor.data.held_out import held_out, held_out_groups, overlap
+from compressor.data.queries import QUERY
 from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import Problem, RecipeError
@@ -114,11 +116,11 @@ def prepare(
         if len(rows) == 0:
             hint = "give data.validation, a larger data.validation_fraction, or more rows"
             raise RecipeError([Problem(f"data.{name}", f"no rows are left for {name}", hint, kind="missing")])
-        limit = limits.get(name)
-        if limit is not None and limit < len(rows):
-            chosen = np.random.default_rng(seed).permutation(len(rows))[:limit]
-            rows = rows.select(np.sort(chosen))
-        splits[name] = rows
+        if (limit := limits.get(name)) is not None:
+            splits[name] = sample(rows, limit, seed)
+        if len(splits[name]) == 0:
+            what = f"is {limit}, and each query has more rows"
+            raise RecipeError([Problem(f"data.max_{name}_samples", what, "raise it: queries are drawn whole")])
     labels, notes = form.labels(splits[TRAIN], splits[VALIDATION], known, new_head)
     notes += rename.notes(labels)
     notes += overlap(form.identities(splits[TRAIN]), form.identities(splits[VALIDATION]))
@@ -135,7 +137,23 @@ def prepare(
 
 def groups(form: Form, rows: Dataset) -> Iterable[str]:
     """A text for each row, equal for rows that belong together: as the source says, else by their texts."""
-    return list(rows[GROUP]) if GROUP in rows.column_names else form.groups(rows)
+    named = _named_groups(rows)
+    return form.groups(rows) if named is None else named
+
+
+def sample(rows: Dataset, most: int, seed: int) -> Dataset:
+    """At most so many of some rows, drawn by seed, in order; of queries whole ones."""
+    if len(rows) <= most:
+        return rows
+    if QUERY in rows.column_names:
+        return rows.select(queries.drawn(rows[QUERY], most, seed))
+    return rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]))
+
+
+def _named_groups(rows: Dataset) -> list[str] | None:
+    """What each row belongs to as the source says, a query where it says no more; None where it says nothing."""
+    named = next((name for name in (GROUP, QUERY) if name in rows.column_names), None)
+    return None if named is None else list(rows[named])
 
 
 def _chosen_on(form: Form, rows: Dataset, wanted: int) -> dict[str, Dataset]:
@@ -150,17 +168,23 @@ def _chosen_on(form: Form, rows: Dataset, wanted: int) -> dict[str, Dataset]:
 
 def _apart(form: Form, rows: Dataset, fraction: float, salt: str = "") -> list[bool]:
     """Whether each row is held out."""
-    if GROUP not in rows.column_names:
-        return held_out(list(form.identities(rows)), fraction, salt)
-    return held_out_groups(list(rows[GROUP]), fraction, salt)
+    named = _named_groups(rows)
+    return (
+        held_out(list(form.identities(rows)), fraction, salt)
+        if named is None
+        else held_out_groups(named, fraction, salt)
+    )
 
 
 def _group_notes(train: Dataset, validation: Dataset) -> list[str]:
-    if GROUP not in validation.column_names:
+    held_out = _named_groups(validation)
+    if held_out is None:
         return []
-    held = Counter(validation[GROUP])
-    notes = [f"the {len(validation)} validation rows are of {len(held)} groups, which bounds take into account"]
-    known = set(train[GROUP]) & held.keys() if GROUP in train.column_names else set()
+    held = Counter(held_out)
+    notes = []
+    if GROUP in validation.column_names:
+        notes = [f"the {len(validation)} validation rows are of {len(held)} groups, which bounds take into account"]
+    known = set(_named_groups(train) or ()) & held.keys()
     if known:
         rows = sum(held[group] for group in known)
         what = f"{rows} of {len(validation)} validation rows ({100 * rows / len(validation):.1f} %) are of groups that"
@@ -188,4 +212,6 @@ def _read(
     rows = form.read(source, columns, spec, work, place, rename)
     if len(rows) == 0:
         raise RecipeError([Problem(place, "has no rows", kind="missing")])
+    if {GROUP, QUERY} <= set(rows.column_names) and (wrong := queries.across(rows[QUERY], rows[GROUP])):
+        raise RecipeError([wrong])
     return rows

@@ -158,6 +158,19 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("exact_match", "", "quality", "share of answers that match word for word, as SQuAD's script counts"),
         Metric("spearman", "", "quality", "Spearman's rank correlation"),
+        Metric(
+            "ndcg_at_10",
+            "",
+            "quality",
+            "mean over queries (`data.query`) of the discounted gain of the first 10 rows by score, relative to the "
+            "best order's; a row's gain is 2^relevance - 1",
+        ),
+        Metric(
+            "mrr_at_10",
+            "",
+            "quality",
+            "mean over queries of 1 / the place of the first relevant row, 0 if it is not among the first 10",
+        ),
         Metric("matthews_correlation", "", "quality", "Matthews correlation coefficient"),
         Metric("latency_p50_ms", "ms", "latency", "median latency of one call"),
         Metric("latency_p95_ms", "ms", "latency", "95th percentile of the latency of one call"),
@@ -216,6 +229,9 @@ METRICS: dict[str, Metric] = {
     )
 }
 
+
+RANKINGS = ("ndcg_at_10", "mrr_at_10")
+"""Metrics of rows in order of their scores, query by query: measured where the recipe names queries."""
 
 ANY_LABEL = "*"
 """In the place of a label: every label that occurs; the one that does worst decides."""

@@ -20,7 +20,7 @@ from compressor.measure.parity_inputs import spread
 from compressor.measure.token_rows import REFERENCES_FILE, TokenRows
 from compressor.runtimes.base import FLOAT32
 from compressor.runtimes.shipped import Format, size_bytes
-from compressor.tasks.base import GROUPS, References, Scoring
+from compressor.tasks.base import GROUPS, QUERIES, References, Scoring
 from compressor.tasks.scoring import per_label
 
 _FILE, _FLOAT = "format:", "float:"
@@ -83,7 +83,7 @@ def described(entry: Format, path: Path) -> dict[str, Any]:
 
 
 def sampled(output: Path, entry: Format, rows: Path, batch_size: int) -> list[int] | None:
-    """The rows that a file answers which takes long for one; None for all.
+    """The rows that a file answers which takes long for one; None for all. Of queries whole ones.
 
     Args:
         output: The folder with the times.
@@ -95,9 +95,15 @@ def sampled(output: Path, entry: Format, rows: Path, batch_size: int) -> list[in
     with np.load(rows.with_name(REFERENCES_FILE), allow_pickle=False) as references:
         if any(len(references[name]) != count for name in references.files):
             return None  # a question has several rows, which cannot be drawn one by one
+        query = references[QUERIES] if QUERIES in references.files else np.arange(count)
     median = timings(output, f"{_FILE}{entry.name}")["latency_p50_ms"].estimate(0.95).value
     affordable = int(_QUALITY_S * 1e3 / max(median, 1e-3)) * batch_size
-    return None if affordable >= count else spread(count, max(1, affordable))
+    if affordable >= count:
+        return None
+    units, unit = np.unique(query, return_inverse=True)
+    chosen = spread(len(units), max(1, affordable * len(units) // count))
+    found: list[int] = np.flatnonzero(np.isin(unit, chosen)).tolist()
+    return found
 
 
 def evidence(
@@ -144,7 +150,9 @@ def scored(
     """The task's metrics of some answers; rows that belong together count as less evidence."""
     found, groups = task.score(answers, references, labels), references.get(GROUPS)
     found |= per_label.score(task, answers, references, labels, of_labels)
-    return {name: rows if groups is None else replace(rows, groups=groups) for name, rows in found.items()}
+    if groups is None:
+        return dict(found)
+    return {name: rows if rows.groups is not None else replace(rows, groups=groups) for name, rows in found.items()}
 
 
 def timings(folder: Path, name: str) -> dict[str, Evidence]:

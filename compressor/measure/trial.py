@@ -15,7 +15,6 @@ from compressor.measure.client import Client
 from compressor.measure.spec import MeasureSpec
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import RUNTIMES
-from compressor.tasks import TASKS
 from compressor.tasks.base import References
 
 Selection = Callable[[Path], tuple[Path, References]]
@@ -62,12 +61,12 @@ class DeploymentTrial:
 
     def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
         """The task's main metric, of which more is better, of a checkpoint's exported files on the rows that choose."""
-        metric = TASKS[self._task].METRICS[0]
-        assert METRICS[metric].kind == "quality", "of a main metric, more is better"
         rows, references = self._selection(checkpoint)
         given = [measuring.answers(file, self._task, rows, self._spec, self._client) for file in files]
-        score = tasks.TASKS[self._task].score
-        return [score(answers, references, self._labels)[metric].value for answers in given]
+        found = [tasks.TASKS[self._task].score(answers, references, self._labels) for answers in given]
+        metric = tasks.main_metric(self._task, found[0]) if found else ""
+        assert not found or METRICS[metric].kind == "quality", "of a main metric, more is better"
+        return [scores[metric].value for scores in found]
 
     def _exported(self, folder: Path) -> Path:
         runtime = RUNTIMES[self._spec.runtime]

@@ -140,9 +140,7 @@ class PreparedRows:
             tokenizer = load_tokenizer(folder)
             train = data_rows.load(self._splits.path / data_rows.TRAIN)
             rows = data_rows.load(self._splits.path / split)
-            if len(rows) > self.counts[data_rows.VALIDATION]:
-                drawn = np.random.default_rng(self._plan.resolved.recipe.seed).permutation(len(rows))
-                rows = rows.select(np.sort(drawn[: self.counts[data_rows.VALIDATION]]))
+            rows = data_rows.sample(rows, self.counts[data_rows.VALIDATION], self._plan.resolved.recipe.seed)
             with self._progress.step(f"tokenizing {len(rows)} rows"):
                 encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
                 names = {name: name for name in INPUTS if name in encoded.column_names}

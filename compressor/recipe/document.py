@@ -11,7 +11,7 @@ from compressor.gates.spec import RegressionGate
 from compressor.measure.spec import MeasureSpec
 from compressor.spec import OneOf, Spec
 from compressor.stages import STAGES, StageSpec
-from compressor.tasks import MASKED_LM, TASKS
+from compressor.tasks import MASKED_LM, TASKS, main_metric, metrics
 
 if TYPE_CHECKING:
     AnyStage = StageSpec
@@ -55,7 +55,7 @@ class Recipe(Spec):
         if self.regression is not None:
             return self.regression
         return {
-            TASKS[self.task].METRICS[0]: RegressionGate(max_drop=0.01),
+            main_metric(self.task, metrics(self.task, self.data)): RegressionGate(max_drop=0.01),
             "latency_p50_ms": RegressionGate(max_ratio=1.1),
             # Not 1: files hold names and versions.
             "size_bytes": RegressionGate(max_ratio=1.01),

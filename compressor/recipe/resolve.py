@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from compressor import tasks
 from compressor.data import sources, table_files
+from compressor.data.queries import QUERY
 from compressor.data.sources import HubModel
 from compressor.data.spec import HubDataset, Source, TextSpec
 from compressor.errors import Location, Problem, RecipeError, path_text, suggest
@@ -27,6 +28,7 @@ from compressor.recipe.checks.order import (
     check_stages,
     first_stage,
 )
+from compressor.recipe.checks.ranking import check_queries
 from compressor.recipe.checks.sentence_order import check_pairs
 from compressor.recipe.document import Recipe
 from compressor.recipe.reading import read
@@ -111,6 +113,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     check_objectives(recipe, collector.add)
     check_gates(recipe, collector.add)
     check_pairs(recipe, collector.add)
+    check_queries(recipe, collector.add)
     here = {index: Checkpoint(student) for index, student in students.items() if isinstance(student, Path)}
     check_stages(recipe, incoming, here, collector.add)
     if incoming is not None and not any(problem.where == "model" for problem in collector.problems):
@@ -212,6 +215,8 @@ def _check_distinct(collector: _Collector, wanted: Mapping[str, str]) -> None:
     """Notes a problem for each column that two keys name."""
     first: dict[str, str] = {}
     for key, column in wanted.items():
+        if key == QUERY:
+            continue  # the text itself may tell the queries apart, or what rows belong to
         other = first.setdefault(column, key)
         if other != key:
             what = f"{column!r} is the column of data.{other}, too"

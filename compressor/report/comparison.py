@@ -17,7 +17,7 @@ from compressor.report import model
 from compressor.report.charts import trade_off
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.stages import finetune
-from compressor.tasks import TASKS
+from compressor.tasks import main_metric
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _entries(run: str, path: Path, report: Report, every_stage: bool) -> tuple[s
 
 def _kept(stage: StageReport, baseline: StageReport) -> float | None:
     """A stage's quality as a share of its baseline's."""
-    metric = TASKS[stage.task].METRICS[0]
+    metric = main_metric(stage.task, stage.measurements)
     scores = [each.measurements[metric].value for each in (stage, baseline) if metric in each.measurements]
     return scores[0] / scores[1] if len(scores) == 2 and scores[1] > 0 and not math.isnan(scores[0]) else None
 
@@ -186,8 +186,8 @@ def _each_once(found: Sequence[tuple[Report, list[Entry]]]) -> list[tuple[Report
 
 
 def _group(task: str, found: Sequence[tuple[Report, list[Entry]]]) -> Group:
-    quality = TASKS[task].METRICS[0]
     entries = [entry for _, run in found for entry in run]
+    quality = main_metric(task, {name for entry in entries for name in entry.measurements})
     fronts = {
         cost: trade_off.on_front([entry.measurements for entry in entries], quality, cost) for cost in trade_off.COSTS
     }

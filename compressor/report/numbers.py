@@ -7,7 +7,7 @@ import math
 from compressor.gates.judge import GateResult
 from compressor.gates.metrics import metric_of
 from compressor.report.model import Measurement, Report, StageReport
-from compressor.tasks import TASKS
+from compressor.tasks import main_metric
 
 SIGNS = {"pass": "pass", "fail": "FAIL", "inconclusive": "inconclusive"}
 
@@ -40,7 +40,7 @@ def number(value: float | None, unit: str = "") -> str:
 
 def quality_metric(report: Report) -> str:
     """The primary metric of the recipe's task, which the table shows."""
-    return TASKS[report.task].METRICS[0]
+    return main_metric(report.task, {name for stage in report.stages for name in stage.measurements})
 
 
 def cells(report: Report) -> list[list[str]]:
@@ -55,7 +55,7 @@ def _row(stage: StageReport, task: str) -> list[str]:
         value = measured[metric].value if metric in measured else math.nan
         return "–" if math.isnan(value) else format(value / scale, form) + unit
 
-    quality = score(measured.get(TASKS[stage.task].METRICS[0]))
+    quality = score(measured.get(main_metric(stage.task, measured)))
     other = "" if stage.task == task else f"{stage.task} "
     speedup = stage.details.get("speedup")
     return [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from compressor.gates.metrics import PROVIDERS, node_share, partitions
 from compressor.report.model import FormatReport, Report, StageReport
 from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, number, quality_metric, score
-from compressor.tasks import TASKS
+from compressor.tasks import TASKS, main_metric
 
 _MOST_ROWS = 16
 """Longest table of matrices, so that a comment on a pull request stays readable."""
@@ -55,7 +55,7 @@ def gates(report: Report) -> Table | None:
 
 def other_scores(report: Report) -> Table | None:
     """The task's metrics other than its primary one."""
-    others = TASKS[report.task].METRICS[1:]
+    others = [name for name in TASKS[report.task].METRICS if name != quality_metric(report)]
     found = [name for name in others if any(name in stage.measurements for stage in report.stages)]
     rows = [
         [stage.name, *(score(stage.measurements.get(name)) for name in found)]
@@ -70,7 +70,7 @@ def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
     found = stage.details.get("selection")
     if found is None:
         return None
-    metric, kept, everything = TASKS[stage.task].METRICS[0], found["kept"], len(found["matrices"])
+    metric, kept, everything = main_metric(stage.task, stage.measurements), found["kept"], len(found["matrices"])
     summary = (
         f"{stage.name}: {kept or 'none'} of {everything} matrices stay in float, so that {metric} drops by at most "
         f"{number(found['max_drop'])} on rows that gates do not use: {number(found['float'])} in float, "

@@ -7,10 +7,13 @@ anything heavy, when it is called.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import cast
 
+from compressor.data.queries import QUERY
 from compressor.data.spec import DataSpec
 from compressor.data.splits import GROUP
+from compressor.gates.metrics import RANKINGS
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import (
     masked_lm,
@@ -48,5 +51,25 @@ def learned_from_rows(name: str) -> Task:
 
 
 def columns(name: str, data: DataSpec) -> dict[str, str]:
-    """From a task's column names, and `GROUP` where the recipe names groups, to the source's columns."""
-    return {**learned_from_rows(name).columns(data), **({GROUP: data.group} if data.group is not None else {})}
+    """From a task's column names, and `GROUP` and `QUERY` where the recipe names them, to the source's columns."""
+    named = {GROUP: data.group, QUERY: data.query}
+    return {
+        **learned_from_rows(name).columns(data),
+        **{key: value for key, value in named.items() if value is not None},
+    }
+
+
+def metrics(name: str, data: DataSpec) -> tuple[str, ...]:
+    """A task's metrics that are measured of its rows: rankings only where the recipe names queries."""
+    return tuple(metric for metric in TASKS[name].METRICS if data.query is not None or metric not in RANKINGS)
+
+
+def main_metric(name: str, measured: Collection[str]) -> str:
+    """The metric that a task is judged by first: a ranking where one is measured, else the first that it has.
+
+    Args:
+        name: The task.
+        measured: Metrics that are measured.
+    """
+    known = TASKS[name].METRICS
+    return next((metric for metric in known if metric in RANKINGS and metric in measured), known[0])

@@ -28,6 +28,8 @@ References = Mapping[str, NDArray[Any]]
 """Arrays that answers are scored against, by name; each task has its own, and those of rows have `GROUPS`."""
 GROUPS = "groups"
 """A number for each scored row, equal for rows that belong together, such as the questions of one text. `(rows,)`."""
+QUERIES = "queries"
+"""A number for each scored row, equal for those that are candidates for one query; only where rows have queries."""
 
 ABSENT_LOGIT = -np.inf
 """Logit of a choice that a row does not have: shorter rows of tokens are filled up with it."""

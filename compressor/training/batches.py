@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compressor.data.corpus import sentence_pairs
 from compressor.data.corpus.masking import Masked
+from compressor.data.queries import QUERY
 from compressor.files import gather, gather_spans
 from compressor.models.outputs import NO_LABEL
 
@@ -38,9 +39,11 @@ class RowBatches:
         names: The model's inputs.
         answers: A teacher's answers.
         token_labels: Whether each token has a label, and not the row.
+        by_query: Whether rows of one query come together, and batches have a `query`.
 
     Attributes:
         lengths: Tokens of each row.
+        queries: Where rows of one query come together, a number for each row, equal for those of one; else None.
         mean_length: Tokens of a row, on average.
         maskings: How often each row is among the rows.
     """
@@ -54,8 +57,10 @@ class RowBatches:
         names: Sequence[str],
         answers: Answers | None = None,
         token_labels: bool = False,
+        by_query: bool = False,
     ) -> None:
         self.lengths: Ints = np.asarray(rows["length"], dtype=np.int64)
+        self.queries: Ints | None = np.asarray(rows[QUERY], dtype=np.int64) if by_query else None
         self.mean_length = float(self.lengths.mean())
         self._rows, self._tokenizer = rows, tokenizer
         self._names = [name for name in names if name in rows.column_names]
@@ -86,6 +91,8 @@ class RowBatches:
         size = batch["input_ids"].numel()
         self._tokens += size
         self._padded += size - int(self.lengths[rows].sum())
+        if self.queries is not None:
+            batch[QUERY] = torch.from_numpy(self.queries[rows])
         if self._answers:
             batch.update(self._answers.of(np.asarray(rows), batch["input_ids"].shape[1]))
         return batch
@@ -213,7 +220,7 @@ class MaskedBatches:
         targets: For each masking a folder with a teacher's answers, see `teacher_outputs.write_targets`.
     """
 
-    lengths = None
+    lengths = queries = None
 
     def __init__(self, sequences: Sequences, maskings: Sequence[Path], targets: Sequence[Path] = ()) -> None:
         self.maskings, self.mean_length = len(maskings), float(sequences.length)

@@ -22,7 +22,7 @@ from compressor.training.train_stage import row_batches, save, train_stage
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
 
-TASK_WEIGHTS = {"soft": 0.9, "hard": 0.1, "attention": 0.0}
+TASK_WEIGHTS = {"soft": 0.9, "hard": 0.1, "margin": 0.0, "attention": 0.0}
 PRETRAINING_WEIGHTS = {"soft": 5.0, "mlm": 2.0, "cosine": 1.0}
 """Default weights of the loss terms; in pretraining those that DistilBERT's authors trained with."""
 ORDER_WEIGHT = {"order": 1.0}
@@ -141,11 +141,11 @@ def _recover_on_rows(
         teacher_cache.check_heads(student, teacher)
         student.set_attn_implementation("eager")  # the other implementations do not return attention
         objectives.remove_attention_dropout(student)
-    if any(weights[name] for name in ("soft", "cosine", "attention")):
+    if any(weights[name] for name in ("soft", "margin", "cosine", "attention")):
         hidden = layer_map if weights["cosine"] else []
         attention = layer_map if weights["attention"] else []
         answers = teacher_cache.answers(batches, start, spec, context, hidden=hidden, attention=attention)
-        batches = row_batches(start, spec, context, answers)
+        batches = row_batches(start, spec, context, answers, by_query=bool(weights["margin"]))
     if weights["cosine"]:
         objectives.add_projection(student, teacher.hidden_size)
     objective = objectives.TaskDistillation(learned_from_rows(context.task), weights, spec.temperature, layer_map)

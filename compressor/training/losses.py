@@ -113,6 +113,41 @@ def cosine_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     return (1 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
 
 
+def margin_loss(student: torch.Tensor, teacher: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference between the student's and the teacher's margins, over all pairs of rows of one query.
+
+    The margin of two rows is the difference of their numbers: a number that is added to all rows of a query costs
+    nothing. Over the pairs of n rows, the squared differences of d sum up to n times the squared deviations of d from
+    its mean.
+
+    Args:
+        student: Numbers `(batch,)`.
+        teacher: Numbers `(batch,)`.
+        query: A number for each row, equal for the rows of one query. `(batch,)`.
+
+    Returns:
+        A scalar, 0 where no two rows are of one query.
+
+    Source: Hofstätter et al. 2020, "Improving efficient neural ranking models with cross-architecture knowledge
+        distillation", eq. 8, there for one relevant and one irrelevant row.
+    """
+    _, index, sizes = torch.unique(query, return_inverse=True, return_counts=True)
+    difference = student - teacher
+    means = torch.zeros(len(sizes)).to(difference).index_add(0, index, difference) / sizes
+    total: torch.Tensor = (sizes[index] * (difference - means[index]) ** 2).sum()
+    return total / margins(query).clamp(min=1)
+
+
+def margins(query: torch.Tensor) -> torch.Tensor:
+    """Pairs of rows of one query. A scalar.
+
+    Args:
+        query: A number for each row. `(batch,)`.
+    """
+    sizes: torch.Tensor = torch.unique(query, return_counts=True)[1]
+    return (sizes * (sizes - 1)).sum() // 2
+
+
 def attention_loss(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """KL divergence between attention distributions, mean over heads and tokens that are not padding.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from compressor.data.queries import QUERY
 from compressor.errors import StageError
 from compressor.models.convert import language_head, modules
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER, outputs_by_name
@@ -44,11 +45,11 @@ class Labels:
 
 
 class TaskDistillation:
-    """A teacher's logits, labels, and the hidden states and attention of its layers.
+    """A teacher's logits, their margins between rows of one query, labels, and its layers' hidden states and attention.
 
     Args:
         task: What both do.
-        weights: Of `soft`, `hard`, `cosine` and `attention`; terms that weigh 0 are not computed.
+        weights: Of `soft`, `hard`, `margin`, `cosine` and `attention`; terms that weigh 0 are not computed.
         temperature: Of the soft loss.
         layer_map: For each layer of the student, the teacher's layer.
     """
@@ -68,6 +69,9 @@ class TaskDistillation:
             terms["soft"] = task_losses.soft_loss(self._task, self._task.head_logits(outputs), batch, self._temperature)
         if "hard" in self.weights:
             terms["hard"] = task_losses.hard_loss(self._task, self._task.head_logits(outputs), batch)
+        if "margin" in self.weights:
+            head, teacher = self._task.head_logits(outputs), batch["teacher_logits"]
+            terms["margin"] = losses.margin_loss(head[:, 0], teacher.to(head.dtype)[:, 0], batch[QUERY])
         if "cosine" in self.weights:
             terms["cosine"] = self._cosine(model, outputs.hidden_states[1:], batch)
         if "attention" in self.weights:
@@ -79,9 +83,10 @@ class TaskDistillation:
         return terms
 
     def items(self, batch: Batch) -> Terms:
-        """Of choices those of the task; of states and attention, tokens."""
+        """Of choices those of the task; of margins, pairs of rows; of states and attention, tokens."""
         choices, tokens = task_losses.items(self._task, batch), batch["attention_mask"].sum()
-        return {"soft": choices, "hard": choices, "cosine": tokens, "attention": tokens}
+        found = {"soft": choices, "hard": choices, "cosine": tokens, "attention": tokens}
+        return found | ({"margin": losses.margins(batch[QUERY])} if "margin" in self.weights else {})
 
     def _cosine(self, model: torch.nn.Module, states: Sequence[torch.Tensor], batch: Batch) -> torch.Tensor:
         tokens = batch["attention_mask"].bool()

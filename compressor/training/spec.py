@@ -91,6 +91,7 @@ class DistillationSpec(ObjectiveSpec):
     `objective: task`: on the task's rows,
     `alpha_soft * T^2 * KL(teacher || student at temperature T) + alpha_hard * cross-entropy with the labels`, and from
     chosen layers of the teacher `+ alpha_cosine * (1 - cosine of hidden states) + alpha_attention * KL of attention`.
+    Of numbers both losses are squared errors, and `+ alpha_margin * squared error of margins within a query`.
 
     `objective: pretraining`: DistilBERT's triple loss on `data.corpus`, at the masked tokens,
     `alpha_soft * T^2 * KL over the vocabulary + alpha_mlm * masked-LM + alpha_cosine * (1 - cosine of hidden states)`,
@@ -105,6 +106,10 @@ class DistillationSpec(ObjectiveSpec):
     """Weight of the soft loss; by default 0.9, in pretraining 5."""
     alpha_hard: Annotated[float, Field(ge=0)] | None = None
     """Task: weight of the cross-entropy with the labels; by default 0.1."""
+    alpha_margin: Annotated[float, Field(ge=0)] | None = None
+    """Task text-regression with `data.query`: weight of the squared difference between the student's and the teacher's
+    margins, which are the differences of the numbers of two rows of one query (Margin-MSE); by default 0. Rows of one
+    query then come together in batches: `batch_size` is best a multiple of their number."""
     alpha_cosine: Annotated[float, Field(ge=0)] | None = None
     """Weight of the cosine loss between hidden states; by default 1, in task distillation of a distill stage 0."""
     alpha_attention: Annotated[float, Field(ge=0)] | None = None

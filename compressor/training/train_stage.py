@@ -34,7 +34,9 @@ def max_sequence_length(source: Path, spec: TrainingSpec, task: str) -> int:
     return min(usual, incoming.max_sequence_length())
 
 
-def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Answers | None = None) -> RowBatches:
+def row_batches(
+    source: Path, spec: TrainingSpec, context: Context, answers: Answers | None = None, *, by_query: bool = False
+) -> RowBatches:
     """The task's training rows.
 
     Args:
@@ -42,13 +44,13 @@ def row_batches(source: Path, spec: TrainingSpec, context: Context, answers: Ans
         spec: The stage's keys.
         context: The rows.
         answers: A teacher's answers.
+        by_query: Whether rows of one query come together.
     """
     tokenizer = loading.load_tokenizer(source)
     rows = context.tokenized(tokenizer, source, max_sequence_length(source, spec, context.task))
     names = checkpoint.input_names(checkpoint.Checkpoint(source).family)
-    return RowBatches(
-        rows, tokenizer, names, answers, token_labels=tasks.learned_from_rows(context.task).LABELS_PER_TOKEN
-    )
+    token_labels = tasks.learned_from_rows(context.task).LABELS_PER_TOKEN
+    return RowBatches(rows, tokenizer, names, answers, token_labels=token_labels, by_query=by_query)
 
 
 def train_stage(

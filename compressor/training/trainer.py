@@ -40,6 +40,10 @@ class Batches(Protocol):
         """Tokens of each row, so that like lengths can be put together; None where all are equal. `(rows,)`."""
 
     @property
+    def queries(self) -> NDArray[np.int64] | None:
+        """A number for each row, equal for rows that are to be in one batch; None where any may be. `(rows,)`."""
+
+    @property
     def mean_length(self) -> float:
         """Tokens of a row, on average."""
 
@@ -249,7 +253,8 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
 
     def _get_train_sampler(self, train_dataset: Any = None) -> RowOrder:
         together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        rows = self._batches
         # Not told by `set_epoch`, which does not reach a sampler through all that is wrapped around it on resuming.
         return RowOrder(
-            len(self._batches), self._batches.lengths, together, self.args.seed, lambda: int(self.state.epoch or 0)
+            len(rows), rows.lengths, together, self.args.seed, lambda: int(self.state.epoch or 0), rows.queries
         )
