@@ -166,6 +166,14 @@ CONTENDERS: Mapping[str, Contender] = {
             ("pte_int4_table", ".pte int8, `embeddings: int4` (ours)", "int4_table"),
         )
     },
+    "transformers_pte": Contender(
+        "transformers' own ExecuTorch exporter, fp32",
+        peers.transformers_pte,
+        None,
+        "executorch",
+        FUSED,
+        libraries=_EXECUTORCH,
+    ),
     "torch_int8": Contender("torch.ao `quantize_dynamic`, traced", peers.torch_int8, None, "torchscript", FUSED),
     "openvino_int8": Contender(
         "OpenVINO + NNCF int8", peers.openvino_int8, ONNX, "openvino", ONNX, libraries=_OPENVINO

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -89,6 +90,26 @@ def transformers_int8(given: Given, output: Path, source: Path | None, *, fusion
         # It keeps the weights in a file beside the graph, which a model of this size does not need.
         onnx.save(onnx.load(f"{folder}/model.onnx"), str(output / "model.onnx"))
     return output / "model.onnx"
+
+
+def transformers_pte(given: Given, output: Path, source: Path | None) -> Path:
+    """Transformers' own ExecuTorch exporter, of free length up to the longest sequence."""
+    if find_spec("executorch") is None or find_spec("transformers.exporters") is None:
+        raise Missing("needs transformers 5.23 or later and the extra executorch")
+    import torch
+    from transformers.exporters.exporter_executorch import ExecutorchConfig, ExecutorchExporter
+
+    model = loading.load_model(given.checkpoint).eval()
+    longest = checkpoint.Checkpoint(given.checkpoint).max_sequence_length()
+    inputs = {
+        name: torch.ones(1, longest, dtype=torch.long) for name in checkpoint.input_names(model.config.model_type)
+    }
+    length = torch.export.Dim("sequence_length", min=2, max=longest)
+    shapes = {name: {1: length} for name in inputs}
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        exported = ExecutorchExporter().export(model, inputs, config=ExecutorchConfig(dynamic_shapes=shapes))
+        exported.save_pretrained(folder)
+        return Path(shutil.move(f"{folder}/model.pte", output / "model.pte"))
 
 
 def torch_int8(given: Given, output: Path, source: Path | None) -> Path:
