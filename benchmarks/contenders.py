@@ -139,6 +139,7 @@ CONTENDERS: Mapping[str, Contender] = {
     "int4_table": Contender(
         "dynamic_int8, `embeddings: int4` (ours)", partial(quantized, scheme="dynamic_int8", embeddings="int4")
     ),
+    "weight_only_int4": Contender("weight_only_int4 (ours)", partial(quantized, scheme="weight_only_int4")),
     "static_int8": Contender("static_int8 (ours)", partial(quantized, scheme="static_int8")),
     "qat_int8": Contender("qat_int8 (ours)", partial(quantized, scheme="qat_int8")),
     "plain_int8": Contender("plain `quantize_dynamic`", peers.plain_int8, PLAIN),

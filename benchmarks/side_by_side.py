@@ -135,7 +135,7 @@ def measured(
 ) -> tuple[dict[str, dict[str, Any]], float]:
     """The table's values for each contender, and the machine's int8 peak in operations/s."""
     model = Checkpoint(given.checkpoint)
-    vocab_size, lengths = int(model.config["vocab_size"]), [n for n in LENGTHS if n <= model.max_position_embeddings]
+    vocab_size, lengths = int(model.config["vocab_size"]), [n for n in LENGTHS if n <= model.max_sequence_length()]
     sessions = {name: contenders.session(CONTENDERS[name], files[name]) for name in names}
     known = {}
     for name, session in sessions.items():
