@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import StageError
+from compressor.models import thresholds
 from compressor.models.families import FAMILIES, register
 from compressor.models.families.base import Family
 from compressor.models.heads import CLASSES
@@ -171,7 +172,7 @@ def _config(parts: ModelParts, family: Family) -> PreTrainedConfig:
 
 def _shared_settings(config: PreTrainedConfig) -> dict[str, Any]:
     """Settings that all families call the same, and surgery does not change."""
-    labels = ("problem_type", "id2label", "label2id")
+    labels = ("problem_type", "id2label", "label2id", *((thresholds.KEY,) if hasattr(config, thresholds.KEY) else ()))
     return {
         name: getattr(config, name)
         for name in ("initializer_range", "pad_token_id", "tie_word_embeddings", "dtype", *labels)

@@ -27,8 +27,10 @@ class Head:
         settings: Settings of the config for outputs that have no names of their own.
         numbers: Whether its single output is a number and not a label; None where the class decides.
         also: Ends of other classes that have it too.
-        problem_types: Values of the config's `problem_type` that go with it, besides none.
+        problem_types: Values of the config's `problem_type` that go with it, besides none, which never means `sets`.
         outputs_by_label: Whether it has an output for each label of the config.
+        sets: Whether its answer is a set of labels: each is decided on its own, by its threshold, not the likeliest
+            of all is chosen. See `models.thresholds`.
     """
 
     auto: str
@@ -40,6 +42,7 @@ class Head:
     also: tuple[str, ...] = ()
     problem_types: tuple[str, ...] = ()
     outputs_by_label: bool = False
+    sets: bool = False
 
     @property
     def part(self) -> str:
@@ -60,6 +63,16 @@ SEQUENCE_CLASSIFICATION = Head(
     numbers=False,
     problem_types=("single_label_classification",),
     outputs_by_label=True,
+)
+MULTI_LABEL = Head(
+    "ForSequenceClassification",
+    ("classifier", "pooler"),
+    {LOGITS: (LOGITS,)},
+    settings={"problem_type": "multi_label_classification"},
+    numbers=False,
+    problem_types=("multi_label_classification",),
+    outputs_by_label=True,
+    sets=True,
 )
 REGRESSION = Head(
     "ForSequenceClassification",
@@ -101,7 +114,7 @@ PRETRAINING = Head(
 )
 """A language model's head with another one beside it, for the order of two segments."""
 
-HEADS = (SEQUENCE_CLASSIFICATION, REGRESSION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MASKED_LM)
+HEADS = (SEQUENCE_CLASSIFICATION, MULTI_LABEL, REGRESSION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MASKED_LM)
 """Heads that tasks have, one for each."""
 
 CLASSES = tuple(dict.fromkeys(head.auto for head in (*HEADS, PRETRAINING)))

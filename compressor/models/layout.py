@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
+from compressor.models import thresholds
 from compressor.models.families.base import Family
 from compressor.models.heads import MASKED_LM, PRETRAINING, Head
 from compressor.models.parts import ALL, ATTENTION, AXES, EMBEDDING, FEED_FORWARD, HEADS, HIDDEN, NEURONS, VOCABULARY
@@ -212,8 +213,12 @@ def head_fault(checkpoint: Checkpoint, kind: Head) -> str | None:
     if kind.outputs_by_label and (wrong := _wrong_labels(checkpoint)):
         return wrong
     problem_type = checkpoint.config.get("problem_type")
+    if kind.sets and problem_type is None:
+        return f"config.json has no problem_type, which a row of several labels needs: {kind.problem_types[0]}"
     if kind.problem_types and problem_type not in (None, *kind.problem_types):
         return f"config.json says problem_type: {problem_type}, which is another task"
+    if kind.sets and (wrong := thresholds.fault(checkpoint.config, checkpoint.labels)):
+        return wrong
     if wrong := differences(head(checkpoint, kind), checkpoint.shapes):
         return f"the file of weights {wrong}, by what config.json says of the head"
     family = checkpoint.known_family
