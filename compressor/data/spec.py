@@ -73,7 +73,17 @@ class DataSpec(Spec):
     text_pair: str | None = None
     """Column with the second sentence of a pair."""
     label: str = "label"
-    """Column with the label, a string or an integer; of text-regression, a number."""
+    """Column with the label, a string or an integer; of text-regression, a number; of multi-label classification, a
+    list of labels."""
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
+    """Separates the labels of a row where they are one text, such as `|` in csv and tsv files. Then a row has any
+    number of labels (multi-label classification), and none where the text is empty."""
+    multi_label: bool | None = None
+    """Whether a row has a list of labels; a single label is then a list of one. Left out: if there is a
+    `label_separator`, or the column of a local jsonl or parquet file holds lists; for data sets on the hub, say it."""
+    tune_thresholds: bool = False
+    """Choose a probability for each label above which a text is given it, instead of 0.5, in every stage that trains:
+    the one with the best F1 on a tenth of the training rows, which are then not trained on. See docs/recipes.md."""
     labels: dict[str, str] = Field(default_factory=dict)
     """For labels or tags of the rows, those that they stand for, such as `{"0": NEGATIVE, "1": POSITIVE}`.
 
@@ -123,6 +133,12 @@ class DataSpec(Spec):
     def _one_split(self) -> DataSpec:
         if self.validation is not None and self.validation_fraction is not None:
             raise ValueError("validation and validation_fraction are both given; keep one")
+        return self
+
+    @model_validator(mode="after")
+    def _one_form_of_labels(self) -> DataSpec:
+        if self.label_separator is not None and self.multi_label is False:
+            raise ValueError("label_separator is given and multi_label is false; drop one of them")
         return self
 
     @property

@@ -126,9 +126,12 @@ def prepare(
     notes += overlap(form.identities(splits[TRAIN]), form.identities(splits[VALIDATION]))
     notes += _group_notes(splits[TRAIN], splits[VALIDATION])
     if SELECTION in splits:
-        notes.append(f"{len(splits[SELECTION])} training rows are not trained on: a budget of quality chooses on them")
+        who = "thresholds are chosen" if spec.tune_thresholds else "a budget of quality chooses"
+        notes.append(f"{len(splits[SELECTION])} training rows are not trained on: {who} on them")
     elif selects:
-        notes.append("too few training rows to hold some out: a budget of quality chooses on rows that are trained on")
+        kept = "thresholds stay 0.5, " if spec.tune_thresholds else ""
+        what = f"{kept}a budget of quality chooses on rows that are trained on"
+        notes.append(f"too few training rows to hold some out: {what}")
     for name, rows in splits.items():
         rows.save_to_disk(str(output / name))
     counts = {name: len(rows) for name, rows in splits.items()}

@@ -35,7 +35,7 @@ def columns(path: Path, place: str) -> list[str]:
         RecipeError: The file is empty or not of its format.
     """
     if kind(path) == "parquet":
-        found = _parquet_names(path, place)
+        found = list(_parquet_schema(path, place).names)
     elif kind(path) == "jsonl":
         found = list(dict.fromkeys(name for _, row in islice(_json_rows(path, [], place), _FIRST_ROWS) for name in row))
     else:
@@ -44,6 +44,17 @@ def columns(path: Path, place: str) -> list[str]:
         hint = "the first line names the columns"
         raise RecipeError([Problem(place, f"{path.name} names no columns: it is empty", hint, kind="unreadable")])
     return found
+
+
+def holds_lists(path: Path, column: str, place: str) -> bool:
+    """Whether a column of a file holds lists: by the first rows of jsonl, by the schema of parquet.
+
+    Raises:
+        RecipeError: The file is not of its format.
+    """
+    if kind(path) == "jsonl":
+        return any(isinstance(row.get(column), list) for _, row in islice(_json_rows(path, [], place), _FIRST_ROWS))
+    return kind(path) == "parquet" and column in _parquet_lists(path, place)
 
 
 def kind(path: Path) -> str:
@@ -185,14 +196,22 @@ def _json_rows(path: Path, wanted: list[str], place: str) -> Iterator[Row]:
         yield f"line {number}", row
 
 
-def _parquet_names(path: Path, place: str) -> list[str]:
+def _parquet_schema(path: Path, place: str) -> Any:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        return list(parquet.read_schema(path).names)
+        return parquet.read_schema(path)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise unreadable(path, "its schema", str(error), place, "parquet") from error
+
+
+def _parquet_lists(path: Path, place: str) -> set[str]:
+    """Names of the columns of lists."""
+    from pyarrow import types
+
+    tests = (types.is_list, types.is_large_list, types.is_fixed_size_list)
+    return {field.name for field in _parquet_schema(path, place) if any(test(field.type) for test in tests)}
 
 
 def _parquet_rows(path: Path, wanted: list[str], place: str) -> Iterator[Row]:

@@ -144,6 +144,8 @@ def required_text(row: Mapping[str, Any], name: str, called: str, place: str) ->
         text = text_of(row[name])
     except NotText as error:
         hint = f"name a column of texts, numbers or booleans as data.{name}, or fix the row"
+        if name == "label" and isinstance(row[name], list):
+            hint = "data.multi_label: true reads lists of labels; or name another column as data.label"
         return Problem(place, f"column {quoted(called)} {error.what}", hint, kind=error.kind)
     if text is None or not text.strip():
         hint = "every row needs a value; drop the row or fix the file"

@@ -64,10 +64,26 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     Raises:
         RecipeError: A new head cannot learn a label.
     """
-    counts, there = Counter(train["label"]), set(known["label"])
-    held_out = set(validation["label"])
+    return named(Counter(train["label"]), set(known["label"]), set(validation["label"]), len(train), new_head)
+
+
+def named(
+    counts: Counter[str], there: set[str], held_out: set[str], rows: int, new_head: bool
+) -> tuple[list[str], list[str]]:
+    """The labels in order, and notes; see `labels`.
+
+    Args:
+        counts: How often the training rows have each label.
+        there: Labels of all training rows that are known.
+        held_out: Labels of the validation rows.
+        rows: Number of training rows.
+        new_head: Whether a head is made for the labels.
+
+    Raises:
+        RecipeError: A new head cannot learn a label.
+    """
     names = sorted(there | held_out, key=_order)
-    if new_head and (found := _unlearnable(counts, there, held_out)):
+    if new_head and (found := _unlearnable(counts, there, held_out, rows)):
         raise RecipeError(found)
     notes = []
     for which, what in (
@@ -82,18 +98,19 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     return names, notes
 
 
-def _unlearnable(counts: Counter[str], there: set[str], held_out: set[str]) -> list[Problem]:
+def _unlearnable(counts: Counter[str], there: set[str], held_out: set[str], rows: int) -> list[Problem]:
     found = []
     if len(counts) < 2:
-        what = f"the training rows have only the label {shown(next(iter(counts)))}"
+        only = f"the training rows have only the label {shown(min(counts))}" if counts else ""
+        what = only or "no training row has a label"
         found.append(Problem("data.label", what, "two are needed", kind="value"))
-    if unseen := sorted(held_out - there, key=_order):
+    if there and (unseen := sorted(held_out - there, key=_order)):
         what = f"the validation rows have labels that the training rows lack: {_listed(unseen)}"
         hint = f"the training rows have {_listed(sorted(there, key=_order))}; a label that means another "
         hint += f"is merged with data.labels: {{{shown(unseen[0])}: {shown(min(there, key=_order))}}}, if that is so"
         found.append(Problem("data.label", what, hint, kind="unknown"))
-    if len(counts) > max(100, counts.total() // 4):
-        what = f"{len(counts)} labels in {counts.total()} training rows"
+    if len(counts) > max(100, rows // 4):
+        what = f"{len(counts)} labels in {rows} training rows"
         hint = "is this the label column? It looks like text or an id; numbers need a task that learns numbers"
         found.append(Problem("data.label", what, hint, kind="value"))
     return found
