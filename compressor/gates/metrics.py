@@ -143,12 +143,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric("sentence_order_accuracy", "", "quality", "share of segment pairs whose order is classified correctly"),
         Metric("loss", "nats", "loss", "mean cross-entropy of a masked token"),
-        Metric(
-            "perplexity",
-            "",
-            "loss",
-            "exponential of the loss",
-        ),
+        Metric("perplexity", "", "loss", "exponential of the loss"),
         Metric(
             "f1",
             "",
@@ -156,7 +151,29 @@ METRICS: dict[str, Metric] = {
             "F1 of label 1 for two labels, unweighted mean over the labels for more; of entities, as seqeval counts; "
             "of the words of an answer, as SQuAD's script does",
         ),
-        Metric("exact_match", "", "quality", "share of answers that match word for word, as SQuAD's script counts"),
+        Metric(
+            "f1_micro", "", "quality", "F1 over the decisions on all labels of all rows; 0 where none is true or given"
+        ),
+        Metric(
+            "f1_macro",
+            "",
+            "quality",
+            "unweighted mean of the F1 of each label that a row has or is given (scikit-learn's zero_division=nan)",
+        ),
+        Metric(
+            "average_precision",
+            "",
+            "quality",
+            "unweighted mean of the average precision of each label that a row has: how scores rank the rows, whatever "
+            "the thresholds",
+        ),
+        Metric(
+            "exact_match",
+            "",
+            "quality",
+            "share of answers that match word for word, as SQuAD's script counts; of rows that are given all their "
+            "labels and no other",
+        ),
         Metric("spearman", "", "quality", "Spearman's rank correlation"),
         Metric(
             "ndcg_at_10",
@@ -182,12 +199,7 @@ METRICS: dict[str, Metric] = {
         Metric(
             "parity_max_abs_diff", "", "parity", "largest difference of a logit between any exported format and torch"
         ),
-        Metric(
-            "parity_min_cosine",
-            "",
-            "parity",
-            "smallest cosine between any exported format's logits and torch's",
-        ),
+        Metric("parity_min_cosine", "", "parity", "smallest cosine between any exported format's logits and torch's"),
         Metric(
             QUANTIZED_PARITY,
             "",

@@ -11,7 +11,7 @@ from compressor.gates.spec import RegressionGate
 from compressor.measure.spec import MeasureSpec
 from compressor.spec import OneOf, Spec
 from compressor.stages import STAGES, StageSpec
-from compressor.tasks import MASKED_LM, TASKS, main_metric, metrics
+from compressor.tasks import IN_RECIPES, MASKED_LM, main_metric, metrics
 
 if TYPE_CHECKING:
     AnyStage = StageSpec
@@ -26,9 +26,9 @@ class Recipe(Spec):
     """Version of this format."""
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Names the run's folder under `artifacts/`."""
-    task: Annotated[str, OneOf(TASKS)]
-    """The model's task: a label or a number for a text or a pair of texts, a tag for each word, the span that
-    answers a question, or the tokens that are hidden."""
+    task: Annotated[str, OneOf(IN_RECIPES)]
+    """The model's task: a label, a set of labels or a number for a text or a pair of texts, a tag for each word, the
+    span that answers a question, or the tokens that are hidden."""
     model: str
     """BERT, DistilBERT or ALBERT checkpoint: a folder (relative to the recipe), `package:PKG/path`, or a hub
     id[@revision]."""

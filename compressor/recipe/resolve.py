@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,7 +45,7 @@ class Resolved:
     """A recipe whose sources are found.
 
     Attributes:
-        recipe: The recipe.
+        recipe: The recipe; its task is the one that its rows make of it, see `tasks.of_rows`.
         path: Its file.
         model: The checkpoint's folder, or its hub id.
         train: The training rows' file, or hub data set; None where there is only a corpus.
@@ -80,15 +81,16 @@ def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
     Raises:
         RecipeError: Every problem, of form and of what is pointed to.
     """
-    recipe, problems, lines = read(path, overrides)
-    if recipe is None:
+    given, problems, lines = read(path, overrides)
+    if given is None:
         raise RecipeError(problems, str(path))
-    collector = _Collector(lines, recipe, problems)
+    collector = _Collector(lines, given, problems)
     folder = path.resolve().parent
-    model = collector.find(("model",), lambda: sources.model(recipe.model, folder))
-    data = recipe.data
+    model = collector.find(("model",), lambda: sources.model(given.model, folder))
+    data = given.data
     train = _find_rows(collector, "train", data.train, folder)
     validation = _find_rows(collector, "validation", data.validation, folder)
+    recipe = collector.recipe = given.model_copy(update={"task": _task(given, train)})
     corpus = _find_text(collector, ("data", "corpus"), data.corpus_spec, folder)
     texts = {
         index: text
@@ -158,6 +160,15 @@ def _find_rows(collector: _Collector, split: str, source: Source | None, folder:
         return None  # a problem already: it learns from a corpus
     formats = tasks.learned_from_rows(collector.recipe.task).FORMATS
     return collector.find(("data", split), lambda: sources.rows(source, folder, f"data.{split}", formats))
+
+
+def _task(recipe: Recipe, train: Path | HubDataset | None) -> str:
+    """The recipe's task, as its training rows make it."""
+    lists = False
+    if isinstance(train, Path):
+        with suppress(RecipeError):  # a file that cannot be read is a problem of its columns
+            lists = table_files.holds_lists(train, recipe.data.label, "data.train")
+    return tasks.of_rows(recipe.task, recipe.data, lists)
 
 
 def _find_text(collector: _Collector, place: Location, spec: TextSpec | None, folder: Path) -> Path | HubDataset | None:

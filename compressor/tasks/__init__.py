@@ -2,7 +2,7 @@
 
 To add one: a module with the attributes and functions of `tasks.base.Task`, and its name in `TASKS` below. Rows of a
 new form need a reader in `compressor.data`, a head of a new kind one in `compressor.models`. Only `encode` may import
-anything heavy, when it is called.
+anything heavy, when it is called. A task that the rows choose, and not the recipe, is in `_BY_ROWS` too.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from compressor.gates.metrics import RANKINGS
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import (
     masked_lm,
+    multi_label,
     question_answering,
     text_classification,
     text_regression,
@@ -26,6 +27,7 @@ from compressor.tasks.base import Scoring, Task
 
 _MODULES: tuple[Scoring, ...] = (
     text_classification,
+    multi_label,
     text_regression,
     token_classification,
     question_answering,
@@ -33,10 +35,28 @@ _MODULES: tuple[Scoring, ...] = (
 )
 
 TASKS: dict[str, Scoring] = {module.NAME: module for module in _MODULES}
-"""Tasks by their names in recipes."""
+"""Tasks by name."""
+
+_BY_ROWS = {text_classification.NAME: multi_label.NAME}
+"""Tasks of recipes, and the tasks that they are where a row has a list of labels."""
+
+IN_RECIPES = [name for name in TASKS if name not in _BY_ROWS.values()]
+"""Names that a recipe's `task` can have."""
 
 MASKED_LM = masked_lm.NAME
 """The task of stages that pretrain, whatever the recipe's own is; it learns from raw text, all others from rows."""
+
+
+def of_rows(name: str, data: DataSpec, lists: bool) -> str:
+    """The task that a recipe's task is with its rows: of lists of labels another one.
+
+    Args:
+        name: The recipe's.
+        data: The recipe's.
+        lists: Whether the column of labels holds lists, as far as its file shows.
+    """
+    several = data.multi_label if data.multi_label is not None else data.label_separator is not None or lists
+    return _BY_ROWS.get(name, name) if several else name
 
 
 def has_head(checkpoint: Checkpoint, name: str) -> bool:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NAME = "text-classification"
-COLUMNS: tuple[str, ...] = ("text", "text_pair", "label", "labels", "group")
+TEXT_COLUMNS = ("text", "text_pair", "label", "labels", "group")
+"""Keys of `data` that describe rows of texts, whatever their label is."""
+COLUMNS: tuple[str, ...] = (*TEXT_COLUMNS, "multi_label")
 METRICS: tuple[str, ...] = ("accuracy", "f1", "matthews_correlation")
 HEAD = heads.SEQUENCE_CLASSIFICATION
 PIPELINE_TAG = "text-classification"
@@ -74,7 +76,7 @@ def encode(
 
 
 def encode_texts(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label: Callable[[str], int | float]
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, label: Callable[[Any], Any]
 ) -> Dataset:
     """Tokenizes rows of texts or pairs of texts; see `encode`.
 
@@ -82,7 +84,7 @@ def encode_texts(
         rows: With `text`, maybe `text_pair`, and `label`.
         tokenizer: The checkpoint's.
         max_length: Tokens a row is cut to.
-        label: From a label's text to the value that is learned.
+        label: From a row's label to the value that is learned.
     """
     paired = "text_pair" in rows.column_names
 

@@ -15,7 +15,6 @@ from compressor.gates.rows import Rows
 from compressor.models import heads
 from compressor.tasks.base import GROUPS, QUERIES
 from compressor.tasks.scoring import ranking
-from compressor.tasks.text_classification import COLUMNS as _TEXT_COLUMNS
 from compressor.tasks.text_classification import (
     FORMATS,
     LABELS_PER_TOKEN,
@@ -23,6 +22,7 @@ from compressor.tasks.text_classification import (
     PER_TOKEN,
     PIPELINE_TAG,
     TABLES,
+    TEXT_COLUMNS,
     TOKEN_LABELS,
     answers,
     choices,
@@ -62,7 +62,7 @@ __all__ = [
 ]
 
 NAME = "text-regression"
-COLUMNS: tuple[str, ...] = (*_TEXT_COLUMNS, "query")
+COLUMNS: tuple[str, ...] = (*TEXT_COLUMNS, "query")
 METRICS: tuple[str, ...] = ("spearman", "ndcg_at_10", "mrr_at_10")
 FORM = number_rows
 REGRESSION = True

@@ -40,6 +40,9 @@ def check_data(recipe: Recipe, add: Add) -> None:
             allowed = ", ".join(TASKS[recipe.task].COLUMNS)
             hint = f"of these keys {recipe.task} has {allowed}" if allowed else "drop it"
             add(("data", key), f"is for {fitting}, not for {recipe.task}", hint, kind="conflict")
+    if data.tune_thresholds and not any(s.trains and recipe.task_of(s) == recipe.task for s in recipe.stages):
+        hint = "add a stage that trains, or drop the key: the checkpoint's own thresholds are kept"
+        add(("data", "tune_thresholds"), "is chosen by stages that train, and none does", hint, kind="conflict")
     if data.corpus is None and (found := first_stage(recipe, MASKED_LM)):
         hint = "name raw text: a txt, csv, tsv, jsonl or parquet file, package:PKG/path or {hub: id}"
         add(("data", "corpus"), f"is missing, and stages[{found[0]}] pretrains on it", hint, kind="missing")
