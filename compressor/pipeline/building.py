@@ -176,6 +176,7 @@ class Builder:
             memo=partial(self._memo, prepared),
             work=work,
             progress=self._progress,
+            held_out=prepared.held_out if isinstance(prepared, PreparedRows) else None,
         )
 
     def _counted(self, source: Path | HubDataset, spec: TextSpec, path: Path) -> Iterator[str]:

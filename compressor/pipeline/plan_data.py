@@ -100,7 +100,8 @@ def _data(
     train: Path | HubDataset, validation: Path | HubDataset | None, inputs: dict[str, Any], recipe: Recipe, task: str
 ) -> Data:
     stages = [stage for stage in recipe.stages if recipe.task_of(stage) == task]
-    selects = any(stage.trains for stage in stages) and any(stage.trial == "quality" for stage in stages)
+    chooses = any(stage.trial == "quality" for stage in stages) or (task != MASKED_LM and recipe.data.tune_thresholds)
+    selects = chooses and any(stage.trains for stage in stages)
     return Data(train, validation, {**inputs, "selects": True} if selects else inputs, selects)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,8 @@ class PreparedRows:
             label_names.check_renamed(renamed, head)
         self._label_ids = self.task.label_ids(self._splits.facts["labels"], head)
         self.labels = tuple(head or self._splits.facts["labels"])
-        self.notes = [*self._splits.facts["notes"], *_notes(renamed, self._label_ids, head)]
+        found = self._splits.facts["labels"]
+        self.notes = [*self._splits.facts["notes"], *_notes(renamed, found, self._label_ids, head)]
         splits = (data_rows.TRAIN, data_rows.VALIDATION, data_rows.SELECTION)
         self.counts: dict[str, int] = {name: count for name in splits if (count := self._splits.facts.get(name))}
 
@@ -93,23 +95,32 @@ class PreparedRows:
 
         return self._store.build(self.data.inputs, build)[0]
 
-    def tokenized(self, tokenizer: PreTrainedTokenizerBase, folder: Path, length: int) -> Dataset:
+    @property
+    def held_out(self) -> Callable[[PreTrainedTokenizerBase, Path, int], Dataset] | None:
+        """Training rows to choose thresholds on, as `tokenized` has the others; None where none are chosen."""
+        wanted = self._plan.resolved.recipe.data.tune_thresholds and data_rows.SELECTION in self.counts
+        return partial(self.tokenized, split=data_rows.SELECTION) if wanted else None
+
+    def tokenized(
+        self, tokenizer: PreTrainedTokenizerBase, folder: Path, length: int, split: str = data_rows.TRAIN
+    ) -> Dataset:
         """The training rows as a tokenizer reads them, memory-mapped.
 
         Args:
             tokenizer: The tokenizer.
             folder: The checkpoint it is of.
             length: Tokens a row is cut to.
+            split: Other rows, instead.
         """
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
-            rows = data_rows.load(self._splits.path / data_rows.TRAIN)
+            rows = data_rows.load(self._splits.path / split)
             with self._progress.step(f"tokenizing {len(rows)} rows"):
                 encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
                 encoded.save_to_disk(str(output / "rows"))
             return {}
 
-        entry, _ = self._store.build(self._inputs(Checkpoint(folder), data_rows.TRAIN, length), build)
+        entry, _ = self._store.build(self._inputs(Checkpoint(folder), split, length), build)
         return data_rows.load(entry.path / "rows")
 
     def validation(self, folder: Path) -> tuple[Path, References]:
@@ -174,12 +185,15 @@ class PreparedRows:
         }
 
 
-def _notes(renamed: Mapping[str, str], label_ids: Mapping[str, int], head: Sequence[str] | None) -> list[str]:
+def _notes(
+    renamed: Mapping[str, str], labels: Sequence[str], label_ids: Mapping[str, int], head: Sequence[str] | None
+) -> list[str]:
     """Which label of a head each label of the data is taken for, where the names differ; and labels without rows."""
     found = [f"{label!r} is {other!r} (data.labels)" for label, other in renamed.items()]
     if head is not None:
         found += [f"{label!r} is {head[index]!r}" for label, index in label_ids.items() if head[index] != label]
     notes = [f"labels: {', '.join(found)}"] if found else []
-    if head and label_ids and (unused := [name for i, name in enumerate(head) if i not in label_ids.values()]):
+    used = {label_ids[label] for label in labels}
+    if head and used and (unused := [name for i, name in enumerate(head) if i not in used]):
         notes.append(f"no row has these labels of the head: {', '.join(map(repr, unused[:10]))}")
     return notes

@@ -22,7 +22,7 @@ from compressor.models.outputs import LOGITS
 from compressor.quantization.base import Ranges, Settings
 from compressor.quantization.spec import CalibrationSpec, QuantizationSpec
 from compressor.runtimes import RUNTIMES, Inputs, Session
-from compressor.tasks import MASKED_LM
+from compressor.tasks import MASKED_LM, TASKS
 from compressor.training.context import Context
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ class _Sample:
         if self._context.task == MASKED_LM:
             # Of each token there are logits `(1, sequence, choices)`: those of hidden ones count.
             answers[LOGITS] = answers[LOGITS][row["input_ids"] == self._hidden]
+        elif TASKS[self._context.task].HEAD.sets:  # each label is a choice of its own, between no and yes
+            answers[LOGITS] = np.stack([np.zeros_like(answers[LOGITS]), answers[LOGITS]], axis=-1)
         return {name: values.reshape(-1, values.shape[-1]) for name, values in answers.items()}
 
     def divergence(self, session: Session) -> float:

@@ -35,7 +35,7 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
     """
     from transformers import set_seed
 
-    from compressor.training import masked_corpus
+    from compressor.training import label_thresholds, masked_corpus
     from compressor.training.batches import MaskedBatches
     from compressor.training.objectives import Labels, MaskedLanguageModel
     from compressor.training.train_stage import row_batches, train_stage
@@ -52,6 +52,7 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
         objective = MaskedLanguageModel(model, mlm, order if data.pairs else 0.0)
         return train_stage(model, source, output, spec, context, batches, objective)
     model = loading.load_model(source, context.model_head, **context.head)
+    label_thresholds.follow(model, None)
     return train_stage(
         model,
         source,

@@ -69,6 +69,8 @@ class Context:
         memo: Keeps by-products.
         work: Folder for what a killed stage can go on from.
         progress: Tells the user what is happening.
+        held_out: Training rows that no stage trains on, to choose thresholds on, as `tokenized` has the others; None
+            where thresholds are not chosen.
     """
 
     recipe: str
@@ -88,6 +90,7 @@ class Context:
     memo: Memo
     work: Path
     progress: Progress
+    held_out: Callable[[PreTrainedTokenizerBase, Path, int], Dataset] | None = None
 
     @property
     def model_head(self) -> Head:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import MASKED_LM, has_head, learned_from_rows
-from compressor.training import masked_corpus, objectives, teacher_cache, teacher_targets
+from compressor.training import label_thresholds, masked_corpus, objectives, teacher_cache, teacher_targets
 from compressor.training.batches import MaskedBatches, RowBatches, Sequences
 from compressor.training.context import Context, Facts
 from compressor.training.spec import DistillationSpec
@@ -148,6 +148,7 @@ def _recover_on_rows(
         batches = row_batches(start, spec, context, answers, by_query=bool(weights["margin"]))
     if weights["cosine"]:
         objectives.add_projection(student, teacher.hidden_size)
+    label_thresholds.follow(student, teacher)
     objective = objectives.TaskDistillation(learned_from_rows(context.task), weights, spec.temperature, layer_map)
     trained = train_stage(student, start, output, spec, context, batches, objective, callbacks)
     return {**facts, "weights": weights, **trained}

@@ -14,7 +14,7 @@ from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH
 from compressor.files import differences, file_entries, sync_tree, write_atomic
 from compressor.models import checkpoint, loading
 from compressor.tasks import MASKED_LM
-from compressor.training import devices, processes
+from compressor.training import devices, label_thresholds, processes
 from compressor.training.batches import Answers, MaskedBatches, RowBatches
 from compressor.training.context import Context, Facts
 from compressor.training.objectives import remove_projection
@@ -35,7 +35,13 @@ def max_sequence_length(source: Path, spec: TrainingSpec, task: str) -> int:
 
 
 def row_batches(
-    source: Path, spec: TrainingSpec, context: Context, answers: Answers | None = None, *, by_query: bool = False
+    source: Path,
+    spec: TrainingSpec,
+    context: Context,
+    answers: Answers | None = None,
+    *,
+    by_query: bool = False,
+    held_out: bool = False,
 ) -> RowBatches:
     """The task's training rows.
 
@@ -45,9 +51,12 @@ def row_batches(
         context: The rows.
         answers: A teacher's answers.
         by_query: Whether rows of one query come together.
+        held_out: Those that no stage trains on, instead.
     """
     tokenizer = loading.load_tokenizer(source)
-    rows = context.tokenized(tokenizer, source, max_sequence_length(source, spec, context.task))
+    read = context.held_out if held_out else context.tokenized
+    assert read is not None, "asked for where rows are held out"
+    rows = read(tokenizer, source, max_sequence_length(source, spec, context.task))
     names = checkpoint.input_names(checkpoint.Checkpoint(source).family)
     token_labels = tasks.learned_from_rows(context.task).LABELS_PER_TOKEN
     return RowBatches(rows, tokenizer, names, answers, token_labels=token_labels, by_query=by_query)
@@ -95,8 +104,13 @@ def train_stage(
         seed, work = context.seed, context.work
         facts = train(model, batches, objective, schedule, seed=seed, work=work, step=step, callbacks=callbacks)
     remove_projection(model)
-    saved = save(model.float().cpu(), source, output, spec, context.task)
-    return {"rows": rows, **saved, "padding": round(batches.padding, 4), **facts}
+    model = model.float().cpu()
+    chosen: Facts = {}
+    if context.held_out is not None:
+        held_out = row_batches(source, spec, context, held_out=True)
+        chosen = label_thresholds.choose(model, held_out, context.labels)
+    saved = save(model, source, output, spec, context.task)
+    return {"rows": rows, **saved, "padding": round(batches.padding, 4), **facts, **chosen}
 
 
 def save(model: PreTrainedModel, source: Path, output: Path, spec: TrainingSpec, task: str) -> Facts:
