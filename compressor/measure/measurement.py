@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
-from compressor.gates.metrics import PARITY
 from compressor.measure import formats, parity, recorded_answers
 from compressor.measure.client import Client
 from compressor.measure.parity_inputs import ALONE, TEXTS_FILE, ParityInputs
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import EDGES, TokenRows, in_order
+from compressor.models import thresholds
 from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Progress, Step
 from compressor.runtimes import RUNTIMES
@@ -92,7 +92,8 @@ def measure(
     tokens = TokenRows.load(rows)
     files_that_ship = shipped(subject.folder) if subject.floats is not None else []
     with progress.step(f"{subject.name}: scoring {len(tokens)} rows", len(tokens)) as step:
-        np.save(output / "answers.npy", answers(subject.file, subject.task, rows, spec, client, step))
+        given = answers(subject.file, subject.folder, subject.task, rows, spec, client, step)
+        np.save(output / "answers.npy", given)
 
     call: dict[str, Any] = {
         "threads": spec.threads,
@@ -148,7 +149,8 @@ def _formats(
                     given = np.load(output / "answers.npy")
                     facts |= {"sample": None, "peak_rss_bytes": list(memory)}
                 else:
-                    given = answers(path, subject.task, rows, spec, client, step, entry.runtime, facts["sample"])
+                    of = (path, subject.folder, subject.task)
+                    given = answers(*of, rows, spec, client, step, entry.runtime, facts["sample"])
                     facts["peak_rss_bytes"] = client.peak_memory(job, processes=_FORMAT_PROCESSES)
                 np.save(output / f"{formats.answers_name(entry.name)}.npy", given)
         found.append(facts)
@@ -157,6 +159,7 @@ def _formats(
 
 def answers(
     file: Path,
+    checkpoint: Path,
     task: str,
     rows: Path,
     spec: MeasureSpec,
@@ -169,6 +172,7 @@ def answers(
 
     Args:
         file: The file.
+        checkpoint: The checkpoint's folder, whose thresholds decide.
         task: Its task.
         rows: The rows, tokenized (`TokenRows`).
         spec: Conditions.
@@ -188,6 +192,7 @@ def answers(
         "path": str(file),
         "threads": spec.threads,
         "workers": _cores(),
+        "offsets": thresholds.offsets(Checkpoint(checkpoint)),
         "sets": [{"name": "rows", **source, "batches": batches}],
     }
     return client.predict(job, step)["rows"]
@@ -275,26 +280,5 @@ def evidence(
     for metric in REPEATABLE:
         found[metric] = Exact(float(facts[metric]))
     found["peak_rss_bytes"] = Spread(tuple(facts["peak_rss_bytes"]))
-    found.update(parity_evidence(facts.get("parity")))
-    return found
-
-
-def parity_evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
-    """The evidence of the formats' comparisons: on a fixed set of rows, not a sample, so all of it is exact."""
-    if facts is None:
-        return {}
-    found: dict[str, Evidence] = {}
-    everything = int(facts["rows"]) + int(facts["edges"])
-    for metric, held in PARITY.items():
-        formats = [entry for entry in facts["formats"].values() if entry["kind"] in held]
-        if not formats:
-            continue
-        if metric.endswith("label_agreement"):
-            least = min(formats, key=lambda entry: entry["label_agreement"])
-            found[metric] = Exact(least["label_agreement"], n=least["rows"])
-        elif metric.endswith("max_abs_diff"):
-            most = max(formats, key=lambda entry: entry["max_abs_diff"])
-            found[metric] = Exact(most["max_abs_diff"], n=everything if "float" in held else most["rows"])
-        else:
-            found[metric] = Exact(min(entry["min_cosine"] for entry in formats), n=everything)
+    found.update(parity.evidence(facts.get("parity")))
     return found

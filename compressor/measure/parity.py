@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor import runtimes
+from compressor.gates.estimate import Evidence
+from compressor.gates.exact import Exact
+from compressor.gates.metrics import PARITY
 from compressor.host import host
 from compressor.measure.client import Client
 from compressor.measure.parity_inputs import PADDED, Comparison, Endpoint, ParityInputs
+from compressor.models import thresholds
 from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.progress import Step
 from compressor.runtimes import RUNTIMES, TARGETS, TEXT_RUNTIME
@@ -129,6 +134,7 @@ def run_endpoint(
         "keep": "compared",
         "runtime": side.runtime,
         "path": str(folder / side.file),
+        "offsets": thresholds.offsets(Checkpoint(folder)),
     }
     if side.runtime == TEXT_RUNTIME.name:
         sets = material.text_sets(own)
@@ -144,8 +150,9 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
         `label_agreement` (share of the answers to real rows, or to made-up ones where there are none), `max_abs_diff`
         of a logit and `min_cosine` of an answer's logits over all rows, `worst` (where the difference is), `kind`,
         `rows` (how many the labels are of), `against`. Of a file that takes texts, logarithms of probabilities stand
-        for logits, and labels have to agree on made-up texts, too: the set that agrees least counts. A format that
-        gives something other than a number anywhere agrees with nothing.
+        for logits, and labels have to agree on made-up texts, too: the set that agrees least counts. Of multi-label
+        models a row agrees if it is given the same labels, all of them. A format that gives something other than a
+        number anywhere agrees with nothing.
     """
     given, expected = answers[comparison.candidate], answers[comparison.reference]
     against = str(comparison.reference)
@@ -160,14 +167,15 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
     made_up = "edges_alone" if comparison.kind != "texts" else "probes_alone"
     real_rows = material.real_rows(comparison)
     labelled = real_rows if real_rows in shared else made_up
+    near = comparison.kind in ("quantized", "evaluated") and comparison.reference == TORCH
+    same = partial(agreement, same_number=_NEAR_NUMBER if near else _SAME_NUMBER, sets=material.sets)
     if comparison.kind == "texts":
-        expected = {name: _log_softmax(expected[name]) for name in shared}
-        labelled = min(shared, key=lambda name: agreement(given[name], expected[name]))
-    same = (
-        _NEAR_NUMBER
-        if comparison.kind in ("quantized", "evaluated") and comparison.reference == TORCH
-        else _SAME_NUMBER
-    )
+        labelled = min(shared, key=lambda name: same(given[name], expected[name]))
+    label_agreement = same(given[labelled], expected[labelled])
+    if comparison.kind == "texts":
+        given, expected = (
+            {name: _log_probabilities(side[name], material.sets) for name in shared} for side in (given, expected)
+        )
     differences = {name: _differences(given[name], expected[name]) for name in shared}
     worst = max(shared, key=lambda name: float(differences[name].max()))
     numbers = bool(np.isfinite(differences[worst]).all())
@@ -176,21 +184,26 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
         "kind": comparison.kind,
         "rows": len(given[labelled]),
         "against": against,
-        "label_agreement": agreement(given[labelled], expected[labelled], same) if numbers else 0.0,
+        "label_agreement": label_agreement if numbers else 0.0,
         "max_abs_diff": float(differences[worst].max()),
         "min_cosine": min(float(_cosine(given[name], expected[name]).min()) for name in shared),
         "worst": material.place(comparison, worst, row if fits is None else fits[worst][row]),
     }
 
 
-def agreement(given: NDArray[np.float32], expected: NDArray[np.float32], same_number: float = _SAME_NUMBER) -> float:
+def agreement(
+    given: NDArray[np.float32], expected: NDArray[np.float32], same_number: float = _SAME_NUMBER, sets: bool = False
+) -> float:
     """Share of equal choices, of logits `(rows, items, choices)`, without absent items.
 
     Args:
         given: Logits of one side.
         expected: Of the other.
         same_number: Share of the numbers' spread by which single numbers, as in regression, may differ and be equal.
+        sets: Whether an answer is the set of all choices with a logit above 0, not the highest.
     """
+    if sets:
+        return float(((given > 0) == (expected > 0)).all(axis=-1).mean())
     if expected.shape[-1] == 1:
         return float((np.abs(given - expected) <= same_number * expected.std()).mean())
     same = given.argmax(axis=-1) == expected.argmax(axis=-1)
@@ -203,10 +216,11 @@ def _same_shape(one: NDArray[np.float32], other: NDArray[np.float32]) -> tuple[N
     return one[part], other[part]
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    from scipy.special import log_softmax
+def _log_probabilities(logits: NDArray[np.float32], sets: bool) -> NDArray[np.float32]:
+    from scipy.special import log_expit, log_softmax
 
-    return np.asarray(log_softmax(logits, axis=-1), np.float32)
+    with np.errstate(invalid="ignore"):  # an infinite logit contradicts the labels: the difference shows it
+        return np.asarray(log_expit(logits) if sets else log_softmax(logits, axis=-1), np.float32)
 
 
 def _nothing(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -234,6 +248,27 @@ def _cosine(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArra
     with np.errstate(invalid="ignore"):
         cosine = np.divide(products, lengths, out=same, where=lengths != 0)
     return np.asarray(np.nan_to_num(cosine, nan=-1.0))
+
+
+def evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:
+    """The evidence of the formats' comparisons: on a fixed set of rows, not a sample, so all of it is exact."""
+    if facts is None:
+        return {}
+    found: dict[str, Evidence] = {}
+    everything = int(facts["rows"]) + int(facts["edges"])
+    for metric, held in PARITY.items():
+        formats = [entry for entry in facts["formats"].values() if entry["kind"] in held]
+        if not formats:
+            continue
+        if metric.endswith("label_agreement"):
+            least = min(formats, key=lambda entry: entry["label_agreement"])
+            found[metric] = Exact(least["label_agreement"], n=least["rows"])
+        elif metric.endswith("max_abs_diff"):
+            most = max(formats, key=lambda entry: entry["max_abs_diff"])
+            found[metric] = Exact(most["max_abs_diff"], n=everything if "float" in held else most["rows"])
+        else:
+            found[metric] = Exact(min(entry["min_cosine"] for entry in formats), n=everything)
+    return found
 
 
 def no_token_types(checkpoint: Checkpoint) -> str:

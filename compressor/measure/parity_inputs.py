@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from compressor.gates.metrics import Held
 from compressor.measure.token_rows import EDGES, INPUTS, TokenRows, by_length, edge_cases
+from compressor.models import thresholds
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import TEXT_RUNTIME
 from compressor.runtimes.baked_tokenizer.graph import takes_pairs
@@ -102,6 +103,7 @@ class ParityInputs:
         lengths: Tokens of each real row.
         edge_lengths: Tokens of each edge.
         longest: Tokens that a row may have.
+        sets: Whether an answer is a set of labels, and not one.
     """
 
     rows: Path | None
@@ -112,6 +114,7 @@ class ParityInputs:
     lengths: NDArray[np.int64]
     edge_lengths: NDArray[np.int64]
     longest: int
+    sets: bool = False
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, rows: Path | None, chosen: int, work: Path) -> ParityInputs:
@@ -141,6 +144,7 @@ class ParityInputs:
             lengths,
             edges.lengths,
             checkpoint.max_position_embeddings,
+            thresholds.gives_sets(checkpoint.config),
         )
 
     def row_sets(self, comparisons: Sequence[Comparison], untyped: str) -> list[dict[str, Any]]:

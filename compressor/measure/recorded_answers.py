@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import CompressError
+from compressor.tasks import TASKS
 from compressor.tasks.base import ABSENT_LOGIT
 
 FILE = "verification.json"
@@ -32,10 +33,12 @@ class RecordedAnswer:
         choices: The choices with the highest logits of each answer, the highest first; -1 where a row has no such
             answer or choice. `(rows, items, at most 5)`.
         logits: Their logits, of the same shape.
+        sets: Whether an answer is the set of all choices with a logit above 0, which are recorded, however many.
     """
 
     choices: NDArray[np.int64]
     logits: NDArray[np.float64]
+    sets: bool = False
 
     def fits(self, given: NDArray[np.float32]) -> bool:
         """Whether logits `(rows, items, all choices)` have every recorded item and choice."""
@@ -44,13 +47,29 @@ class RecordedAnswer:
         return within and rows == given.shape[0] and items <= given.shape[1]
 
     def label_agreement(self, given: NDArray[np.float32]) -> float:
-        """Share of the answers whose highest logit is that of the recorded label."""
-        return self.agreement(given[:, : self.choices.shape[1]].argmax(axis=-1))
+        """Share of the answers to which logits `(rows, items, all choices)` give the recorded label, or labels."""
+        given = given[:, : self.choices.shape[1]]
+        if self.sets:
+            return float(((given > 0) == self._members(given.shape[-1])).all(axis=-1).mean())
+        return self._same(given.argmax(axis=-1))
 
-    def agreement(self, choices: NDArray[np.int64]) -> float:
-        """Share of the answers with the same choice as in `choices`. `(rows, items)`."""
+    def agreement(self, other: RecordedAnswer) -> float:
+        """Share of the answers with the same label, or labels, as another format's to the same rows."""
+        if not self.sets:
+            return self._same(other.choices[..., 0])
+        count = 1 + max(int(self.choices.max()), int(other.choices.max()))
+        return float((self._members(count) == other._members(count)).all(axis=-1).mean())
+
+    def _same(self, choices: NDArray[np.int64]) -> float:
         first = self.choices[..., 0]
         return float((choices == first)[first != _NONE].mean())
+
+    def _members(self, count: int) -> NDArray[np.bool_]:
+        """Whether each of so many choices is in the recorded set. `(rows, items, count)`."""
+        found = np.zeros((*self.choices.shape[:2], count + 1), dtype=np.bool_)
+        places = np.where(self.choices == _NONE, count, self.choices)
+        np.put_along_axis(found, places, self.logits > 0, axis=-1)
+        return found[..., :count]
 
     def max_abs_diff(self, given: NDArray[np.float32]) -> float:
         """Largest difference from a recorded logit; infinite where a logit is NaN."""
@@ -98,14 +117,16 @@ def write(
         "task": task,
         "rows": list(rows),
         "texts": texts,
-        "answers": {name: _highest(logits) for name, logits in answers.items()},
+        "answers": {name: _highest(logits, TASKS[task].HEAD.sets) for name, logits in answers.items()},
     }
     path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
-def _highest(logits: NDArray[np.float32]) -> dict[str, Any]:
+def _highest(logits: NDArray[np.float32], sets: bool) -> dict[str, Any]:
     """The highest choices and their logits as lists of rows of answers, without absent answers and choices."""
     top = _TOP if logits.shape[1] < _MANY else _TOP_OF_MANY
+    if sets:
+        top = max(top, int((logits > 0).sum(axis=-1).max()))
     order = np.argsort(-logits, axis=-1, kind="stable")[..., :top]
     values = np.take_along_axis(logits, order, axis=-1).astype(np.float64).round(6)
     choices: list[list[list[int]]] = []
@@ -141,9 +162,10 @@ def read(path: Path) -> RecordedAnswers:
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {document['schema_version']}, must be {SCHEMA_VERSION}")
         rows: list[dict[str, list[int]]] = [dict(row) for row in document["rows"]]
+        sets = TASKS[document["task"]].HEAD.sets
         answers = {
             str(name): RecordedAnswer(
-                _filled(entry["choices"], _NONE, np.int64), _filled(entry["logits"], 0.0, np.float64)
+                _filled(entry["choices"], _NONE, np.int64), _filled(entry["logits"], 0.0, np.float64), sets
             )
             for name, entry in document["answers"].items()
         }

@@ -62,7 +62,7 @@ class DeploymentTrial:
     def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
         """The task's main metric, of which more is better, of a checkpoint's exported files on the rows that choose."""
         rows, references = self._selection(checkpoint)
-        given = [measuring.answers(file, self._task, rows, self._spec, self._client) for file in files]
+        given = [measuring.answers(file, checkpoint, self._task, rows, self._spec, self._client) for file in files]
         found = [tasks.TASKS[self._task].score(answers, references, self._labels) for answers in given]
         metric = tasks.main_metric(self._task, found[0]) if found else ""
         assert not found or METRICS[metric].kind == "quality", "of a main metric, more is better"

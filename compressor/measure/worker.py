@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.measure.token_rows import INPUTS, TEXTS, TokenRows
+from compressor.models.outputs import LOGITS
 from compressor.runtimes import RUNTIMES, Inputs, Session
 
 BatchOf = Callable[[list[int]], dict[str, NDArray[Any]]]
@@ -46,7 +47,8 @@ def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
 
     `task` and `keep` (`answers` or `compared`) name the function that selects what is kept of the outputs. A set may
     ask for `token_types` that are `zeros`, or `omitted`, whatever the rows have, and for rows that are padded to the
-    length `padded_to`. A set of `texts` instead of `rows` is for a file that holds its tokenizer.
+    length `padded_to`. A set of `texts` instead of `rows` is for a file that holds its tokenizer. `offsets` are taken
+    off the logits, see `compressor.models.thresholds`; None for none.
     """
     from compressor.tasks import TASKS
     from compressor.tasks.base import ABSENT_LOGIT
@@ -60,7 +62,7 @@ def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
     with ThreadPoolExecutor(workers) as pool:
         for entry in job["sets"]:
             inputs, batches = _inputs(entry), entry["batches"]
-            answer = partial(_answer, session, inputs, keep)
+            answer = partial(_answer, session, inputs, keep, job["offsets"])
             answers: dict[int, NDArray[np.float32]] = {}
             for batch, kept in zip(batches, pool.map(answer, batches), strict=True):
                 for index, row in zip(batch, kept, strict=True):
@@ -92,9 +94,14 @@ def _inputs(entry: Mapping[str, Any]) -> BatchOf:
     return batch_of
 
 
-def _answer(session: Session, batch_of: BatchOf, keep: Keep, batch: list[int]) -> NDArray[np.float32]:
+def _answer(
+    session: Session, batch_of: BatchOf, keep: Keep, offsets: list[float] | None, batch: list[int]
+) -> NDArray[np.float32]:
     inputs = batch_of(batch)
-    return keep(session.predict({name: inputs[name] for name in (*INPUTS, *TEXTS) if name in inputs}), inputs)
+    outputs = session.predict({name: inputs[name] for name in (*INPUTS, *TEXTS) if name in inputs})
+    if offsets is not None:
+        outputs = {**outputs, LOGITS: outputs[LOGITS] - np.asarray(offsets, dtype=np.float32)}
+    return keep(outputs, inputs)
 
 
 def _stacked(rows: list[NDArray[np.float32]], fill: float) -> NDArray[np.float32]:

@@ -15,7 +15,6 @@ from compressor.gates.judge import judge, overall
 from compressor.gates.spec import Gate
 from compressor.measure import parity, recorded_answers
 from compressor.measure.client import Client
-from compressor.measure.measurement import parity_evidence
 from compressor.measure.parity import ComparedLogits
 from compressor.measure.parity_inputs import ALONE, TEXTS_FILE, Comparison, Endpoint, ParityInputs
 from compressor.measure.recorded_answers import RecordedAnswer, RecordedAnswers
@@ -114,7 +113,7 @@ class Parity:
         """Compares one format with its reference, with the limits of the run's gates."""
         facts = parity.compare(comparison, self._answers, material)
         rows = len(material.lengths)
-        found = parity_evidence({"rows": rows, "edges": len(EDGES), "formats": {comparison.name: facts}})
+        found = parity.evidence({"rows": rows, "edges": len(EDGES), "formats": {comparison.name: facts}})
         verdicts = []
         for metric, evidence in found.items():
             if (gate := _limits(self._manifest, metric)) is not None:
@@ -162,7 +161,7 @@ def _agreed(comparison: Comparison, answers: RecordedAnswers) -> float:
     """Share of the recorded rows where two formats gave the same label."""
     both = [answers.answers.get(str(side)) for side in (comparison.candidate, comparison.reference)]
     first, second = both
-    return 1.0 if first is None or second is None else first.agreement(second.choices[..., 0])
+    return 1.0 if first is None or second is None else first.agreement(second)
 
 
 def _environment(values: Mapping[str, str | int]) -> str:

@@ -15,7 +15,6 @@ from exports import QUANTIZED_ONNX, record
 from compressor.gates.exact import Exact
 from compressor.measure import parity, recorded_answers
 from compressor.measure.client import Client
-from compressor.measure.measurement import parity_evidence
 from compressor.measure.parity import TORCH
 from compressor.measure.parity_inputs import Comparison, Endpoint, ParityInputs
 from compressor.measure.token_rows import EDGES, TokenRows, edge_cases
@@ -148,7 +147,7 @@ def test_a_graph_that_ignores_an_input_is_found_at_the_edge_it_is_wrong_on(
     assert found["max_abs_diff"] > 1e-3
     edge, where = found["worst"].split(", ")
     assert edge in worst or (ignored == "attention_mask" and where == "one batch"), "shorter rows are padded there"
-    evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"other": found}})
+    evidence = parity.evidence({"rows": 20, "edges": len(EDGES), "formats": {"other": found}})
     assert evidence["parity_max_abs_diff"] == Exact(found["max_abs_diff"], n=20 + len(EDGES))
 
 
@@ -162,7 +161,7 @@ def test_quantized_formats_are_held_against_the_quantized_graph_row_by_row(
     found, float_ = held(exported, tmp_path, client, same, Comparison("onnx", ONNX, TORCH))
     assert found["kind"] == "quantized" and found["against"] == "onnx/model_quantized.onnx"
     assert found["label_agreement"] == 1 and found["max_abs_diff"] == 0
-    evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"same": found, "onnx": float_}})
+    evidence = parity.evidence({"rows": 20, "edges": len(EDGES), "formats": {"same": found, "onnx": float_}})
     assert evidence["parity_quantized_label_agreement"] == Exact(1.0, n=20)
     assert set(evidence) == {
         "parity_label_agreement",
@@ -186,7 +185,7 @@ def test_what_is_not_in_float_is_held_against_itself_with_padded_rows(exported: 
     assert found["against"] == "onnx/model_quantized.onnx, unpadded"
     assert found["label_agreement"] == 1 and found["max_abs_diff"] < 1e-3
     assert other["max_abs_diff"] > 1e-3
-    evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"it_padded": found, "o": other}})
+    evidence = parity.evidence({"rows": 20, "edges": len(EDGES), "formats": {"it_padded": found, "o": other}})
     assert evidence == {
         "parity_padded_label_agreement": Exact(min(found["label_agreement"], other["label_agreement"]), n=4),
         "parity_padded_max_abs_diff": Exact(other["max_abs_diff"], n=4),
@@ -263,7 +262,7 @@ def test_a_slow_format_is_asked_a_stated_sample_of_the_rows(exported: Path, tmp_
     assert sets[asked.real_rows(some)] == [[0], [5], [10], [14], [19]]
     found = held(exported, tmp_path, client, every, some)
     assert [entry["rows"] for entry in found] == [20, 5]
-    evidence = parity_evidence({"rows": 20, "edges": len(EDGES), "formats": {"few": found[1]}})
+    evidence = parity.evidence({"rows": 20, "edges": len(EDGES), "formats": {"few": found[1]}})
     assert evidence["parity_quantized_label_agreement"] == Exact(1.0, n=5)
 
 

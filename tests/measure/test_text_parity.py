@@ -17,7 +17,6 @@ from transformers import AutoTokenizer
 
 from compressor.gates.exact import Exact
 from compressor.measure import parity
-from compressor.measure.measurement import parity_evidence
 from compressor.measure.parity_inputs import TEXTS_FILE, ParityInputs
 from compressor.measure.token_rows import EDGES, TokenRows
 from compressor.models.checkpoint import Checkpoint
@@ -51,7 +50,7 @@ def compared(folder: Path, work: Path, texts: list[str] | None, limit: int | Non
         for side in comparison.sides
     }
     facts = parity.compare(comparison, answers, material)
-    found = parity_evidence({"rows": len(texts or ()), "edges": len(EDGES), "formats": {"it": facts}})
+    found = parity.evidence({"rows": len(texts or ()), "edges": len(EDGES), "formats": {"it": facts}})
     assert found == {"parity_label_agreement": Exact(facts["label_agreement"], n=facts["rows"])}
     return facts
 

@@ -28,7 +28,8 @@ FILE = Path("onnx") / "model_with_tokenizer.onnx"
 TEXT, TEXT_PAIR = "text", "text_pair"
 """Inputs: strings, `(batch,)` each; the second only for pairs."""
 LABEL, PROBABILITIES = "label", "probabilities"
-"""Outputs: strings `(batch,)`, and `(batch, labels)`."""
+"""Outputs: strings `(batch,)`, of a multi-label model `(batch, labels)`: a label's name where a text is given it, else
+an empty string; and `(batch, labels)`."""
 
 INSTALL = "pip install 'bert-compressor[baked]'"
 LIBRARIES = ("onnxruntime-extensions",)
@@ -68,7 +69,8 @@ def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
     """Puts a checkpoint's tokenizer before a graph and its labels behind it.
 
     Any number of texts at once: rows are filled up and masked. Texts are cut to what the tokenizer says. As many labels
-    as texts come out, and a softmax of the logits.
+    as texts come out, and a softmax of the logits; of a multi-label model the labels above their thresholds, and a
+    sigmoid.
 
     Args:
         source: Checkpoint folder.
@@ -82,6 +84,7 @@ def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
     import onnx
     from onnx import TensorProto, helper
 
+    from compressor.models import thresholds
     from compressor.models.checkpoint import Checkpoint
     from compressor.runtimes.onnx import rewrite
 
@@ -93,8 +96,9 @@ def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
     for node in front.nodes:
         for values in (node.input, node.output):
             values[:] = [renamed.get(value, value) for value in values]
-    labels = Checkpoint(source).labels
-    back = _back(labels)
+    labels, sets = Checkpoint(source).labels, thresholds.gives_sets(Checkpoint(source).config)
+    back = _sets(labels, thresholds.offsets(Checkpoint(source))) if sets else _back(labels)
+    outputs = [_ROWS[0], len(labels)]
     inner = list(model.graph.node)
     del model.graph.node[:], model.graph.input[:], model.graph.output[:]
     model.graph.node.extend([*front.nodes, *inner, *back.nodes])
@@ -102,8 +106,8 @@ def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
     model.graph.input.extend(_texts(pairs))
     model.graph.output.extend(
         [
-            helper.make_tensor_value_info(LABEL, TensorProto.STRING, _ROWS[:1]),
-            helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, [_ROWS[0], len(labels)]),
+            helper.make_tensor_value_info(LABEL, TensorProto.STRING, outputs if sets else _ROWS[:1]),
+            helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, outputs),
         ]
     )
     _import_operators(model)
@@ -170,6 +174,18 @@ def _back(labels: list[str]) -> Graph:
     graph.add("Gather", graph.strings(*labels), best, axis=0)
     graph.nodes[-1].output[0] = LABEL
     graph.nodes.append(helper.make_node("Softmax", ["logits"], [PROBABILITIES], axis=-1))
+    return graph
+
+
+def _sets(labels: list[str], offsets: list[float] | None) -> Graph:
+    """From logits to the labels that are given, and probabilities."""
+    from onnx import helper
+
+    graph = Graph("labels")
+    given = graph.add("Greater", "logits", graph.floats(offsets or [0.0] * len(labels)))
+    graph.add("Where", given, graph.strings(*labels), graph.strings(""))
+    graph.nodes[-1].output[0] = LABEL
+    graph.nodes.append(helper.make_node("Sigmoid", ["logits"], [PROBABILITIES]))
     return graph
 
 

@@ -47,6 +47,13 @@ class Graph:
 
         return self._constant(lambda name: numpy_helper.from_array(np.array(value, dtype=np.int64), name))
 
+    def floats(self, values: list[float]) -> str:
+        """A vector of float32."""
+        import numpy as np
+        from onnx import numpy_helper
+
+        return self._constant(lambda name: numpy_helper.from_array(np.array(values, dtype=np.float32), name))
+
     def _constant(self, make: Any) -> str:
         name = f"{self._name}/constant.{len(self.constants)}"
         self.constants[name] = make(name)
