@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from compressor.models import thresholds
 from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.models.families.compact_bert import NAME as COMPACT_BERT
 from compressor.models.heads import PRETRAINING
@@ -15,6 +16,16 @@ from compressor.runtimes import TARGETS, TEXT_RUNTIME
 from compressor.runtimes.ort import runtime as ort
 from compressor.runtimes.shipped import shipped, size_bytes
 from compressor.tasks import TASKS
+
+_LABELS_OF = """
+thresholds = getattr(model.config, "{key}", None) or {{}}
+
+
+def labels_of(text):
+    given = model(**tokenizer(text, truncation=True, return_tensors="pt")).logits.sigmoid()[0]
+    return [name for i, name in model.config.id2label.items() if given[i] > thresholds.get(name, {default})]
+"""
+"""How a text gets its labels from a multi-label model."""
 
 
 def render(report: Report, folder: Path) -> str:
@@ -39,10 +50,20 @@ def render(report: Report, folder: Path) -> str:
         f"{call}"
         'tokenizer = AutoTokenizer.from_pretrained("model")\n'
         f'model = AutoModel{head}.from_pretrained("model")\n'
+        f"{_LABELS_OF.format(key=thresholds.KEY, default=thresholds.DEFAULT) if task.HEAD.sets else ''}"
         "```\n"
     )
+    if task.HEAD.sets:
+        usage += _thresholds(checkpoint)
     front = f"---\nlibrary_name: transformers\npipeline_tag: {tag}\n---\n\n"
     return f"{front}{markdown(report)}\nMade by: {prose(stages)}.\n\n{usage}\n{files_table(folder)}"
+
+
+def _thresholds(checkpoint: Checkpoint) -> str:
+    """The threshold of each label of a multi-label model."""
+    pairs = zip(checkpoint.labels, thresholds.thresholds(checkpoint), strict=True)
+    rows = [f"| {prose(name)} | {value:g} |" for name, value in pairs]
+    return "\n".join(["", "| label | given if its probability is above |", "|---|---|", *rows, ""])
 
 
 def files_table(folder: Path) -> str:

@@ -65,6 +65,20 @@ def other_scores(report: Report) -> Table | None:
     return Table(["stage", *found], rows) if found else None
 
 
+def thresholds(report: Report) -> tuple[Table, str] | None:
+    """The threshold of each label in the stages that chose some, and what they were chosen on."""
+    stages = [stage for stage in report.stages if "thresholds" in stage.details]
+    if not stages:
+        return None
+    names = list(stages[-1].details["thresholds"])
+    rows = [[name, *(f"{stage.details['thresholds'][name]:g}" for stage in stages)] for name in names[:_MOST_ROWS]]
+    text = f"A text is given a label if its probability is above. Chosen on {stages[-1].details['threshold_rows']} "
+    text += "training rows that no stage trains on."
+    if len(names) > _MOST_ROWS:
+        text += f" {len(names) - _MOST_ROWS} more labels are in report.json."
+    return Table(["label", *(stage.name for stage in stages)], rows), text
+
+
 def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
     """The matrices that quantization kept in float, and why; None unless the recipe limits the drop."""
     found = stage.details.get("selection")
