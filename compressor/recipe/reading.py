@@ -33,14 +33,21 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def read(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe | None, list[Problem], Lines]:
+def read(
+    path: Path, overrides: Sequence[str] = (), content: str | None = None
+) -> tuple[Recipe | None, list[Problem], Lines]:
     """Like `load`, but returns the problems, with the recipe as far as it makes sense without its wrong keys.
+
+    Args:
+        path: The YAML file.
+        overrides: `dotted.path=value` strings in the order given.
+        content: What the file will hold, where it is not written yet.
 
     Returns:
         A recipe (None when too little is right), the problems, and the line of every key; the recipe is usable when
         there are no problems.
     """
-    data, lines = parse(path)
+    data, lines = parse(path, content)
     for override in overrides:
         apply(data, override)
     try:

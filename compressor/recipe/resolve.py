@@ -71,17 +71,18 @@ class Resolved:
         return first is not None and first[1].makes_teacher
 
 
-def resolve(path: Path, overrides: tuple[str, ...] = ()) -> Resolved:
+def resolve(path: Path, overrides: tuple[str, ...] = (), content: str | None = None) -> Resolved:
     """Reads a recipe and finds everything it names.
 
     Args:
         path: The recipe.
         overrides: `--set` values.
+        content: What the file will hold, where it is not written yet.
 
     Raises:
         RecipeError: Every problem, of form and of what is pointed to.
     """
-    given, problems, lines = read(path, overrides)
+    given, problems, lines = read(path, overrides, content)
     if given is None:
         raise RecipeError(problems, str(path))
     collector = _Collector(lines, given, problems)

@@ -83,9 +83,14 @@ def nearest_line(lines: Lines, where: Location) -> int:
     return lines.get(where, 0)
 
 
-def parse(path: Path) -> tuple[dict[str, Any], Lines]:
-    """The values of a YAML file, and the line (from 1) of each. Raises RecipeError where it is not a YAML mapping."""
-    text = _read(path)
+def parse(path: Path, content: str | None = None) -> tuple[dict[str, Any], Lines]:
+    """The values of a YAML file, and the line (from 1) of each. Raises RecipeError where it is not a YAML mapping.
+
+    Args:
+        path: The file.
+        content: What it will hold, where it is not written yet.
+    """
+    text = _read(path) if content is None else content
     lines: Lines = {}
     try:
         data = parse_value(text, lines)
