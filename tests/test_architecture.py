@@ -26,6 +26,7 @@ LAYERS = [
     ["pipeline"],
     ["package"],
     ["report"],
+    ["drafting"],
     ["recipe"],
     ["stages"],
     ["quantization"],
@@ -76,6 +77,7 @@ def test_each_folder_says_its_job_and_how_to_add_to_it():
 
 
 NAMES_OTHERS = {
+    "drafting": "the stages, files and weights of a draft",
     "gates/metrics.py": "Core ML is an execution provider of ONNX Runtime, too",
     "host.py": "versions of libraries",
     "measure": "the default runtime, and the one that others are compared with",
@@ -126,16 +128,19 @@ def imported_by(code: str) -> set[str]:
     return {name.partition(".")[0] for name in result.stderr.split()}
 
 
-def test_help_and_validate_import_nothing_heavy(tmp_path: Path, write_recipe):
+def test_help_validate_and_init_import_nothing_heavy(tmp_path: Path, write_recipe, encoder: Path):
     command = "from click.testing import CliRunner; from compressor.commands.main import main; "
     command += "r = CliRunner().invoke(main, {}); assert r.exit_code == 0, r.output"
     assert not imported_by(command.format(["run", "--help"])) & {*HEAVY, "pydantic", "numpy"}
+    assert not imported_by(command.format(["init", "--help"])) & {*HEAVY, "pydantic", "numpy"}
     assert not imported_by(command.format(["validate", str(write_recipe())])) & set(HEAVY)
+    assert not imported_by(command.format(["init", str(encoder), "--data", str(tmp_path / "train.tsv")])) & set(HEAVY)
 
 
 LIGHT = (
     "commands.main",
     "recipe.resolve",
+    "drafting.draft",
     "pipeline.plan",
     "gates.rows",
     "package.manifest",

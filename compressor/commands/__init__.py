@@ -7,6 +7,7 @@ needs when it is called: `compress --help` imports only click.
 from __future__ import annotations
 
 COMMANDS = (
+    "init",
     "run",
     "validate",
     "plan",
