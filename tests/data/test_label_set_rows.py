@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow
 import pytest
-from conftest import WriteRecipe
+from conftest import HUB, WriteRecipe
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import List as ListOf
 from hypothesis import given
@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from problems import refused
 from pyarrow import parquet
 
-from compressor.data import label_set_rows, splits
-from compressor.data.spec import DataSpec
-from compressor.errors import Problem
+from compressor.data import label_set_rows, splits, text_rows
+from compressor.data.spec import DataSpec, HubDataset
+from compressor.errors import Problem, RecipeError
 from compressor.recipe.resolve import resolve
 from compressor.tasks import multi_label, of_rows
 
@@ -79,6 +79,24 @@ def test_every_form_gives_the_same_rows(name: str, tmp_path: Path, write_recipe:
     assert "1 of 4 training rows have no label" in facts["notes"]
     recipe = write_recipe(data={"train": name, "validation": name, **data}, stages=[{"stage": "finetune"}])
     assert resolve(recipe).recipe.task == multi_label.NAME, "found without being said"
+
+
+def test_a_data_set_on_the_hub_says_that_it_has_lists(tmp_path: Path, write_recipe: WriteRecipe):
+    HUB.push("datasets", "org/sets", {"train.parquet": classes(tmp_path / "file").read_bytes()})
+    source = HubDataset(hub="org/sets", split="train")
+    spec = DataSpec(train=source, multi_label=True)
+    (tmp_path / "out").mkdir()
+    facts = splits.prepare(
+        label_set_rows, spec, source, source, multi_label.columns(spec), seed=0, output=tmp_path / "out", work=tmp_path
+    )
+    assert splits.load(tmp_path / "out" / "train")["label"][:] == SETS and facts["labels"] == ["a", "b", "c"]
+    data = {"train": {"hub": "org/sets", "split": "train"}, "multi_label": True}
+    assert resolve(write_recipe(data=data, stages=STAGES)).recipe.task == multi_label.NAME
+    plain = DataSpec(train=source)
+    with pytest.raises(RecipeError, match=r"data\.multi_label: true"):
+        splits.prepare(
+            text_rows, plain, source, source, multi_label.columns(plain), seed=0, output=tmp_path / "out", work=tmp_path
+        )
 
 
 def test_what_a_cell_can_hold():

@@ -188,3 +188,28 @@ def test_a_label_that_is_lost_fails_the_run_by_its_name(finished: Path, tmp_path
     path = write_recipe(tmp_path, finished / "artifacts/tiny/model", stages, **data)
     result = compress("run", path.name, cwd=tmp_path)
     assert result.returncode == 1 and "craft" in result.stdout
+
+
+def test_every_other_stage_learns_several_labels(tmp_path: Path, encoder: Path):
+    """Sharing, factorizing, pruning by gradients and training with integers: of pairs, with thresholds of 0.5."""
+    rows = [json.dumps({"text": text, "other": "music", "labels": names}) for text, names in marked(200, seed=5)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    short = {**TRAIN, "max_steps": 6}
+    stages = [
+        {"stage": "finetune", **TRAIN},
+        {"stage": "share", "share": "attention", **short},
+        {"stage": "factorize", "embedding_size": 16, **short},
+        {"stage": "prune", "heads": 0.25, "ffn": 0.25, "scoring": "taylor", **short},
+        {"stage": "distill", "layers": "importance", "num_hidden_layers": 2, "alpha_cosine": 1.0, **short},
+        {"stage": "quantize", "scheme": "qat_int8", **short},
+    ]
+    data = {"train": "rows.jsonl", "validation": "rows.jsonl", "text_pair": "other", "max_validation_samples": 50}
+    result = compress("run", write_recipe(tmp_path, encoder, stages, **data).name, cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = report_of(tmp_path)
+    for entry in report["stages"]:
+        assert entry["measurements"]["average_precision"]["n"] == 50 and "thresholds" not in entry["details"]
+    terms = stage_of(report, "distill")["details"]["terms"]
+    assert {"soft", "hard", "cosine"} <= set(terms)
+    config = json.loads((tmp_path / "artifacts/tiny/model/config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification" and "label_thresholds" not in config
