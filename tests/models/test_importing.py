@@ -232,7 +232,7 @@ def test_a_head_that_is_not_whole_is_none(classifier: Path, tmp_path: Path, name
     folder = broken.copy(classifier, tmp_path / "given")
     HEADLESS[name](folder)
     assert not Checkpoint(folder).has_head(heads.SEQUENCE_CLASSIFICATION)
-    if name != "one output":
+    if name not in ("one output", "several labels a text"):  # a head of another kind
         with refused("model", "missing"):
             loading.load_model(folder)
     bring_in(folder, tmp_path / "out")
