@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,17 @@ def _vocabulary_problems(path: Path, config: dict[str, Any], where: str) -> list
         hint = f'put "do_lower_case": false into {CONFIG}'
         return [Problem(where, what, hint, kind="conflict")]
     return []
+
+
+def model_kind(model: Mapping[str, Any]) -> str:
+    """The kind of model in a tokenizer.json: its `type`, or what its keys say, since older files leave the type out."""
+    if model.get("type") is not None:
+        return str(model["type"])
+    if "merges" in model:
+        return "BPE"
+    if isinstance(model.get("vocab"), list):
+        return "Unigram"
+    return "WordPiece" if "continuing_subword_prefix" in model else "WordLevel"
 
 
 def splitting_digest(tokenizer: PreTrainedTokenizerBase) -> str:

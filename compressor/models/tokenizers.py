@@ -1,9 +1,8 @@
-"""A WordPiece tokenizer of fewer tokens, which can still split whatever it could before."""
+"""A tokenizer of fewer tokens, which can still split whatever it could before."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import StageError
+from compressor.files import read_json
+from compressor.models import tokenizer_files
+from compressor.models.pieces import RESERVED, Pieces, pieces_of
 
 Ints = NDArray[np.int64]
 
 Texts = Callable[[], Iterator[list[Ints]]]
 """Texts as token ids, some at a time; from the first one whenever it is called."""
-
-_RESERVED = "[unused"
-"""Begins the names of the places that BERT's vocabularies keep free; no text has them."""
 
 
 @dataclass(frozen=True)
@@ -42,46 +41,32 @@ class _Tokens:
     """The tokens of a tokenizer.
 
     Attributes:
-        vocabulary: Ids of the pieces.
+        pieces: Those of its model.
         added: Ids of the added tokens, special or not, which may be pieces too.
-        missing: Single characters in the form that the vocabulary lacks, with the id that lends its embedding.
-        always: Ids that stay, whatever is counted.
     """
 
-    vocabulary: dict[str, int]
+    pieces: Pieces
     added: dict[str, int]
-    missing: dict[str, int]
-    always: frozenset[int]
 
     @classmethod
     def of(cls, tokenizer: Mapping[str, Any]) -> _Tokens:
-        model = tokenizer["model"]
-        if (kind := model.get("type")) != "WordPiece":
-            raise StageError(f"the tokenizer is {kind}, and vocabulary trims WordPiece; leave vocabulary out")
-        vocabulary: dict[str, int] = model["vocab"]
         added = {str(entry["content"]): int(entry["id"]) for entry in tokenizer.get("added_tokens", [])}
-        prefix, unknown = model["continuing_subword_prefix"], model["unk_token"]
-        spoken = (piece for piece in vocabulary if piece not in added and not piece.startswith(_RESERVED))
-        whole = {piece: piece.removeprefix(prefix) for piece in spoken}
-        single = {piece for piece, text in whole.items() if len(text) == 1 or piece == prefix}
-        missing: dict[str, int] = {}
-        for character in sorted(set("".join(whole.values()))):
-            first, later = character, prefix + character
-            for form, other in ((first, later), (later, first)):
-                if form not in vocabulary:
-                    missing[form] = vocabulary.get(other, vocabulary[unknown])
-        always = {vocabulary[piece] for piece in (*single, unknown)} | set(added.values())
-        return cls(vocabulary, added, missing, frozenset(always))
+        return cls(pieces_of(tokenizer["model"], added), added)
+
+    @property
+    def always(self) -> frozenset[int]:
+        """Ids that stay, whatever is counted."""
+        return self.pieces.always.union(self.added.values())
 
     @property
     def size(self) -> int:
         """Tokens that there are."""
-        return len(self.vocabulary.keys() | self.added.keys())
+        return len(self.pieces.ids.keys() | self.added.keys())
 
     @property
     def least(self) -> int:
         """Tokens of the smallest vocabulary that can be made."""
-        return len(self.always) + len(self.missing)
+        return len(self.always) + len(self.pieces.missing)
 
 
 def bounds(path: Path) -> tuple[int, int] | None:
@@ -94,61 +79,84 @@ def bounds(path: Path) -> tuple[int, int] | None:
         None without a tokenizer.json.
 
     Raises:
-        StageError: The tokenizer is not WordPiece.
+        StageError: The tokenizer is of a kind that cannot be trimmed, or its file is not one of a tokenizer.
     """
-    file = path / "tokenizer.json"
+    file = path / tokenizer_files.TOKENIZER
     if not file.is_file():
         return None
-    tokens = _Tokens.of(json.loads(file.read_text(encoding="utf-8")))
+    try:
+        tokens = _Tokens.of(read_json(file))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise StageError(f"{file} is not a tokenizer that can be trimmed: {error}; save it again") from None
     return tokens.least, tokens.size
 
 
 def trim(
     tokenizer: Mapping[str, Any], counts: Ints, *, keep: int | None = None, min_count: int | None = None
 ) -> Trimmed:
-    """Drops the pieces that occur least.
+    """Drops the pieces that occur least, and keeps those that every text needs: see `models.pieces`.
 
-    Special tokens and single characters stay, both at the beginning of a word and, as `##c`, within: so WordPiece,
-    which takes the longest piece that fits, never comes to a place where none does. A character that has one of both
-    forms only is given the other; before, some of the words with it were unknown.
+    Special tokens and single characters stay, and a text without a dropped piece is split as before:
 
-    A text without a dropped piece is split as before: the longest piece that fits is still there.
+    - WordPiece: characters stay both at the beginning of a word and, as `##c`, within. So the longest piece that fits,
+      which it takes, is still there, and it never comes to a place where none fits. A character that has one of both
+      forms only is given the other; before, some of the words with it were unknown.
+    - BPE: all bytes, or characters, stay, and with each piece those that it is merged from.
+    - Unigram: the scores are as before, so the best way to split a text is too, if its pieces are there.
 
     Args:
         tokenizer: As `tokenizer.json` has it.
         counts: How often each token occurs. `(ids,)`
-        keep: So many tokens stay, the most frequent; of equally frequent ones the first, but `[unused…]` last.
+        keep: So many tokens stay, the most frequent; of equally frequent ones the first, but `[unused…]` last. A piece
+            that others are merged from counts as often as the most frequent of these.
         min_count: Or those stay that occur at least so often.
 
     Raises:
-        StageError: The tokenizer is not WordPiece, or `keep` is fewer than have to stay.
+        StageError: The tokenizer is of a kind that cannot be trimmed, or `keep` is fewer than have to stay.
     """
     tokens = _Tokens.of(tokenizer)
+    pieces, always = tokens.pieces, tokens.always
     if keep is not None and keep < tokens.least:
         raise StageError(f"vocabulary.keep is {keep}, {too_few(tokens.least)}")
-    others = [index for index in tokens.vocabulary.values() if index not in tokens.always]
+    others = [index for index in pieces.ids.values() if index not in always]
+    made = pieces.made(counts)
+    needs = np.maximum(counts, made)
     if keep is not None:
-        reserved = {index for piece, index in tokens.vocabulary.items() if piece.startswith(_RESERVED)}
-        ranked = sorted(others, key=lambda index: (-int(counts[index]), index in reserved, index))
+        ranked = _ranked(pieces, others, needs)
         kept = set(ranked[: keep - tokens.least] if keep < tokens.size else others)
-        limit = max(1, min((int(counts[index]) for index in kept), default=1))
+        limit = max(1, min((int(needs[index]) for index in kept), default=1))
     else:
         limit = min_count or 0
-        kept = {index for index in others if counts[index] >= limit}
+        kept = {index for index in others if needs[index] >= limit}
     needed = np.zeros(len(counts), dtype=np.int64)
-    needed[others] = limit if len(kept) < len(others) else 0
-    missing = tokens.missing if len(kept) < len(others) else {}
-    stays = tokens.always | kept
-    pieces = sorted((index, piece) for piece, index in tokens.vocabulary.items() if index in stays)
-    sources = {piece: index for index, piece in pieces} | missing
-    beyond = sorted((index, piece) for piece, index in tokens.added.items() if piece not in tokens.vocabulary)
+    if len(kept) < len(others):
+        needed[others] = limit
+        needed[made >= limit] = 0
+    parts, sources = _written(tokenizer, tokens, always | kept, with_missing=len(kept) < len(others))
+    return Trimmed(parts, sources, needed)
+
+
+def _written(
+    tokenizer: Mapping[str, Any], tokens: _Tokens, stays: Set[int], *, with_missing: bool
+) -> tuple[dict[str, Any], Ints]:
+    """A tokenizer.json of the tokens that stay, in their order, and for each new id the old one."""
+    pieces = tokens.pieces
+    inside = sorted((index, piece) for piece, index in pieces.ids.items() if index in stays)
+    sources = {piece: index for index, piece in inside} | (pieces.missing if with_missing else {})
+    beyond = sorted((index, piece) for piece, index in tokens.added.items() if piece not in pieces.ids)
     everything = {**sources, **{piece: index for index, piece in beyond}}
     new_ids = {piece: number for number, piece in enumerate(everything)}
-    model = {**tokenizer["model"], "vocab": {piece: new_ids[piece] for piece in sources}}
     added = [{**entry, "id": new_ids[entry["content"]]} for entry in tokenizer.get("added_tokens", [])]
-    parts = {**tokenizer, "model": model, "added_tokens": added, "padding": None}
+    parts = {**tokenizer, "added_tokens": added, "padding": None}
+    parts["model"] = pieces.model({piece: new_ids[piece] for piece in sources})
     parts["post_processor"] = _renumbered(tokenizer.get("post_processor"), new_ids)
-    return Trimmed(parts, np.fromiter(everything.values(), dtype=np.int64, count=len(everything)), needed)
+    return parts, np.fromiter(everything.values(), dtype=np.int64, count=len(everything))
+
+
+def _ranked(pieces: Pieces, ids: Iterable[int], needs: Ints) -> list[int]:
+    """Ids, those that are needed most first; before a piece stand those that it is made of."""
+    reserved = {index for piece, index in pieces.ids.items() if piece.startswith(RESERVED)}
+    return sorted(ids, key=lambda index: (-int(needs[index]), index in reserved, pieces.sizes.get(index, 0), index))
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def encode(
     Raises:
         RecipeError: Windows have no room for a context.
     """
-    room = max_length // 2 - 3  # for [CLS], [SEP] and [SEP]
+    room = max_length // 2 - tokenizer.num_special_tokens_to_add(pair=True)
     stride = min(data.stride, room // 2)
     if room < 1:
         what = f"windows of {max_length} tokens have no room for a question and a context"
@@ -113,7 +113,7 @@ def encode(
 
 
 def _cut(questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int) -> list[str]:
-    """Questions cut to `room` tokens; leading spaces, which some data sets have, are not tokens of BERT's."""
+    """Questions cut to `room` tokens; leading spaces, which some data sets have, are no tokens, or their own."""
     encoded = tokenizer(list(questions), add_special_tokens=False, return_offsets_mapping=True)
     ends = [offsets[room - 1][1] if len(offsets) > room else None for offsets in encoded["offset_mapping"]]
     return [question[:end] for question, end in zip(questions, ends, strict=True)]

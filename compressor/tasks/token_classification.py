@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from compressor.data import sources, tagged_rows
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
+from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
 from compressor.models import heads
@@ -67,8 +68,9 @@ def encode(
 ) -> Dataset:
     """Tokenizes words; the first token of each has its tag, all others have none.
 
-    A word that the tokenizer drops, such as a lone control character, is read as unknown, so that every word has a
-    token.
+    Words get the tokens that they have in a text, with one space between two: byte-level BPE, as RoBERTa has it, tells
+    a word with a space in front from one without. A word that the tokenizer drops, such as a lone control character, is
+    read as unknown, so that every word has a token.
 
     Args:
         rows: With `tokens` and `tags`.
@@ -81,11 +83,15 @@ def encode(
         `input_ids`, `attention_mask`, `token_type_ids` if the tokenizer has them, `length`, and `labels`, -100 where a
         token has none.
 
+    Raises:
+        RecipeError: The tokenizer drops a word, and has no token for unknown ones.
+
     Source: Devlin et al. 2019, section 5.3: the first sub-token of a word is classified.
     """
+    space = _between(tokenizer)
 
     def convert(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        words = _readable(batch["tokens"], tokenizer)
+        words = _readable([[*words[:1], *(space + word for word in words[1:])] for words in batch["tokens"]], tokenizer)
         encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=max_length)
         labels = [
             _first_tokens(encoded.word_ids(row), [label_ids[tag] for tag in tags])
@@ -96,12 +102,26 @@ def encode(
     return rows.map(convert, batched=True, remove_columns=rows.column_names)
 
 
+def _between(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What has to stand in front of a word, all but the first, to give it the tokens that it has in a text."""
+    in_text = tokenizer("a b", add_special_tokens=False)["input_ids"]
+    alone, spaced = (
+        tokenizer(["a", f"{space}b"], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+        for space in ("", " ")
+    )
+    return " " if alone != in_text == spaced else ""
+
+
 def _readable(rows: list[list[str]], tokenizer: PreTrainedTokenizerBase) -> list[list[str]]:
     """The words, with the unknown token for those that have none."""
     whole = tokenizer(rows, is_split_into_words=True, add_special_tokens=False)
     found = []
     for index, words in enumerate(rows):
         there = set(whole.word_ids(index))
+        if len(there) < len(words) and tokenizer.unk_token is None:
+            word = next(word for place, word in enumerate(words) if place not in there)
+            what = f"its tokenizer drops the word {word!r}, and has no token for unknown words"
+            raise RecipeError([Problem("model", what, "leave such words out of the data", kind="unsupported")])
         found.append([word if place in there else tokenizer.unk_token for place, word in enumerate(words)])
     return found
 

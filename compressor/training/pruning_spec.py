@@ -21,7 +21,7 @@ class PruningSpec(RecoverySpec):
     """Whole layers to remove: a list (the first layer is 0), or a number. With a number, the stage removes one layer at
     a time, each time the one whose removal changes the outputs least on a sample of the training rows."""
     vocabulary: VocabularySpec | None = None
-    """Trim the WordPiece tokenizer and the token embeddings together. Hidden states are then compared with the
+    """Trim the tokenizer and the token embeddings together. Hidden states are then compared with the
     teacher's only if both split every training row into the same tokens, unless `alpha_cosine` is given."""
     target: TargetSpec | None = None
     """Instead of `heads` and `ffn`: an upper limit on size, parameters or latency. Of the combinations of heads and

@@ -169,7 +169,9 @@ class RecoverySpec(DistillationSpec):
 class VocabularySpec(Spec):
     """The tokens to keep, by how often they occur.
 
-    Special tokens and both forms of every single character always stay, so that every text can still be tokenized.
+    WordPiece, BPE and Unigram tokenizers are trimmed. Special tokens always stay, and so does every single character or
+    byte, so that every text can still be tokenized; of WordPiece both forms of it, of BPE also the tokens that a kept
+    one is merged from.
     """
 
     keep: Annotated[int, Field(ge=1)] | None = None

@@ -189,8 +189,8 @@ def test_pretraining_and_sharing(write_recipe: WriteRecipe, tmp_path: Path):
 def test_what_its_tokenizer_cannot_do_is_refused_before_training(write_recipe: WriteRecipe, tmp_path: Path):
     save(tmp_path / "model", "Roberta", "Model")
     first = {"stage": "finetune", "max_steps": 1}
-    with refused("stages[1] (prune).vocabulary", "value"):
-        resolve.resolve(write_recipe(model="model", stages=[first, {"stage": "prune", "vocabulary": {"min_count": 1}}]))
+    with refused("stages[1] (prune).vocabulary.keep", "value"):
+        resolve.resolve(write_recipe(model="model", stages=[first, {"stage": "prune", "vocabulary": {"keep": 260}}]))
     with refused("stages[1] (export).tokenizer", "unsupported"):
         resolve.resolve(write_recipe(model="model", stages=[first, {"stage": "export", "tokenizer": "baked"}]))
     with refused("stages[1] (distill).architecture", "unsupported"):

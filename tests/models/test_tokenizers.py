@@ -13,7 +13,7 @@ from conftest import GOOD, NEUTRAL, SPECIAL, make_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from tokenizers.models import Unigram, WordPiece
+from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing, TemplateProcessing
@@ -174,14 +174,20 @@ def test_whatever_could_be_split_still_can_and_only_what_lost_a_piece_is_split_o
     assert after.tokens.count("[UNK]") <= before.tokens.count("[UNK]")
 
 
-def test_too_few_tokens_and_other_tokenizers_are_refused(tmp_path: Path):
+def test_too_few_tokens_are_refused(tmp_path: Path):
     parts = parts_of(make_tokenizer())
     least = len(SPECIAL) + 2 * len(LETTERS)
     with pytest.raises(StageError, match=rf"keep is 20, but special tokens and single .* stay; at least {least}"):
         tokenizers.trim(parts, np.ones(len(parts["model"]["vocab"])), keep=20)
-    pieces = Tokenizer(Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0))
-    with pytest.raises(StageError, match="the tokenizer is Unigram, and vocabulary trims WordPiece"):
-        tokenizers.trim(parts_of(pieces), np.ones(2), keep=1)
     assert tokenizers.bounds(tmp_path) is None
     make_tokenizer().save_pretrained(tmp_path)
     assert tokenizers.bounds(tmp_path) == (least, len(make_tokenizer()))
+    file = tmp_path / "tokenizer.json"
+    older = json.loads(file.read_text())
+    del older["model"]["type"]
+    file.write_text(json.dumps(older))
+    assert tokenizers.bounds(tmp_path) == (least, len(make_tokenizer())), "older files do not name the kind"
+    for broken in ({"vocab": {}, "merges": [[1]]}, {"vocab": [["a"]]}, {"vocab": None}, {}):
+        file.write_text(json.dumps({"model": broken}))
+        with pytest.raises(StageError, match=r"is not a tokenizer that can be trimmed|is WordLevel"):
+            tokenizers.bounds(tmp_path)

@@ -33,8 +33,9 @@ def unsupported(parts: dict[str, Any]) -> str | None:
     Args:
         parts: The parsed tokenizer.json.
     """
-    wanted = (("model", "WordPiece"), ("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer"))
-    for part, kind in wanted:
+    if (kind := tokenizer_files.model_kind(parts["model"])) != "WordPiece":
+        return f"its model is {kind}, not WordPiece"
+    for part, kind in (("normalizer", "BertNormalizer"), ("pre_tokenizer", "BertPreTokenizer")):
         found = (parts.get(part) or {}).get("type")
         if found != kind:
             return f"its {part} is {found}, not {kind}"

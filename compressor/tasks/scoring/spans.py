@@ -151,8 +151,8 @@ def decode(
     )
     best: dict[str, float] = {}
     for negative, begin, after in found:
-        text = context[begin:after]
-        if text.strip() and text not in best:
+        text = context[begin:after].strip()  # SentencePiece's tokens hold the space in front of them
+        if text and text not in best:
             best[text] = -negative
         if len(best) == n:
             break
