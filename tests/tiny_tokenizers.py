@@ -36,45 +36,56 @@ def pair_merges(vocabulary: dict[str, int]) -> list[tuple[str, str]]:
 
 def trained(kind: str) -> Tokenizer:
     """A small tokenizer of a kind, with all its special tokens."""
-    quiet = {"show_progress": False, "special_tokens": SPECIAL}
-    words, mark = pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()
-    tokenizer = Tokenizer(BPE(unk_token="<unk>"))
-    trainer: Any = trainers.BpeTrainer(vocab_size=190, **quiet)
-    tokenizer.pre_tokenizer = words
-    if kind == "roberta":
-        tokenizer = Tokenizer(BPE())
-        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **quiet)
-    elif kind == "ends of words":
-        tokenizer.model = BPE(unk_token="<unk>", end_of_word_suffix="</w>")
-        trainer = trainers.BpeTrainer(vocab_size=190, end_of_word_suffix="</w>", **quiet)
-    elif kind == "prefix":
-        tokenizer.model = BPE(unk_token="<unk>", continuing_subword_prefix="##", fuse_unk=True)
-        trainer = trainers.BpeTrainer(vocab_size=190, continuing_subword_prefix="##", **quiet)
-    elif kind in ("fallback", "all splits"):
-        tokenizer.pre_tokenizer = mark
-    elif kind in ("xlm-r", "albert", "unigram fallback", "gaps"):
-        tokenizer = Tokenizer(Unigram())
-        tokenizer.pre_tokenizer = mark if kind == "albert" else pre_tokenizers.Sequence([words, mark])
-        if kind != "xlm-r":  # whose class knows SentencePiece's own normalizer only
-            tokenizer.normalizer = normalizers.NFKC()
-        trainer = trainers.UnigramTrainer(vocab_size=150, unk_token="<unk>", **quiet)
+    unigram = kind in ("xlm-r", "albert", "unigram fallback", "gaps")
+    tokenizer, trainer = _unigram(kind) if unigram else _byte_pairs(kind)
     tokenizer.train_from_iterator(TEXT, trainer)
-    model = parts_of(tokenizer)["model"]
-    if kind == "fallback":
-        ids = {piece: index for index, piece in enumerate([*model["vocab"], *BYTES])}
-        tokenizer.model = BPE(ids, [tuple(pair) for pair in model["merges"]], unk_token="<unk>", byte_fallback=True)
-    elif kind == "all splits":
-        tokenizer.model = BPE(model["vocab"], pair_merges(model["vocab"]), unk_token="<unk>")
-    elif kind == "unigram fallback":
-        scored = [(piece, score) for piece, score in model["vocab"] if piece not in "ü電"]
-        tokenizer.model = Unigram([*scored, *((byte, -30.0) for byte in BYTES)], 3, byte_fallback=True)
-    elif kind == "gaps":  # characters that have no piece of their own
-        tokenizer.model = Unigram([(p, score) for p, score in model["vocab"] if p not in "hmü"], 3)
+    if (model := _changed(kind, parts_of(tokenizer)["model"])) is not None:
+        tokenizer.model = model
     tokenizer.add_special_tokens(SPECIAL)
     ends = [(name, tokenizer.token_to_id(name)) for name in ("</s>", "<s>")]
     tokenizer.post_processor = processors.RobertaProcessing(*ends, trim_offsets=True, add_prefix_space=False)
     return tokenizer
+
+
+def _byte_pairs(kind: str) -> tuple[Tokenizer, Any]:
+    settings: dict[str, Any] = {"vocab_size": 190, "show_progress": False, "special_tokens": SPECIAL}
+    if kind == "roberta":
+        tokenizer = Tokenizer(BPE())
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(False), decoders.ByteLevel()
+        settings |= {"vocab_size": 400, "initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
+        return tokenizer, trainers.BpeTrainer(**settings)
+    marks = {"ends of words": {"end_of_word_suffix": "</w>"}, "prefix": {"continuing_subword_prefix": "##"}}
+    tokenizer = Tokenizer(BPE(unk_token="<unk>", fuse_unk=kind == "prefix", **marks.get(kind, {})))
+    spaced = kind in ("fallback", "all splits")
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace() if spaced else pre_tokenizers.WhitespaceSplit()
+    return tokenizer, trainers.BpeTrainer(**settings, **marks.get(kind, {}))
+
+
+def _unigram(kind: str) -> tuple[Tokenizer, Any]:
+    tokenizer, mark = Tokenizer(Unigram()), pre_tokenizers.Metaspace()
+    words = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), mark])
+    tokenizer.pre_tokenizer = mark if kind == "albert" else words
+    if kind != "xlm-r":  # whose class knows SentencePiece's own normalizer only
+        tokenizer.normalizer = normalizers.NFKC()
+    return tokenizer, trainers.UnigramTrainer(
+        vocab_size=150, unk_token="<unk>", show_progress=False, special_tokens=SPECIAL
+    )
+
+
+def _changed(kind: str, model: dict[str, Any]) -> Any:
+    """A model that no trainer makes, of one that is trained; None where it stays."""
+    vocabulary = model["vocab"]
+    if kind == "fallback":
+        ids = {piece: index for index, piece in enumerate([*vocabulary, *BYTES])}
+        return BPE(ids, [tuple(pair) for pair in model["merges"]], unk_token="<unk>", byte_fallback=True)
+    if kind == "all splits":
+        return BPE(vocabulary, pair_merges(vocabulary), unk_token="<unk>")
+    if kind == "unigram fallback":
+        scored = [(piece, score) for piece, score in vocabulary if piece not in "ü電"]
+        return Unigram([*scored, *((byte, -30.0) for byte in BYTES)], 3, byte_fallback=True)
+    if kind == "gaps":  # characters that have no piece of their own
+        return Unigram([(piece, score) for piece, score in vocabulary if piece not in "hmü"], 3)
+    return None
 
 
 def wrapped(kind: str) -> Any:

@@ -77,7 +77,7 @@ def test_what_is_split_into_pieces_that_stay_is_split_as_before_and_nothing_beco
             assert small.decode(after) == whole.decode(before)
 
     holds()
-    assert min(seen.values()) > 5
+    assert min(seen.values()) > (0 if kind == "gaps" else 5)  # few texts with gaps have nothing unknown
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,7 +90,7 @@ def test_special_tokens_keep_their_roles_under_new_ids(kind: str):
     names = [small.id_to_token(index) for index in range(small.get_vocab_size())]
     old = [whole.id_to_token(int(source)) for source in sources]
     assert [(a, b) for a, b in zip(names, old, strict=True) if a != b and b != "<unk>"] == []
-    assert sum(b == "<unk>" for b in old) == (4 if kind == "gaps" else 1), "characters that had no piece"
+    assert sum(b == "<unk>" for b in old) == (2 if kind == "gaps" else 1), "h is in pieces only"
 
 
 def byte_pairs(merges: list[tuple[str, str]], *more: str) -> Tokenizer:
