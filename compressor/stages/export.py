@@ -58,7 +58,8 @@ class ExportSpec(StageSpec):
     torch's labels."""
     tokenizer: Literal["files", "baked"] = "files"
     """`files`: the app tokenizes. `baked`: writes one more ONNX file that contains the tokenizer: texts in, labels out.
-    It needs the operators of onnxruntime-extensions, an extra; for text-classification."""
+    It needs the operators of onnxruntime-extensions, an extra; for text-classification, with a
+    WordPiece tokenizer."""
     verification_rows: Annotated[int, Field(ge=0, le=256)] = 64
     """Validation rows that ship in `verification.json`, as token ids (and as texts, if a file holds its tokenizer) with
     each format's answers, so that `compress verify` can ask them again wherever the folder goes. Whoever has the folder
