@@ -29,7 +29,7 @@ Merge = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Pieces:
+class ModelPieces:
     """The pieces of a tokenizer's model.
 
     Attributes:
@@ -66,7 +66,7 @@ class Pieces:
         return found
 
 
-def pieces_of(model: Mapping[str, Any], added: Mapping[str, int]) -> Pieces:
+def pieces_of(model: Mapping[str, Any], added: Mapping[str, int]) -> ModelPieces:
     """The pieces of a model.
 
     Args:
@@ -86,7 +86,7 @@ def _no_parts(index: int) -> frozenset[int]:
     return frozenset()
 
 
-def _word_piece(model: Mapping[str, Any], added: Mapping[str, int]) -> Pieces:
+def _word_piece(model: Mapping[str, Any], added: Mapping[str, int]) -> ModelPieces:
     """WordPiece takes the longest piece that fits, so every character is needed in both forms."""
     ids: dict[str, int] = dict(model["vocab"])
     prefix, unknown = model["continuing_subword_prefix"], model["unk_token"]
@@ -103,10 +103,10 @@ def _word_piece(model: Mapping[str, Any], added: Mapping[str, int]) -> Pieces:
     def smaller(new_ids: dict[str, int]) -> dict[str, Any]:
         return {**model, "vocab": new_ids}
 
-    return Pieces(ids, frozenset(ids[piece] for piece in (*single, unknown)), missing, smaller, {}, _no_parts)
+    return ModelPieces(ids, frozenset(ids[piece] for piece in (*single, unknown)), missing, smaller, {}, _no_parts)
 
 
-def _unigram(model: Mapping[str, Any], added: Mapping[str, int]) -> Pieces:
+def _unigram(model: Mapping[str, Any], added: Mapping[str, int]) -> ModelPieces:
     """A Unigram takes the pieces whose scores have the highest sum, and an unknown character where one has no piece.
 
     A character that is in pieces, but is none itself, becomes one that scores as the unknown one did: so it is taken
@@ -133,10 +133,10 @@ def _unigram(model: Mapping[str, Any], added: Mapping[str, int]) -> Pieces:
         new_unknown = None if unknown is None else new_ids[str(model["vocab"][unknown][0])]
         return {**model, "vocab": vocabulary, "unk_id": new_unknown}
 
-    return Pieces(ids, frozenset(always), dict(sorted(missing.items())), smaller, {}, _no_parts)
+    return ModelPieces(ids, frozenset(always), dict(sorted(missing.items())), smaller, {}, _no_parts)
 
 
-def _byte_pairs(model: Mapping[str, Any], added: Mapping[str, int]) -> Pieces:
+def _byte_pairs(model: Mapping[str, Any], added: Mapping[str, int]) -> ModelPieces:
     """BPE starts from characters, or bytes, and merges the pair that comes first in its list, again and again.
 
     Within a token the merges are those that it takes alone, since none crosses its ends. So a token stays what it is if
@@ -178,7 +178,7 @@ def _byte_pairs(model: Mapping[str, Any], added: Mapping[str, int]) -> Pieces:
     always = {index for index, size in sizes.items() if size <= 1}
     always |= _bytes(ids) if model.get("byte_fallback") else set()
     always |= {ids[piece] for piece in [model.get("unk_token")] if piece in ids}
-    return Pieces(ids, frozenset(always), {}, smaller, sizes, made_of)
+    return ModelPieces(ids, frozenset(always), {}, smaller, sizes, made_of)
 
 
 def _pair(entry: str | list[str]) -> Merge:
@@ -204,7 +204,7 @@ def _bytes(ids: Mapping[str, int]) -> set[int]:
     return {index for piece, index in ids.items() if _BYTE.fullmatch(piece)}
 
 
-_KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, int]], Pieces]] = {
+_KINDS: dict[str, Callable[[Mapping[str, Any], Mapping[str, int]], ModelPieces]] = {
     "BPE": _byte_pairs,
     "Unigram": _unigram,
     "WordPiece": _word_piece,

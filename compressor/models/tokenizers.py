@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compressor.errors import StageError
 from compressor.files import read_json
 from compressor.models import tokenizer_files
-from compressor.models.pieces import RESERVED, Pieces, pieces_of
+from compressor.models.pieces import RESERVED, ModelPieces, pieces_of
 
 Ints = NDArray[np.int64]
 
@@ -45,7 +45,7 @@ class _Tokens:
         added: Ids of the added tokens, special or not, which may be pieces too.
     """
 
-    pieces: Pieces
+    pieces: ModelPieces
     added: dict[str, int]
 
     @classmethod
@@ -153,7 +153,7 @@ def _written(
     return parts, np.fromiter(everything.values(), dtype=np.int64, count=len(everything))
 
 
-def _ranked(pieces: Pieces, ids: Iterable[int], needs: Ints) -> list[int]:
+def _ranked(pieces: ModelPieces, ids: Iterable[int], needs: Ints) -> list[int]:
     """Ids, those that are needed most first; before a piece stand those that it is made of."""
     reserved = {index for piece, index in pieces.ids.items() if piece.startswith(RESERVED)}
     return sorted(ids, key=lambda index: (-int(needs[index]), index in reserved, pieces.sizes.get(index, 0), index))
