@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pytest
+import task_rows
 import torch
 import transformers
 from conftest import WriteRecipe, make_config, passing
 from prune_stages import CUT, TEACHER, TRAIN
-from running import compress
+from running import compress, report_of, stage_of
 from tiny_models import other_config
 from tiny_tokenizers import TEXT, wrapped
 
@@ -73,4 +75,33 @@ def test_a_roberta_loses_what_its_rows_lack(write_recipe: WriteRecipe, tmp_path:
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     (given,) = session.run(["logits"], {name: tensor.numpy() for name, tensor in inputs.items()})
     assert np.abs(given - logits).max() < 1e-4
+    assert compress("verify", tmp_path / "artifacts/tiny", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("task", ["token-classification", "question-answering"])
+def test_an_xlm_roberta_loses_what_texts_lack(tmp_path: Path, task: str):
+    encoder, whole = save(tmp_path / "model", "XLMRoberta", "xlm-r")
+    assert whole.mask_token_id == 4
+    (tmp_path / "texts.txt").write_text("\n".join(TEXT[::3]))
+    stages = [
+        {"stage": "finetune", **task_rows.TRAIN, "epochs": 1},
+        {**CUT, "vocabulary": {"min_count": 3, "corpus": "texts.txt"}},
+        {"stage": "quantize"},
+        {"stage": "export", "targets": ["onnx"]},
+    ]
+    path = task_rows.write_recipe(tmp_path, task, tmp_path / "model", stages)
+    result = compress("run", path.name, "--allow-inconclusive", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = report_of(tmp_path)
+    finetuned, cut = (stage_of(report, name)["measurements"] for name in ("finetune", "prune"))
+    counts = stage_of(report, "prune")["details"]["vocabulary"]
+    width = encoder.config.hidden_size
+    lost = finetuned["num_parameters"]["value"] - cut["num_parameters"]["value"]
+    assert lost == width * (counts["before"] - counts["after"]) > 0
+    model, tokenizer = shipped(tmp_path)
+    assert_roles(model, tokenizer)
+    assert len(tokenizer) == counts["after"]
+    for text in [*OTHERS, *TEXT[-3:]]:
+        before, after = (each.tokenize(text).count("<unk>") for each in (whole, tokenizer))
+        assert after <= before
     assert compress("verify", tmp_path / "artifacts/tiny", cwd=tmp_path).returncode == 0
