@@ -63,8 +63,6 @@ def test_what_is_split_into_pieces_that_stay_is_split_as_before_and_nothing_beco
     unknown, stays, seen = whole.token_to_id("<unk>"), set(sources.tolist()), {True: 0, False: 0}
     assert len(stays) < whole.get_vocab_size()
 
-    @settings(max_examples=120, deadline=None, database=None)
-    @given(TEXTS)
     def holds(text: str) -> None:
         encodings = [tokenizer.encode(text, "a") for tokenizer in (whole, small)]
         before, after = (encoding.ids for encoding in encodings)
@@ -76,8 +74,10 @@ def test_what_is_split_into_pieces_that_stay_is_split_as_before_and_nothing_beco
         if kind == "roberta":
             assert small.decode(after) == whole.decode(before)
 
-    holds()
-    assert min(seen.values()) > (0 if kind == "gaps" else 5)  # few texts with gaps have nothing unknown
+    for text in TEXT:
+        holds(text)
+    assert min(seen.values()) > 0, "some texts lose pieces, and some do not"
+    settings(max_examples=120, deadline=None, database=None)(given(TEXTS)(holds))()
 
 
 @pytest.mark.parametrize("kind", KINDS)
