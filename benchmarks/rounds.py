@@ -23,9 +23,10 @@ from compressor.models.surgery.select_layers import chosen_layers, reduce_depth
 from compressor.stages.distill import DistillSpec
 from compressor.tasks import TASKS, text_classification
 from compressor.training import losses
-from compressor.training.batches import MaskedBatches, RowBatches, Sequences
+from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.distillation import PRETRAINING_WEIGHTS, TASK_WEIGHTS
 from compressor.training.objectives import Labels, MaskedLanguageModel, PretrainingDistillation, TaskDistillation
+from compressor.training.sequences import Sequences
 from compressor.training.teacher_cache import layer_map
 from compressor.training.teacher_outputs import write_answers, write_targets
 from compressor.training.trainer import Batch, Objective, Schedule, resolved_precision, train

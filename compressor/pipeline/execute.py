@@ -82,7 +82,7 @@ def run(
     reports: list[StageReport] = []
     last: _Result | None = None
     for stage in stages:
-        if stage.task not in baselines:
+        if stage.task not in baselines or stage.key == stage.baseline:
             baselines[stage.task] = _baseline(stage, recipe.task, builder, measurer)
         if stage.defers_training and stage is not stages[-1]:
             reports.append(_unmeasured(stage, builder))
@@ -162,7 +162,7 @@ def _baseline(stage: PlannedStage, task: str, builder: Builder, measurer: Measur
     """Measures the baseline of all stages of a task.
 
     Args:
-        stage: The task's first stage, which makes the baseline if the recipe's checkpoint is not it.
+        stage: The task's first stage, or the one that makes the baseline if the recipe's checkpoint is not it.
         task: The recipe's task.
         builder: Builds the stage.
         measurer: Measures the baseline.

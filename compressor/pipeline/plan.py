@@ -185,11 +185,13 @@ class _TaskLine:
     teacher: str
     baseline: str | None
     previous: str | None = None
+    warming: bool = True
 
-    def add(self, key: str, makes_teacher: bool) -> None:
+    def add(self, key: str, spec: StageSpec) -> None:
         """Moves on to a stage's checkpoint."""
-        if self.previous is None and makes_teacher:
+        if self.warming and spec.makes_teacher:
             self.teacher = self.baseline = key
+        self.warming &= spec.warms_up
         self.baseline = self.baseline or key
         self.previous = self.previous or self.baseline
 
@@ -241,7 +243,7 @@ def _plan_stages(
             texts = text, texts[1]
         inputs |= keys.training_inputs(spec) | keys.trial_inputs(recipe, spec) | keys.export_inputs(recipe, spec)
         key = key_of(inputs)
-        line.add(key, spec.makes_teacher)
+        line.add(key, spec)
         assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"
         stage = PlannedStage(
             name=name,

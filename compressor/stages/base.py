@@ -36,7 +36,7 @@ class StageSpec(Spec):
         return str(getattr(self, "stage"))  # noqa: B009 -- the discriminator lives on the subclasses
 
     makes_teacher: ClassVar[bool] = False
-    """Whether the first such stage of a task makes its teacher."""
+    """Whether the first such stage of a task makes its teacher, or the next one where the first only warms up."""
     needs_head: ClassVar[bool] = True
     """Whether the incoming checkpoint has to have the task's head."""
     quantizes: ClassVar[bool] = False
@@ -47,6 +47,11 @@ class StageSpec(Spec):
     @property
     def trains(self) -> bool:
         """Whether it learns weights."""
+        return False
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether it trains for the stage behind it, and leaves the task's own head as it is."""
         return False
 
     @property

@@ -20,6 +20,11 @@ class FinetuneSpec(ObjectiveSpec, StageSpec):
     makes_teacher: ClassVar[bool] = True
     needs_head: ClassVar[bool] = False
 
+    @property
+    def warms_up(self) -> bool:
+        """See `StageSpec.warms_up`: it learns the order of segments alone."""
+        return self.alpha_mlm == 0
+
 
 def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Facts:
     """Fine-tunes all weights; makes a new head where the checkpoint has none for this.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from compressor.data.corpus.masking import Masked
 from compressor.data.queries import QUERY
 from compressor.files import gather, gather_spans
 from compressor.models.outputs import NO_LABEL
+from compressor.training.sequences import Ints, Sequences
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,7 +27,6 @@ LOGITS, TOKEN_LOGITS = "logits.npy", "token_logits.npy"
 """Files of a teacher's logits: one line per row, or one per token of all rows."""
 
 Batch = dict[str, Any]
-Ints = NDArray[np.int64]
 
 
 class RowBatches:
@@ -174,43 +173,6 @@ def _in_rows(spans: list[NDArray[Any]], width: int) -> NDArray[np.float32]:
     return padded
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """Packed sequences of a corpus, and those of them that are trained on.
-
-    Attributes:
-        path: The .npy file `(all, length)`.
-        chosen: Which rows. `(rows,)`
-        length: Tokens of a sequence.
-        pad_token_id: Fills up pairs, and the only sequence of a tiny corpus.
-    """
-
-    path: Path
-    chosen: Ints
-    length: int
-    pad_token_id: int
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    @property
-    def pairs(self) -> bool:
-        """Whether each is a pair of segments."""
-        return sentence_pairs.order_file(self.path).is_file()
-
-    def tokens(self, rows: Ints) -> Ints:
-        """Token ids `(batch, length)`."""
-        return gather(self.path, self.chosen[rows]).astype(np.int64)
-
-    def order(self, rows: Ints) -> Ints:
-        """Of pairs, 0 if the segments are in order and 1 if they are swapped. `(batch,)`."""
-        return gather(sentence_pairs.order_file(self.path), self.chosen[rows]).astype(np.int64)
-
-    def second(self, rows: Ints) -> Ints:
-        """Of pairs, where the second segment begins. `(batch,)`."""
-        return gather(sentence_pairs.second_file(self.path), self.chosen[rows]).astype(np.int64)
-
-
 class MaskedBatches:
     """Sequences under one or more maskings, which count as rows of their own.
 
@@ -264,7 +226,8 @@ class MaskedBatches:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _part(self, index: int, rows: Ints) -> Mapping[str, NDArray[Any]]:
-        tokens = self._sequences.tokens(rows)
+        sequences = self._sequences.under(index)
+        tokens = sequences.tokens(rows)
         folder = self._maskings[index]
         masked = Masked(gather(folder / "positions.npy", rows), gather(folder / "inputs.npy", rows))
         hidden = masked.positions >= 0
@@ -276,10 +239,8 @@ class MaskedBatches:
             "count": hidden.sum(axis=1),
         }
         if self._sequences.pairs:
-            part["token_type_ids"] = sentence_pairs.token_types(
-                tokens, self._sequences.second(rows), self._sequences.pad_token_id
-            )
-            part["order"] = self._sequences.order(rows)
+            part["token_type_ids"] = sentence_pairs.token_types(tokens, sequences.second(rows), sequences.pad_token_id)
+            part["order"] = sequences.order(rows)
         for file in self._files:
             values = gather(self._targets[index] / file, rows)
             kept = values if file.startswith("first_") else values[hidden]

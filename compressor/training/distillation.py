@@ -14,8 +14,9 @@ from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import MASKED_LM, has_head, learned_from_rows
 from compressor.training import label_thresholds, masked_corpus, objectives, teacher_cache, teacher_targets
-from compressor.training.batches import MaskedBatches, RowBatches, Sequences
+from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.context import Context, Facts
+from compressor.training.sequences import Sequences
 from compressor.training.spec import DistillationSpec
 from compressor.training.train_stage import row_batches, save, train_stage
 

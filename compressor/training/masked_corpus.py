@@ -14,8 +14,8 @@ from compressor.data.corpus.packing import TRAIN
 from compressor.files import ArrayWriter
 from compressor.models import loading, tokenizer_files
 from compressor.training import processes
-from compressor.training.batches import Sequences
 from compressor.training.context import Context
+from compressor.training.sequences import Sequences
 from compressor.training.spec import ObjectiveSpec
 from compressor.training.train_stage import max_sequence_length
 
@@ -70,7 +70,7 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
 
     def build(folder: Path) -> dict[str, int]:
         tokenizer = loading.load_tokenizer(source)
-        width = slots(data.length, spec.mlm_probability)
+        width, sequences = slots(data.length, spec.mlm_probability), data.under(index)
         vocabulary = Vocabulary.of(tokenizer, whole_words=spec.masking == "whole_word")
         rows, row = len(data), (width,)
         places = np.int16 if data.length < 1 << 15 else np.int32
@@ -81,7 +81,7 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
             ArrayWriter(folder / "inputs.npy", ids, row, rows) as inputs,
         ):
             for start in range(0, len(data), _ROWS_AT_ONCE):
-                tokens = data.tokens(np.arange(start, min(start + _ROWS_AT_ONCE, len(data))))
+                tokens = sequences.tokens(np.arange(start, min(start + _ROWS_AT_ONCE, len(data))))
                 masked = _masked(tokens, vocabulary, spec, (context.seed, index, start), width)
                 positions.append(_fit(masked.positions, width, -1))
                 inputs.append(_fit(masked.inputs, width, 0))

@@ -103,21 +103,24 @@ class MaskedLanguageModel:
 
     Args:
         student: The model, not wrapped for several processes.
-        mlm: Weight of the first.
+        mlm: Weight of the first; if 0, the vocabulary's logits are not computed.
         order: Weight of the second; if positive, the batches have an `order`, and the model a head for it.
 
     Source: Devlin et al. 2019, appendix A.2, and for the order Lan et al. 2019, "ALBERT", section 3.1: the sum of both.
     """
 
     def __init__(self, student: PreTrainedModel, mlm: float = 1.0, order: float = 0.0) -> None:
-        self.weights: Mapping[str, float] = {"mlm": mlm, "order": order} if order else {"mlm": mlm}
+        self.weights = {name: weight for name, weight in (("mlm", mlm), ("order", order)) if weight}
         self._student = student
 
     def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
-        """`mlm` and, of pairs, `order`."""
-        with head_at(self._student, batch["row"], batch["column"]):
+        """`mlm` and, of pairs, `order`, if they weigh something."""
+        wanted = slice(None) if "mlm" in self.weights else slice(0)
+        with head_at(self._student, batch["row"][wanted], batch["column"][wanted]):
             given = outputs_by_name(self._student, model(**inputs))
-        terms = {"mlm": losses.hard_label_loss(given[LOGITS][0], batch["labels"])}
+        terms: Terms = {}
+        if "mlm" in self.weights:
+            terms["mlm"] = losses.hard_label_loss(given[LOGITS][0], batch["labels"])
         if "order" in self.weights:
             terms["order"] = losses.hard_label_loss(given[SENTENCE_ORDER], batch["order"])
         return terms

@@ -27,6 +27,9 @@ class TrainingSpec(Spec):
     """Forward passes per optimizer step."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     """Peak learning rate of AdamW; rises over the warm-up, then falls linearly to 0."""
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of the head, the pooler in it; by default `learning_rate`. A head that is new learns faster
+    than layers that are trained: ten times their rate is a start."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps spent warming up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -65,10 +68,10 @@ class ObjectiveSpec(TrainingSpec):
     """Pretraining: what is masked together."""
     maskings: Annotated[int, Field(ge=1)] | None = None
     """Pretraining: different maskings of the corpus that the epochs take turns with; by default one for each epoch, at
-    most 4. A teacher reads the corpus once for each."""
+    most 4. A teacher reads the corpus once for each. Of pairs of segments, every other one has the other order."""
     alpha_mlm: Annotated[float, Field(ge=0)] | None = None
-    """Pretraining: weight of the masked-LM loss; by default 1 in finetune, where it has to be positive, and 2 where a
-    teacher is learned from."""
+    """Pretraining: weight of the masked-LM loss; by default 1 in finetune, and 2 where a teacher is learned from. 0 in
+    finetune learns the order of segments alone (`data.corpus.sentence_order`), before a stage that learns both."""
     alpha_order: Annotated[float, Field(ge=0)] | None = None
     """Pretraining with `data.corpus.sentence_order`: weight of the sentence-order loss; by default 1."""
 

@@ -8,8 +8,9 @@ from compressor.errors import StageError
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.training import devices, masked_corpus
-from compressor.training.batches import MaskedBatches, Sequences
+from compressor.training.batches import MaskedBatches
 from compressor.training.context import Context
+from compressor.training.sequences import Sequences
 from compressor.training.spec import DistillationSpec
 from compressor.training.teacher_outputs import write_targets
 
@@ -64,7 +65,7 @@ def targets(
         with context.progress.step(f"{context.stage}: the teacher reads masking {index}") as step:
             write_targets(
                 model,
-                MaskedBatches(data, [masking]),
+                MaskedBatches(data.under(index), [masking]),
                 folder,
                 top_k=spec.top_k if soft else 0,
                 temperature=spec.temperature,

@@ -95,6 +95,7 @@ def train_stage(
         weight_decay=spec.weight_decay,
         dropout=spec.dropout,
         precision=spec.precision,
+        head_learning_rate=spec.head_learning_rate,
     )
     rows = len(batches) // maskings
     if (unused := devices.count() - processes.count()) > 0 and processes.count() == 1:

@@ -17,6 +17,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from compressor.errors import StageError
 from compressor.models.checkpoint import input_names
+from compressor.models.families import FAMILIES
 from compressor.progress import Step
 from compressor.training import devices, processes
 from compressor.training.row_order import RowOrder
@@ -81,6 +82,7 @@ class Schedule:
     weight_decay: float
     dropout: float | None
     precision: str
+    head_learning_rate: float | None = None
 
 
 def train(
@@ -154,7 +156,7 @@ def train(
         data_collator=batches.batch,
         callbacks=[*callbacks, keeper],
     )
-    trainer.prepare_for(objective, batches)
+    trainer.prepare_for(objective, batches, schedule.head_learning_rate)
     trainer.remove_callback(PrinterCallback)
     last = processes.decided(f"{processes.place(work)}: goes on", lambda: str(last_whole_checkpoint(work) or ""))
     start = time.monotonic()
@@ -193,12 +195,27 @@ class _Trainer(Trainer):  # type: ignore[misc]  # transformers is untyped here
 
     loss_is_scaled_for_ga = True
 
-    def prepare_for(self, objective: Objective, batches: Batches) -> None:
+    def prepare_for(self, objective: Objective, batches: Batches, head_learning_rate: float | None) -> None:
         self._objective = objective
+        self._head_rate = head_learning_rate
         self._batches = batches
         self._names = input_names(self.model.config.model_type)
         self._sums = self._zeros()
         self._count = 0
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Transformers' groups of weights, those of the head apart where they have a learning rate of their own."""
+        made = self.optimizer is None
+        optimizer: torch.optim.Optimizer = super().create_optimizer(model)
+        if made and self._head_rate is not None:
+            known = FAMILIES[self.model.config.model_type].head_tensors
+            head = {id(tensor) for name, tensor in self.model.named_parameters() if name.startswith(known)}
+            for group in list(optimizer.param_groups):
+                apart = [tensor for tensor in group["params"] if id(tensor) in head]
+                group["params"] = [tensor for tensor in group["params"] if id(tensor) not in head]
+                if apart:
+                    optimizer.add_param_group({**group, "params": apart, "lr": self._head_rate})
+        return optimizer
 
     def _zeros(self) -> torch.Tensor:
         return torch.zeros(len(self._objective.weights), device=self.args.device)

@@ -20,6 +20,7 @@ def test_the_order_of_sentences_is_learned_measured_gated_and_ships(write_recipe
     train = {"batch_size": 16, "learning_rate": 3e-3, "max_sequence_length": 24, "epochs": 3}
     gates = {"sentence_order_accuracy": {"min_retention": 0.8}}
     stages = [
+        {"stage": "finetune", "name": "order", "alpha_mlm": 0, "head_learning_rate": 1e-2, **train, "epochs": 1},
         {"stage": "finetune", "alpha_order": 2.0, **train, "gates": {"sentence_order_accuracy": {"min": 0.8}}},
         {"stage": "distill", "architecture": "bert", "layers": "importance", **train, "gates": gates},
         {"stage": "quantize", "gates": gates},
@@ -34,6 +35,9 @@ def test_the_order_of_sentences_is_learned_measured_gated_and_ships(write_recipe
     for name in ("baseline", "finetune", "distill", "quantize", "export"):
         assert entries[name]["measurements"]["sentence_order_accuracy"]["value"] > 0.8, name
     assert entries["export"]["measurements"]["parity_label_agreement"]["value"] == 1
+    assert list(entries["order"]["details"]["terms"]) == ["order"]
+    told_of = {name: entries[name]["measurements"]["accuracy"]["value"] for name in ("baseline", "finetune", "order")}
+    assert told_of["baseline"] == told_of["finetune"] > told_of["order"], "the stage that learns both is the teacher"
     details = entries["finetune"]["details"]
     assert sorted(details["terms"]) == ["mlm", "order"]
     for (_, loss), (_, mlm), (_, order) in zip(details["loss"], *details["terms"].values(), strict=True):

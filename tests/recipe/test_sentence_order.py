@@ -24,8 +24,9 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Progress
 from compressor.recipe import resolve
 from compressor.tasks import masked_lm
-from compressor.training.batches import MaskedBatches, Sequences
+from compressor.training.batches import MaskedBatches
 from compressor.training.objectives import MaskedLanguageModel, PretrainingDistillation
+from compressor.training.sequences import Sequences
 from compressor.training.teacher_outputs import write_targets
 
 LENGTH = 24
@@ -210,12 +211,29 @@ def test_mistakes(write_recipe: WriteRecipe, tmp_path: Path, overrides: dict, pa
     resolve.resolve(write_recipe(task="masked-lm", data={"corpus": corpus}, stages=[PRETRAIN]))
 
 
-def test_fine_tuning_a_language_model_needs_its_loss(write_recipe: WriteRecipe, tmp_path: Path):
+def test_a_language_model_learns_tokens_or_the_order(write_recipe: WriteRecipe, tmp_path: Path):
+    (tmp_path / "texts.txt").write_text("some text\n")
+    alone = {"stage": "finetune", "alpha_mlm": 0, "alpha_order": 1}
+    for pairs, stage in ((False, {"stage": "finetune", "alpha_mlm": 0}), (True, {**alone, "alpha_order": 0})):
+        data = {"corpus": {"source": "texts.txt", "sentence_order": pairs}}
+        with refused("stages[0] (finetune).alpha_mlm", "value"):
+            resolve.resolve(write_recipe(task="masked-lm", data=data, stages=[stage]))
+    resolve.resolve(write_recipe(task="masked-lm", data=data, stages=[alone]))
+
+
+def test_a_teacher_of_the_order_alone_guesses_no_tokens(write_recipe: WriteRecipe, tmp_path: Path):
     (tmp_path / "texts.txt").write_text("some text\n")
     data = {"corpus": {"source": "texts.txt", "sentence_order": True}}
-    stages = [{"stage": "finetune", "alpha_mlm": 0, "alpha_order": 1}]
-    with refused("stages[0] (finetune).alpha_mlm", "value"):
-        resolve.resolve(write_recipe(task="masked-lm", data=data, stages=stages))
+    alone, both = {"stage": "finetune", "name": "order", "alpha_mlm": 0}, {"stage": "finetune"}
+    share = {"stage": "share", "num_hidden_groups": 1}
+
+    def check(*stages: dict[str, Any]) -> None:
+        resolve.resolve(write_recipe(task="masked-lm", data=data, stages=list(stages)))
+
+    with refused("stages[1] (share).alpha_soft", "value"):
+        check(alone, share)
+    check(alone, {**share, "alpha_soft": 0})
+    check(alone, both, share)
 
 
 def test_a_distilbert_cannot_learn_the_order(write_recipe: WriteRecipe, tmp_path: Path, distilbert: Path):

@@ -21,8 +21,9 @@ from compressor.models import loading
 from compressor.models.surgery.select_layers import reduce_depth
 from compressor.progress import Progress
 from compressor.tasks import masked_lm
-from compressor.training.batches import MaskedBatches, Sequences
+from compressor.training.batches import MaskedBatches
 from compressor.training.objectives import PretrainingDistillation, add_projection, head_at, remove_projection
+from compressor.training.sequences import Sequences
 from compressor.training.teacher_outputs import write_targets
 
 LENGTH, SLOTS = 24, 4

@@ -65,6 +65,25 @@ def token_types(tokens: Ints, second: Ints, padding: int) -> NDArray[np.int64]:
     return np.where((tokens != padding) & after, 1, 0)
 
 
+def turned(tokens: Ints, second: Ints, padding: int) -> NDArray[np.int64]:
+    """Pairs the other way round: `[CLS] B [SEP] A [SEP]` for `[CLS] A [SEP] B [SEP]`.
+
+    Args:
+        tokens: Sequences `(rows, length)`.
+        second: Where the second segments begin. `(rows,)`
+        padding: Id of [PAD].
+
+    Returns:
+        `(rows, length)`.
+    """
+    used = (tokens != padding).sum(axis=1, keepdims=True)
+    place, begins = np.arange(tokens.shape[1])[None], second[:, None]
+    first = used - begins  # where the old first segment begins, less one: behind B and its [SEP]
+    moved = np.where(place <= first, place + begins - 1, place - first)
+    source = np.where((place > 0) & (place < used), moved, place).astype(np.int64)
+    return np.take_along_axis(tokens, source, axis=1).astype(np.int64)
+
+
 class Pairs:
     """`[CLS] A [SEP] B [SEP]`, padded: A and B are consecutive runs of sentences of one text, swapped half of the time.
 

@@ -16,10 +16,14 @@ _ONLY_PRETRAINING = ("alpha_mlm", "alpha_order", "top_k", "mlm_probability", "ma
 def check_objectives(recipe: Recipe, add: Add) -> None:
     """Whether each training stage's keys fit its objective, and leave at least one loss."""
     pairs = recipe.data.corpus_spec is not None and recipe.data.corpus_spec.sentence_order
+    warming = False
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, ObjectiveSpec):
             continue
         pretraining = recipe.task_of(stage) == MASKED_LM
+        if pretraining:
+            _check_warm(index, stage, warming, add)
+            warming = stage.warms_up if stage.makes_teacher else warming
         for key in _ONLY_TASK if pretraining else _ONLY_PRETRAINING:
             if key in stage.model_fields_set:
                 other = "training on the task's rows" if pretraining else "objective: pretraining"
@@ -29,9 +33,10 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
             add(
                 ("stages", index, "vocabulary"), what, "trim in a stage that trains on the task's rows", kind="conflict"
             )
-        if stage.makes_teacher and stage.alpha_mlm == 0:
-            what = "is 0, and finetune trains a language model: its head would stay as it is"
-            add(("stages", index, "alpha_mlm"), what, "make it positive")
+        if stage.makes_teacher and stage.alpha_mlm == 0 and (stage.alpha_order == 0 or not pairs):
+            what = "is 0, and there is nothing else to learn"
+            hint = "make it positive, or learn the order of segments: data.corpus.sentence_order: true"
+            add(("stages", index, "alpha_mlm"), what, hint)
         if not isinstance(stage, DistillationSpec):
             continue
         pretraining_weights = ("soft", "mlm", "cosine", *(["order"] if pairs else []))
@@ -44,3 +49,10 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
         ):
             what = f"{', '.join(f'alpha_{name}' for name in weights)} are all 0: nothing to learn from"
             add(("stages", index, "alpha_soft"), what, "make one positive")
+
+
+def _check_warm(index: int, stage: ObjectiveSpec, warming: bool, add: Add) -> None:
+    """Whether a teacher that has learned the order of segments alone is asked for tokens."""
+    if warming and isinstance(stage, DistillationSpec) and stage.alpha_soft != 0:
+        what = "learns the teacher's guesses of hidden tokens, and its stage before it learns the order alone"
+        add(("stages", index, "alpha_soft"), what, "put a finetune that learns both in between, or set it to 0")
