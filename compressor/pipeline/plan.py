@@ -178,8 +178,7 @@ def _check_downloaded(resolved: Resolved, model: Path | None, students: Mapping[
 class _TaskLine:
     """The checkpoints of one task, as far as they are planned.
 
-    Pretrained checkpoints and those fine-tuned on the task are two lines: fine-tuning throws the language model's head
-    away, so pretraining goes on from the last pretrained one, and the task from whatever came last.
+    Fine-tuning on the task throws the language model's head away: pretraining goes on from what was pretrained last.
     """
 
     teacher: str
@@ -236,8 +235,7 @@ def _plan_stages(
         student = students.get(index)
         if index in students:
             inputs["student"] = Checkpoint(student).digest() if student else keys.UNKNOWN
-        texts = _texts(resolved, index, spec)
-        if texts is not None:
+        if (texts := _texts(resolved, index, spec)) is not None:
             where = path_text(("stages", index, "vocabulary", "corpus"), recipe.stages)
             text, inputs["texts"] = keys.source_inputs(texts[0], where, download)
             texts = text, texts[1]
