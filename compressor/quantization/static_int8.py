@@ -43,9 +43,11 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None)
     import onnx
 
     from compressor.quantization import small_tables, weight_matrices
+    from compressor.runtimes.onnx import constants
 
     assert ranges is not None, "static schemes are calibrated first"
     model, _ = weight_matrices.read(source)
+    constants.fold_products(model)
     every = small_tables.place(model, settings)
     found = [matrix for matrix in every if not settings.stays_float(matrix.name)]
     place(model, settings, found, _bounds(found, ranges))

@@ -95,8 +95,10 @@ class Static:
         import onnx
 
         from compressor.quantization import small_tables, static_int8, weight_matrices
+        from compressor.runtimes.onnx import constants
 
         graph, _ = weight_matrices.read(self._exported)
+        constants.fold_products(graph)
         every = small_tables.place(graph, self._settings)
         products = _products(model)
         bounds: Bounds = {}
