@@ -69,9 +69,9 @@ def make_model(family: str, head: str = "SequenceClassification", layers: int = 
 def loaded(model: Any) -> Iterator[None]:
     """Exporters find this model, whatever checkpoint they are given."""
 
-    def load(source: Path, attention: str) -> tracing.Traceable:
+    def load(source: Path, attention: str, masked: float | None = None) -> tracing.Traceable:
         model.set_attn_implementation(attention)
-        return tracing.Traceable(model).eval()
+        return tracing.Traceable(model, masked).eval()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracing, "load", load)

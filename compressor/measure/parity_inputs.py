@@ -27,6 +27,8 @@ TEXTS_FILE = "texts.json"
 """Beside a file of `TokenRows`: the texts of each row, a list of one or two, where its rows are of texts."""
 
 _BATCH_TOKENS = 2048
+_LONGEST_EDGE = 1024
+"""Tokens of the longest made-up row: the scores of attention of one with 8,192 take 3 GB in a layer."""
 _PADDED_TO = 128
 """Length to which short rows are padded, as apps with a fixed length do; rows that are longer, to twice the longest."""
 _PROBE_SETS = {
@@ -129,7 +131,11 @@ class ParityInputs:
         tokens = TokenRows.load(rows) if rows else None
         pad = tokens.pad_token_id if tokens else int(checkpoint.config.get("pad_token_id") or 0)
         types = max(1, checkpoint.token_types)
-        edges = edge_cases(checkpoint.max_position_embeddings, checkpoint.vocab_size, pad, types)
+        longest, reads = (
+            min(checkpoint.max_position_embeddings, _LONGEST_EDGE),
+            checkpoint.known_family.padding_varies,
+        )
+        edges = edge_cases(longest, checkpoint.vocab_size, pad, types, first_padded=not reads)
         edges_file = work / "edges.npz"
         edges.save(edges_file)
         count = len(tokens) if tokens else 0

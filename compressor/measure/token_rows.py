@@ -120,7 +120,9 @@ EDGES = ("one", "two", "middle", "left", "interior", "pair", "max", "right")
 """Names of the rows of `edge_cases`: by length, by where they are padded, or for having two segments."""
 
 
-def edge_cases(max_length: int, vocab_size: int, pad_token_id: int, token_types: int = 2) -> TokenRows:
+def edge_cases(
+    max_length: int, vocab_size: int, pad_token_id: int, token_types: int = 2, first_padded: bool = True
+) -> TokenRows:
     """Rows where exported graphs go wrong first: length 1 and the maximum, padding on any side, two segments.
 
     Args:
@@ -128,6 +130,7 @@ def edge_cases(max_length: int, vocab_size: int, pad_token_id: int, token_types:
         vocab_size: Upper bound of the ids, which are drawn with a fixed seed.
         pad_token_id: Id of padded positions.
         token_types: Rows of the model's table of token types; of one, the second segment is like the first.
+        first_padded: Whether padding on the left takes the first token, which heads read, or starts behind it.
 
     Returns:
         A row for each of `EDGES`.
@@ -136,7 +139,11 @@ def edge_cases(max_length: int, vocab_size: int, pad_token_id: int, token_types:
     middle = max(4, min(24, max_length))
     third = middle // 3
     lengths = {"one": 1, "two": 2, "max": max_length}
-    padded = {"left": slice(third), "interior": slice(third, middle // 2), "right": slice(middle - third, None)}
+    padded = {
+        "left": slice(0 if first_padded else 1, third),
+        "interior": slice(third, middle // 2),
+        "right": slice(middle - third, None),
+    }
     rows: list[dict[str, Sequence[int]]] = []
     for name in EDGES:
         length = min(lengths.get(name, middle), max_length)

@@ -34,6 +34,10 @@ def problems(path: Path, where: str) -> list[Problem]:
     found = _config_problems(checkpoint, where)
     if wrong := layout.wrong_settings(config, checkpoint.known_family):
         found += [Problem(where, f"{path / 'config.json'}: {what}", "save the checkpoint again") for what in wrong]
+    elif has := checkpoint.known_family.unsupported(config):
+        wrong = [f"it has {has}"]
+        hint = f"of the family {checkpoint.family}, those without are supported"
+        found.append(Problem(where, f"the checkpoint has {has}", hint, kind="unsupported"))
     rows = None if wrong else checkpoint.vocab_size
     if unreadable or wrong:
         found += unreadable

@@ -11,9 +11,9 @@ import torch
 from compressor.errors import StageError
 from compressor.models import thresholds
 from compressor.models.families import FAMILIES, register
-from compressor.models.families.base import Family
+from compressor.models.families.base import WHOLE_LAYERS_HINT, Family
 from compressor.models.heads import CLASSES
-from compressor.models.parts import ATTENTION, FEED_FORWARD, ModelParts, State
+from compressor.models.parts import ATTENTION, AXES, FEED_FORWARD, ModelParts, State
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -43,6 +43,8 @@ def to_parts(model: PreTrainedModel) -> ModelParts:
     """
     head, config = head_of(model), model.config
     family = FAMILIES[config.model_type]
+    if family.whole_layers:
+        return _to_whole_layers(model, head)
     outside: State = {}
     attentions: dict[int, State] = {}
     feed_forwards: dict[int, State] = {}
@@ -74,6 +76,52 @@ def to_parts(model: PreTrainedModel) -> ModelParts:
     )
 
 
+def parts_inside(model: PreTrainedModel) -> ModelParts:
+    """A model's parts, those of its layers too.
+
+    Raises:
+        StageError: Its layers can only be taken as they are; or it is another kind of model.
+    """
+    parts = to_parts(model)
+    if parts.layers:
+        raise StageError(f"the layers of a {model.config.model_type} stay as they are; {WHOLE_LAYERS_HINT}")
+    return parts
+
+
+def _to_whole_layers(model: PreTrainedModel, head: str) -> ModelParts:
+    """The parts of a model whose layers are wholes."""
+    config, family = model.config, FAMILIES[model.config.model_type]
+    part_of_module = {module: part for part, module in family.modules(head).items()}
+    start, _, _ = family.stacks[0].partition("{}")
+    outside: State = {}
+    layers: dict[int, State] = {}
+    for name, tensor in model.state_dict().items():
+        if name == family.decoder_bias:
+            continue
+        if name.startswith(start):
+            number, _, rest = name.removeprefix(start).partition(".")
+            layers.setdefault(int(number), {})[rest] = tensor
+        else:
+            module, _, kind = name.rpartition(".")
+            outside[f"{part_of_module.get(module, module)}.{kind}"] = tensor
+    if "position.weight" in outside:
+        outside["position.weight"] = outside["position.weight"][family.first_position(config.to_dict()) :]
+    used = family.blocks(config)
+    return ModelParts(
+        head,
+        config,
+        outside,
+        (),
+        (),
+        used.attention_of_layer,
+        used.feed_forward_of_layer,
+        used.head_size,
+        used.pooler_activation,
+        tuple(layers[number] for number in sorted(layers)),
+        {name: tuple(getattr(config, name)) for name in family.layer_settings},
+    )
+
+
 def _place(family: Family, part: str) -> str:
     """The module of a part that is in every block, with `{}` for the block's number."""
     return f"{family.stacks[part in FEED_FORWARD]}.{family.inside[part]}"
@@ -86,11 +134,24 @@ def _part_of_module(family: Family, head: str) -> dict[str, str]:
 
 
 def modules(model: PreTrainedModel, part: str) -> list[torch.nn.Module]:
-    """The modules of a part that is in every block, block by block, in the order of `to_parts`."""
-    place = _place(FAMILIES[model.config.model_type], part)
+    """The modules of a part that is in every block, block by block, in the order of `to_parts`; none if unknown."""
+    family = FAMILIES[model.config.model_type]
+    if part not in family.inside:
+        return []
+    place = _place(family, part)
     pattern = re.compile(re.escape(place).replace(r"\{\}", r"(\d+)"))
     found = {int(match[1]): module for name, module in model.named_modules() if (match := pattern.fullmatch(name))}
     return [found[index] for index in sorted(found)]
+
+
+def layer_matrices(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The modules of the layers that have a weight matrix, block by block."""
+    family = FAMILIES[model.config.model_type]
+    if not family.whole_layers:
+        return [module for part in ATTENTION + FEED_FORWARD if len(AXES[part]) == 2 for module in modules(model, part)]
+    start, _, _ = family.stacks[0].partition("{}")
+    found = ((name.removeprefix(start).partition(".")[2], module) for name, module in model.named_modules())
+    return [module for place, module in found if place in family.matrices]
 
 
 def language_head(model: PreTrainedModel) -> torch.nn.Module:
@@ -112,6 +173,8 @@ def _without_idle_mapping(outside: State) -> State:
 def plainest_family(parts: ModelParts) -> str:
     """The family that holds the parts as they are: the one that they came as, or the plainest."""
     origin = FAMILIES[parts.config.model_type]
+    if origin.whole_layers:
+        return origin.model_type
     if origin.keeps and origin.holds(parts):
         return origin.model_type
     return next(family.model_type for family in FAMILIES.values() if family.holds(parts))
@@ -131,6 +194,8 @@ def from_parts(parts: ModelParts, family: str | None = None) -> PreTrainedModel:
 
     register()
     target = FAMILIES[family or plainest_family(parts)]
+    if parts.layers and target.model_type != parts.config.model_type:
+        raise StageError(f"a {parts.config.model_type} stays one; leave architecture out")
     parts = target.fit(parts)
     config, places = _config(parts, target), target.modules(parts.head)
     state: State = {}
@@ -139,7 +204,9 @@ def from_parts(parts: ModelParts, family: str | None = None) -> PreTrainedModel:
         if name == "position.weight":
             skipped = target.first_position(config.to_dict())
             tensor = torch.cat([tensor.new_zeros(skipped, tensor.shape[1]), tensor])
-        state[f"{places[part]}.{kind}"] = tensor
+        state[f"{places.get(part, part)}.{kind}"] = tensor
+    for index, layer in enumerate(parts.layers):
+        state |= {f"{target.stacks[0].format(index)}.{name}": tensor for name, tensor in layer.items()}
     for blocks, stack in zip((parts.attentions, parts.feed_forwards), target.stacks, strict=True):
         for index, block in enumerate(blocks):
             for name, tensor in block.items():
@@ -162,9 +229,14 @@ def _config(parts: ModelParts, family: Family) -> PreTrainedConfig:
         settings = {**_shared_settings(parts.config), **_settings(parts.config, family)}
         config = AutoConfig.for_model(family.model_type, **settings)
     config.vocab_size = len(parts.outside["word.weight"])
+    config.num_hidden_layers = parts.num_hidden_layers
+    for name, values in parts.layer_settings.items():
+        setattr(config, name, list(values))
+    if parts.layers:
+        return config
     used = len(parts.outside["position.weight"])
     config.max_position_embeddings = used + family.first_position(config.to_dict())
-    config.num_hidden_layers, config.hidden_size = parts.num_hidden_layers, parts.hidden_size
+    config.hidden_size = parts.hidden_size
     config.num_attention_heads = max(parts.heads)
     family.configure(config, parts)
     return config

@@ -10,15 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from compressor.models import thresholds
-from compressor.models.families.base import Family
+from compressor.models.families.base import Family, Shapes
 from compressor.models.heads import MASKED_LM, PRETRAINING, Head
 from compressor.models.parts import ALL, ATTENTION, AXES, EMBEDDING, FEED_FORWARD, HEADS, HIDDEN, NEURONS, VOCABULARY
 
 if TYPE_CHECKING:
     from compressor.models.checkpoint import Checkpoint
-
-Shapes = dict[str, tuple[int, ...]]
-"""Shapes of tensors, by name."""
 
 MOST_LAYERS = 1000
 _MOST = 10**9
@@ -135,6 +132,8 @@ def _shown(value: Any) -> str:
 def encoder(checkpoint: Checkpoint) -> Shapes:
     """The tensors of the embeddings and of the layers; one set for each block, however many layers use it."""
     family = checkpoint.known_family
+    if family.tensors is not None:
+        return family.tensors(checkpoint.config)
     absent = set() if checkpoint.config.get("embedding_mapping", True) else {"mapping"}
     found: Shapes = {}
     for part in _EMBEDDINGS:
@@ -161,7 +160,8 @@ def head(checkpoint: Checkpoint, kind: Head) -> Shapes:
             found |= _shapes(modules[part], part, {**_sizes(checkpoint), ALL: rows})
     if kind in (MASKED_LM, PRETRAINING) and checkpoint.config.get("tie_word_embeddings") is False:
         found |= _shapes(family.outside["decoder"], "decoder", _sizes(checkpoint))
-    return found
+    left_out = family.left_out(checkpoint.config)
+    return {name: shape for name, shape in found.items() if name not in left_out}
 
 
 def _sizes(checkpoint: Checkpoint) -> dict[str, int]:
@@ -186,6 +186,10 @@ def matrix_names(families: Iterable[Family], layers: int) -> list[str]:
     for family in families:
         for modules in (family.outside, *family.of_head.values()):
             found += [module for part, module in modules.items() if len(AXES[part]) == 2]
+        if family.whole_layers:
+            stack = family.stacks[0]
+            found += [f"{stack.format(layer)}.{module}" for layer in range(layers) for module in family.matrices]
+            continue
         for stack, parts in zip(family.stacks, (ATTENTION, FEED_FORWARD), strict=True):
             inside = [family.inside[part] for part in parts if len(AXES[part]) == 2]
             found += [f"{stack.format(block)}.{module}" for block in range(layers) for module in inside]
@@ -223,7 +227,8 @@ def head_fault(checkpoint: Checkpoint, kind: Head) -> str | None:
         return f"the file of weights {wrong}, by what config.json says of the head"
     family = checkpoint.known_family
     biases = f"{family.outside['decoder']}.bias", family.decoder_bias
-    if kind in (MASKED_LM, PRETRAINING) and not any(name in checkpoint.shapes for name in biases):
+    called_for = biases[0] not in family.left_out(checkpoint.config)
+    if kind in (MASKED_LM, PRETRAINING) and called_for and not any(name in checkpoint.shapes for name in biases):
         return f"the file of weights lacks {biases[0]}"
     if beside := unread(checkpoint)[1]:
         return f"it has tensors that a head of its class does not read: {_some(beside)}"
@@ -276,7 +281,8 @@ def _prefix(family: Family) -> str:
 
 
 def _of_encoder(family: Family) -> list[str]:
-    places = (*family.outside.values(), *family.stacks)
+    others = () if family.tensors is None else family.tensors({"num_hidden_layers": 1})
+    places = (*family.outside.values(), *family.stacks, *others)
     return [place for place in places if place.startswith(f"{_prefix(family)}.")]
 
 

@@ -11,10 +11,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compressor.models.checkpoint import WEIGHTS, Checkpoint, input_names
-from compressor.models.families import FAMILIES, longest, register
+from compressor.models.families import longest, register
 from compressor.models.heads import MASKED_LM, PRETRAINING, Head
 
-_MADE_ANEW = tuple({name for family in FAMILIES.values() for name in family.head_tensors})
 _TOKENIZER_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
 
@@ -42,7 +41,7 @@ def load_model(
 
     register()
     there = Checkpoint(path)
-    made_anew = _MADE_ANEW if head is not None else ()
+    made_anew = there.known_family.head_tensors if head is not None else ()
     head = head or there.head
     if head is MASKED_LM and (there.has_order_head if sentence_order is None else sentence_order):
         head = PRETRAINING

@@ -6,7 +6,7 @@ Surgery works on these parts, and knows nothing of classes; `families` knows the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ class ModelParts:
 
     Tensors are named `PART.weight` and `PART.bias`, with the parts of `AXES`. They are the model's own, not copies.
 
+    Of a family whose layers are wholes there are `layers` in place of blocks, and what is no part of `AXES` goes by its
+    module's name.
+
     Attributes:
         head: End of the class's name, such as `ForMaskedLM`.
         config: The transformers config that it came with.
@@ -63,6 +66,8 @@ class ModelParts:
         feed_forward_of_layer: For each layer, the index of its feed-forward block.
         head_size: Channels of a head.
         pooler_activation: `tanh`, or `relu` in a DistilBERT.
+        layers: Layers that are wholes, by their modules' names; then there are no blocks.
+        layer_settings: Settings of the config that have an entry for each layer.
     """
 
     head: str
@@ -74,6 +79,8 @@ class ModelParts:
     feed_forward_of_layer: tuple[int, ...]
     head_size: int
     pooler_activation: str
+    layers: tuple[State, ...] = ()
+    layer_settings: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def num_hidden_layers(self) -> int:
@@ -116,6 +123,16 @@ class ModelParts:
 
         What layers share stays shared; a layer that is listed twice and shares nothing becomes two.
         """
+        if self.layers:
+            numbers = tuple(range(len(layers)))
+            settings = {name: tuple(values[layer] for layer in layers) for name, values in self.layer_settings.items()}
+            return replace(
+                self,
+                layers=tuple(self.layers[layer] for layer in layers),
+                layer_settings=settings,
+                attention_of_layer=numbers,
+                feed_forward_of_layer=numbers,
+            )
         attentions, attention_of_layer = _used(self.attentions, self.attention_of_layer, layers)
         feed_forwards, feed_forward_of_layer = _used(self.feed_forwards, self.feed_forward_of_layer, layers)
         return replace(
@@ -161,7 +178,7 @@ def cut(name: str, tensor: torch.Tensor, kept: Mapping[str, torch.Tensor]) -> to
         tensor: The tensor.
         kept: Indices to keep, by what runs along the axis; axes that are not named stay whole.
     """
-    for axis, what in enumerate(AXES[part_of(name)][: tensor.ndim]):
+    for axis, what in enumerate(AXES.get(part_of(name), ())[: tensor.ndim]):
         if what in kept:
             tensor = tensor.index_select(axis, kept[what])
     return tensor

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from compressor.models.checkpoint import Checkpoint
+from compressor.models.families import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,16 @@ class Shape:
     table: int
     embedding: int
     words: int | None
+
+    @property
+    def whole_layers(self) -> bool:
+        """Whether nothing inside its layers can be changed."""
+        return self.family in FAMILIES and FAMILIES[self.family].whole_layers
+
+    def first_moves(self, layers: Sequence[int]) -> bool:
+        """Whether a choice of layers, in their new order, would put a first layer that has to stay first elsewhere."""
+        kept = self.family in FAMILIES and FAMILIES[self.family].keeps_first
+        return kept and bool(layers) and (layers[0] != 0 or 0 in layers[1:])
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> Shape:

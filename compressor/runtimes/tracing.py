@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,46 +22,58 @@ class Traceable(torch.nn.Module):
 
     Args:
         model: The model.
+        masked: What is added to attention scores of padding; None for the smallest number of the model's type.
 
     Attributes:
         input_names: Names of the inputs.
         output_names: Names of the outputs.
         longest: Tokens of the longest sequence that it takes.
-        masked: What is added to attention scores of padding; None for the smallest number of the model's type.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, masked: float | None = None) -> None:
         super().__init__()
         self.model = model
-        self.masked: float | None = None
+        self._masked = masked
         self.input_names = checkpoint.input_names(model.config.model_type)
         self.output_names = outputs.output_names(model)
         family = FAMILIES[model.config.model_type]
         self.longest = longest(model.config)
         self._one_type = "token_type" in family.outside and "token_type_ids" not in self.input_names
+        self._masks = family.masks
+        family.prepare(model, torch.finfo(model.dtype).min if masked is None else masked)
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         """The only output as it is, several as a tuple, for inputs of `(batch, sequence)`; see `models.outputs`."""
         named = dict(zip(self.input_names, inputs, strict=True))
         if self._one_type:  # the model would look the zeros up; `zeros_like` becomes an operator that few formats have
             named["token_type_ids"] = named["input_ids"] * 0
-        # The model would make this mask itself, by a detour of a dozen operators that traces keep.
-        masked = named["attention_mask"][:, None, None, :] == 0
-        least = torch.finfo(self.model.dtype).min if self.masked is None else self.masked
-        named["attention_mask"] = masked.to(self.model.dtype) * least
-        given = tuple(outputs.outputs_by_name(self.model, self.model(**named)).values())
+        hook = self.model.base_model.register_forward_pre_hook(self._with_masks, with_kwargs=True)
+        try:
+            given = tuple(outputs.outputs_by_name(self.model, self.model(**named)).values())
+        finally:
+            hook.remove()
         return given[0] if len(given) == 1 else given
 
+    def _with_masks(
+        self, _: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The encoder's inputs, with the mask as it takes it; a head that averages tokens takes it as it is."""
+        dtype = self.model.dtype
+        least = torch.finfo(dtype).min if self._masked is None else self._masked
+        return inputs, {**named, **self._masks(self.model.config, named["attention_mask"], dtype, least)}
 
-def load(source: Path, attention: str) -> Traceable:
+
+def load(source: Path, attention: str, masked: float | None = None) -> Traceable:
     """Loads a checkpoint for tracing.
 
     Args:
         source: Checkpoint folder.
-        attention: transformers' `attn_implementation`.
+        attention: transformers' `attn_implementation`; of no effect where classes have attention of their own.
+        masked: See `Traceable`.
     """
-    model = loading.load_model(source, attn_implementation=attention)
-    return Traceable(model).eval()
+    own = checkpoint.Checkpoint(source).known_family.own_attention
+    model = loading.load_model(source, attn_implementation="eager" if own else attention)
+    return Traceable(model, masked).eval()
 
 
 def example_inputs(module: Traceable) -> tuple[torch.Tensor, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -14,6 +14,7 @@ from compressor.errors import Add
 from compressor.gates.metrics import Held
 from compressor.gates.spec import FLOAT, Gate
 from compressor.models.checkpoint import Checkpoint
+from compressor.models.families.base import WHOLE_LAYERS_HINT
 from compressor.models.shape import Shape
 from compressor.spec import Spec
 from compressor.training.context import Context, Facts
@@ -196,6 +197,33 @@ class StageSpec(Spec):
     def work(self) -> dict[str, Any]:
         """The keys that determine the stage's output: all but its name, and what only judges it."""
         return self.model_dump(mode="json", exclude=set(_JUDGING))
+
+
+def refuse_inside(shape: Shape, place: tuple[str, ...], add: Add) -> bool:
+    """Notes that a stage or a key changes the inside of layers, where that cannot be; whether it has.
+
+    Args:
+        shape: The incoming checkpoint.
+        place: The key, within the stage; the empty place for the stage.
+        add: Notes a problem, at a place within the stage.
+    """
+    if shape.whole_layers:
+        add(place, f"changes the inside of layers, which those of {shape.family} have to keep", WHOLE_LAYERS_HINT,
+            kind="unsupported")  # fmt: skip
+    return shape.whole_layers
+
+
+def refuse_moved_first(shape: Shape, layers: Sequence[int], add: Add) -> None:
+    """Notes a choice of layers that leaves out the first, or puts it elsewhere, where that cannot be.
+
+    Args:
+        shape: The incoming checkpoint.
+        layers: The layers that stay, in their order.
+        add: Notes a problem, at a place within the stage.
+    """
+    if shape.first_moves(layers):
+        what = f"takes layer 0 from its place; the first layer of {shape.family} is of a kind of its own"
+        add(("layers",), what, "keep layer 0, once, as the first", kind="unsupported")
 
 
 Run = Callable[[Path, Path, Any, Context], Facts]

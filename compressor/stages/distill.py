@@ -14,7 +14,7 @@ from compressor.models.families import FAMILIES
 from compressor.models.families.albert import NAME as ALBERT
 from compressor.models.shape import Shape
 from compressor.spec import OneOf
-from compressor.stages.base import Stage, StageSpec
+from compressor.stages.base import Stage, StageSpec, refuse_inside, refuse_moved_first
 from compressor.training.context import Context, Facts
 from compressor.training.spec import DistillationSpec
 
@@ -87,6 +87,9 @@ class DistillSpec(DistillationSpec, StageSpec):
         if wrong := [layer for layer in chosen if layer >= layers]:
             what = f"there is no layer {wrong[0]}; {layers} layers come in"
             add(("layers",), what, f"allowed: 0 to {layers - 1}")
+        refuse_moved_first(shape, chosen, add)
+        if self.hidden_size not in (None, shape.hidden):
+            refuse_inside(shape, ("hidden_size",), add)
         hidden, size = self.hidden_size or shape.hidden, shape.head_size
         if hidden > shape.hidden or hidden % size:
             what = f"is {hidden}; heads of {size} channels stay whole"

@@ -12,7 +12,7 @@ from compressor.errors import Add
 from compressor.models.families import FAMILIES
 from compressor.models.families.albert import NAME as ALBERT
 from compressor.models.shape import Shape
-from compressor.stages.base import Stage, StageSpec
+from compressor.stages.base import Stage, StageSpec, refuse_inside
 from compressor.training.context import Context, Facts
 from compressor.training.spec import RecoverySpec
 
@@ -37,6 +37,8 @@ class FactorizeSpec(RecoverySpec, StageSpec):
 
     def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:
         """See `StageSpec.leaves`."""
+        if refuse_inside(shape, (), add):
+            return shape
         if self.embedding_size > shape.embedding:
             what = f"is {self.embedding_size}, but the incoming embeddings are {shape.embedding} wide"
             add(("embedding_size",), what, f"at most {shape.embedding}")

@@ -15,7 +15,7 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.models.families.compact_bert import NAME as COMPACT_BERT
 from compressor.models.shape import Shape
 from compressor.models.surgery import pruning_widths
-from compressor.stages.base import Stage, StageSpec
+from compressor.stages.base import Stage, StageSpec, refuse_inside, refuse_moved_first
 from compressor.training import processes
 from compressor.training.context import Context, Facts
 from compressor.training.pruning_spec import PruningSpec
@@ -63,6 +63,11 @@ class PruneSpec(PruningSpec, StageSpec):
         elif removed >= layers:
             what = f"removes {removed} of {layers} layers"
             add(("layers",), what, f"at most {layers - 1}")
+        elif isinstance(self.layers, tuple):
+            refuse_moved_first(shape, [layer for layer in range(layers) if layer not in self.layers], add)
+        for key in ("heads", "ffn", "target"):
+            if getattr(self, key):
+                refuse_inside(shape, (key,), add)
         heads = self._stays("heads", shape.heads, 1, add)
         neurons = self._stays("ffn", shape.neurons, pruning_widths.NEURON_GROUP, add)
         words = shape.words if self.vocabulary is None else self.vocabulary.keep

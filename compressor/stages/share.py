@@ -12,7 +12,7 @@ from compressor.errors import Add
 from compressor.models.families.albert import NAME as ALBERT
 from compressor.models.families.compact_bert import NAME as COMPACT_BERT
 from compressor.models.shape import Shape
-from compressor.stages.base import Stage, StageSpec
+from compressor.stages.base import Stage, StageSpec, refuse_inside
 from compressor.training.context import Context, Facts
 from compressor.training.spec import RecoverySpec
 
@@ -45,6 +45,8 @@ class ShareSpec(RecoverySpec, StageSpec):
 
     def leaves(self, shape: Shape, teacher: Shape, ready: Shape | None, add: Add) -> Shape:
         """See `StageSpec.leaves`."""
+        if refuse_inside(shape, (), add):
+            return shape
         depth, groups = self.num_hidden_layers or shape.layers, self.num_hidden_groups
         if groups > depth:
             what = f"is {groups}, but there are {depth} layers to share"

@@ -98,7 +98,8 @@ def _cut(
     if zeros is not None and not spec.trains:
         weights = matrices(student)
         make_zero(weights, zeros.masks(weights))
-    facts.update(heads=whole.heads, neurons=whole.neurons, parameters=student.num_parameters())
+    widths = {} if whole.layers else {"heads": whole.heads, "neurons": whole.neurons}
+    facts.update(**widths, parameters=student.num_parameters())
     return student, goal, facts
 
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from compressor.models.families import albert, bert, compact_bert, distilbert, electra, roberta
+from compressor.models.families import (
+    albert,
+    bert,
+    compact_bert,
+    deberta,
+    distilbert,
+    electra,
+    modernbert,
+    mpnet,
+    roberta,
+)
 from compressor.models.families.base import Family
 
 _FAMILIES = (
@@ -21,6 +31,9 @@ _FAMILIES = (
     roberta.ROBERTA,
     roberta.XLM_ROBERTA,
     roberta.CAMEMBERT,
+    mpnet.FAMILY,
+    deberta.FAMILY,
+    modernbert.FAMILY,
 )
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in _FAMILIES}

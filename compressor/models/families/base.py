@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
     from compressor.models.parts import ModelParts
+
+Shapes = dict[str, tuple[int, ...]]
+"""Shapes of tensors, by name."""
+
+
+WHOLE_LAYERS_HINT = (
+    "distil into fewer of them (`- {stage: distill, num_hidden_layers: …}`) or into a ready student of another family"
+)
+"""The way to something smaller where the inside of layers cannot be changed."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +39,35 @@ class LayerBlocks:
     pooler_activation: str = "tanh"
 
 
+def every_layer(config: Any) -> LayerBlocks:
+    """Every layer has blocks of its own."""
+    layers = tuple(range(int(config.num_hidden_layers)))
+    return LayerBlocks(layers, layers, config.hidden_size // config.num_attention_heads)
+
+
+def added_mask(config: Any, mask: torch.Tensor, dtype: torch.dtype, least: float) -> dict[str, Any]:
+    """What is added to the scores of attention.
+
+    Transformers would make it itself, by a detour of a dozen operators that traces keep.
+
+    Args:
+        config: The model's.
+        mask: 1 for tokens, 0 for padding. `(batch, sequence)`
+        dtype: Of scores.
+        least: What is added to scores of padding.
+
+    Returns:
+        Arguments of the encoder by name: `attention_mask` `(batch, 1, 1, sequence)`.
+    """
+    return {"attention_mask": (mask[:, None, None, :] == 0).to(dtype) * least}
+
+
 @dataclass(frozen=True)
 class Family:
     """A family of models.
+
+    Of some the inside of layers is not known: they have `tensors`, and no `blocks`, `holds`, `fit` and `configure`.
+    Their layers can be chosen, and their tokens, but nothing in a layer can be cut, shared or made narrower.
 
     Attributes:
         model_type: The config's `model_type`.
@@ -37,7 +75,7 @@ class Family:
         inputs: Names of a model's inputs, in the order that traced formats take them.
         outside: Modules of the parts outside of the layers, by part.
         of_head: Other modules that a head has parts in, by the end of its class's name.
-        inside: Modules of a block's parts, by part.
+        inside: Modules of a block's parts, by part; where the inside of layers is not known, those that are.
         stacks: Where the attention and the feed-forward blocks are; `{}` stands for a block's number.
         head_tensors: Beginnings of the names of tensors that a new head brings.
         language_head: Module in front of which a language model's head can be given some of the tokens.
@@ -59,6 +97,18 @@ class Family:
         layer_norm_epsilon: Epsilon of its LayerNorms where the config does not say; None where it does.
         shared_blocks: How many layers use each stored block, by the beginning of its tensors' names.
         register: Makes transformers' Auto classes know classes of our own.
+        tensors: Of a family whose layers are wholes, the tensors that its encoder has by a config.json.
+        matrices: Of such a family, modules of a layer that have a weight matrix.
+        left_out: Tensors that a head has not, by a config.json.
+        layer_settings: Settings of which the config has a list with an entry for each layer.
+        keeps_first: Whether the first layer is of a kind of its own: it stays the first.
+        unsupported: What of a config.json this package has no form for, in words; None for nothing.
+        padding_varies: Whether what is computed at a padded position depends on the padding around it, so that nothing
+            can be read there: of a position that attends to padding alone.
+        own_attention: Whether its classes have attention of their own, and take no other.
+        prepare: Changes a loaded model that is going to be traced: the same answers in fewer operators, for any length.
+            The number is the score of what is hidden.
+        masks: What a traced encoder takes for its mask; see `added_mask`, which most take.
     """
 
     model_type: str
@@ -69,10 +119,10 @@ class Family:
     stacks: tuple[str, str]
     head_tensors: tuple[str, ...]
     language_head: str
-    blocks: Callable[[Any], LayerBlocks]
-    holds: Callable[[ModelParts], bool]
-    fit: Callable[[ModelParts], ModelParts]
-    configure: Callable[[Any, ModelParts], None]
+    blocks: Callable[[Any], LayerBlocks] = every_layer
+    holds: Callable[[ModelParts], bool] = lambda parts: False
+    fit: Callable[[ModelParts], ModelParts] = lambda parts: parts
+    configure: Callable[[Any, ModelParts], None] = lambda config, parts: None
     of_head: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
     skips_padding: bool = False
@@ -86,6 +136,21 @@ class Family:
     layer_norm_epsilon: float | None = None
     shared_blocks: Callable[[Mapping[str, Any]], dict[str, int]] = lambda config: {}
     register: Callable[[], None] = lambda: None
+    tensors: Callable[[Mapping[str, Any]], Shapes] | None = None
+    matrices: tuple[str, ...] = ()
+    left_out: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda config: ()
+    layer_settings: tuple[str, ...] = ()
+    keeps_first: bool = False
+    unsupported: Callable[[Mapping[str, Any]], str | None] = lambda config: None
+    padding_varies: bool = False
+    own_attention: bool = False
+    prepare: Callable[[PreTrainedModel, float], None] = lambda model, least: None
+    masks: Callable[[Any, torch.Tensor, torch.dtype, float], dict[str, Any]] = added_mask
+
+    @property
+    def whole_layers(self) -> bool:
+        """Whether its layers can only be taken as they are."""
+        return self.tensors is not None
 
     @property
     def lists_blocks(self) -> bool:
@@ -115,7 +180,11 @@ class Family:
         return config.get(self.config_names.get(name, name), config.get(name, fallback))
 
 
-def every_layer(config: Any) -> LayerBlocks:
-    """Every layer has blocks of its own."""
-    layers = tuple(range(int(config.num_hidden_layers)))
-    return LayerBlocks(layers, layers, config.hidden_size // config.num_attention_heads)
+def dense(module: str, outputs: int, inputs: int, bias: bool = True) -> Shapes:
+    """The tensors of a dense layer."""
+    return {f"{module}.weight": (outputs, inputs), **({f"{module}.bias": (outputs,)} if bias else {})}
+
+
+def norm(module: str, width: int, bias: bool = True) -> Shapes:
+    """The tensors of a LayerNorm."""
+    return {f"{module}.weight": (width,), **({f"{module}.bias": (width,)} if bias else {})}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.errors import StageError
-from compressor.models.convert import from_parts, to_parts
+from compressor.models.convert import from_parts, parts_inside
 from compressor.models.families import albert
 from compressor.models.parts import ModelParts, State
 
@@ -43,7 +43,7 @@ def factorize(model: PreTrainedModel, embedding_size: int, token_counts: torch.T
 
     Source: Lan et al. 2019, "ALBERT" (arXiv 1909.11942), section 3.1, "Factorized embedding parameterization".
     """
-    whole = to_parts(model)
+    whole = parts_inside(model)
     if embedding_size > whole.embedding_size:
         raise StageError(f"embedding_size is {embedding_size}, but the embeddings are {whole.embedding_size} wide")
     error = 0.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from compressor.errors import StageError
-from compressor.models.convert import from_parts, to_parts
+from compressor.models.convert import from_parts, parts_inside
 from compressor.models.families import FAMILIES
 from compressor.models.parts import EMBEDDING, HEADS, HIDDEN, NEURONS, ModelParts, State, cut
 
@@ -39,7 +39,7 @@ def reduce_width(model: PreTrainedModel, hidden_size: int) -> PreTrainedModel:
     Source: Samragh et al. 2023, "Weight subcloning" (arXiv 2312.09299): one ranking of channels by mean magnitude for
         the whole model; theirs is measured, ours is read off the LayerNorms, and weights are not rescaled.
     """
-    whole = to_parts(model)
+    whole = parts_inside(model)
     _check(whole, hidden_size)
     channels = largest(_channel_scores(whole), hidden_size)
     everywhere = {HIDDEN: channels}

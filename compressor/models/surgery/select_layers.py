@@ -10,6 +10,7 @@ import torch
 
 from compressor.errors import StageError
 from compressor.models.convert import from_parts, to_parts
+from compressor.models.families import FAMILIES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,7 +44,7 @@ def least_harmful(
     """Which layers to keep, by dropping the one that is missed least, again and again.
 
     Every round tries the model without each of the layers that are left, so that n layers down to k take
-    n + (n - 1) + … + (k + 1) calls of `degradation`.
+    n + (n - 1) + … + (k + 1) calls of `degradation`. A first layer of a kind of its own is not tried.
 
     Args:
         model: The model, with any head; not changed.
@@ -66,9 +67,10 @@ def least_harmful(
     if not 1 <= count <= total:
         raise StageError(f"the incoming checkpoint has {total} layers; keep 1 to {total} of them, got {count}")
     kept, rounds = list(range(total)), []
+    first = int(FAMILIES[model.config.model_type].keeps_first)
     while len(kept) > count:
         degradations = {}
-        for layer in kept:
+        for layer in kept[first:]:
             with torch.no_grad():
                 value = float(degradation(from_parts(whole.with_layers([n for n in kept if n != layer])).eval()))
             if not math.isfinite(value):
@@ -76,7 +78,7 @@ def least_harmful(
                     f"without layer {layer} the degradation is {value}; list the layers, or measure on other rows"
                 )
             degradations[layer] = value
-        dropped = min(kept, key=lambda layer: (degradations[layer], layer))
+        dropped = min(degradations, key=lambda layer: (degradations[layer], layer))
         kept.remove(dropped)
         rounds.append({"dropped": dropped, "degradation": {str(k): float(f"{v:.6g}") for k, v in degradations.items()}})
     return kept, rounds

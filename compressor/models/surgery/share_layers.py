@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import StageError
-from compressor.models.convert import from_parts, to_parts
+from compressor.models.convert import from_parts, parts_inside
 from compressor.models.families import albert
 from compressor.models.parts import ModelParts, State
 
@@ -65,7 +65,7 @@ def share(model: PreTrainedModel, sharing: Sharing, start: Sequence[Start]) -> P
     Raises:
         StageError: Groups, layers or starts that do not fit.
     """
-    return _built(to_parts(model), sharing, start)
+    return _built(parts_inside(model), sharing, start)
 
 
 def _built(whole: ModelParts, sharing: Sharing, start: Sequence[Start]) -> PreTrainedModel:
@@ -133,7 +133,7 @@ def best_start(
     Raises:
         StageError: A degradation that is not a finite number.
     """
-    whole = to_parts(model)
+    whole = parts_inside(model)
     replaced = sharing.replaced(whole.num_hidden_layers)
     start: list[Start] = [layers[len(layers) // 2] for layers in replaced]
     tried: list[dict[str, float]] = []

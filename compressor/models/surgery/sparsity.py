@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from compressor.models.convert import modules
+from compressor.models.convert import layer_matrices
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_PARTS = ("query", "key", "value", "attention_output", "up", "down")
-
 
 def matrices(model: PreTrainedModel) -> list[torch.Tensor]:
     """The weights that may become zero: the matrices of the layers, each once; they are the model's own."""
-    found = [module for part in _PARTS for module in modules(model, part)]
-    return [module.weight.data for module in found if isinstance(module, torch.nn.Linear)]
+    return [module.weight.data for module in layer_matrices(model) if isinstance(module, torch.nn.Linear)]
 
 
 def scheduled(done: float, final: float) -> float:

@@ -146,32 +146,47 @@ def _cumulated(v: Values) -> torch.Tensor:
     return torch.cumsum(x, dim=int(v["axis"]), dtype=x.dtype)
 
 
+def _gather_along_axis(v: Values) -> torch.Tensor:
+    x: torch.Tensor = v["x"]
+    indices = torch.as_tensor(v["indices"]).long()
+    axis = int(v["axis"])
+    return torch.gather(x, axis, torch.where(indices < 0, indices + x.shape[axis], indices))
+
+
 OPERATORS: dict[str, Callable[[Values], torch.Tensor | tuple[torch.Tensor, ...]]] = {
+    "abs": lambda v: torch.abs(v["x"]),
     "add": lambda v: torch.as_tensor(v["x"]) + torch.as_tensor(v["y"]),
     "cast": _cast,
     "clip": lambda v: v["x"].clamp(float(v["alpha"]), float(v["beta"])),
     "concat": _concat,
+    "cos": lambda v: torch.cos(v["x"]),
     "cumsum": _cumulated,
     "equal": lambda v: torch.as_tensor(v["x"]) == torch.as_tensor(v["y"]),
     "erf": lambda v: torch.erf(v["x"]),
     "expand_dims": _expand_dims,
     "gather": _gather,
+    "gather_along_axis": _gather_along_axis,
     "gelu": _gelu,
+    "greater": lambda v: torch.as_tensor(v["x"]) > torch.as_tensor(v["y"]),
     "identity": lambda v: v["x"],
     "layer_norm": _layer_norm,
     "leaky_relu": lambda v: functional.leaky_relu(v["x"], float(v["alpha"])),
     "linear": lambda v: functional.linear(v["x"], v["weight"], v.get("bias")),
+    "logical_and": lambda v: torch.logical_and(v["x"], v["y"]),
+    "logical_not": lambda v: torch.logical_not(v["x"]),
     "matmul": _matmul,
     "mul": lambda v: torch.as_tensor(v["x"]) * torch.as_tensor(v["y"]),
     "not_equal": lambda v: torch.as_tensor(v["x"]) != torch.as_tensor(v["y"]),
     "pow": lambda v: torch.pow(torch.as_tensor(v["x"]), torch.as_tensor(v["y"])),
     "real_div": lambda v: torch.as_tensor(v["x"]) / torch.as_tensor(v["y"]),
     "relu": lambda v: functional.relu(v["x"]),
+    "reduce_sum": lambda v: torch.sum(v["x"], _ints(v["axes"]), keepdim=bool(v.get("keep_dims", False))),
     "reshape": _reshape,
     "select": _select,
     "shape": lambda v: torch.tensor(v["x"].shape, dtype=torch.int32),
     "sigmoid": lambda v: torch.sigmoid(v["x"]),
     "sigmoid_hard": lambda v: (v["x"] * float(v["alpha"]) + float(v["beta"])).clamp(0, 1),
+    "sin": lambda v: torch.sin(v["x"]),
     "silu": lambda v: functional.silu(v["x"]),
     "slice_by_index": _slice,
     "softmax": lambda v: torch.softmax(v["x"], dim=int(v["axis"])),

@@ -31,7 +31,8 @@ def attention(
         query: `(1, heads, sequence, width)`.
         key: As the query.
         value: As the query.
-        attention_mask: What is added to the scores, `(1, 1, 1, sequence)`; None for nothing.
+        attention_mask: What is added to the scores, `(1, 1, 1, sequence)`, or `(1, 1, sequence, sequence)`; None for
+            nothing.
         options: `scaling`: what the scores are multiplied with. The others are of training.
 
     Returns:
@@ -41,7 +42,7 @@ def attention(
     q, k, v = (tensor.transpose(1, 2).reshape(-1, heads, width).transpose(0, 1) for tensor in (query, key, value))
     scores = torch.bmm(q, k.transpose(1, 2)) * float(options.get("scaling") or width**-0.5)
     if attention_mask is not None:
-        mask = attention_mask.reshape(1, 1, -1)
+        mask = attention_mask[0]
         if scores.dtype == torch.float16:  # a sum below its range is -inf, and a row of those has no softmax
             mask = mask.clamp(min=torch.finfo(torch.float16).min / 2).to(torch.float16)
         scores = scores + mask
@@ -71,7 +72,8 @@ class RowNorm(nn.Module):
         """`(..., width)` in and out."""
         centred = inputs - linear(inputs, self.mean)
         variance = linear(centred * centred, self.mean)
-        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+        scaled = centred * torch.rsqrt(variance + self.eps) * self.weight
+        return scaled if self.bias is None else scaled + self.bias
 
 
 class SmallTable(nn.Module):

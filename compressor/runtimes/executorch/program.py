@@ -19,9 +19,12 @@ from compressor.runtimes.executorch import graph, modules
 Weights = Literal["float32", "float16", "int8"]
 Tables = Literal["float32", "float16", "int8", "int4"]
 
+LONGEST = 1024
+"""Tokens of a row, at most: a file asks for the memory of its longest row, which attention makes grow by the square."""
+
 
 def write(source: Path, path: Path, weights: Weights, tables: Tables, keep_float: tuple[str, ...] = ()) -> None:
-    """Lowers a checkpoint to XNNPACK; the length of the row stays free.
+    """Lowers a checkpoint to XNNPACK; the length of the row stays free, up to `LONGEST`.
 
     Args:
         source: Checkpoint folder.
@@ -37,7 +40,7 @@ def write(source: Path, path: Path, weights: Weights, tables: Tables, keep_float
     from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 
     module = tracing.load(source, modules.ATTENTION)
-    longest = module.longest
+    longest = min(module.longest, LONGEST)
     # No size of the example may be 1 but the batch's, or it would be taken for fixed.
     inputs = tuple(tensor[:1].clone() for tensor in tracing.example_inputs(module))
     modules.replace(module.model, (nn.LayerNorm,), modules.RowNorm)

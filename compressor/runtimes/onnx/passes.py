@@ -63,14 +63,16 @@ def expected(model: PreTrainedModel) -> dict[str, int]:
     activation = getattr(config, "hidden_act", None) or getattr(config, "activation", None)
     classifies = type(model).__name__.endswith(SEQUENCE_CLASSIFICATION.auto)
     first = classifies and activation in _POSITION_WISE
+    stored = {"tied_tables": int(tied), MATRICES: sum(parameter.ndim == 2 for parameter in model.parameters())}
+    if FAMILIES[config.model_type].whole_layers:  # a graph that no rewrite was made for ships as it is
+        return stored
     return {
-        "tied_tables": int(tied),
+        **stored,
         "leading_sizes": _SIZES * layers,
         "first_token_products": _PRODUCTS * first,
         "key_biases": layers,
         "value_biases": layers,
         "joined_biases": _JOINED * layers,
-        MATRICES: sum(parameter.ndim == 2 for parameter in model.parameters()),
     }
 
 

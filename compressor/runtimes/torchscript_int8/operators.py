@@ -122,7 +122,8 @@ def _cast(node: Node, x: Tensor) -> Tensor:
 _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Div": torch.div, "Equal": torch.eq, "Where": torch.where,
     "Erf": torch.erf, "Tanh": torch.tanh, "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Sqrt": torch.sqrt,
-    "Not": torch.logical_not, "Neg": torch.neg, "Clip": torch.clamp, "HardSwish": torch.nn.functional.hardswish,
+    "Not": torch.logical_not, "And": torch.logical_and, "Greater": torch.gt, "Abs": torch.abs, "Cos": torch.cos,
+    "Sin": torch.sin, "Neg": torch.neg, "Clip": torch.clamp, "HardSwish": torch.nn.functional.hardswish,
     "Softplus": torch.nn.functional.softplus, "Mish": torch.nn.functional.mish,
 }  # fmt: skip
 
@@ -135,6 +136,7 @@ _OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "DequantizeLinear": _dequantize,
     "Gather": _gather,
     "GatherBlockQuantized": _look_up_blocks,
+    "GatherElements": lambda node, x, indices: torch.gather(x, node.attributes.get("axis", 0), indices),
     "ErfGelu": lambda node, x: torch.nn.functional.gelu(x),
     "Gemm": _gemm,
     "Identity": lambda node, x: x,
@@ -142,6 +144,7 @@ _OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "LeakyRelu": lambda node, x: torch.nn.functional.leaky_relu(x, node.attributes.get("alpha", 0.01)),
     "MatMul": lambda node, a, b: torch.matmul(a, b),
     "Pow": _power,
+    "ReduceSum": lambda node, x, _: torch.sum(x, node.ints(1), keepdim=bool(node.attributes.get("keepdims", 1))),
     "Reshape": _reshape,
     "Shape": lambda node, x: torch._shape_as_tensor(x)[node.attributes.get("start", 0) : node.attributes.get("end")],
     "Size": lambda node, x: x.shape[node.attributes["axis"]],
@@ -157,6 +160,7 @@ NUMBERS = {
     "CumSum": (1,),
     "Gather": (1,),
     "Pow": (1,),
+    "ReduceSum": (1,),
     "Reshape": (1,),
     "Slice": (1, 2, 3, 4),
     "Split": (1,),
