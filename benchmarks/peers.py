@@ -28,16 +28,26 @@ def plain(given: Given, output: Path, source: Path | None) -> Path:
     import torch
 
     model = loading.load_model(given.checkpoint, attn_implementation="eager").eval()
-    model.config.return_dict = False
     names = checkpoint.input_names(model.config.model_type)
     ids = torch.randint(5, model.config.vocab_size, (2, 16), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, 8:] = 0
+
+    class Logits(torch.nn.Module):
+        """The logits alone: some classes give no tuples when they are asked for them."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            return self.model(**dict(zip(names, inputs, strict=True))).logits
+
     free = {0: "batch_size", 1: "sequence_length"}
     path = output / "model.onnx"
     with torch.inference_mode():
         torch.onnx.export(
-            model,
+            Logits().eval(),
             (ids, mask, torch.zeros_like(ids))[: len(names)],
             str(path),
             input_names=list(names),
