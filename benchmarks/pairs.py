@@ -7,7 +7,8 @@ made of the demo's reviews; a parity miss fails the run. Nothing is downloaded. 
     python benchmarks/pairs.py > docs/pairs.md
     python benchmarks/pairs.py --task text-regression --family BERT    # some of them
 
-Without `--all`, every two of a family, a task and a scheme meet, the third being the first of its kind.
+Of a family, a task and a scheme, at least `--firsts` are the first of their kind: with 2 each of them is tried beside
+the first of the others, with 1 every two meet, with 0 all three.
 
 Exits 1 if a pair that `compress validate` accepts does not run.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -164,7 +166,7 @@ def _measure_here() -> None:
 
 
 def pairs(
-    work: Path, families: Sequence[str], tasks: Sequence[str], schemes: Sequence[str], least_firsts: int
+    work: Path, families: Sequence[str], tasks: Sequence[str], schemes: Sequence[str], firsts: int
 ) -> Iterator[Pair]:
     """The pairs of some families, tasks and schemes, several at a time, since nothing is timed.
 
@@ -173,7 +175,7 @@ def pairs(
         families: From `FAMILIES`.
         tasks: From `TASKS`.
         schemes: From `SCHEMES`.
-        least_firsts: Pairs that are asked for have at least so many of the first family, task and scheme.
+        firsts: Pairs that are asked for have at least so many of the first family, task and scheme.
     """
     data = save_rows(work)
     for kind, task in {(FAMILIES[family][0], task) for family in families for task in tasks}:
@@ -183,7 +185,7 @@ def pairs(
         for task in tasks
         for family in families
         for scheme in schemes
-        if (family == families[0]) + (task == tasks[0]) + (scheme == schemes[0]) >= least_firsts
+        if (family == families[0]) + (task == tasks[0]) + (scheme == schemes[0]) >= firsts
     ]
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn"), _measure_here) as pool:
@@ -200,7 +202,8 @@ def page(found: Sequence[Pair]) -> Iterator[str]:
     yield from (
         "# Every model, task, scheme and target",
         "",
-        "Written by `python benchmarks/pairs.py > docs/pairs.md`: small models with random weights. Each target",
+        f"Written by `{shlex.join(['python', 'benchmarks/pairs.py', *sys.argv[1:]])} > docs/pairs.md`:",
+        "small models with random weights. Each target",
         f"has the size of its file, and the share of {ROWS} rows with the label of its reference: torch for float",
         "formats and for the files of `executorch` and `coreml`, whose integers are their own; else the quantized",
         "graph. `int` is the share of weight matrices that run as integers.",
@@ -229,11 +232,11 @@ def page(found: Sequence[Pair]) -> Iterator[str]:
 @click.option("--family", "families", type=click.Choice(list(FAMILIES)), multiple=True, default=list(FAMILIES))
 @click.option("--task", "tasks", type=click.Choice(list(TASKS)), multiple=True, default=list(TASKS))
 @click.option("--scheme", "schemes", type=click.Choice(list(dict(SCHEMES))), multiple=True, default=list(dict(SCHEMES)))
-@click.option("--all", "everything", is_flag=True, help="All three of a family, a task and a scheme together.")
-def main(families: tuple[str, ...], tasks: tuple[str, ...], schemes: tuple[str, ...], everything: bool) -> None:
+@click.option("--firsts", type=click.IntRange(0, 2), default=1, show_default=True, help="Firsts of their kind in each.")
+def main(families: tuple[str, ...], tasks: tuple[str, ...], schemes: tuple[str, ...], firsts: int) -> None:
     """Runs the pairs and prints the page."""
     with tempfile.TemporaryDirectory() as work:
-        found = list(pairs(Path(work), families, tasks, schemes, 0 if everything else 1))
+        found = list(pairs(Path(work), families, tasks, schemes, firsts))
     click.echo("\n".join(page(found)))
     sys.exit(any(text.startswith("FAILED") for pair in found for text in pair.cells.values()))
 

@@ -59,6 +59,11 @@ def of_rows(name: str, data: DataSpec, lists: bool) -> str:
     return _BY_ROWS.get(name, name) if several else name
 
 
+def in_recipe(name: str) -> str:
+    """What a recipe calls a task."""
+    return next((given for given, of_lists in _BY_ROWS.items() if of_lists == name), name)
+
+
 def has_head(checkpoint: Checkpoint, name: str) -> bool:
     """Whether a checkpoint carries a trained head for a task."""
     return checkpoint.has_head(TASKS[name].HEAD)

@@ -18,6 +18,7 @@ from compressor.progress import Output
 
 RECIPE = "recipe.yaml"
 COMMANDS = {
+    "init": (["init", "."], "compressor.drafting.draft.draft"),
     "run": (["run", RECIPE], "compressor.pipeline.session.run_on_terminal"),
     "validate": (["validate", RECIPE], "compressor.pipeline.api.validate"),
     "plan": (["plan", RECIPE], "compressor.pipeline.api.plan"),

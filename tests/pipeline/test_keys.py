@@ -240,8 +240,8 @@ def test_every_library_that_is_imported_is_in_a_table():
                 assert name in code_digest.sys.stdlib_module_names or name in ("rich", "yaml", "click"), (module, name)
 
 
-DECIDE_NOTHING = ("commands", "report", "package", "recipe", "errors", "progress", "host", "spec", "__main__", "gates")
-"""Parts that only read, check, judge, word and publish what was made; of gates, see `keys._JUDGING_CODE`."""
+DECIDE_NOTHING = set("commands drafting report package recipe errors progress host spec __main__ gates".split())
+"""Parts that only draft, read, check, judge, word and publish what was made; of gates, see `keys._JUDGING_CODE`."""
 OF_THE_PIPELINE = {"building", "task_rows", "corpus_sequences", "measuring"}
 """Modules of the pipeline that decide what stages and measurements are given."""
 NOT_REACHED = {"compressor", "compressor.measure.bench", "compressor.models.checking", "compressor.stages"}

@@ -50,7 +50,7 @@ def test_a_shared_and_factorized_student_recovers(finished):
     assert not stages["share"]["measurements"], "and nobody ships what the next stage is to train"
     assert 0 < factorize["embedding_error"] < 1
     assert factorize["layer_map"] == [0, 1, 2, 3], "each use of the shared layer learns from a layer of the teacher"
-    assert factorize["weights"] == {"soft": 0.9, "hard": 0.1, "cosine": 1.0, "attention": 0.0}
+    assert factorize["weights"] == {"soft": 0.9, "hard": 0.1, "margin": 0.0, "cosine": 1.0, "attention": 0.0}
     cosine = factorize["terms"]["cosine"]
     assert cosine[-1][1] < cosine[0][1]
 

@@ -34,7 +34,7 @@ def test_a_pruned_student_recovers_and_says_what_it_kept(finished):
     once, again = stages["prune"]["details"], stages["again"]["details"]
     assert (once["heads"], once["neurons"]) == ([3] * 4, [32] * 4)
     assert all(0 < share < limit for share, limit in zip(once["removed_score"].values(), (0.25, 0.5), strict=True))
-    assert once["weights"] == {"soft": 0.9, "hard": 0.1, "cosine": 1.0, "attention": 0.0}
+    assert once["weights"] == {"soft": 0.9, "hard": 0.1, "margin": 0.0, "cosine": 1.0, "attention": 0.0}
     assert once["layer_map"] == [0, 1, 2, 3]
     assert len(again["layers"]) == 3 and again["heads"] == [3] * 3 and sum(again["neurons"]) == 72
     assert again["layer_map"] == [0, 1, 3], "hidden states of the teacher's layers, the last from its last"

@@ -9,7 +9,7 @@ from compressor.gates.spec import REGRESSION
 from compressor.models.checkpoint import Checkpoint
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
-from compressor.tasks import MASKED_LM, TASKS
+from compressor.tasks import MASKED_LM, TASKS, in_recipe
 
 _NAMES_IN_REPORTS = {"baseline": "the teacher", REGRESSION: "the comparison with another run"}
 
@@ -36,7 +36,8 @@ def check_data(recipe: Recipe, add: Add) -> None:
                 add(("data", key), "masked-lm learns from raw text", hint, kind="conflict")
     for key in {key for task in TASKS.values() for key in task.COLUMNS} - set(TASKS[recipe.task].COLUMNS):
         if key in data.model_fields_set:
-            fitting = ", ".join(task.NAME for task in TASKS.values() if key in task.COLUMNS)
+            names = [task.NAME for task in TASKS.values() if key in task.COLUMNS]
+            fitting = ", ".join(name for name in names if name == in_recipe(name) or in_recipe(name) not in names)
             allowed = ", ".join(TASKS[recipe.task].COLUMNS)
             hint = f"of these keys {recipe.task} has {allowed}" if allowed else "drop it"
             add(("data", key), f"is for {fitting}, not for {recipe.task}", hint, kind="conflict")
