@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compressor.errors import Problem, RecipeError
-from compressor.models import layout, tokenizer_files
+from compressor.models import layout, settings, tokenizer_files
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES
 from compressor.models.weights import FLOATS, WeightsError
@@ -32,12 +32,8 @@ def problems(path: Path, where: str) -> list[Problem]:
         )
         return [Problem(where, f"the checkpoint {given}", f"allowed: {', '.join(FAMILIES)}", kind="unsupported")]
     found = _config_problems(checkpoint, where)
-    if wrong := layout.wrong_settings(config, checkpoint.known_family):
-        found += [Problem(where, f"{path / 'config.json'}: {what}", "save the checkpoint again") for what in wrong]
-    elif has := checkpoint.known_family.unsupported(config):
-        wrong = [f"it has {has}"]
-        hint = f"of the family {checkpoint.family}, those without are supported"
-        found.append(Problem(where, f"the checkpoint has {has}", hint, kind="unsupported"))
+    wrong = _wrong_settings(checkpoint, where)
+    found += wrong
     rows = None if wrong else checkpoint.vocab_size
     if unreadable or wrong:
         found += unreadable
@@ -69,6 +65,17 @@ def _unreadable(checkpoint: Checkpoint, where: str) -> list[Problem]:
         checkpoint.stored  # noqa: B018 -- read to see that it can be
     except (WeightsError, OSError) as error:
         return [Problem(where, str(error), "save or download the checkpoint again", kind="unreadable")]
+    return []
+
+
+def _wrong_settings(checkpoint: Checkpoint, where: str) -> list[Problem]:
+    """Settings of a config.json that its family does not have; where there are any, its weights are not looked at."""
+    file, family = checkpoint.path / "config.json", checkpoint.known_family
+    if wrong := settings.wrong(checkpoint.config, family):
+        return [Problem(where, f"{file}: {what}", "save the checkpoint again") for what in wrong]
+    if has := family.unsupported(checkpoint.config):
+        hint = f"give a {family.model_type} checkpoint without that"
+        return [Problem(where, f"{file} has {has}", hint, kind="unsupported")]
     return []
 
 

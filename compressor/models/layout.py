@@ -6,42 +6,22 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from compressor.models import thresholds
 from compressor.models.families.base import Family, Shapes
 from compressor.models.heads import MASKED_LM, PRETRAINING, Head
 from compressor.models.parts import ALL, ATTENTION, AXES, EMBEDDING, FEED_FORWARD, HEADS, HIDDEN, NEURONS, VOCABULARY
+from compressor.models.settings import shown
 
 if TYPE_CHECKING:
     from compressor.models.checkpoint import Checkpoint
 
-MOST_LAYERS = 1000
-_MOST = 10**9
 _WITHOUT_BIAS = ("word", "position", "token_type", "decoder")
 _EMBEDDINGS = ("word", "position", "token_type", "embedding_norm", "mapping")
 _BUFFERS = ("position_ids", "token_type_ids")
 _OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "embedding_size",
-    "num_hidden_groups",
-)
-ACTIVATIONS = (
-    *("gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"),
-    *("gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2"),
-    *("relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"),
-)
-"""transformers' activation functions that have no weights of their own."""
-_SHARES = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
-_MOST_EPSILON = 0.1
 _SHOWN = 3
 
 
@@ -58,75 +38,6 @@ def canonical(name: str, family: Family | None) -> str:
         return name
     inside = {module.split(".")[1] for module in _of_encoder(family)}
     return f"{_prefix(family)}.{name}" if name.split(".")[0] in inside else name
-
-
-def wrong_settings(config: Mapping[str, Any], family: Family) -> list[str]:
-    """What is wrong with the numbers in a config.json; empty if they are those of a model."""
-    found = list(_wrong_numbers(config, family))
-    for name in _SIZES:
-        if name not in family.defaults:
-            continue
-        value = family.setting(config, name)
-        most = MOST_LAYERS if name == "num_hidden_layers" else _MOST
-        if type(value) is not int or not 1 <= value <= most:
-            found.append(f"{family.config_names.get(name, name)} is {_shown(value)}, must be from 1 to {most}")
-    if not found and not family.lists_blocks:
-        hidden, heads = (family.setting(config, name) for name in ("hidden_size", "num_attention_heads"))
-        if hidden % heads:
-            found.append(f"{heads} heads cannot share the {hidden} channels of a layer evenly")
-    return found or list(_wrong_blocks(config, family))
-
-
-def _wrong_numbers(config: Mapping[str, Any], family: Family) -> Iterator[str]:
-    """What is wrong with the settings of a config.json that are no sizes."""
-    for name in (family.config_names.get(share, share) for share in _SHARES):
-        if name in config and not (config[name] is None and name == "classifier_dropout"):
-            if not _is_number(config[name]) or not 0 <= config[name] <= 1:
-                yield f"{name} is {_shown(config[name])}, must be from 0 to 1"
-    epsilon = config.get("layer_norm_eps", _MOST_EPSILON)
-    if not _is_number(epsilon) or not 0 < epsilon <= _MOST_EPSILON:
-        yield f"layer_norm_eps is {_shown(epsilon)}, must be above 0, at most {_MOST_EPSILON}"
-    activation = family.config_names.get("hidden_act", "hidden_act")
-    if activation in config and config[activation] not in ACTIVATIONS:
-        yield f"{activation} is {_shown(config[activation])}, must be the name of a function: {', '.join(ACTIVATIONS)}"
-    padding, rows = config.get("pad_token_id"), family.setting(config, "vocab_size")
-    if padding is not None and type(rows) is int and not (type(padding) is int and 0 <= padding < rows):
-        yield f"pad_token_id is {_shown(padding)}, must be a token from 0 to {rows - 1}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _wrong_blocks(config: Mapping[str, Any], family: Family) -> Iterator[str]:
-    """What is wrong with the lists of blocks of a config that has them."""
-    if not family.lists_blocks:
-        groups, layers = (family.setting(config, name) for name in (family.blocks_setting, "num_hidden_layers"))
-        if groups > layers:
-            yield f"{family.blocks_setting} is {groups}, more than the {layers} layers"
-        return
-    layers = family.setting(config, "num_hidden_layers")
-    if not _counts([config.get("head_size")]):
-        yield f"head_size is {_shown(config.get('head_size'))}, must be positive"
-    for sizes, users in (("heads", "attention_of_layer"), ("neurons", "feed_forward_of_layer")):
-        widths, of_layer = config.get(sizes), config.get(users)
-        if not _counts(widths):
-            yield f"{sizes} is {_shown(widths)}, must be a list of positive numbers"
-        elif (
-            not isinstance(of_layer, list)
-            or len(of_layer) != layers
-            or any(type(block) is not int or not 0 <= block < len(widths) for block in of_layer)
-        ):
-            yield f"{users} is {_shown(of_layer)}, must name one of {len(widths)} blocks for each of {layers} layers"
-
-
-def _counts(values: Any) -> TypeGuard[list[int]]:
-    return isinstance(values, list) and bool(values) and all(type(value) is int and value > 0 for value in values)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) < 60 else f"{text[:57]}..."
 
 
 def encoder(checkpoint: Checkpoint) -> Shapes:
@@ -245,7 +156,7 @@ def _wrong_labels(checkpoint: Checkpoint) -> str | None:
     if len(set(map(str, names.values()))) < len(names):
         return "config.json has an id2label with one name for two labels"
     if "num_labels" in config and config["num_labels"] != len(names):
-        return f"config.json says num_labels: {_shown(config['num_labels'])}, and id2label names {len(names)}"
+        return f"config.json says num_labels: {shown(config['num_labels'])}, and id2label names {len(names)}"
     return None
 
 

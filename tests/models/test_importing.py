@@ -14,7 +14,7 @@ from broken import edit_config, edit_json, edit_weights
 from problems import refused
 from safetensors.torch import save_file
 
-from compressor.models import checking, heads, importing, layout, loading, weights
+from compressor.models import checking, heads, importing, loading, settings, weights
 from compressor.models.checkpoint import Checkpoint
 
 Spoil = Callable[[Path], object]
@@ -248,4 +248,4 @@ def test_every_activation_without_weights_is_known():
 
     functions = {name: ACT2FN[name] for name in ACT2FN}
     plain = {name for name, function in functions.items() if not list(nn.Module.parameters(function))}
-    assert set(layout.ACTIVATIONS) == plain
+    assert set(settings.ACTIVATIONS) == plain

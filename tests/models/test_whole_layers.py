@@ -171,14 +171,48 @@ def test_validate_says_what_cannot_be(write_recipe: WriteRecipe, tmp_path: Path,
         ("DebertaV2", "type_vocab_size", 2),
         ("DebertaV2", "position_buckets", "many"),
         ("DebertaV2", "pos_att_type", ["c2c"]),
+        ("DebertaV2", "pos_att_type", 3),
+        ("DebertaV2", "pos_att_type", [["c2p"]]),
+        ("DebertaV2", "norm_rel_ebd", ["layer_norm"]),
+        ("DebertaV2", "pooler_hidden_size", 16),
+        ("DebertaV2", "legacy", False),
         ("ModernBert", "layer_types", ["full_attention"]),
+        ("ModernBert", "layer_types", [["full_attention"]] * 4),
+        ("ModernBert", "classifier_pooling", "median"),
+        ("ModernBert", "rope_parameters", 3),
+        ("ModernBert", "rope_parameters", {"full_attention": {"rope_type": "dynamic"}}),
+        ("ModernBert", "rope_scaling", {"type": "dynamic", "factor": 2.0}),
+        ("ModernBert", "rope_scaling", 3),
     ],
 )
 def test_configs_that_no_form_is_known_for(prefix: str, name: str, value: Any, tmp_path: Path):
-    path = save(tmp_path, prefix, CLASSIFIER)
+    assert problems_with(save(tmp_path, prefix, CLASSIFIER), **{name: value}) == ["unsupported"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name", "value"),
+    [
+        ("MPNet", "relative_attention_num_buckets", "many"),
+        ("DebertaV2", "relative_attention", "no"),
+        ("DebertaV2", "pooler_hidden_act", "bad"),
+        ("DebertaV2", "pooler_dropout", 7),
+        ("ModernBert", "local_attention", -4),
+        ("ModernBert", "global_attn_every_n_layers", 0),
+        ("ModernBert", "norm_eps", "x"),
+        ("ModernBert", "norm_bias", "no"),
+        ("ModernBert", "classifier_activation", "bad"),
+        ("ModernBert", "mlp_dropout", 4),
+    ],
+)
+def test_settings_that_are_those_of_no_model(prefix: str, name: str, value: Any, tmp_path: Path):
+    assert problems_with(save(tmp_path, prefix, CLASSIFIER), **{name: value}) == ["value"]
+
+
+def problems_with(path: Path, **settings: Any) -> list[str]:
+    """The kinds of problems that a checkpoint has with other settings."""
     config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps({**config, name: value}))
-    assert "unsupported" in [problem.kind for problem in checking.problems(path, "model")]
+    (path / "config.json").write_text(json.dumps({**config, **settings}))
+    return [problem.kind for problem in checking.problems(path, "model")]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

@@ -80,12 +80,23 @@ _NUMBERS = ("max_relative_positions", "position_buckets", "embedding_size", "typ
 def _unsupported(config: Mapping[str, Any]) -> str | None:
     if wrong := [name for name in _NUMBERS if type(config.get(name, 0)) is not int]:
         return f"{wrong[0]}: {config[wrong[0]]!r}, which is no whole number"
-    if wrong := [kind for kind in _kinds(config) if kind not in _OF_DISTANCES]:
+    if not isinstance(kinds := config.get("pos_att_type"), str | list | None):
+        return f"pos_att_type: {kinds}, which is no list"
+    if wrong := [kind for kind in _kinds(config) if kind not in tuple(_OF_DISTANCES)]:
         return f"pos_att_type: {wrong[0]}; there are {' and '.join(_OF_DISTANCES)}"
     if int(config.get("conv_kernel_size", 0)) > 0:
         return "a convolution behind its first layer (conv_kernel_size), as deberta-v2-xlarge has"
     if int(config.get("type_vocab_size", 0)) > 1:
         return "several types of tokens (type_vocab_size)"
+    if not isinstance(of_distances := config.get("norm_rel_ebd", "none"), str):
+        return f"norm_rel_ebd: {of_distances}, which is no text"
+    hidden = FAMILY.setting(config, "hidden_size")
+    if (width := config.get("pooler_hidden_size", hidden)) != hidden:
+        return f"pooler_hidden_size: {width}, which is not the hidden_size {hidden}"
+    if (legacy := config.get("legacy", True)) is not True:
+        return (
+            f"legacy: {legacy}, with which a language model's head has other tensors; where there is none, write true"
+        )
     return None
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _LAYER = "model.layers.{}"
+_KINDS = ("full_attention", "sliding_attention")
+_POOLINGS = ("cls", "mean")
+_BY_LENGTH = ("dynamic", "longrope")
+"""Kinds of rotary positions that no graph for all lengths has."""
 _PRODUCTS = ("attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")
 
 
@@ -50,11 +54,18 @@ def _left_out(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _unsupported(config: Mapping[str, Any]) -> str | None:
     of_layers, layers = config.get("layer_types"), FAMILY.setting(config, "num_hidden_layers")
-    kinds = ("full_attention", "sliding_attention")
     if of_layers is not None and not (
-        isinstance(of_layers, list) and len(of_layers) == layers and set(of_layers) <= set(kinds)
+        isinstance(of_layers, list) and len(of_layers) == layers and all(kind in _KINDS for kind in of_layers)
     ):
-        return f"layer_types: {of_layers}; it has to be one of {', '.join(kinds)} for each of {layers} layers"
+        return f"layer_types: {of_layers}; it has to be a list with {' or '.join(_KINDS)} for each of {layers} layers"
+    if (pooling := config.get("classifier_pooling", "cls")) not in _POOLINGS:
+        return f"classifier_pooling: {pooling}; there are {' and '.join(_POOLINGS)}"
+    of_kinds, of_all = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
+    given = [*of_kinds.values(), of_all] if isinstance(of_kinds, dict) else [of_kinds]
+    if wrong := [each for each in given if not isinstance(each, dict)]:
+        return f"rope_parameters or rope_scaling: {wrong[0]}, which is no mapping"
+    if wrong := [kind for each in given if (kind := each.get("rope_type", each.get("type"))) in _BY_LENGTH]:
+        return f"rope_type: {wrong[0]}, by which places of tokens depend on the length of their text"
     return None
 
 
@@ -147,7 +158,11 @@ FAMILY = Family(
     stacks=(_LAYER,) * 2,
     head_tensors=("head.", "classifier.", "decoder."),
     language_head="head",
-    config_names={"hidden_act": "hidden_activation", "attention_probs_dropout_prob": "attention_dropout"},
+    config_names={
+        "hidden_act": "hidden_activation",
+        "attention_probs_dropout_prob": "attention_dropout",
+        "layer_norm_eps": "norm_eps",
+    },
     defaults={
         "vocab_size": 50368,
         "hidden_size": 768,
@@ -156,6 +171,8 @@ FAMILY = Family(
         "intermediate_size": 1152,
         "max_position_embeddings": 8192,
         "pad_token_id": 50283,
+        "local_attention": 128,
+        "global_attn_every_n_layers": 3,
     },
     tensors=_tensors,
     matrices=_PRODUCTS,

@@ -31,14 +31,15 @@ _PADDING = 1
 
 
 def _tensors(config: Mapping[str, Any]) -> Shapes:
-    hidden, inner, heads = (
-        int(FAMILY.setting(config, name)) for name in ("hidden_size", "intermediate_size", "num_attention_heads")
+    hidden, inner, heads, buckets = (
+        int(FAMILY.setting(config, name))
+        for name in ("hidden_size", "intermediate_size", "num_attention_heads", "relative_attention_num_buckets")
     )
     found = {
         "mpnet.embeddings.word_embeddings.weight": (int(FAMILY.setting(config, "vocab_size")), hidden),
         "mpnet.embeddings.position_embeddings.weight": (int(FAMILY.setting(config, "max_position_embeddings")), hidden),
         **norm("mpnet.embeddings.LayerNorm", hidden),
-        "mpnet.encoder.relative_attention_bias.weight": (int(config.get("relative_attention_num_buckets", 32)), heads),
+        "mpnet.encoder.relative_attention_bias.weight": (buckets, heads),
     }
     for number in range(int(FAMILY.setting(config, "num_hidden_layers"))):
         layer = _LAYER.format(number)
@@ -100,7 +101,7 @@ FAMILY = Family(
     decoder_bias="lm_head.bias",
     skips_padding=True,
     defaults={**{name: size for name, size in DEFAULTS.items() if name != "type_vocab_size"}, "vocab_size": 30527}
-    | {"pad_token_id": _PADDING},
+    | {"pad_token_id": _PADDING, "relative_attention_num_buckets": 32},
     tensors=_tensors,
     matrices=tuple(module for part, module in _INSIDE.items() if not part.endswith("norm")),
     unsupported=_unsupported,
