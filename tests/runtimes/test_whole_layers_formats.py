@@ -10,13 +10,13 @@ import pytest
 import torch
 import transformers
 from conftest import MAX_POSITIONS, exact_settings
-from whole_layers import PREFIXES, WINDOW, answers, rows, save
+from whole_layers import PREFIXES, WINDOW, answers, make, rows, save
 
 from compressor.measure.token_rows import edge_cases
 from compressor.models import quantized
 from compressor.models.quantized import ONNX_FILES, QuantizedFile
 from compressor.quantization import SCHEMES
-from compressor.runtimes import RUNTIMES
+from compressor.runtimes import RUNTIMES, tracing
 from compressor.runtimes.onnx.coverage import quantized_coverage
 
 CLASSIFIER = "ForSequenceClassification"
@@ -68,6 +68,19 @@ def test_batches_answer_as_rows(checkpoint: Path):
     whole = session.predict(edges.batch(range(len(edges))))["logits"]
     alone = np.concatenate([session.predict(edges.batch([index]))["logits"] for index in range(len(edges))])
     assert np.abs(whole - alone).max() < 1e-4
+
+
+def test_a_model_that_is_traced_again_answers_as_before():
+    """Also an MPNet with as many buckets as distances."""
+    own = {"MPNet": {"relative_attention_num_buckets": 2 * (MAX_POSITIONS + 2)}}
+    for prefix in PREFIXES:
+        model = make(prefix, CLASSIFIER, **own.get(prefix, {}))
+        # Not the row that begins with padding: its first token is read, which a ModernBERT computes of padding alone.
+        batch = {name: values[[0, 1, 3]] for name, values in rows(30, model.config.pad_token_id).items()}
+        with torch.no_grad():
+            expected = model(**batch).logits
+            for _ in range(2):
+                assert torch.allclose(tracing.Traceable(model).eval()(*batch.values()), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -62,12 +62,12 @@ def _prepare(model: PreTrainedModel, least: float) -> None:
     import torch
 
     encoder, longest = model.base_model.encoder, int(model.config.max_position_embeddings)
-    by_distance = encoder.relative_attention_bias
-    if by_distance.num_embeddings != 2 * longest:  # else it is prepared already
-        buckets = encoder.relative_position_bucket(torch.arange(-longest, longest))
-        rows = by_distance.weight.detach()[buckets]
-        by_distance = torch.nn.Embedding(len(rows), rows.shape[1], _weight=rows)
-        encoder.relative_attention_bias = by_distance
+    if "compute_position_bias" in vars(encoder):  # it is prepared already
+        return
+    buckets = encoder.relative_position_bucket(torch.arange(-longest, longest))
+    rows = encoder.relative_attention_bias.weight.detach()[buckets]
+    by_distance = torch.nn.Embedding(len(rows), rows.shape[1], _weight=rows)
+    encoder.relative_attention_bias = by_distance
 
     def bias(states: torch.Tensor) -> torch.Tensor:
         places = (states[:1, :, 0] * 0 + 1).long().cumsum(1)
