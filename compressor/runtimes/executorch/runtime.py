@@ -1,7 +1,8 @@
 """The runtime: what a checkpoint's .pte file holds, and how it is run.
 
-The file takes one row at a time, of any length up to the model's longest, because ExecuTorch plans its memory when it
-exports. Its integers are its own: XNNPACK rounds activations token by token, finer than the ONNX graph that ships.
+The file takes one row at a time, because ExecuTorch plans its memory when it exports: of any length up to the model's
+longest, at most `program.LONGEST`. Its integers are its own: XNNPACK rounds activations token by token, finer than the
+ONNX graph that ships.
 """
 
 from __future__ import annotations
