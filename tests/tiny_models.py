@@ -7,7 +7,11 @@ from typing import Any
 
 import torch
 import transformers
-from conftest import make_config
+from conftest import MAX_POSITIONS, make_config, make_tokenizer
+
+from compressor.models import checking, heads, loading
+from compressor.models.checkpoint import Checkpoint
+from compressor.models.convert import from_parts, to_parts
 
 KINDS = [
     "BertForSequenceClassification",
@@ -39,7 +43,7 @@ def other_config(prefix: str, bert: Any, **values: Any) -> Any:
 
 
 def make_model(kind: str, **overrides: Any) -> Any:
-    """In eval mode; its biases and LayerNorms are random too, or a test could not tell them apart."""
+    """In eval mode."""
     torch.manual_seed(2)
     config = make_config(**{**LABELS, **overrides})
     if kind.startswith("Distil"):
@@ -56,12 +60,31 @@ def make_model(kind: str, **overrides: Any) -> Any:
         )
     elif not kind.startswith("Bert"):
         config = other_config(kind.partition("For")[0], config, **LABELS)
-    model = getattr(transformers, kind)(config).eval()
+    return with_random_vectors(getattr(transformers, kind)(config).eval())
+
+
+def with_random_vectors(model: Any) -> Any:
+    """The model, in place: biases and LayerNorms become random too, or a test could not tell them apart."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     return model
+
+
+def saved_and_read(model: Any, head: heads.Head, folder: Path) -> tuple[Any, Any]:
+    """The model as it is loaded again, and made anew of its parts; its checkpoint is found to be what it is."""
+    model.config.problem_type = head.problem_types[0] if head.problem_types else None
+    loading.save(folder, model, make_tokenizer())
+    assert checking.problems(folder, "model") == []
+    checkpoint = Checkpoint(folder)
+    assert [known for known in heads.HEADS if checkpoint.has_head(known)] == [head]
+    assert checkpoint.max_position_embeddings == MAX_POSITIONS
+    assert checkpoint.num_parameters == model.num_parameters()
+    loaded = loading.load_model(folder).eval()
+    again = from_parts(to_parts(loaded)).eval()
+    assert type(loaded) is type(again) is type(model)
+    return loaded, again
 
 
 def make_albert(kind: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 from conftest import MAX_POSITIONS, make_tokenizer
+from tiny_models import with_random_vectors
 
 PREFIXES = ("MPNet", "DebertaV2", "ModernBert")
 FAMILY = {"MPNet": "mpnet", "DebertaV2": "deberta-v2", "ModernBert": "modernbert"}
@@ -39,12 +40,8 @@ def make(prefix: str, head: str, **values: Any) -> Any:
     torch.manual_seed(3)
     sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64}
     given = {"vocab_size": len(make_tokenizer()), "initializer_range": 0.2, **sizes, **_OWN[prefix], **values}
-    model = getattr(transformers, f"{prefix}{head}")(getattr(transformers, f"{prefix}Config")(**given)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
+    config = getattr(transformers, f"{prefix}Config")(**given)
+    return with_random_vectors(getattr(transformers, f"{prefix}{head}")(config).eval())
 
 
 def save(folder: Path, prefix: str, head: str, **values: Any) -> Path:

@@ -15,10 +15,9 @@ import transformers
 from conftest import MAX_POSITIONS, WriteRecipe, make_config, make_tokenizer, sentences
 from problems import refused
 from running import compress, report_of, stage_of
-from tiny_models import make_batch, other_config
+from tiny_models import make_batch, other_config, saved_and_read, with_random_vectors
 
 from compressor.models import checking, heads, loading
-from compressor.models.checkpoint import Checkpoint
 from compressor.models.convert import from_parts, to_parts
 from compressor.recipe import resolve
 from compressor.runtimes import onnxruntime as onnx_runtime
@@ -50,12 +49,7 @@ def made(prefix: str, head: str, **values: Any) -> Any:
     torch.manual_seed(3)
     tokenizer = byte_pairs() if prefix == "Roberta" else make_tokenizer()
     config = other_config(prefix, make_config(vocab_size=len(tokenizer)), **{"initializer_range": 0.2, **values})
-    model = getattr(transformers, f"{prefix}{head}")(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
+    return with_random_vectors(getattr(transformers, f"{prefix}{head}")(config).eval())
 
 
 def save(folder: Path, prefix: str, head: str, **values: Any) -> Path:
@@ -79,16 +73,7 @@ def answers(model: Any) -> list[torch.Tensor]:
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_it_is_what_transformers_makes_of_it(prefix: str, head: heads.Head, tmp_path: Path):
     model = made(prefix, head.auto, **{k: v for k, v in head.settings.items() if k != "problem_type"})
-    model.config.problem_type = head.problem_types[0] if head.problem_types else None
-    loading.save(tmp_path, model, make_tokenizer())
-    assert checking.problems(tmp_path, "model") == []
-    checkpoint = Checkpoint(tmp_path)
-    assert [known for known in heads.HEADS if checkpoint.has_head(known)] == [head]
-    assert checkpoint.max_position_embeddings == MAX_POSITIONS
-    assert checkpoint.num_parameters == model.num_parameters()
-    loaded = loading.load_model(tmp_path).eval()
-    again = from_parts(to_parts(loaded)).eval()
-    assert type(loaded) is type(again) is type(model)
+    loaded, again = saved_and_read(model, head, tmp_path)
     compact = from_parts(to_parts(loaded), "compact_bert").eval()
     for other in (loaded, again, compact):
         for ours, theirs in zip(answers(other), answers(model), strict=True):

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import MAX_POSITIONS, WriteRecipe, make_tokenizer
+from conftest import WriteRecipe
 from problems import refused
 from running import compress, report_of, stage_of
+from tiny_models import saved_and_read
 from whole_layers import PREFIXES, answers, make, rows, save
 
 from compressor.errors import StageError
@@ -39,17 +40,7 @@ def logits_of(model: Any, length: int = 20) -> torch.Tensor:
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_it_is_what_transformers_makes_of_it(prefix: str, head: heads.Head, tmp_path: Path):
     model = make(prefix, head.auto, **{k: v for k, v in head.settings.items() if k != "problem_type"})
-    model.config.problem_type = head.problem_types[0] if head.problem_types else None
-    loading.save(tmp_path, model, make_tokenizer())
-    assert checking.problems(tmp_path, "model") == []
-    checkpoint = Checkpoint(tmp_path)
-    assert [known for known in heads.HEADS if checkpoint.has_head(known)] == [head]
-    assert checkpoint.max_position_embeddings == MAX_POSITIONS
-    assert checkpoint.num_parameters == model.num_parameters()
-    loaded = loading.load_model(tmp_path).eval()
-    again = from_parts(to_parts(loaded)).eval()
-    assert type(loaded) is type(again) is type(model)
-    for other in (loaded, again):
+    for other in saved_and_read(model, head, tmp_path):
         assert torch.allclose(logits_of(other), logits_of(model), atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""MPNet: a BERT whose attention adds a bias for the distance of two tokens, with positions counted as RoBERTa's.
+"""MPNet: a BERT whose attention adds a bias for the distance of two tokens, with heads and positions as RoBERTa's.
 
 Source: Song et al. 2020, "MPNet: Masked and Permuted Pre-training for Language Understanding" (arXiv 2004.09297).
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.models.families.base import Family, Shapes, dense, norm
 from compressor.models.families.bert import DEFAULTS
+from compressor.models.families.roberta import OF_HEADS, ROBERTA
 
 if TYPE_CHECKING:
     import torch
@@ -85,18 +86,13 @@ FAMILY = Family(
         "word": "mpnet.embeddings.word_embeddings",
         "position": "mpnet.embeddings.position_embeddings",
         "embedding_norm": "mpnet.embeddings.LayerNorm",
-        "pooler": "classifier.dense",
-        "classifier": "classifier.out_proj",
-        "span": "qa_outputs",
-        "transform": "lm_head.dense",
-        "transform_norm": "lm_head.layer_norm",
-        "decoder": "lm_head.decoder",
+        **OF_HEADS,
     },
-    of_head={"ForTokenClassification": {"classifier": "classifier"}},
+    of_head=ROBERTA.of_head,
     idle=("mpnet.pooler.dense",),
     inside=_INSIDE,
     stacks=(_LAYER,) * 2,
-    head_tensors=("classifier.", "qa_outputs.", "lm_head."),
+    head_tensors=ROBERTA.head_tensors,
     language_head="lm_head",
     decoder_bias="lm_head.bias",
     skips_padding=True,

@@ -24,6 +24,16 @@ def _fit(parts: ModelParts) -> ModelParts:
     return parts
 
 
+OF_HEADS = {
+    "pooler": "classifier.dense",
+    "classifier": "classifier.out_proj",
+    "span": "qa_outputs",
+    "transform": "lm_head.dense",
+    "transform_norm": "lm_head.layer_norm",
+    "decoder": "lm_head.decoder",
+}
+"""Modules of the parts in heads, by part."""
+
 ROBERTA = Family(
     model_type="roberta",
     prefix="Roberta",
@@ -33,12 +43,7 @@ ROBERTA = Family(
         "position": "roberta.embeddings.position_embeddings",
         "token_type": "roberta.embeddings.token_type_embeddings",
         "embedding_norm": "roberta.embeddings.LayerNorm",
-        "pooler": "classifier.dense",
-        "classifier": "classifier.out_proj",
-        "span": "qa_outputs",
-        "transform": "lm_head.dense",
-        "transform_norm": "lm_head.layer_norm",
-        "decoder": "lm_head.decoder",
+        **OF_HEADS,
     },
     of_head={"ForTokenClassification": {"classifier": "classifier"}},
     idle=("roberta.pooler.dense",),
