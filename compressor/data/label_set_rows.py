@@ -93,7 +93,7 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
         RecipeError: A new head cannot learn a label, or there is none to score.
     """
     counts, there, held_out = (Counter(chain.from_iterable(rows["label"])) for rows in (train, known, validation))
-    names, notes = text_rows.named(counts, set(there), set(held_out), len(train), new_head)
+    names, notes = text_rows.named(counts, set(there), set(held_out), new_head)
     if not held_out:
         hint = "check data.label, or give other validation rows: scores are of labels that are found"
         raise RecipeError([Problem("data.validation", "no validation row has a label", hint, kind="value")])

@@ -83,8 +83,8 @@ def prepare(
         output: Empty folder; gets `train`, `validation` and, if some are held out to choose on, `selection`.
         work: Folder for intermediate files.
         new_head: Whether a head is made for the labels; else the checkpoint has one.
-        selects: Whether variants of what is trained are chosen by their quality: on rows that neither taught nor judge
-            them, as many as for validation, and at most a tenth of the training rows.
+        selects: Whether thresholds, or variants of what is trained, are chosen by their quality: on rows that neither
+            taught nor judge them, a tenth of the training rows; for variants at most as many as for validation.
 
     Returns:
         `labels`: the labels in order; `renamed`: for those of `data.labels` that the rows have, what they stand for;
@@ -110,17 +110,22 @@ def prepare(
         splits = {TRAIN: pool, VALIDATION: _read(form, validation, columns, spec, work, "data.validation", rename)}
     known = splits[TRAIN]
     if selects:
-        splits |= _chosen_on(form, known, len(splits[VALIDATION]))
-    limits = {TRAIN: spec.max_train_samples, VALIDATION: spec.max_validation_samples}
+        splits |= _chosen_on(form, known, len(known if spec.tune_thresholds else splits[VALIDATION]))
+    limits = {
+        TRAIN: ("max_train_samples", spec.max_train_samples),
+        VALIDATION: ("max_validation_samples", spec.max_validation_samples),
+        SELECTION: ("max_train_samples", spec.max_train_samples),
+    }
     for name, rows in splits.items():
         if len(rows) == 0:
             hint = "give data.validation, a larger data.validation_fraction, or more rows"
             raise RecipeError([Problem(f"data.{name}", f"no rows are left for {name}", hint, kind="missing")])
-        if (limit := limits.get(name)) is not None:
+        key, limit = limits[name]
+        if limit is not None:
             splits[name] = sample(rows, limit, seed)
         if len(splits[name]) == 0:
             what = f"is {limit}, and each query has more rows"
-            raise RecipeError([Problem(f"data.max_{name}_samples", what, "raise it: queries are drawn whole")])
+            raise RecipeError([Problem(f"data.{key}", what, "raise it: queries are drawn whole")])
     labels, notes = form.labels(splits[TRAIN], splits[VALIDATION], known, new_head)
     notes += rename.notes(labels)
     notes += overlap(form.identities(splits[TRAIN]), form.identities(splits[VALIDATION]))
@@ -129,8 +134,7 @@ def prepare(
         who = "thresholds are chosen" if spec.tune_thresholds else "a budget of quality chooses"
         notes.append(f"{len(splits[SELECTION])} training rows are not trained on: {who} on them")
     elif selects:
-        kept = "thresholds stay 0.5, " if spec.tune_thresholds else ""
-        what = f"{kept}a budget of quality chooses on rows that are trained on"
+        what = "thresholds are not tuned" if spec.tune_thresholds else "a budget of quality chooses on those trained on"
         notes.append(f"too few training rows to hold some out: {what}")
     for name, rows in splits.items():
         rows.save_to_disk(str(output / name))

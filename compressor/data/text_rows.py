@@ -64,26 +64,23 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     Raises:
         RecipeError: A new head cannot learn a label.
     """
-    return named(Counter(train["label"]), set(known["label"]), set(validation["label"]), len(train), new_head)
+    return named(Counter(train["label"]), set(known["label"]), set(validation["label"]), new_head)
 
 
-def named(
-    counts: Counter[str], there: set[str], held_out: set[str], rows: int, new_head: bool
-) -> tuple[list[str], list[str]]:
+def named(counts: Counter[str], there: set[str], held_out: set[str], new_head: bool) -> tuple[list[str], list[str]]:
     """The labels in order, and notes; see `labels`.
 
     Args:
         counts: How often the training rows have each label.
         there: Labels of all training rows that are known.
         held_out: Labels of the validation rows.
-        rows: Number of training rows.
         new_head: Whether a head is made for the labels.
 
     Raises:
         RecipeError: A new head cannot learn a label.
     """
     names = sorted(there | held_out, key=_order)
-    if new_head and (found := _unlearnable(counts, there, held_out, rows)):
+    if new_head and (found := _unlearnable(counts, there, held_out)):
         raise RecipeError(found)
     notes = []
     for which, what in (
@@ -98,7 +95,7 @@ def named(
     return names, notes
 
 
-def _unlearnable(counts: Counter[str], there: set[str], held_out: set[str], rows: int) -> list[Problem]:
+def _unlearnable(counts: Counter[str], there: set[str], held_out: set[str]) -> list[Problem]:
     found = []
     if len(counts) < 2:
         only = f"the training rows have only the label {shown(min(counts))}" if counts else ""
@@ -109,8 +106,8 @@ def _unlearnable(counts: Counter[str], there: set[str], held_out: set[str], rows
         hint = f"the training rows have {_listed(sorted(there, key=_order))}; a label that means another "
         hint += f"is merged with data.labels: {{{shown(unseen[0])}: {shown(min(there, key=_order))}}}, if that is so"
         found.append(Problem("data.label", what, hint, kind="unknown"))
-    if len(counts) > max(100, rows // 4):
-        what = f"{len(counts)} labels in {rows} training rows"
+    if len(counts) > max(100, counts.total() // 4):
+        what = f"the training rows have {len(counts)} labels, each {counts.total() / len(counts):.1f} times on average"
         hint = "is this the label column? It looks like text or an id; numbers need a task that learns numbers"
         found.append(Problem("data.label", what, hint, kind="value"))
     return found

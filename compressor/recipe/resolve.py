@@ -20,6 +20,7 @@ from compressor.models import checking
 from compressor.models.checkpoint import Checkpoint
 from compressor.recipe.checks.checkpoint import check_checkpoint
 from compressor.recipe.checks.gates import check_gates
+from compressor.recipe.checks.labels import check_lists
 from compressor.recipe.checks.objectives import check_objectives
 from compressor.recipe.checks.order import (
     check_data,
@@ -91,7 +92,9 @@ def resolve(path: Path, overrides: tuple[str, ...] = (), content: str | None = N
     data = given.data
     train = _find_rows(collector, "train", data.train, folder)
     validation = _find_rows(collector, "validation", data.validation, folder)
-    recipe = collector.recipe = given.model_copy(update={"task": _task(given, train)})
+    lists = {"train": _holds_lists(train, data.label), "validation": _holds_lists(validation, data.label)}
+    task = tasks.of_rows(given.task, data, lists["train"] is True)
+    recipe = collector.recipe = given.model_copy(update={"task": task})
     corpus = _find_text(collector, ("data", "corpus"), data.corpus_spec, folder)
     texts = {
         index: text
@@ -104,6 +107,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = (), content: str | None = N
         if (ready := _find_student(collector, index, stage, folder)) is not None
     }
     _check_columns(collector, train, validation)
+    check_lists(given, lists, collector.add)
     incoming = None
     if isinstance(model, Path):
         found = checking.problems(model, "model")
@@ -163,13 +167,12 @@ def _find_rows(collector: _Collector, split: str, source: Source | None, folder:
     return collector.find(("data", split), lambda: sources.rows(source, folder, f"data.{split}", formats))
 
 
-def _task(recipe: Recipe, train: Path | HubDataset | None) -> str:
-    """The recipe's task, as its training rows make it."""
-    lists = False
-    if isinstance(train, Path):
-        with suppress(RecipeError):  # a file that cannot be read is a problem of its columns
-            lists = table_files.holds_lists(train, recipe.data.label, "data.train")
-    return tasks.of_rows(recipe.task, recipe.data, lists)
+def _holds_lists(source: Path | HubDataset | None, column: str) -> bool | None:
+    """Whether a column of a file holds lists; None of what is not here or cannot be read, a problem of its columns."""
+    if isinstance(source, Path):
+        with suppress(RecipeError):
+            return table_files.holds_lists(source, column, "data")
+    return None
 
 
 def _find_text(collector: _Collector, place: Location, spec: TextSpec | None, folder: Path) -> Path | HubDataset | None:
@@ -227,7 +230,7 @@ def _check_distinct(collector: _Collector, wanted: Mapping[str, str]) -> None:
     """Notes a problem for each column that two keys name."""
     first: dict[str, str] = {}
     for key, column in wanted.items():
-        if key == QUERY:
+        if key == QUERY and column != collector.recipe.data.label:
             continue  # the text itself may tell the queries apart, or what rows belong to
         other = first.setdefault(column, key)
         if other != key:

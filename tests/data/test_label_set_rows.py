@@ -196,3 +196,53 @@ def test_mistakes_in_a_recipe(overrides: dict[str, Any], where: str, kind: str, 
     path = write_recipe(**{"stages": STAGES, **overrides, "data": data})
     with refused(where, kind):
         resolve(path)
+
+
+@pytest.mark.parametrize(("train", "dev"), [("jsonl", "jsonl"), ("parquet", "jsonl"), ("jsonl", None)])
+def test_keys_that_lists_contradict(train: str, dev: str | None, tmp_path: Path, write_recipe: WriteRecipe):
+    write = {"jsonl": jsonl, "parquet": lists}
+    write[train](tmp_path / f"train.{train}")
+    data = {"train": f"train.{train}", "validation": dev and write[dev](tmp_path / "dev.jsonl").name}
+    for key, value in (("multi_label", False), ("label_separator", "|")):
+        with refused(f"data.{key}", "conflict"):
+            resolve(write_recipe(data={**data, key: value}, stages=STAGES))
+
+
+def test_one_file_may_have_lists_and_the_other_texts(tmp_path: Path, write_recipe: WriteRecipe):
+    jsonl(tmp_path / "train.jsonl"), csv(tmp_path / "dev.csv")
+    data = {"train": "train.jsonl", "validation": "dev.csv", "label_separator": "|"}
+    assert resolve(write_recipe(data=data, stages=STAGES)).recipe.task == multi_label.NAME
+
+
+def test_many_labels_that_rows_share_are_no_ids(tmp_path: Path):
+    shared = [[f"topic {(7 * row + 13 * place) % 150}" for place in range(8)] for row in range(160)]
+    for name, found, wrong in (
+        ("shared", shared, False),
+        ("ids", [[f"{row}", f"id {row}"] for row in range(160)], True),
+    ):
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"text": f"text {row}", "label": labels}) for row, labels in enumerate(found)]
+        path = tmp_path / name / "rows.jsonl"
+        path.write_text("\n".join(lines) + "\n")
+        if wrong:
+            with refused("data.label", "value"):
+                read(path, tmp_path / name)
+        else:
+            assert len(read(path, tmp_path / name)[1]["labels"]) == 150
+
+
+def test_thresholds_are_chosen_on_a_tenth_of_the_training_rows_however_few_are_validated_on(tmp_path: Path):
+    for name, count in (("train", 1000), ("dev", 20)):
+        lines = [json.dumps({"text": f"{name} {row}", "label": ["a", "b"][: row % 3]}) for row in range(count)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+    def prepared(name: str, **data: Any) -> dict[str, Any]:
+        (tmp_path / name).mkdir()
+        spec, files = DataSpec(**data), [tmp_path / f"{split}.jsonl" for split in ("train", "dev")]
+        columns = multi_label.columns(spec)
+        return splits.prepare(label_set_rows, spec, *files, columns, 0, tmp_path / name, tmp_path, selects=True)
+
+    assert 60 < prepared("tuned", tune_thresholds=True)["selection"] < 140
+    assert prepared("budget")["selection"] <= 40, "of a budget of quality about as many as are validated on"
+    few = prepared("few", tune_thresholds=True, max_train_samples=40)
+    assert few["selection"] == few["train"] == 40

@@ -60,3 +60,8 @@ def test_labels_have_no_margins(write_recipe: WriteRecipe):
 def test_a_column_that_is_not_there(tmp_path: Path, encoder: Path):
     with refused("data.query", "missing"):
         resolve.resolve(write(tmp_path, encoder, [FINETUNE], query="nothing"))
+
+
+def test_the_relevance_is_no_query(tmp_path: Path, encoder: Path):
+    with refused("data.query", "conflict"):
+        resolve.resolve(write(tmp_path, encoder, [FINETUNE], query="score"))
