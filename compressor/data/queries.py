@@ -22,7 +22,9 @@ MOST_RELEVANT = 30.0
 
 def numbers(queries: Sequence[str]) -> NDArray[np.int64]:
     """A number for each row, equal for the rows of one query. `(rows,)`."""
-    return np.unique(list(queries), return_inverse=True)[1].astype(np.int64)
+    names = list(queries)  # NumPy's texts would all be as long as the longest, and a query may be one
+    known = {name: number for number, name in enumerate(sorted(set(names)))}
+    return np.array([known[name] for name in names], dtype=np.int64)
 
 
 def drawn(queries: Sequence[str], most: int, seed: int) -> list[int]:
@@ -47,6 +49,11 @@ def drawn(queries: Sequence[str], most: int, seed: int) -> list[int]:
             taken.add(name)
             left -= sizes[name]
     return [index for index, name in enumerate(queries) if name in taken]
+
+
+def largest(rows: Dataset) -> int:
+    """Rows of the query that has most; 0 where rows have no queries."""
+    return max(Counter(rows[QUERY]).values()) if QUERY in rows.column_names else 0
 
 
 def problems(rows: Dataset) -> list[Problem]:

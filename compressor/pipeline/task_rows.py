@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compressor import tasks
+from compressor.data import queries
 from compressor.data import splits as data_rows
 from compressor.measure.parity_inputs import TEXTS_FILE
 from compressor.measure.token_rows import INPUTS, LABELS, REFERENCES_FILE, TEXTS, TokenRows
@@ -151,7 +152,8 @@ class PreparedRows:
             tokenizer = load_tokenizer(folder)
             train = data_rows.load(self._splits.path / data_rows.TRAIN)
             rows = data_rows.load(self._splits.path / split)
-            rows = data_rows.sample(rows, self.counts[data_rows.VALIDATION], self._plan.resolved.recipe.seed)
+            most = max(self.counts[data_rows.VALIDATION], queries.largest(rows))
+            rows = data_rows.sample(rows, most, self._plan.resolved.recipe.seed)
             with self._progress.step(f"tokenizing {len(rows)} rows"):
                 encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
                 names = {name: name for name in INPUTS if name in encoded.column_names}

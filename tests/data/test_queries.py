@@ -88,6 +88,11 @@ def test_smaller_queries_fill_what_is_left():
         assert [names[index] for index in queries.drawn(names, 3, seed)] == ["a", "a", "b"]
 
 
+def test_numbers_are_those_of_equal_queries():
+    names = ["b", "a", "b", "long " * 50, "a"]
+    assert queries.numbers(names).tolist() == [1, 0, 1, 2, 0] and queries.numbers([]).tolist() == []
+
+
 @pytest.mark.parametrize("relevance", ["-1", "31", "1e300"])
 def test_what_is_no_relevance_is_refused_where_it_is_scored(prepare, relevance: str):
     with refused("data.label", "value"):

@@ -18,13 +18,13 @@ from compressor.recipe import resolve
 DATA = {"text": "question", "text_pair": "passage", "label": "relevance", "query": "id"}
 
 
-def write_queries(path: Path, count: int, seed: int) -> list[tuple[str, str, str, int]]:
-    """Queries with five passages each, of which those with a good word are relevant, in files of interleaved rows."""
-    passages = iter(sentences(count * 5, seed))
+def write_queries(path: Path, count: int, seed: int, each: int = 5) -> list[tuple[str, str, str, int]]:
+    """Queries with some passages each, of which those with a good word are relevant, in files of interleaved rows."""
+    passages = iter(sentences(count * each, seed))
     rows = [
         (f"q{seed}-{query}", "was the film good", text, int(mood == "positive"))
         for query in range(count)
-        for text, mood in (next(passages) for _ in range(5))
+        for text, mood in (next(passages) for _ in range(each))
     ]
     np.random.default_rng(seed).shuffle(rows)
     lines = ["id\tquestion\tpassage\trelevance", *("\t".join(map(str, row)) for row in rows)]
@@ -104,3 +104,14 @@ def test_a_cross_encoder_of_the_hub_ranks_as_transformers_does(tmp_path: Path, c
     config = json.loads((tmp_path / "artifacts/tiny/model/config.json").read_text())
     assert config["sentence_transformers"]["activation_fn"].endswith("Sigmoid")
     resolve.resolve(path)
+
+
+def test_a_budget_of_quality_chooses_on_whole_queries_that_are_longer_than_all_validation_rows(
+    tmp_path: Path, cross_encoder: Path
+):
+    path = write_recipe(tmp_path, cross_encoder, [{"stage": "quantize", "accuracy": {"max_drop": 0.5}}])
+    write_queries(tmp_path / "queries.tsv", 3, 1, each=20)
+    write_queries(tmp_path / "held_out.tsv", 2, 2)
+    result = compress("run", path.name, cwd=tmp_path)
+    assert result.returncode in (0, 1, 4), result.stdout + result.stderr
+    assert stage_of(report_of(tmp_path), "quantize")["details"]["selection"]["max_drop"] == 0.5
