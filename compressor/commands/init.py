@@ -37,8 +37,8 @@ def init(checkpoint: str, data: str | None, limits: str | None, output: Path | N
     from compressor.drafting.draft import draft
     from compressor.files import write_atomic
 
-    if output is not None and output.exists() and not force:
-        raise RecipeError([Problem(str(output), "is there already", "give --force to replace it", kind="conflict")])
+    if output is not None:
+        _check_output(output, data, force)
     wanted = target.Budget() if limits is None else target.parse(limits)
     drafted = draft(checkpoint, data, wanted, output)
     if output is None:
@@ -50,3 +50,18 @@ def init(checkpoint: str, data: str | None, limits: str | None, output: Path | N
     echo(f"{output}: {drafted.recipe.task}, {len(names)} stages: {' → '.join(names)}")
     for assumed in drafted.assumed:
         echo(assumed, sys.stdout)
+
+
+def _check_output(output: Path, data: str | None, force: bool) -> None:
+    """Raises RecipeError where the recipe cannot, or should not, be written to a file."""
+    if output.is_dir():
+        what, hint, kind = "is a folder", f"name a file in it: {output / 'recipe.yaml'}", "conflict"
+    elif data is not None and output.exists() and Path(data).exists() and output.samefile(data):
+        what, hint, kind = "holds the rows", "name another file for the recipe", "conflict"
+    elif output.exists() and not force:
+        what, hint, kind = "is there already", "give --force to replace it", "conflict"
+    elif not output.parent.is_dir():
+        what, hint, kind = f"cannot be written: there is no folder {output.parent}", "make it first", "not_found"
+    else:
+        return
+    raise RecipeError([Problem(str(output), what, hint, kind=kind)])

@@ -101,10 +101,15 @@ def rows(source: Source, folder: Path, where: str, formats: tuple[str, ...] = FO
     return path
 
 
+def expanded(source: str) -> str:
+    """A path with the home folder in place of `~`; as it is where there is no such user."""
+    # Path.expanduser makes ~x of ./~x, and fails for users who are not there.
+    return os.path.expanduser(source)  # noqa: PTH111
+
+
 def _local(source: str, folder: Path, where: str) -> Path:
     """A path as the recipe names it, symbolic links as they are: their names have a suffix, their targets may not."""
-    # Path.expanduser makes ~x of ./~x, and fails for users who are not there.
-    path = folder / os.path.expanduser(source)  # noqa: PTH111
+    path = folder / expanded(source)
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -134,6 +139,9 @@ def _in_package(source: str, where: str) -> Path:
 
 
 def _nearby(path: Path) -> str:
+    """What is there instead of a path; nothing for one that is there, but is of another kind."""
+    if path.exists():
+        return ""
     if not path.parent.is_dir():
         return f"{path.parent} does not exist"
     names = sorted(p.name for p in path.parent.iterdir() if not p.name.startswith((".", "__")))

@@ -50,8 +50,8 @@ class Draft:
         files: `train` and maybe `validation`, or the source of a corpus, as the recipe names them.
         facts: Paragraphs on the checkpoint and the rows.
         guess: What the rows are.
-        rows: Sample that were read; at least so many there are.
-        judged: Sample to judge on, where a file has them.
+        rows: How many rows were read; the file may have more.
+        judged: How many rows of a validation file were read; 0 without one.
         trained: Whether the checkpoint's own head is used.
         shape: The checkpoint's shape.
         lengths: Tokens of the rows.
@@ -116,9 +116,10 @@ class Draft:
     def _data(self) -> list[Key]:
         notes = self.guess.notes
         if self.guess.task == MASKED_LM:
-            corpus = {"source": self.files["train"], **self.guess.data}
-            note = "; ".join(notes[key] for key in ("text", "where") if key in notes)
-            return [Key("corpus", corpus if self.guess.data else self.files["train"], note)]
+            source = self.files["train"]
+            note = "; ".join(notes[key] for key in ("train", "text", "where") if key in notes)
+            plain = isinstance(source, str) and not self.guess.data
+            return [Key("corpus", source if plain else {"source": source, **self.guess.data}, note)]
         found = [Key("train", self.files["train"], notes.get("train", ""))]
         if "validation" in self.files:
             found.append(Key("validation", self.files["validation"], notes.get("validation", "")))

@@ -12,7 +12,7 @@ from pathlib import Path
 from compressor.data import hub, sources
 from compressor.drafting import document, labels, lengths, plans, rows, stand_in, task
 from compressor.drafting.document import Draft
-from compressor.drafting.guess import ASSUMED, Guess, Heads
+from compressor.drafting.guess import ASSUMED, CHECKPOINT, Guess, Heads
 from compressor.drafting.plans import Limits, Reduction
 from compressor.drafting.rows import Sample
 from compressor.drafting.sizes import OPERATIONS_PER_S, Geometry
@@ -26,9 +26,6 @@ from compressor.models.shape import Shape
 from compressor.recipe.document import Recipe
 from compressor.recipe.resolve import resolve
 from compressor.tasks import MASKED_LM, TASKS
-
-CHECKPOINT = "CHECKPOINT"
-"""What errors call the checkpoint."""
 
 _LONGEST_NAME = 60
 _MOST_LISTED = 6
@@ -74,7 +71,7 @@ def draft(checkpoint: str, data: str | None, target: Budget, path: Path | None) 
     spread = f" Tokens of a row: half have at most {tokens.median}, 95 % {tokens.p95}, 99 % {tokens.p99}."
     written = Draft(
         name=_name(path.stem if path else _called(data or checkpoint)),
-        model=_named(checkpoint, Path(checkpoint).expanduser(), future) if isinstance(place, Path) else checkpoint,
+        model=_named(checkpoint, Path(sources.expanded(checkpoint)), future) if isinstance(place, Path) else checkpoint,
         files=dict(found.files),
         facts=(_checkpoint_fact(given, heads), found.fact + (spread if guess.texts else "")),
         guess=guess,
@@ -217,7 +214,7 @@ def _named(given: str, found: Path, recipe: Path) -> str:
     """A path as the recipe names it: relative to its folder, unless it was given otherwise."""
     if given.startswith("package:"):
         return given
-    if Path(given).expanduser().is_absolute():
+    if Path(sources.expanded(given)).is_absolute():
         return str(found.absolute())
     relative = os.path.relpath(found.absolute(), recipe.parent.resolve())
     return f"./{relative}" if relative.startswith(("~", "package:")) else relative

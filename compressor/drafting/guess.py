@@ -11,6 +11,8 @@ from compressor.errors import Problem, RecipeError
 from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.tasks import TASKS, has_head
 
+CHECKPOINT = "CHECKPOINT"
+"""What errors call the checkpoint."""
 ASSUMED = "assumed: "
 """Begins the comments on what may be otherwise."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compressor.drafting.guess import CHECKPOINT, refused
 from compressor.drafting.rows import spread
 from compressor.files import read_json
 from compressor.models import tokenizer_files
@@ -52,6 +53,9 @@ def measure(checkpoint: Checkpoint, texts: Sequence[Any], usual: int | None = No
         checkpoint: Its tokenizer and its position table.
         texts: A text, a pair of texts, or a list of words for each row; nothing where no rows are here.
         usual: Tokens that rows are cut to whatever their lengths; None to go by them.
+
+    Raises:
+        RecipeError: The tokenizer cannot be loaded.
     """
     if not texts:
         return Lengths(0, 0, 0, min(usual or _LONG, checkpoint.max_sequence_length()), 0.0)
@@ -80,12 +84,19 @@ def _tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer as its files say, without truncation and padding."""
     from tokenizers import BertWordPieceTokenizer, Tokenizer
 
-    if (folder / tokenizer_files.TOKENIZER).is_file():
-        found = Tokenizer.from_file(str(folder / tokenizer_files.TOKENIZER))
-        found.no_truncation()
-        found.no_padding()
-        return found
+    whole = (folder / tokenizer_files.TOKENIZER).is_file()
+    file = folder / (tokenizer_files.TOKENIZER if whole else tokenizer_files.VOCABULARY)
     config = folder / tokenizer_files.CONFIG
     lower = read_json(config).get("do_lower_case", True) if config.is_file() else True
-    words = BertWordPieceTokenizer(str(folder / tokenizer_files.VOCABULARY), lowercase=bool(lower))
-    return Tokenizer.from_str(words.to_str())
+    try:
+        if whole:
+            found = Tokenizer.from_file(str(file))
+        else:
+            words = BertWordPieceTokenizer(str(file), lowercase=bool(lower))
+            found = Tokenizer.from_str(words.to_str())
+    except Exception as error:  # the library's own errors have no class of their own
+        hint = "save the tokenizer again: AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+        raise refused(CHECKPOINT, f"{file} cannot be loaded: {error}", hint, "unreadable") from None
+    found.no_truncation()
+    found.no_padding()
+    return found

@@ -93,13 +93,13 @@ def _beginning(path: Path) -> Sample:
 
 def _files(source: str) -> tuple[Path, Path | None]:
     """The file to train on, and the one of held-out rows beside it."""
-    folder = Path(source).expanduser()
+    folder = Path(sources.expanded(source))
     if not source.startswith("package:") and folder.is_dir():
         found = sorted(path for path in folder.iterdir() if suffix(path) in _FORMATS and path.is_file())
         train = next((path for path in found if _named(path, _TRAIN)), None)
         if train is None:
             names = ", ".join(path.name for path in found[:8]) or f"no file that is read ({', '.join(_FORMATS)})"
-            what = f"{source} is a folder without a file called train"
+            what = f"{folder} is a folder without a file called train"
             raise RecipeError([Problem(PLACE, what, f"name the file; there is {names}", kind="missing")])
         return train, next((path for path in found if _named(path, _VALIDATION)), None)
     path = sources.rows(source, Path.cwd(), PLACE, _FORMATS)

@@ -25,8 +25,8 @@ class Found:
     Attributes:
         guess: What they are.
         files: `train` and maybe `validation`, as the recipe names them.
-        count: Sample that there are at least.
-        judged: Sample of `validation`; 0 where there is none.
+        count: How many rows are known; there may be more.
+        judged: How many of these are in `validation`; 0 without one.
         fact: A sentence on them.
     """
 

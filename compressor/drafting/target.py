@@ -11,14 +11,14 @@ PLACE = "--target"
 
 _UNITS = {
     "size": {
-        "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
+        "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
     },
     "latency": {"us": 1e-3, "µs": 1e-3, "ms": 1, "s": 1e3},
 }  # fmt: skip
-"""Bytes and milliseconds of each unit."""
+"""Bytes and milliseconds of each unit, which may be written in capitals or small letters."""
 
 _LIMIT = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-zµ]*)")
-_MOST_BYTES = 2**32
+_MOST = {"size": (4e9, "4 GB"), "latency": (1e6, "1000 s")}
 _EXAMPLE = "such as size=10MB,latency=5ms"
 
 
@@ -46,8 +46,8 @@ def parse(text: str) -> Budget:
     for part in text.split(","):
         name, equals, limit = (piece.strip() for piece in part.partition("="))
         if name not in _UNITS or not equals:
-            what = f"unknown limit {shown(name)}" if equals else f"{shown(part.strip())} is no limit"
-            hint = suggest(name, list(_UNITS)) if equals else _EXAMPLE
+            what = f"unknown limit {shown(name)}" if equals else f"{shown(part.strip())} is not a limit"
+            hint = suggest(name, list(_UNITS)) if equals else f"give limits {_EXAMPLE}"
             problems.append(Problem(PLACE, what, hint, kind="unknown"))
         elif name in found:
             problems.append(Problem(PLACE, f"{name} is given twice", "keep one", kind="conflict"))
@@ -64,12 +64,13 @@ def _amount(limit: str, name: str) -> float | Problem:
     """Bytes or milliseconds."""
     units = _UNITS[name]
     matched = _LIMIT.fullmatch(limit)
-    unit = matched[2].lower() if matched else ""
-    if matched is None or unit not in units:
+    factor = next((units[unit] for unit in units if matched and matched[2].lower() == unit.lower()), None)
+    if matched is None or factor is None:
         what = f"{name} is {shown(limit)}, must be a number with a unit"
         return Problem(PLACE, what, f"allowed: {', '.join(units)}; {_EXAMPLE}", kind="type")
-    value = float(matched[1]) * units[unit]
-    most = _MOST_BYTES if name == "size" else 1e9
+    value = float(matched[1]) * factor
+    most, written = _MOST[name]
     if not 0 < value <= most or (name == "size" and value < 1):
-        return Problem(PLACE, f"{name} is {shown(limit)}", f"must be above 0, at most {most:g}", kind="value")
+        what = f"{name} is {shown(limit)}, must be above 0 and at most {written}"
+        return Problem(PLACE, what, f"give limits {_EXAMPLE}", kind="value")
     return value

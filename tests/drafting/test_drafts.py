@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from conftest import HUB
 from draft_kinds import KINDS
 from running import compress
 
+from compressor.data.spec import HubDataset
 from compressor.drafting.draft import draft
 from compressor.drafting.target import Budget
 from compressor.recipe.resolve import resolve
@@ -63,6 +65,28 @@ def test_the_command_writes_what_validates_from_another_folder(checkpoints: dict
     assert (tmp_path / "there/out.yaml").read_bytes() != before
 
 
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        ("rows.tsv", "rows.tsv: holds the rows"),
+        (".", ".: is a folder"),
+        ("nowhere/recipe.yaml", "there is no folder nowhere"),
+    ],
+)
+def test_where_no_recipe_can_be_written(output: str, says: str, checkpoints: dict[str, Path], tmp_path: Path):
+    data = KINDS["encoder"].data(tmp_path)
+    before = data.read_bytes()
+    result = compress("init", checkpoints["encoder"], "--data", data.name, "-o", output, "--force", cwd=tmp_path)
+    assert result.returncode == 2 and says in result.stderr
+    assert data.read_bytes() == before and list(tmp_path.iterdir()) == [data]
+
+
+@pytest.mark.parametrize("data", ["", "~nobody/rows.csv", "nowhere.csv", "https://example.org/rows.csv"])
+def test_rows_that_are_not_there_are_said_to_be_missing(data: str, checkpoints: dict[str, Path], tmp_path: Path):
+    result = compress("init", checkpoints["encoder"], "--data", data, cwd=tmp_path)
+    assert result.returncode == 2 and "--data: " in result.stderr
+
+
 def test_without_a_file_the_recipe_is_printed(checkpoints: dict[str, Path], tmp_path: Path):
     data = KINDS["conll"].data(tmp_path)
     result = compress("init", checkpoints["conll"], "--data", data.name, cwd=tmp_path)
@@ -80,8 +104,20 @@ def test_without_rows_a_public_data_set_stands_in(checkpoints: dict[str, Path], 
     assert result.returncode == 2 and "no, yes, maybe" in result.stderr
 
 
-@pytest.mark.parametrize("given", ["nowhere/at/all", "empty", "gpt"])
-def test_what_is_no_encoder_of_ours_is_refused(given: str, tmp_path: Path):
+def test_without_raw_text_a_public_corpus_stands_in(checkpoints: dict[str, Path], tmp_path: Path):
+    drafted = draft(str(checkpoints["raw text"]), None, Budget(), tmp_path / "recipe.yaml")
+    corpus = drafted.recipe.data.corpus_spec
+    assert drafted.recipe.task == "masked-lm" and corpus and isinstance(corpus.source, HubDataset)
+    assert any("stands in" in note for note in drafted.assumed)
+
+
+@pytest.mark.parametrize("given", ["nowhere/at/all", "~nobody/there", "empty", "gpt", "broken", "words"])
+def test_what_is_no_encoder_of_ours_is_refused(given: str, checkpoints: dict[str, Path], tmp_path: Path):
+    for name, file, content in (("broken", "tokenizer.json", '{"model": {"vocab": {"a": 1}}}'),
+                                ("words", "vocab.txt", "a\nb\n")):  # fmt: skip
+        shutil.copytree(checkpoints["encoder"], tmp_path / name)
+        (tmp_path / name / "tokenizer.json").unlink()
+        (tmp_path / name / file).write_text(content)
     (tmp_path / "empty").mkdir()
     (tmp_path / "gpt").mkdir()
     (tmp_path / "gpt/config.json").write_text('{"model_type": "gpt2"}')

@@ -40,7 +40,7 @@ def test_targets_are_read(text: str, found: Budget):
     [
         ("size=10", "type"), ("size=ten MB", "type"), ("size=-1MB", "type"), ("latency=1MB", "type"), ("", "unknown"),
         ("speed=2x", "unknown"), ("size=1MB,size=2MB", "conflict"), ("size=0MB", "value"), ("latency=0ms", "value"),
-        ("size", "unknown"), ("size=9999GB", "value"),
+        ("size", "unknown"), ("size=9999GB", "value"), ("size=1MB,", "unknown"),
     ],
 )  # fmt: skip
 def test_other_targets_are_refused(text: str, kind: str):
