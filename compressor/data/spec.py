@@ -49,7 +49,7 @@ class CorpusSpec(TextSpec):
     """Separates the paragraphs inside one text."""
     sentence_order: bool = False
     """Make each sequence of two segments of one text, half of them swapped, and have pretraining stages train a head
-    that classifies the order, beside the masked-LM head. Texts need two sentences at least. Not for DistilBERT."""
+    that classifies the order, beside the masked-LM head. Texts need two sentences at least. For BERT and ALBERT."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of the texts held out, by another hash."""
     max_validation_sequences: Annotated[int, Field(ge=1)] = 400

@@ -13,6 +13,7 @@ import numpy as np
 from compressor import tasks
 from compressor.data import queries
 from compressor.data import splits as data_rows
+from compressor.errors import Problem, RecipeError, path_text
 from compressor.measure.parity_inputs import TEXTS_FILE
 from compressor.measure.token_rows import INPUTS, LABELS, REFERENCES_FILE, TEXTS, TokenRows
 from compressor.models.checkpoint import Checkpoint
@@ -61,6 +62,7 @@ class PreparedRows:
         self.data = plan.data[recipe.task]
         self._plan, self._store, self._progress = plan, store, progress
         self._splits = self._prepare()
+        self._check_margins()
         assert plan.model is not None, "a run has its model"
         head = None if plan.resolved.makes_teacher else Checkpoint(plan.model).labels
         renamed: dict[str, str] = self._splits.facts["renamed"]
@@ -95,6 +97,16 @@ class PreparedRows:
             return facts
 
         return self._store.build(self.data.inputs, build)[0]
+
+    def _check_margins(self) -> None:
+        """Raises RecipeError where a stage learns margins between rows of a query, and there are no two of one."""
+        recipe = self._plan.resolved.recipe
+        learns = [index for index, stage in enumerate(recipe.stages) if getattr(stage, "alpha_margin", None)]
+        if learns and queries.largest(data_rows.load(self._splits.path / data_rows.TRAIN)) < 2:
+            what = "is of two rows of one query, and each query of the training rows has one row"
+            hint = "drop it, or name as data.query the column that is equal for all rows of a query"
+            place = path_text(("stages", learns[0], "alpha_margin"), recipe.stages)
+            raise RecipeError([Problem(place, what, hint)], str(self._plan.resolved.path))
 
     @property
     def held_out(self) -> Callable[[PreTrainedTokenizerBase, Path, int], Dataset] | None:

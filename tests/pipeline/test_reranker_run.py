@@ -115,3 +115,11 @@ def test_a_budget_of_quality_chooses_on_whole_queries_that_are_longer_than_all_v
     result = compress("run", path.name, cwd=tmp_path)
     assert result.returncode in (0, 1, 4), result.stdout + result.stderr
     assert stage_of(report_of(tmp_path), "quantize")["details"]["selection"]["max_drop"] == 0.5
+
+
+def test_margins_of_queries_with_one_row_are_refused_before_anything_is_trained(tmp_path: Path, encoder: Path):
+    distill = {"stage": "distill", "alpha_margin": 1.0}
+    path = write_recipe(tmp_path, encoder, [{"stage": "finetune"}, distill])
+    write_queries(tmp_path / "queries.tsv", 60, 1, each=1)
+    result = compress("run", path.name, cwd=tmp_path)
+    assert result.returncode == 2 and "stages[1] (distill).alpha_margin" in result.stderr, result.stderr

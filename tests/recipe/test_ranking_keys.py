@@ -43,6 +43,13 @@ def test_margins_need_queries(tmp_path: Path, encoder: Path):
     resolve.resolve(write(tmp_path, encoder, stages, query="first"))
 
 
+def test_margins_need_two_rows_in_a_batch(tmp_path: Path, encoder: Path):
+    share = {"stage": "share", "num_hidden_groups": 1, "alpha_margin": 1.0, "batch_size": 1}
+    with refused("stages[1] (share).alpha_margin", "conflict"):
+        resolve.resolve(write(tmp_path, encoder, [FINETUNE, share], query="first"))
+    resolve.resolve(write(tmp_path, encoder, [FINETUNE, {**share, "epochs": 0}], query="first"))
+
+
 def test_margins_are_something_to_learn_from(tmp_path: Path, encoder: Path):
     only = {"stage": "distill", "alpha_soft": 0, "alpha_hard": 0, "alpha_margin": 1.0}
     resolve.resolve(write(tmp_path, encoder, [FINETUNE, only], query="first"))

@@ -234,6 +234,11 @@ def test_a_teacher_of_the_order_alone_guesses_no_tokens(write_recipe: WriteRecip
         check(alone, share)
     check(alone, {**share, "alpha_soft": 0})
     check(alone, both, share)
+    check(alone, {**share, "epochs": 0})
+    check(both, alone, share)  # the first that learns tokens is the teacher, and stays it
+    factorize = {"stage": "factorize", "embedding_size": 8}
+    with refused("stages[3] (factorize).alpha_soft", "value"):  # too late: share has ended the search for a teacher
+        check(alone, {**share, "alpha_soft": 0}, both, factorize)
 
 
 def test_a_distilbert_cannot_learn_the_order(write_recipe: WriteRecipe, tmp_path: Path, distilbert: Path):

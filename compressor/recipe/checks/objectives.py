@@ -8,22 +8,17 @@ from compressor.tasks import MASKED_LM
 from compressor.training.spec import DistillationSpec, ObjectiveSpec
 
 _ONLY_TASK = ("alpha_hard", "alpha_margin", "alpha_attention", "layer_map")
-
-
 _ONLY_PRETRAINING = ("alpha_mlm", "alpha_order", "top_k", "mlm_probability", "masking", "maskings")
 
 
 def check_objectives(recipe: Recipe, add: Add) -> None:
     """Whether each training stage's keys fit its objective, and leave at least one loss."""
     pairs = recipe.data.corpus_spec is not None and recipe.data.corpus_spec.sentence_order
-    warming = False
+    _check_order_alone(recipe, add)
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, ObjectiveSpec):
             continue
         pretraining = recipe.task_of(stage) == MASKED_LM
-        if pretraining:
-            _check_warm(index, stage, warming, add)
-            warming = stage.warms_up if stage.makes_teacher else warming
         for key in _ONLY_TASK if pretraining else _ONLY_PRETRAINING:
             if key in stage.model_fields_set:
                 other = "training on the task's rows" if pretraining else "objective: pretraining"
@@ -51,8 +46,16 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
             add(("stages", index, "alpha_soft"), what, "make one positive")
 
 
-def _check_warm(index: int, stage: ObjectiveSpec, warming: bool, add: Add) -> None:
+def _check_order_alone(recipe: Recipe, add: Add) -> None:
     """Whether a teacher that has learned the order of segments alone is asked for tokens."""
-    if warming and isinstance(stage, DistillationSpec) and stage.alpha_soft != 0:
-        what = "learns the teacher's guesses of hidden tokens, and its stage before it learns the order alone"
-        add(("stages", index, "alpha_soft"), what, "put a finetune that learns both in between, or set it to 0")
+    warming, alone = True, False  # whether the next finetune makes the teacher, see `pipeline.plan`; what that learned
+    for index, stage in enumerate(recipe.stages):
+        if recipe.task_of(stage) != MASKED_LM:
+            continue
+        if warming and stage.makes_teacher:
+            alone = stage.warms_up
+        warming &= stage.warms_up
+        if alone and isinstance(stage, DistillationSpec) and stage.trains and stage.alpha_soft != 0:
+            what = "learns the teacher's guesses of hidden tokens, and the teacher has learned the order alone"
+            hint = "put a finetune that learns both right behind the one with alpha_mlm: 0, or set alpha_soft to 0"
+            add(("stages", index, "alpha_soft"), what, hint)

@@ -23,6 +23,9 @@ def check_queries(recipe: Recipe, add: Add) -> None:
                 add(place, what, f"drop it; it is for {text_regression.NAME}", kind="conflict")
             elif recipe.data.query is None:
                 add(place, "is of rows of one query, and the recipe names none", _HINT, kind="missing")
+            elif stage.trains and stage.batch_size == 1:
+                what = "compares two rows of a batch, and batch_size is 1"
+                add(place, what, "make batch_size a multiple of the rows of a query", kind="conflict")
         if ranks and recipe.data.query is None:
             for name in stage.gates:
                 _check_gate(("stages", index, "gates", name), name, add)
