@@ -62,7 +62,7 @@ class Column:
             return "answers"
         if not self.texts:
             return "other" if not all(isinstance(value, str) for value in there) else "empty"
-        return "number" if all(map(_is_number, self.texts)) else "text"
+        return "number" if all(map(is_number, self.texts)) else "text"
 
     @property
     def _first(self) -> Any:
@@ -147,7 +147,8 @@ def of(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Column]:
     return [column for column in found if column.kind != "empty"]
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text is a finite number."""
     try:
         return math.isfinite(float(text)) and "_" not in text
     except ValueError:

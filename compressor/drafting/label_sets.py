@@ -26,10 +26,15 @@ def find(there: Sequence[Column]) -> tuple[Column, str | None, Counter[str]] | N
         there: The columns of the rows.
 
     Raises:
-        RecipeError: The column has nothing in a row: there an empty list, or an empty text, is no label.
+        RecipeError: The column has nothing in a row: there an empty list, or an empty text, is no label. Or it has a 0
+            or a 1 for each label.
     """
+    for column in there:
+        if column.kind == "list" and column.plain in _NAMES and _is_vectors(column):
+            what = f"column {quoted(column.name)} has a 0 or a 1 for each label"
+            raise refused(PLACE, what, 'write the names of a row\'s labels instead, such as ["joy", "fear"]', "type")
     lists = [column for column in there if column.kind == "list" and _few(_of_lists(column), len(column.values))]
-    lists.sort(key=lambda column: _rank(column))
+    lists.sort(key=_rank)
     if lists:
         if None in lists[0].values:
             what = f"column {quoted(lists[0].name)} has nothing in row {lists[0].values.index(None) + 1}"
@@ -54,12 +59,21 @@ def _rank(column: Column) -> int:
 def _of_lists(column: Column) -> Counter[str]:
     """How many rows have each label; nothing where lists hold something else."""
     counts: Counter[str] = Counter()
+    if _is_vectors(column):
+        return counts
     try:
         for value in column.values:
             counts.update({str(text_of(item)) for item in value or () if not _is_fraction(item)})
     except NotText:
         return Counter()
     return counts if not any(map(_is_fraction, column.items())) else Counter()
+
+
+def _is_vectors(column: Column) -> bool:
+    """Whether each row has a 0 or a 1 for each of some labels, and not the labels."""
+    found = [value for value in column.values if isinstance(value, list)]
+    ones = all(item in (0, 1) for value in found for item in value)
+    return ones and len(set(map(len, found))) == 1 and any(len(set(value)) < len(value) for value in found)
 
 
 def _is_fraction(item: object) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 from compressor.data import table_files
 from compressor.data.lines import quoted
 from compressor.data.queries import MOST_RELEVANT
-from compressor.drafting import label_sets
+from compressor.drafting import columns, label_sets
 from compressor.drafting.columns import Column
 from compressor.drafting.guess import ASSUMED, Guess, Heads, refused
 from compressor.drafting.rows import PLACE, Sample
+from compressor.errors import RecipeError
 from compressor.tasks import multi_label, text_classification, text_regression
 
 _KEYS = ("text", "text_pair")
@@ -25,11 +26,13 @@ _LABELS = (
     *("stars", "grade", "y", "tag", "toxic", "spam", "output", "answer"),
 )
 """Names of columns with labels, without what separates words, the surest first."""
+_ENDS = ("label", "class", "category", "sentiment", "intent", "emotion", "topic", "polarity", "rating", "stars")
+"""Ends of other names of such columns, such as `airline_sentiment`."""
 _NUMBERS = ("score", "similarity", "similarityscore", "relevance", "rating", "grade", "stars")
 """Those of them that are often a number to learn."""
 _NO_LABELS = (
     *("split", "set", "fold", "source", "lang", "language", "date", "time", "timestamp", "year", "id", "index", "idx"),
-    *("domain", "url", "createdat"),
+    *("domain", "url", "createdat", "confidence", "weight", "length"),
 )
 _TEXTS = (
     *("text", "sentence", "review", "reviewtext", "content", "comment", "commenttext", "body", "utterance", "tweet"),
@@ -110,8 +113,8 @@ def _with_sets(
     return found.noting(_KEYS[len(texts) - 1], f"{ASSUMED}{said}") if said else found
 
 
-def _refuse_blanks(rows: Sample, columns: Sequence[Column]) -> None:
-    for column in columns:
+def _refuse_blanks(rows: Sample, used: Sequence[Column]) -> None:
+    for column in used:
         if column.blank_row is not None:
             what = f"{rows.train.name} has nothing in column {quoted(column.name)} of row {column.blank_row}"
             raise refused(PLACE, what, "every row needs a value; drop the row or fix the file", "missing")
@@ -125,26 +128,53 @@ def _label(there: Sequence[Column], needed: bool) -> tuple[Column | None, str]:
         needed: Whether the checkpoint's head is of a task that has labels: then anything that may be one is.
     """
     scalar = [column for column in there if column.kind in ("text", "number") and not column.is_prose]
-    named = sorted((_LABELS.index(column.plain), column.name, column) for column in scalar if column.plain in _LABELS)
-    ends = [column for column in scalar if column.plain.endswith(("label", "class", "category"))]
-    for column in (*(entry[2] for entry in named), *ends):
-        if len(column.counts) == 1:
-            what = f"column {quoted(column.name)} has one value only, {quoted(next(iter(column.counts)))}"
-            raise refused(PLACE, what, "there have to be two labels to tell apart; is the file cut off?")
-        if column.may_label or (column.kind == "number" and not (column.whole and column.is_id)):
-            return column, ""
-        if column.kind == "number" or column.is_id:
-            what = f"column {quoted(column.name)} has {len(column.counts)} different values in {len(column.texts)} rows"
-            raise refused(PLACE, what, "it looks like ids, not labels; call the column of the labels label")
+    named = [column for column in scalar if column.plain in _LABELS]
+    named.sort(key=lambda column: (_LABELS.index(column.plain), column.name))
+    if named:
+        label = next(filter(_can_label, named), None)
+        if label is None:
+            raise _no_label(named[0])
+        alike = [c for c in scalar if c is not label and c.counts.keys() == label.counts.keys()]
+        passed = [quoted(column.name) for column in (*named[: named.index(label)], *alike)]
+        return label, f"and not {', '.join(passed)}" if passed else ""
+    if ends := next((c for c in scalar if c.plain.endswith(_ENDS) and _can_label(c)), None):
+        return ends, "by the end of the column's name"
     free = [c for c in scalar if c.plain not in _NO_LABELS and not c.plain.endswith("id") and c.blank_row is None]
-    able = [c for c in free if c.repeats or (c.kind == "number" and c.points)]
+    able = [c for c in free if c.repeats or _is_amount(c)]
     if not able:
         return None, ""
-    chosen = min(able, key=lambda c: (c.kind == "number" and c.points, len(c.counts)))
-    if not needed and len(chosen.counts) * 4 > len(chosen.texts):
-        return None, ""
+    chosen = min(able, key=lambda c: (_is_amount(c), len(c.counts)))
     others = [quoted(c.name) for c in able if c is not chosen]
-    return chosen, "the column with few different values" + (f", and not {', '.join(others)}" if others else "")
+    unsure = bool(others) if _is_amount(chosen) else len(chosen.counts) * 4 > len(chosen.texts)
+    if unsure and not needed:
+        return None, ""
+    what = "the column of numbers with a fraction" if _is_amount(chosen) else "the column with few different values"
+    return chosen, what + (f", and not {', '.join(others)}" if others else "")
+
+
+def _is_amount(column: Column) -> bool:
+    return column.kind == "number" and column.points
+
+
+def _can_label(column: Column) -> bool:
+    """Whether the values are labels, or numbers to learn."""
+    return column.may_label or (
+        column.kind == "number" and len(column.counts) > 1 and not (column.whole and column.is_id)
+    )
+
+
+def _no_label(column: Column) -> RecipeError:
+    """The error of a column that is called as labels are and has none."""
+    name, count = quoted(column.name), len(column.counts)
+    odd = [text for text in column.counts if not columns.is_number(text)]
+    if count == 1:
+        what = f"column {name} has one value only, {quoted(next(iter(column.counts)))}"
+        return refused(PLACE, what, "there have to be two labels to tell apart; is the file cut off?")
+    if 0 < len(odd) < count / 2:
+        return refused(PLACE, f"column {name} has {quoted(odd[0])} among numbers", "write a number, or drop the row")
+    what = f"column {name} has {count} different values in {len(column.texts)} rows"
+    hint = f"labels are at most {columns.MOST_LABELS}, or a quarter of the rows; rename the column if it has none"
+    return refused(PLACE, what, hint)
 
 
 def _texts(others: Sequence[Column], heads: Heads) -> tuple[list[Column], str]:
@@ -200,7 +230,8 @@ def _task(label: Column, paired: bool, heads: Heads) -> tuple[str, str]:
     if not label.whole:
         return number, f"{quoted(label.name)} holds numbers, not classes"
     if few and not (paired and label.plain in _NUMBERS) and (count == 2 or not label.points):
-        none = "; -1 too, which often marks rows without a label: drop these" if "-1" in label.counts else ""
+        unknown = "-1" in label.counts and count > 2
+        none = "; -1 too, which often marks rows without a label: drop these" if unknown else ""
         return classes, f"the {count} numbers of {quoted(label.name)} are classes (for amounts: {number}){none}"
     return number, f"{quoted(label.name)} holds numbers of an amount; for classes: {classes}"
 
@@ -217,16 +248,20 @@ def _with_sources(found: Guess, there: Sequence[Column], used: Sequence[Column])
 
 def _refuse_headless(rows: Sample, there: Sequence[Column]) -> None:
     """Refuses csv and tsv files whose first line is a row: its values are names, and the row is lost."""
-    if table_files.kind(rows.train) not in ("csv", "tsv"):
+    if not rows.in_lines:
         return
     if not any(
         (c.repeats and c.name in c.counts) or (len(c.name) > _LONG_NAME and c.name.count(" ") > 3) for c in there
     ):
         return
-    names = []
-    for number, column in enumerate(there, 1):
-        name = "text" if column.reads_as_text else "label" if column.repeats else f"column{number}"
-        names.append(name if name not in names else f"{name}{number}")
+    names: list[str] = []
+    by_name = {column.name: column for column in there}
+    for number, given in enumerate(table_files.columns(rows.train, PLACE), 1):
+        column = by_name.get(given)
+        name = "column"
+        if column is not None and len(column.counts) > 1:
+            name = "text" if column.reads_as_text else "label" if column.repeats else name
+        names.append(f"{name}{number}" if name == "column" or name in names else name)
     mark = "\t" if table_files.kind(rows.train) == "tsv" else csv.excel.delimiter
     what = f"{rows.train.name} has no line with the names of its columns: its first line is a row"
     raise refused(PLACE, what, f"put a first line like `{mark.join(names)}`", "missing")

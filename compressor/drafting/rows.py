@@ -18,6 +18,7 @@ from compressor.files import suffix
 
 PLACE = "--data"
 """What errors call the rows."""
+NAMES_HINT = "the first line of csv and tsv names the columns"
 
 Form = Literal["table", "conll", "squad", "text"]
 
@@ -29,6 +30,7 @@ _LOOKED_AT = 200
 _FORMATS = tuple(dict.fromkeys((*sources.FORMATS, *sources.CONLL, sources.SQUAD)))
 _VALIDATION = ("validation", "dev", "valid", "val")
 _TRAIN = ("train", "training")
+_OF_LINES = ("csv", "tsv")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Sample:
         rows: Of a table by column; of other forms as the task has them: `tokens` and `tags`; `question`, `context` and
             `answers`; `text`.
         whole: Whether the file has no rows beyond these.
-        judged: Sample of `validation`, as far as they were read.
+        judged: How many rows of `validation` were read.
     """
 
     train: Path
@@ -53,6 +55,11 @@ class Sample:
     rows: Sequence[Mapping[str, Any]]
     whole: bool
     judged: int = 0
+
+    @property
+    def in_lines(self) -> bool:
+        """Whether the first line names the columns."""
+        return self.form == "table" and table_files.kind(self.train) in _OF_LINES
 
 
 def read(source: str) -> Sample:
@@ -85,7 +92,7 @@ def _beginning(path: Path) -> Sample:
         if characters > _MOST_CHARACTERS:
             break
     if not found:
-        hint = "the first line names the columns, and a row follows" if form == "table" else "give a file with rows"
+        hint = f"{NAMES_HINT}, and rows follow" if table_files.kind(path) in _OF_LINES else "give a file with rows"
         raise RecipeError([Problem(PLACE, f"{path.name} has no rows", hint, kind="missing")])
     whole = len(found) < _MOST_ROWS and characters <= _MOST_CHARACTERS
     return Sample(path, None, form, tuple(names), found, whole)

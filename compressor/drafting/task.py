@@ -14,7 +14,7 @@ from compressor.data.tags import TAG_HINT, is_tag
 from compressor.drafting import columns, labelled
 from compressor.drafting.columns import Column
 from compressor.drafting.guess import ASSUMED, Guess, Heads, refused
-from compressor.drafting.rows import PLACE, Sample
+from compressor.drafting.rows import NAMES_HINT, PLACE, Sample
 from compressor.tasks import masked_lm, question_answering, token_classification
 
 _SPLITS = ("split", "set", "fold", "partition", "subset")
@@ -84,16 +84,18 @@ def _unlabelled(rows: Sample, there: Sequence[Column], heads: Heads) -> Guess:
     """Texts without labels."""
     readable = [column for column in there if column.reads_as_text]
     if not readable:
-        named = ", ".join(f"{quoted(column.name)} ({column.kind})" for column in there)
-        every = [] if rows.form != "table" else table_files.columns(rows.train, PLACE)
-        if twice := next((name for name in every if name.strip() and every.count(name) > 1), None):
-            named += f", and several are called {quoted(twice)}"
-        hint = "each row needs a text, and for most tasks a label; the first line of csv and tsv names the columns"
-        raise refused(PLACE, f"{rows.train.name} has no column of texts: {named}", hint, "missing")
+        every = table_files.columns(rows.train, PLACE)
+        twice = next((name for name in every if name.strip() and every.count(name) > 1), None)
+        named = [f"{quoted(column.name)} ({column.kind})" for column in there]
+        named += [f"several are called {quoted(twice)}"] if twice is not None else []
+        hint = "each row needs a text, and for most tasks a label" + ("; " + NAMES_HINT if rows.in_lines else "")
+        raise refused(PLACE, f"{rows.train.name} has no column of texts: {', '.join(named)}", hint, "missing")
     text = max(readable, key=lambda column: column.characters)
     found = masked(text.texts, {"text": text.name}, heads)
-    if others := [quoted(column.name) for column in readable if column is not text]:
-        return found.noting("text", f"{ASSUMED}the longest texts; others are in {', '.join(others)}")
+    others = [c for c in there if c is not text and not (c.kind == "number" and c.whole and c.is_id)]
+    if others:
+        left = ", ".join(f"{quoted(column.name)} ({column.kind})" for column in others)
+        return found.noting("text", f"{ASSUMED}the longest texts; nothing is learned from {left}")
     return found
 
 
@@ -134,7 +136,7 @@ def _words(there: Sequence[Column], rows: Sequence[Mapping[str, Any]], heads: He
         if any(column.reads_as_text for column in there):
             return None
         names = ", ".join(quoted(column.name) for column in lists)
-        what = f"{names} holds lists, and no other column has a tag for each of their items"
+        what = f"no column has a tag for each item of the lists in {names}"
         raise refused(PLACE, what, "a row needs its words and as many tags", "missing")
     tags = min(alike, key=lambda c: (not all(is_tag(str(item)) for item in c.items()), _rank(c, _TAGS)))
     data = {"tokens": tokens.name, "tags": tags.name}

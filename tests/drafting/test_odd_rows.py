@@ -11,6 +11,7 @@ from problems import refused
 
 from compressor.drafting import rows, task
 from compressor.drafting.guess import ASSUMED, Guess, Heads
+from compressor.errors import RecipeError
 
 TEXTS = [
     "a dull story from start to end",
@@ -47,6 +48,7 @@ def objects(**columns: list[Any]) -> str:
 
 
 MOODS = ["bad", "good"] * 10
+AMOUNTS = [0.25 + index for index in range(20)]
 HALF = ["yes"] * 10 + ["no"] * 10
 FOUND = {
     "a name says what a column is": (table(idx=list(range(20)), review=NUMBERED, label=MOODS), "text-classification",
@@ -73,6 +75,12 @@ FOUND = {
                    {"text": "text", "label": "label", "group": "user_id"}),
     "dates are no texts": (table(date=[f"2020-01-{i + 1}" for i in range(20)], headline=NUMBERED, topic=MOODS),
                            "text-classification", {"text": "headline", "label": "topic"}),
+    "the end of a name": (table(airline=["Delta", "United"] * 10, airline_sentiment=[*MOODS[:19], "so"], text=NUMBERED),
+                          "text-classification", {"text": "text", "label": "airline_sentiment"}),
+    "a name whose values are no labels": (table(category=["film"] * 20, review=NUMBERED, stars=[1, 2, 3, 5] * 5),
+                                          "text-classification", {"text": "review", "label": "stars"}),
+    "one column of amounts": (table(description=NUMBERED, price=AMOUNTS), "text-regression",
+                              {"text": "description", "label": "price"}),
     "a column of splits": (table(text=NUMBERED, label=MOODS, split=["train", "train", "train", "test"] * 5),
                            "text-classification", {"text": "text", "label": "label", "where": {"split": "train"}}),
 }  # fmt: skip
@@ -90,6 +98,31 @@ def test_several_texts_the_longest_is_taken_and_it_is_said(tmp_path: Path):
     found = guessed(tmp_path, "rows.csv", table(one=short, two=long, three=short, label=MOODS))
     assert found.data["text"] == "two"
     assert found.notes["text"].startswith(ASSUMED) and "'one'" in found.notes["text"]
+
+
+def test_columns_that_might_have_been_meant_are_named(tmp_path: Path):
+    toxic = guessed(tmp_path, "rows.csv", table(comment=NUMBERED, toxic=[0, 1] * 10, threat=[1, 0] * 10))
+    assert toxic.data["label"] == "toxic" and "'threat'" in toxic.notes["label"]
+    stars = guessed(tmp_path, "rows.csv", table(category=["film"] * 20, review=NUMBERED, stars=[1, 2, 3, 5] * 5))
+    assert "'category'" in stars.notes["label"]
+    spans = [[{"start": 0, "end": 4, "type": "film"}]] * 20
+    raw = guessed(
+        tmp_path, "rows.jsonl", objects(id=list(range(20)), text=NUMBERED, entities=spans, a=AMOUNTS, b=AMOUNTS)
+    )
+    assert raw.task == "masked-lm"
+    assert "'entities' (list), 'a' (number), 'b' (number)" in raw.notes["text"] and "'id'" not in raw.notes["text"]
+
+
+@pytest.mark.parametrize(("labels", "noted"), [([-1, 0, 1, 2] * 5, True), ([-1, 1] * 10, False)])
+def test_a_class_that_may_mark_unknown_labels_is_mentioned(labels: list[int], noted: bool, tmp_path: Path):
+    found = guessed(tmp_path, "rows.csv", table(text=NUMBERED, label=labels))
+    assert ("-1" in found.notes["task"]) == noted
+
+
+def test_the_line_that_is_asked_for_names_every_column(tmp_path: Path):
+    content = "".join(f"gj04\t{index % 2}\t\t{text}\n" for index, text in enumerate(NUMBERED))
+    with pytest.raises(RecipeError, match=r"column1\\tlabel\\tcolumn3\\ttext`"):
+        guessed(tmp_path, "rows.tsv", content)
 
 
 NUMBERS = {
@@ -163,6 +196,11 @@ REFUSED = {
     "numbers alone": ("rows.csv", table(a=list(range(20)), b=[1, 2] * 10), "missing"),
     "ids for labels": ("rows.csv", table(text=NUMBERED, label=[f"r{index}" for index in range(20)]), "value"),
     "numbered ids for labels": ("rows.csv", table(text=NUMBERED, label=list(range(20))), "value"),
+    "more labels than rows can teach": ("rows.csv", table(text=TEXTS * 30, label=[f"r{i % 200}" for i in range(600)]),
+                                        "value"),
+    "a word among numbers": ("rows.csv", table(text=NUMBERED, label=[*AMOUNTS[:19], "nan"]), "value"),
+    "a 0 or a 1 for each label": ("rows.jsonl", objects(text=NUMBERED, labels=[[0, 1, 0], [1, 0, 0]] * 10), "type"),
+    "one name for all columns": ("rows.csv", "text,text\nan apt film,bad\n", "missing"),
     "one label": ("rows.csv", table(text=NUMBERED, label=["good"] * 20), "value"),
     "a label is missing": ("rows.csv", table(text=NUMBERED, label=["good", "bad", "", "bad"] * 5), "missing"),
     "a text is missing": ("rows.csv", table(text=[*NUMBERED[:19], " "], label=MOODS), "missing"),
