@@ -171,8 +171,8 @@ METRICS: dict[str, Metric] = {
             "exact_match",
             "",
             "quality",
-            "share of answers that match word for word, as SQuAD's script counts; of rows that are given all their "
-            "labels and no other",
+            "question-answering: share of questions answered with the very words of a right answer, but for case, "
+            "punctuation and articles (SQuAD's script); multi-label: share of rows given all their labels and no other",
         ),
         Metric("spearman", "", "quality", "Spearman's rank correlation"),
         Metric(

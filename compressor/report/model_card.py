@@ -21,8 +21,8 @@ _LABELS_OF = """
 thresholds = getattr(model.config, "{key}", None) or {{}}
 
 
-def labels_of(text):
-    given = model(**tokenizer(text, truncation=True, return_tensors="pt")).logits.sigmoid()[0]
+def labels_of(*texts):  # one, or the two of a pair
+    given = model(**tokenizer(*texts, truncation=True, return_tensors="pt")).logits.sigmoid()[0]
     return [name for i, name in model.config.id2label.items() if given[i] > thresholds.get(name, {default})]
 """
 """How a text gets its labels from a multi-label model."""

@@ -125,10 +125,11 @@ def choices(head: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
 def score(
     answers: NDArray[np.float32], references: Mapping[str, NDArray[Any]], labels: Sequence[str]
 ) -> dict[str, Rows]:
-    """F1 over all decisions and as the mean over labels, average precision, and the share of rows that are all right.
+    """F1 over all decisions and as the mean over labels, average precision, and the share of rows with no error.
 
     F1 is 0 where no row has or is given a label. Labels that no row has and none is given are not in the mean, as with
-    scikit-learn's `zero_division=nan`; the mean of average precisions is over the labels that rows have.
+    scikit-learn's `zero_division=nan`; the mean of average precisions is over the labels that rows have. A row with a
+    logit that is not a number is never an exact match, even if it has no label.
 
     Args:
         answers: Logits without their offsets `(rows, labels)`; a row is given the labels above 0.
@@ -141,7 +142,7 @@ def score(
     hits = given & right
     each = sparse.csr_array(np.concatenate([hits, right, given], axis=1).astype(np.float64))
     totals = np.stack([hits.sum(axis=1), right.sum(axis=1), given.sum(axis=1)], axis=1).astype(np.float64)
-    whole = (given == right).all(axis=1, keepdims=True).astype(np.float64)
+    whole = ((given == right) & ~np.isnan(answers)).all(axis=1, keepdims=True).astype(np.float64)
     return {
         "f1_micro": Rows(totals, lambda sums: _f1(sums[..., 0], sums[..., 1] + sums[..., 2])),
         "f1_macro": Rows(each, lambda sums: _macro(*np.split(sums, 3, axis=-1))),

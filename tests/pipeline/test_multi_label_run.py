@@ -155,6 +155,7 @@ def test_the_card_says_how_to_use_it(finished: Path):
     exec(code, found)  # as a reader would run it
     _, labels = ours(folder, "onnx/model.onnx")
     assert [found["labels_of"](text) for text in TEXTS[:8]] == labels[:8]
+    assert set(found["labels_of"](*TEXTS[:2])) <= set(LABELS), "of a pair of texts, too"
     for name, value in zip(LABELS, thresholds.thresholds(Checkpoint(folder)), strict=True):
         assert f"| {name} | {value:g} |" in card
 

@@ -29,11 +29,11 @@ RIGHT = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 1], [0, 0, 0]], dtype=bool)
 
 def test_scores_by_hand():
     found = task.score(LOGITS, {"labels": RIGHT}, NAMES)
-    # Given a and c, b, a, nothing. Of five labels three are given, and of four given ones three are right.
+    # Given are a and c, b, a, nothing: four, of which three are right. The rows have five.
     assert found["f1_micro"].value == pytest.approx(2 * 3 / (4 + 5))
     assert found["f1_macro"].value == pytest.approx((4 / 5 + 1 + 0) / 3)
     assert found["exact_match"].value == 0.25 and found["exact_match"].binomial
-    # a: ranks of its rows 1, 3 (below row 3's) -> 1/1, 2/2, 3/3; b: 1; c: the only row ranks second.
+    # a: its three rows rank first, second and third: 1/1, 2/2, 3/3; b: 1; c: its only row ranks second.
     assert found["average_precision"].value == pytest.approx((1 + 1 + 1 / 2) / 3)
     asked = ["recall[a]", "precision[a]", "f1[c]", "recall[c]", "f1[b]"]
     single = per_label.score(task, LOGITS, {"labels": RIGHT}, NAMES, asked)
@@ -93,6 +93,8 @@ def test_numbers_that_are_none_rank_last():
     assert average_precision(scores, np.array([[False], [True], [True]])).value == 1
     assert average_precision(scores, np.array([[True], [False], [False]])).value == pytest.approx(1 / 3)
     assert task.score(scores, {"labels": np.ones((3, 1), dtype=bool)}, ["a"])["f1_micro"].value == pytest.approx(1 / 2)
+    none = task.score(scores, {"labels": np.zeros((3, 1), dtype=bool)}, ["a"])
+    assert none["exact_match"].value == pytest.approx(1 / 3), "the row without a number is not one without labels"
 
 
 HEAD = torch.tensor([[1.5, -0.5], [0.2, 2.0]])

@@ -25,11 +25,11 @@ def scored(scores: list[float], relevance: list[float], queries: list[int], grou
 
 def test_by_hand():
     # Query 7: relevance by score 0, 2, 1: gains 0, 3, 1, so DCG = 3/log2(3) + 1/2, and of the best order 3 + 1/log2(3).
-    # Query 3: the relevant row is first: both are 1.
+    # Query 3: its relevant row has 0.2, behind 0.9.
     found = scored([0.1, 2.0, 0.9, 0.8, 0.2], [1, 0, 0, 2, 1], [7, 7, 3, 7, 3])
     seventh = (3 / math.log2(3) + 0.5) / (3 + 1 / math.log2(3))
     assert found["mrr_at_10"].value == pytest.approx((1 / 2 + 1 / 2) / 2)
-    third = 1 / math.log2(3)  # its relevant row has 0.2, behind 0.9
+    third = 1 / math.log2(3)
     assert found["ndcg_at_10"].value == pytest.approx((seventh + third) / 2)
     assert found["mrr_at_10"].n == 2
 
