@@ -11,23 +11,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from runs import run
+from sklearn.feature_extraction.text import CountVectorizer
 
 from compressor.data.corpus.sentence_pairs import sentences
 from compressor.gates.rows import Rows
 from compressor.report.model import Report
 from compressor.tasks.scoring import ranking
 
-_WORD = re.compile(r"\w+")
 _K1, _B = 1.2, 0.75
 _HEADER = ("query", "group", "question", "sentence", "label")
 METRICS = ("mrr_at_10", "ndcg_at_10")
@@ -42,29 +40,18 @@ class _Bm25:
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
-        counts = [Counter(_words(text)) for text in texts]
-        mean = sum(count.total() for count in counts) / len(texts)
-        postings: dict[str, list[tuple[int, float]]] = {}
-        for index, count in enumerate(counts):
-            length = 1 - _B + _B * count.total() / mean
-            for word, often in count.items():
-                postings.setdefault(word, []).append((index, often * (_K1 + 1) / (often + _K1 * length)))
-        self._weights: dict[str, list[tuple[int, float]]] = {}
-        for word, found in postings.items():
-            rarity = math.log(1 + (len(texts) - len(found) + 0.5) / (len(found) + 0.5))
-            self._weights[word] = [(index, rarity * weight) for index, weight in found]
+        self._words = CountVectorizer(preprocessor=str.casefold, token_pattern=r"\w+")
+        counts = self._words.fit_transform(texts).astype(np.float64)
+        lengths, found = counts.sum(axis=1).A1, counts.getnnz(axis=0)
+        length = np.repeat(1 - _B + _B * lengths / lengths.mean(), counts.getnnz(axis=1))
+        rarity = np.log(1 + (len(texts) - found + 0.5) / (found + 0.5))[counts.indices]
+        counts.data = rarity * counts.data * (_K1 + 1) / (counts.data + _K1 * length)
+        self._weights = counts.T.tocsr()
 
-    def scores(self, question: str) -> Counter[int]:
-        """The score of each text that has a word of the question, by its index."""
-        found: Counter[int] = Counter()
-        for word in set(_words(question)):
-            for index, weight in self._weights.get(word, ()):
-                found[index] += weight
-        return found
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.casefold())
+    def scores(self, question: str) -> NDArray[np.float64]:
+        """The score of each text, 0 if it has no word of the question. `(texts,)`."""
+        words = self._words.transform([question]).indices
+        return np.asarray(self._weights[words].sum(axis=0)).ravel()
 
 
 def candidates(path: Path, count: int, seed: int) -> Iterator[tuple[list[Row], list[float]]]:
@@ -85,14 +72,15 @@ def candidates(path: Path, count: int, seed: int) -> Iterator[tuple[list[Row], l
         answers = [answer["text"].casefold() for answer in qa["answers"]]
         right = places[_holding(paragraph["context"], qa["answers"][0]["answer_start"])]
         scores = search.scores(qa["question"])
-        order = sorted(scores, key=lambda index: (-scores[index], index))
-        others = [index for index in order if not any(answer in texts[index].casefold() for answer in answers)]
+        order = [index for index in np.argsort(-scores, kind="stable").tolist() if scores[index] > 0]
+        # The right sentence itself may lack the answer: one that was split within it.
+        others = [i for i in order if i != right and not any(answer in texts[i].casefold() for answer in answers)]
         chosen = [right, *others][:count]
         if len(chosen) < count:
             continue
         drawn.shuffle(chosen)
         rows = [(qa["id"], title, qa["question"], texts[index], str(int(index == right))) for index in chosen]
-        yield rows, [scores[index] for index in chosen]
+        yield rows, scores[chosen].tolist()
 
 
 def _holding(context: str, start: int) -> str:
