@@ -59,14 +59,14 @@ class DeploymentTrial:
         samples = self._client.latency(job)
         return [float(np.median(samples[str(index)])) for index in range(len(folders))]
 
-    def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
-        """The task's main metric, of which more is better, of a checkpoint's exported files on the rows that choose."""
+    def quality(self, checkpoint: Path, file: Path) -> float:
+        """The task's main metric, of which more is better, of a checkpoint's exported file on the rows that choose."""
         rows, references = self._selection(checkpoint)
-        given = [measuring.answers(file, checkpoint, self._task, rows, self._spec, self._client) for file in files]
-        found = [tasks.TASKS[self._task].score(answers, references, self._labels) for answers in given]
-        metric = tasks.main_metric(self._task, found[0]) if found else ""
-        assert not found or METRICS[metric].kind == "quality", "of a main metric, more is better"
-        return [scores[metric].value for scores in found]
+        answers = measuring.answers(file, checkpoint, self._task, rows, self._spec, self._client)
+        scores = tasks.TASKS[self._task].score(answers, references, self._labels)
+        metric = tasks.main_metric(self._task, scores)
+        assert METRICS[metric].kind == "quality", "of a main metric, more is better"
+        return scores[metric].value
 
     def _exported(self, folder: Path) -> Path:
         runtime = RUNTIMES[self._spec.runtime]

@@ -173,6 +173,6 @@ class _Scores:
         return sorted((int(kept), value) for kept, value in self._known.items() if kept != _FLOAT)
 
     def _keep(self, name: str, file: Path) -> None:
-        (self._known[name],) = self._context.trial.quality(self._quantizer.checkpoint, [file])
+        self._known[name] = self._context.trial.quality(self._quantizer.checkpoint, file)
         write_atomic(self._file, json.dumps(self._known))
         self._step.update(len(self._known))

@@ -40,8 +40,8 @@ class Trial(Protocol):
     def latency_p50_ms(self, folders: Sequence[Path]) -> list[float]:
         """Median milliseconds per call of each checkpoint, timed in turn in fresh processes."""
 
-    def quality(self, checkpoint: Path, files: Sequence[Path]) -> list[float]:
-        """The task's main metric, of which more is better, of a checkpoint's exported files on the rows that choose."""
+    def quality(self, checkpoint: Path, file: Path) -> float:
+        """The task's main metric, of which more is better, of a checkpoint's exported file on the rows that choose."""
 
 
 @dataclass(frozen=True)
