@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 
 from compressor.data import hub, sources
-from compressor.drafting import document, labels, lengths, plans, rows, stand_in, task
+from compressor.drafting import document, held_out, labels, lengths, plans, rows, stand_in, task
 from compressor.drafting.document import Draft
 from compressor.drafting.guess import ASSUMED, CHECKPOINT, Guess, Heads
 from compressor.drafting.plans import Limits, Reduction
@@ -65,7 +65,8 @@ def draft(checkpoint: str, data: str | None, target: Budget, path: Path | None) 
     given = checking.check(folder, CHECKPOINT)
     heads = Heads.of(given)
     future = path or Path.cwd() / "recipe.yaml"
-    found = stand_in.found(heads) if data is None else _found(data, heads, future)
+    read = None if data is None else rows.read(data)
+    found = stand_in.found(heads) if data is None or read is None else _found(data, read, heads, future)
     guess, trained = _with_head(found.guess, heads, given)
     tokens = lengths.measure(given, guess.texts, document.usual_length(guess.task))
     spread = f" Tokens of a row: half have at most {tokens.median}, 95 % {tokens.p95}, 99 % {tokens.p99}."
@@ -82,19 +83,20 @@ def draft(checkpoint: str, data: str | None, target: Budget, path: Path | None) 
         lengths=tokens,
         target=target,
     )
+    if read is not None:
+        held_out.check(read, guess, written.held_out, heads.labels if trained else None)
     # What is on the hub is checked as far as its copy can be.
     here = () if isinstance(place, Path) else (f"model={json.dumps(str(folder))}",)
     return _that_validates(written, given, future, here)
 
 
-def _found(data: str, heads: Heads, recipe: Path) -> Found:
-    read = rows.read(data)
+def _found(data: str, read: Sample, heads: Heads, recipe: Path) -> Found:
     guess = task.guess(read, heads)
     files = {"train": _named(data, read.train, recipe)}
     if read.validation is not None and guess.task != MASKED_LM:
         files["validation"] = _named(data, read.validation, recipe)
         guess = guess.noting("validation", f"{ASSUMED}the rows to judge on, found beside those to train on")
-    return Found(guess, files, len(read.rows), read.judged, _rows_fact(read, guess))
+    return Found(guess, files, len(read.rows), len(read.judged), _rows_fact(read, guess))
 
 
 def _with_head(guess: Guess, heads: Heads, given: Checkpoint) -> tuple[Guess, bool]:

@@ -45,7 +45,8 @@ class Sample:
         rows: Of a table by column; of other forms as the task has them: `tokens` and `tags`; `question`, `context` and
             `answers`; `text`.
         whole: Whether the file has no rows beyond these.
-        judged: How many rows of `validation` were read.
+        judged: The beginning of the rows of `validation`; none without it.
+        judged_names: Its columns, as `names`.
     """
 
     train: Path
@@ -54,7 +55,8 @@ class Sample:
     names: tuple[str, ...]
     rows: Sequence[Mapping[str, Any]]
     whole: bool
-    judged: int = 0
+    judged: Sequence[Mapping[str, Any]] = ()
+    judged_names: tuple[str, ...] = ()
 
     @property
     def in_lines(self) -> bool:
@@ -75,7 +77,8 @@ def read(source: str) -> Sample:
     found = _beginning(train)
     if validation is None:
         return found
-    return replace(found, validation=validation, judged=len(_beginning(validation).rows))
+    beside = _beginning(validation)
+    return replace(found, validation=validation, judged=beside.rows, judged_names=beside.names)
 
 
 def _beginning(path: Path) -> Sample:

@@ -242,7 +242,7 @@ def test_a_folder_needs_a_file_to_train_on(tmp_path: Path):
         "train-00000-of-00001.csv",
         "validation.csv",
     )
-    assert found.judged == 20
+    assert len(found.judged) == 20
 
 
 SEVERAL = [["joy"], ["joy", "fear"], [], ["fear", "anger"], ["anger", "joy"]] * 4
