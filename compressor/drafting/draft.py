@@ -150,14 +150,16 @@ def _checked(path: Path, overrides: tuple[str, ...], text: str) -> Recipe | Reci
 def _impossible(draft: Draft, limits: Limits, path: Path, overrides: tuple[str, ...]) -> RecipeError:
     """The error of a target that no plan meets: what the smallest or the fastest would be."""
     size = draft.target.size_bytes
-    found = plans.smallest(limits, fast=False)
-    fits = size is None or found[0].size_bytes(limits.geometry) <= size
-    if fits:
-        found = plans.smallest(limits, fast=True)
-    for plan in found:
-        if isinstance(_checked(path, overrides, draft.text(plan, "")), Recipe):
-            break
-    least = f"the {'fastest' if fits else 'smallest'} is {_expected_of(plan, limits)}"
+
+    def first(fast: bool) -> Reduction:
+        found = plans.smallest(limits, fast)
+        able = (plan for plan in found if isinstance(_checked(path, overrides, draft.text(plan, "")), Recipe))
+        return next(able, found[-1])
+
+    plan, called = first(fast=False), "smallest"
+    if size is None or plan.size_bytes(limits.geometry) <= size:
+        plan, called = first(fast=True), "fastest"
+    least = f"the {called} is {_expected_of(plan, limits)}"
     hint = "raise the limit, or start from a smaller checkpoint"
     return RecipeError([Problem(TARGET, f"cannot be met with this checkpoint: {least}", hint, kind="value")])
 

@@ -63,9 +63,8 @@ class Reduction:
         Args:
             whole: Layers of the teacher.
         """
-        lost = (
-            0.02 * (self.layers < whole) + 0.05 * self.half_neurons + 0.05 * (self.share or self.embedding is not None)
-        )
+        lost = 0.02 * (self.layers < whole) + 0.05 * (self.layers <= _quarter(whole) < whole)
+        lost += 0.05 * self.half_neurons + 0.05 * (self.share or self.embedding is not None)
         return round(0.97 - lost, 2)
 
 
@@ -114,7 +113,12 @@ def _steps(limits: Limits, size: int | None) -> Iterator[Reduction]:
     shared = Reduction(every, share=given.blocks > 1, embedding=width)
     plain = _in_both_tables([Reduction(every), Reduction(half)], given)
     shallow = _in_both_tables([Reduction(half, half_neurons=True), shared, replace(shared, layers=half)], given)
-    for plans, least in ((plain, _FEW_TOKENS), (shallow, _FEW_TOKENS), (plain[::-1], 0), (shallow[::-1], 0)):
+    few = Reduction(_quarter(every))
+    shallowest = _in_both_tables([few, replace(few, half_neurons=True)], given) if few.layers < half else []
+    for plans, least in (
+        *((plain, _FEW_TOKENS), (shallow, _FEW_TOKENS), (plain[::-1], 0), (shallow[::-1], 0)),
+        *((shallowest, _FEW_TOKENS), (shallowest[::-1], 0)),
+    ):
         if least:
             yield from plans
         if size is not None:
@@ -140,7 +144,12 @@ def _trimmed(plan: Reduction, limits: Limits, size: int, least: int) -> Reductio
 
 
 def _depths(layers: int) -> Iterator[int]:
-    yield from range(layers, max(1, layers // 4) - 1, -1)
+    yield from range(layers, _quarter(layers) - 1, -1)
+
+
+def _quarter(layers: int) -> int:
+    """The fewest layers that a plan leaves."""
+    return max(1, layers // 4)
 
 
 def _fast_enough(plan: Reduction, limits: Limits, latency: float | None) -> Reduction | None:

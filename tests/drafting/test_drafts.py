@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import whole_layers
 from conftest import HUB
 from draft_kinds import KINDS
 from running import compress
@@ -14,6 +15,7 @@ from running import compress
 from compressor.data.spec import HubDataset
 from compressor.drafting.draft import draft
 from compressor.drafting.target import Budget
+from compressor.errors import RecipeError
 from compressor.recipe.resolve import resolve
 
 
@@ -124,6 +126,22 @@ def test_what_is_no_encoder_of_ours_is_refused(given: str, checkpoints: dict[str
     data = KINDS["encoder"].data(tmp_path)
     result = compress("init", given, "--data", data.name, cwd=tmp_path)
     assert result.returncode == 2 and "CHECKPOINT" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["encoder", "raw text", "numbers for tags", "MPNet", "ModernBert"])
+def test_the_smallest_that_is_named_can_be_made(name: str, checkpoints: dict[str, Path], tmp_path: Path):
+    if name in KINDS:
+        model, data = checkpoints[name], KINDS[name].data(tmp_path)
+    else:
+        model, data = whole_layers.save(tmp_path / "model", name, "ForMaskedLM"), KINDS["raw text"].data(tmp_path)
+    with pytest.raises(RecipeError) as caught:
+        draft(str(model), str(data), Budget(size_bytes=20_000), tmp_path / "recipe.yaml")
+    found = re.search(r"the smallest is about ([0-9]+) kB", str(caught.value))
+    assert found, str(caught.value)
+    least = int(found[1]) * 1000
+    with pytest.raises(RecipeError, match="the smallest is about"):
+        draft(str(model), str(data), Budget(size_bytes=int(0.98 * least)), tmp_path / "recipe.yaml")
+    assert draft(str(model), str(data), Budget(size_bytes=least), tmp_path / "recipe.yaml").recipe
 
 
 def test_a_target_that_nothing_meets_names_the_smallest(checkpoints: dict[str, Path], tmp_path: Path):
