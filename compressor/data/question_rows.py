@@ -18,10 +18,11 @@ from compressor.files import suffix
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_ANSWERS_HINT = (
+ANSWERS_HINT = (
     "allowed: {text: [texts], answer_start: [whole numbers]}, as SQuAD has it on the hub; both lists are empty where "
     "there is no answer"
 )
+"""What a cell with answers may hold."""
 
 
 def read(
@@ -55,10 +56,10 @@ def read(
             if isinstance(text, Problem):
                 return text
             found[key] = text
-        answers = _answers(row["answers"])
+        answers = answers_of(row["answers"])
         if answers is None:
             what = f"column {quoted(columns['answers'])} holds {shown(row['answers'])}"
-            return Problem(place, what, _ANSWERS_HINT, kind="type")
+            return Problem(place, what, ANSWERS_HINT, kind="type")
         right, starts = answers
         wrong = squad.check(found["question"], found["context"], right, starts, place)
         return wrong or {**found, "answers": right, "starts": starts}
@@ -79,7 +80,7 @@ def _columns(entry: squad.Question) -> dict[str, list[Any]]:
     return {"text": list(entry.answers), "answer_start": list(entry.starts)}
 
 
-def _answers(value: Any) -> tuple[list[str], list[int]] | None:
+def answers_of(value: Any) -> tuple[list[str], list[int]] | None:
     """Texts and starts of a row's answers; None if it has them in another form."""
     if not isinstance(value, dict):
         return None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from compressor.data import table_files
+from compressor.data.cells import NotText, text_of
 from compressor.data.lines import quoted
 from compressor.data.queries import MOST_RELEVANT
 from compressor.drafting import columns, label_sets
@@ -74,6 +75,7 @@ def guess(rows: Sample, there: Sequence[Column], heads: Heads) -> Guess | None:
         return _with_sets(rows, there, heads, *sets)
     label, note = _label(there, bool(set(heads.tasks) & _LEARNS_LABELS))
     if label is None:
+        _refuse_mixed(there)
         return None
     texts, said = _texts([column for column in there if column is not label], heads)
     if not texts:
@@ -111,6 +113,17 @@ def _with_sets(
         data["label_separator"] = mark
         found = found.noting("label_separator", f"{ASSUMED}a row has any number of labels, with this between them")
     return found.noting(_KEYS[len(texts) - 1], f"{ASSUMED}{said}") if said else found
+
+
+def _refuse_mixed(there: Sequence[Column]) -> None:
+    """Refuses a column that is called as labels are where a row has neither a text nor a number."""
+    for column in there:
+        for number, value in enumerate(column.values if column.kind == "other" and column.plain in _LABELS else (), 1):
+            try:
+                text_of(value)
+            except NotText as error:
+                what = f"column {quoted(column.name)} {error.what} in row {number}"
+                raise refused(PLACE, what, "labels are texts or numbers; fix the row, or drop it", error.kind) from None
 
 
 def _refuse_blanks(rows: Sample, used: Sequence[Column]) -> None:

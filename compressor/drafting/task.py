@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from compressor.data import table_files
+from compressor.data import squad, table_files
 from compressor.data.lines import quoted
+from compressor.data.question_rows import ANSWERS_HINT, answers_of
 from compressor.data.tags import TAG_HINT, is_tag
 from compressor.drafting import columns, labelled
 from compressor.drafting.columns import Column
 from compressor.drafting.guess import ASSUMED, Guess, Heads, refused
 from compressor.drafting.rows import NAMES_HINT, PLACE, Sample
+from compressor.errors import shown
 from compressor.tasks import masked_lm, question_answering, token_classification
 
 _SPLITS = ("split", "set", "fold", "partition", "subset")
@@ -105,6 +107,10 @@ def _asked(rows: Sequence[Mapping[str, Any]], names: tuple[str, str], data: dict
 
 def _questions(answers: Column, there: Sequence[Column], rows: Sequence[Mapping[str, Any]]) -> Guess:
     """Questions of a table: the context is the text that the answers are parts of."""
+    for number, row in enumerate(rows, 1):
+        if answers_of(row.get(answers.name)) is None:
+            what = f"column {quoted(answers.name)} holds {shown(row.get(answers.name))} in row {number}"
+            raise refused(PLACE, what, ANSWERS_HINT, "type")
     texts = [column for column in there if column.kind == "text" and column.blank_row is None]
     first = next((row for row in rows if (row.get(answers.name) or {}).get("text")), None)
     holds = [column for column in texts if first and str(first[answers.name]["text"][0]) in str(first[column.name])]
@@ -117,6 +123,11 @@ def _questions(answers: Column, there: Sequence[Column], rows: Sequence[Mapping[
     if context is None or question is None:
         missing = "context that holds the answers" if context is None else "question"
         raise refused(PLACE, f"no column has the {missing} of {quoted(answers.name)}", "name it context", "missing")
+    for number, row in enumerate(rows, 1):
+        parts = row[answers.name]
+        asked = str(row[question.name]), str(row[context.name])
+        if wrong := squad.check(*asked, parts["text"], parts["answer_start"], PLACE):
+            raise refused(PLACE, f"row {number}: {wrong.what}", wrong.hint, wrong.kind)
     data = {"question": question.name, "context": context.name, "answers": answers.name}
     return _asked(rows, (question.name, context.name), data)
 

@@ -171,7 +171,7 @@ def test_numbers_for_tags_are_those_of_a_head(tmp_path: Path):
 
 
 def test_questions_of_a_table(tmp_path: Path):
-    answers = [{"text": ["superb"], "answer_start": [25]}] + [{"text": [], "answer_start": []}] * 19
+    answers = [{"text": ["superb"], "answer_start": [29]}] + [{"text": [], "answer_start": []}] * 19
     content = objects(title=TEXTS, asked=["is it?"] * 20, paragraph=[TEXTS[1]] * 20, gold=answers)
     found = guessed(tmp_path, "rows.jsonl", content)
     assert found.data == {"question": "asked", "context": "paragraph", "answers": "gold"}
@@ -201,6 +201,14 @@ REFUSED = {
     "a word among numbers": ("rows.csv", table(text=NUMBERED, label=[*AMOUNTS[:19], "nan"]), "value"),
     "a 0 or a 1 for each label": ("rows.jsonl", objects(text=NUMBERED, labels=[[0, 1, 0], [1, 0, 0]] * 10), "type"),
     "one name for all columns": ("rows.csv", "text,text\nan apt film,bad\n", "missing"),
+    "NaN among numbers": ("rows.jsonl", objects(text=NUMBERED, score=[*AMOUNTS[:19], float("nan")]), "type"),
+    "lists among labels": ("rows.jsonl", objects(text=NUMBERED, label=[["good", "fine"], "good"] * 10), "type"),
+    "no answers in a row": ("rows.jsonl", objects(question=["is it?"] * 2, context=NUMBERED[:2],
+                            answers=[None, {"text": ["dull"], "answer_start": [2]}]), "type"),
+    "answers of another form": ("rows.jsonl", objects(question=["is it?"], context=["it is"],
+                                answers=[{"text": 5, "answer_start": 2}]), "type"),
+    "answers that are elsewhere": ("rows.jsonl", objects(question=["is it?"] * 2, context=["a dull film", "it is dull"],
+                                   answers=[{"text": ["dull"], "answer_start": [2]}] * 2), "value"),
     "one label": ("rows.csv", table(text=NUMBERED, label=["good"] * 20), "value"),
     "a label is missing": ("rows.csv", table(text=NUMBERED, label=["good", "bad", "", "bad"] * 5), "missing"),
     "a text is missing": ("rows.csv", table(text=[*NUMBERED[:19], " "], label=MOODS), "missing"),
