@@ -71,6 +71,7 @@ def _rows(resolved: Resolved, train: Path | HubDataset, online: bool) -> Data:
         validation, held_out = source_inputs(resolved.validation, "data.validation", online)
     inputs: dict[str, Any] = {
         "kind": "data",
+        "task": recipe.task,  # the same columns are read in another way for another task
         "train": digest,
         "validation": held_out,
         "spec": recipe.data.model_dump(mode="json", exclude={"train", "validation", "corpus"}),
