@@ -28,7 +28,7 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
 
     target.parent.mkdir(parents=True, exist_ok=True)
     model, _ = weight_matrices.read(source)
-    padding.repeat_first_token(model)
+    padding.keep_out(model)
     every = small_tables.place(model, settings)
     chosen = [matrix for matrix in every if not settings.stays_float(matrix.name)]
     weights = {matrix.weight for matrix in chosen}

@@ -6,22 +6,92 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-from compressor.runtimes.onnx.rewrite import attribute, constants_of
+from compressor.runtimes.onnx.rewrite import attribute, constants_of, remove_unused
 
 _MASK = "attention_mask"
 _THERE = f"{_MASK}.there"
+_INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
+
+
+def keep_out(model: onnx.ModelProto) -> None:
+    """Keeps padded positions out of the ranges that DynamicQuantizeLinear finds, in place.
+
+    It takes one range over all positions of a batch, padded ones too: the longer the padding, the coarser the steps,
+    and other answers. Rows without padding keep their answers. Rows of one batch still share their ranges.
+    """
+    if _tells_places_apart(model):
+        zero_products(model)
+    else:
+        repeat_first_token(model)
+
+
+def _tells_places_apart(model: onnx.ModelProto) -> bool:
+    """Whether attention knows where a token is, besides by what was added to it before the first layer.
+
+    Such graphs have the distance of each two tokens, as an integer, or turn queries and keys by an angle.
+    """
+    graph = shape_inference.infer_shapes(model).graph
+    length = next((_sizes(value)[-1] for value in graph.input if value.name == _MASK), "")
+    pairs = any(
+        value.type.tensor_type.elem_type in _INTEGERS and _sizes(value).count(length) > 1 for value in graph.value_info
+    )
+    return bool(length and pairs) or any(node.op_type == "Cos" for node in graph.node)
+
+
+def _sizes(value: onnx.ValueInfoProto) -> list[str]:
+    """Names of the free sizes of a tensor, empty for those that are fixed."""
+    return [size.dim_param for size in value.type.tensor_type.shape.dim]
+
+
+def zero_products(model: onnx.ModelProto) -> int:
+    """Makes padded positions zero, which is in every range, in all that is multiplied with a weight, in place.
+
+    That is a selection of floats for each input of products. Where copies of a position stay copies,
+    `repeat_first_token` costs less.
+
+    Returns:
+        How many inputs there were.
+    """
+    graph = model.graph
+    constants = constants_of(graph)
+    if _MASK not in {value.name for value in graph.input}:
+        return 0
+    ranks = {value.name: len(_sizes(value)) for value in shape_inference.infer_shapes(model).graph.value_info}
+    nodes: list[onnx.NodeProto] = []
+    found: dict[str, str] = {}
+    for node in graph.node:
+        source = node.input[0] if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants else ""
+        # Of tokens on two axes; others with two, such as what a pooler takes, are of rows, which are never padding.
+        of_rows = ranks.get(source) == 2 and source.endswith(".rows")
+        if of_rows or ranks.get(source) == 3:
+            if source not in found:
+                found[source] = f"{source}.there"
+                inputs = [f"{_THERE}.{'rows' if of_rows else 'tokens'}", source, f"{_THERE}.zero"]
+                nodes.append(helper.make_node("Where", inputs, [found[source]], name=f"{source}/there"))
+            node.input[0] = found[source]
+        nodes.append(node)
+    if found:
+        constant = {"column": np.array([-1, 1]), "axis": np.array([2]), "zero": np.array(0, np.float32)}
+        graph.initializer.extend(numpy_helper.from_array(value, f"{_THERE}.{name}") for name, value in constant.items())
+        there = [
+            helper.make_node("Cast", [_MASK], [_THERE], name=_THERE, to=onnx.TensorProto.BOOL),
+            helper.make_node("Reshape", [_THERE, f"{_THERE}.column"], [f"{_THERE}.rows"], name=f"{_THERE}/rows"),
+            helper.make_node("Unsqueeze", [_THERE, f"{_THERE}.axis"], [f"{_THERE}.tokens"], name=f"{_THERE}/tokens"),
+        ]
+        del graph.node[:]
+        graph.node.extend([*there, *nodes])
+        remove_unused(graph)
+    return len(found)
 
 
 def repeat_first_token(model: onnx.ModelProto) -> int:
     """Makes padded positions copies of the first position of their row, in place.
 
-    DynamicQuantizeLinear takes one range over all positions of a batch, padded ones too: the longer the padding, the
-    coarser the steps, and other answers. A copy is in the range already. What a padded position looks up in the tables
-    (word, position, segment) is made what the first one looks up. Attention does not see padded positions and all else
-    treats positions apart, so that copies stay copies through all layers.
+    A copy is in every range already. What a padded position looks up in the tables (word, position, segment) is made
+    what the first one looks up. Attention does not see padded positions and all else treats positions apart, so that
+    copies stay copies through all layers: but not where attention knows the places of tokens.
 
-    That costs a few operators on integers, once; to set padded activations to zero before each range would cost a
-    product of each. Rows without padding keep their answers. Rows of one batch still share their ranges.
+    That costs a few operators on integers, once.
 
     Returns:
         How many look-ups there were.
