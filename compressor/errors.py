@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 
@@ -69,6 +71,15 @@ def shown(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**40:
         return "a whole number of more than 40 digits"  # Python refuses to write those of thousands of digits
     return _SHORT.repr(value)
+
+
+def described(error: BaseException) -> str:
+    """The kind and the first line of an unexpected error; of one without a text, the line of code that raised it."""
+    text = str(error).strip()
+    if not text and (frames := traceback.extract_tb(error.__traceback__)):
+        text = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {frames[-1].line}"
+    first = next(iter(text.splitlines()), "no text").rstrip()
+    return printable(f"{type(error).__name__}: {_cut(first, _LONGEST_WHAT)}")
 
 
 def _cut(text: str, most: int) -> str:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.errors import described
 from compressor.measure.token_rows import INPUTS, TEXTS, TokenRows
 from compressor.models.outputs import LOGITS
 from compressor.runtimes import RUNTIMES, Inputs, Session
@@ -212,7 +213,7 @@ def serve(connection: Connection) -> None:
             message: tuple[str, ...] = ("done",)
         except Exception as error:
             traceback.print_exc()
-            message = ("failed", f"{type(error).__name__}: {error}")
+            message = ("failed", described(error))
         sys.stdout.flush()
         sys.stderr.flush()
         connection.send(message)

@@ -14,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from compressor.errors import CompressError, StageError, printable
+from compressor.errors import CompressError, StageError, described
 from compressor.recipe.resolve import resolve
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _explained(function: Callable[_Given, _Result]) -> Callable[_Given, _Result]
         except CompressError:
             raise
         except Exception as error:
-            raise StageError(printable(f"{type(error).__name__}: {error}"[:1000])) from error
+            raise StageError(described(error)) from error
 
     return explained
 

@@ -8,7 +8,7 @@ import tempfile
 import traceback
 from pathlib import Path
 
-from compressor.errors import CompressError, StageError, printable
+from compressor.errors import CompressError, StageError, described, printable
 from compressor.files import fills_a_disk
 
 _LONGEST = 500
@@ -29,7 +29,7 @@ def explained(error: BaseException, log: Path | None, artifacts: Path | None = N
         return StageError(f"the disk is full: {printable(text)}\n  {_full(error, artifacts)}\n  {written}")
     if isinstance(error, MemoryError) or "not enough memory" in text:
         return StageError(f"out of memory: {printable(text)}\n  lower batch_size or max_sequence_length\n  {written}")
-    return StageError(printable(f"{type(error).__name__}: {text}; {written}"))
+    return StageError(f"{described(error)}; {printable(written)}")
 
 
 def _log(error: BaseException, log: Path | None) -> str:

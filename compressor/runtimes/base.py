@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,6 +12,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.errors import CompressError, StageError, described
 from compressor.gates.metrics import Held
 from compressor.host import DISTRIBUTION, installed
 from compressor.runtimes.inspection import Inspection
@@ -91,8 +93,20 @@ class Runtime:
     requires: tuple[str, ...] = ()
 
     def export(self, source: Path, path: Path) -> None:
-        """Writes a checkpoint in this runtime's format."""
-        self._load().export(source, path)
+        """Writes a checkpoint in this runtime's format.
+
+        Raises:
+            StageError: An extra is not installed, or the format's converter fails on the model.
+        """
+        try:
+            self._load().export(source, path)
+        except (CompressError, OSError, MemoryError):
+            raise
+        except Exception as error:  # converters raise anything, assertions too
+            logging.getLogger("compressor").exception("export: %s", self.name)
+            what = f"export: the converter to {self.name} fails on this model: {described(error)}"
+            hint = f"leave {self.name} out of the export stage's targets; the log has the traceback"
+            raise StageError(f"{what}; {hint}") from error
 
     def session(self, path: Path, threads: int) -> Session:
         """Loads a file of this runtime's format."""

@@ -65,7 +65,9 @@ def write(source: Path, path: Path, chosen: QuantizedFile | None) -> None:
             )
         except (NotImplementedError, ValueError, RuntimeError) as error:
             reason = str(error).strip().splitlines()
-            raise StageError(f"export to coreml: {reason[-1] if reason else type(error).__name__}") from error
+            if not reason:
+                raise  # `Runtime.export` says where it was raised
+            raise StageError(f"export: coreml: {reason[-1]}; leave coreml out of the stage's targets") from error
     shutil.rmtree(path, ignore_errors=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     model.save(str(path))
