@@ -246,3 +246,9 @@ def test_thresholds_are_chosen_on_a_tenth_of_the_training_rows_however_few_are_v
     assert prepared("budget")["selection"] <= 40, "of a budget of quality about as many as are validated on"
     few = prepared("few", tune_thresholds=True, max_train_samples=40)
     assert few["selection"] == few["train"] == 40
+
+
+def test_who_tunes_thresholds_of_single_labels_is_told_what_makes_them_several(write_recipe: WriteRecipe):
+    data = {"train": "train.tsv", "validation": "dev.tsv", "text": "sentence", "tune_thresholds": True}
+    with pytest.raises(RecipeError, match=r"column of lists, or with data\.label_separator"):
+        resolve(write_recipe(data=data, stages=STAGES))

@@ -40,6 +40,8 @@ def check_data(recipe: Recipe, add: Add) -> None:
             fitting = ", ".join(name for name in names if name == in_recipe(name) or in_recipe(name) not in names)
             allowed = ", ".join(TASKS[recipe.task].COLUMNS)
             hint = f"of these keys {recipe.task} has {allowed}" if allowed else "drop it"
+            if recipe.task in map(in_recipe, names):
+                hint = "rows have several labels if data.label names a column of lists, or with data.label_separator"
             add(("data", key), f"is for {fitting}, not for {recipe.task}", hint, kind="conflict")
     if data.tune_thresholds and not any(s.trains and recipe.task_of(s) == recipe.task for s in recipe.stages):
         hint = "add a stage that trains, or drop the key: the checkpoint's own thresholds are kept"
