@@ -29,6 +29,8 @@ class Settings:
         reduce_range: 7-bit weights.
         block_size: Neighbouring weights that share a scale, in weight-only schemes.
         keep_float: Names or patterns of matrices that stay in float.
+        row_ranges: Names of matrices whose activations get a range for each row, where ranges are found as the graph
+            runs; see `compressor.quantization.row_ranges`.
     """
 
     bits: int = 8
@@ -37,6 +39,7 @@ class Settings:
     reduce_range: bool = False
     block_size: int = 32
     keep_float: tuple[str, ...] = ()
+    row_ranges: tuple[str, ...] = ()
 
     def stays_float(self, name: str) -> bool:
         """Whether a matrix stays in float."""
@@ -89,6 +92,11 @@ class Scheme:
     calibrated: bool = False
     trained: bool = False
     in_blocks: bool = False
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether products are integers throughout and the ranges of their activations are found as the graph runs."""
+        return self.integer and not self.calibrated
 
     @property
     def precision(self) -> Precision:

@@ -33,13 +33,14 @@ _LEVELS = 128  # of the magnitudes, in the search for the least divergence
 _STRIDE = 16
 
 
-def rows(checkpoint: Path, spec: QuantizationSpec, context: Context) -> list[Inputs]:
+def rows(checkpoint: Path, spec: QuantizationSpec, context: Context, samples: int | None = None) -> list[Inputs]:
     """The training rows that calibration reads, evenly spread and one by one: as apps run them, without padding.
 
     Args:
         checkpoint: Whose tokenizer is used.
         spec: The stage's keys.
         context: The rows, or the corpus.
+        samples: How many, by default as many as `spec.calibration` says.
     """
     from compressor.models.checkpoint import Checkpoint, input_names
     from compressor.training import masked_corpus
@@ -52,7 +53,7 @@ def rows(checkpoint: Path, spec: QuantizationSpec, context: Context) -> list[Inp
         batches = MaskedBatches(data, [masked_corpus.masking(checkpoint, data, spec, context, 0)])
     else:
         batches = row_batches(checkpoint, spec, context)
-    count = min(spec.calibration.samples, len(batches))
+    count = min(samples or spec.calibration.samples, len(batches))
     names = input_names(Checkpoint(checkpoint).family)
     chosen = [index * len(batches) // count for index in range(count)]
     found: list[Inputs] = []
@@ -76,7 +77,7 @@ def ranges(graph: Path, sample: list[Inputs], spec: CalibrationSpec, step: Step 
     model, every = weight_matrices.read(graph)
     found = [matrix for matrix in every if not matrix.table]
     tensors = list(dict.fromkeys(name for matrix in found for name in matrix.activations))
-    session = _session_with(model, tensors)
+    session = session_with(model, tensors)
     passes = 1 if spec.method == "min_max" else 2
 
     def read(done: int) -> Iterator[dict[str, NDArray[np.float32]]]:
@@ -99,7 +100,7 @@ def ranges(graph: Path, sample: list[Inputs], spec: CalibrationSpec, step: Step 
     }
 
 
-def _session_with(model: Any, tensors: list[str]) -> onnxruntime.InferenceSession:
+def session_with(model: Any, tensors: list[str]) -> onnxruntime.InferenceSession:
     """A session that gives inner tensors too."""
     import onnx
     import onnxruntime

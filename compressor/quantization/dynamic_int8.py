@@ -22,7 +22,7 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    from compressor.quantization import small_tables, weight_matrices
+    from compressor.quantization import row_ranges, small_tables, weight_matrices
     from compressor.runtimes.onnx import padding, sharing
     from compressor.runtimes.onnxruntime import strip
 
@@ -37,6 +37,8 @@ def write(source: Path, target: Path, settings: Settings, ranges: Ranges | None 
     # Tied tables get the integers of the output embedding below.
     tied = {node.name for node in model.graph.node if node.input and node.input[0] in tables.values()}
     wanted = {name for matrix in chosen for name in matrix.nodes} - tied
+    uneven = [matrix for matrix in chosen if matrix.name in settings.row_ranges]
+    row_ranges.place(model, {name for matrix in uneven for name in matrix.nodes})
     quantize_dynamic(
         model,
         str(target),

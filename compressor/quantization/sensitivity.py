@@ -20,7 +20,7 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.models.outputs import LOGITS
 from compressor.quantization.base import Ranges, Settings
-from compressor.quantization.spec import CalibrationSpec, QuantizationSpec
+from compressor.quantization.spec import QuantizationSpec
 from compressor.runtimes import RUNTIMES, Inputs, Session
 from compressor.tasks import MASKED_LM, TASKS
 from compressor.training.context import Context
@@ -130,8 +130,7 @@ class _Sample:
         from compressor.quantization import calibration
 
         spec = self._quantizer.spec
-        many = spec.model_copy(update={"calibration": CalibrationSpec(samples=_ROWS)})
-        rows = calibration.rows(self._quantizer.checkpoint, many, self._context)
+        rows = calibration.rows(self._quantizer.checkpoint, spec, self._context, _ROWS)
         tokens = sum(row["input_ids"].size for row in rows)
         count = max(1, min(len(rows), _TOKENS * len(rows) // tokens))
         return [rows[index * len(rows) // count] for index in range(count)]

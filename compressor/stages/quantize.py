@@ -24,6 +24,9 @@ from compressor.training.context import Context, Facts
 if TYPE_CHECKING:
     from compressor.quantization.sensitivity import GraphQuantizer
 
+_TEXTS = 32
+"""Training rows that tell which activations need a range for each token."""
+
 
 class QuantizeSpec(QuantizationSpec, StageSpec):
     """Turns weights into integers in the exported graph.
@@ -173,7 +176,7 @@ def _by_ourselves(quantizer: GraphQuantizer, target: Path, context: Context) -> 
     """
     from dataclasses import replace
 
-    from compressor.quantization import calibration, mixed_precision, weight_matrices
+    from compressor.quantization import calibration, mixed_precision, row_ranges, weight_matrices
 
     spec = quantizer.spec
     facts: Facts = {}
@@ -183,6 +186,12 @@ def _by_ourselves(quantizer: GraphQuantizer, target: Path, context: Context) -> 
             sample = calibration.rows(quantizer.checkpoint, spec, context)
             quantizer = replace(quantizer, ranges=calibration.ranges(quantizer.graph, sample, spec.calibration, step))
         facts["calibration"] = {**spec.calibration.model_dump(), "samples": len(sample)}
+    if spec.how.dynamic:
+        with context.progress.step("quantize: ranges of tokens") as step:
+            sample = calibration.rows(quantizer.checkpoint, spec, context, _TEXTS)
+            uneven = row_ranges.wanted(quantizer.graph, sample, step)
+        quantizer = replace(quantizer, settings=replace(quantizer.settings, row_ranges=uneven))
+        facts["row_ranges"] = list(uneven)
     if spec.accuracy is not None:
         found = weight_matrices.read(quantizer.graph)[1]
         kept, selected = mixed_precision.select(quantizer, found, spec.accuracy.max_drop, context)

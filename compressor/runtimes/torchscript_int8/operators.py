@@ -124,7 +124,8 @@ _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "Erf": torch.erf, "Tanh": torch.tanh, "Relu": torch.relu, "Sigmoid": torch.sigmoid, "Sqrt": torch.sqrt,
     "Not": torch.logical_not, "And": torch.logical_and, "Greater": torch.gt, "Abs": torch.abs, "Cos": torch.cos,
     "Sin": torch.sin, "Neg": torch.neg, "Clip": torch.clamp, "HardSwish": torch.nn.functional.hardswish,
-    "Softplus": torch.nn.functional.softplus, "Mish": torch.nn.functional.mish,
+    "Softplus": torch.nn.functional.softplus, "Mish": torch.nn.functional.mish, "Max": torch.maximum,
+    "Min": torch.minimum,
 }  # fmt: skip
 
 _OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
@@ -144,6 +145,8 @@ _OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
     "LeakyRelu": lambda node, x: torch.nn.functional.leaky_relu(x, node.attributes.get("alpha", 0.01)),
     "MatMul": lambda node, a, b: torch.matmul(a, b),
     "Pow": _power,
+    "ReduceMax": lambda node, x: torch.amax(x, node.attributes["axes"], bool(node.attributes.get("keepdims", 1))),
+    "ReduceMin": lambda node, x: torch.amin(x, node.attributes["axes"], bool(node.attributes.get("keepdims", 1))),
     "ReduceSum": lambda node, x, _: torch.sum(x, node.ints(1), keepdim=bool(node.attributes.get("keepdims", 1))),
     "Reshape": _reshape,
     "Shape": lambda node, x: torch._shape_as_tensor(x)[node.attributes.get("start", 0) : node.attributes.get("end")],
