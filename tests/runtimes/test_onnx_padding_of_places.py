@@ -46,7 +46,10 @@ def test_padding_moves_no_answer(prefix: str, head: str, values: dict[str, objec
     for row in rows(model):
         if row["attention_mask"].all():
             (given,), (expected,) = read(session, row, names), read(blind, row, names)
-            assert np.abs(given - expected).max() < 1e-6
+            assert given.shape == expected.shape and np.abs(given - expected).max() < 1e-6
+    shape = (3, 7)
+    batch = {"input_ids": np.full(shape, 5), "attention_mask": np.ones(shape, np.int64)}
+    assert session.predict(batch)["logits"].shape == blind.predict(batch)["logits"].shape
 
     module = GraphModule(tmp_path / "q.onnx").eval()
     for both in pairs:

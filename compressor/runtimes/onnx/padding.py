@@ -10,6 +10,8 @@ from compressor.runtimes.onnx.rewrite import attribute, constants_of, remove_unu
 
 _MASK = "attention_mask"
 _THERE = f"{_MASK}.there"
+_EXAMPLE = (100_003, 7)
+"""Rows and tokens of an example; no table has so many rows."""
 _INTEGERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
 
 
@@ -56,17 +58,16 @@ def zero_products(model: onnx.ModelProto) -> int:
     constants = constants_of(graph)
     if _MASK not in {value.name for value in graph.input}:
         return 0
-    ranks = {value.name: len(_sizes(value)) for value in shape_inference.infer_shapes(model).graph.value_info}
+    shapes = _shapes_of_example(model)
     nodes: list[onnx.NodeProto] = []
     found: dict[str, str] = {}
     for node in graph.node:
         source = node.input[0] if node.op_type in ("MatMul", "Gemm") and node.input[1] in constants else ""
-        # Of tokens on two axes; others with two, such as what a pooler takes, are of rows, which are never padding.
-        of_rows = ranks.get(source) == 2 and source.endswith(".rows")
-        if of_rows or ranks.get(source) == 3:
+        leading = shapes.get(source, ())[:-1]  # others, such as what a pooler takes, are of first tokens alone
+        if leading in (_EXAMPLE, (_EXAMPLE[0] * _EXAMPLE[1],)):
             if source not in found:
                 found[source] = f"{source}.there"
-                inputs = [f"{_THERE}.{'rows' if of_rows else 'tokens'}", source, f"{_THERE}.zero"]
+                inputs = [f"{_THERE}.{'tokens' if leading == _EXAMPLE else 'rows'}", source, f"{_THERE}.zero"]
                 nodes.append(helper.make_node("Where", inputs, [found[source]], name=f"{source}/there"))
             node.input[0] = found[source]
         nodes.append(node)
@@ -82,6 +83,20 @@ def zero_products(model: onnx.ModelProto) -> int:
         graph.node.extend([*there, *nodes])
         remove_unused(graph)
     return len(found)
+
+
+def _shapes_of_example(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors for inputs of `_EXAMPLE`: with free sizes, what tokens became rows of is not known."""
+    example = onnx.ModelProto()
+    example.CopyFrom(model)
+    for value in example.graph.input:
+        for size, number in zip(value.type.tensor_type.shape.dim, _EXAMPLE, strict=True):
+            size.dim_value = number
+    for value in example.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del example.graph.value_info[:]
+    found = shape_inference.infer_shapes(example, data_prop=True).graph.value_info
+    return {value.name: tuple(size.dim_value for size in value.type.tensor_type.shape.dim) for value in found}
 
 
 def repeat_first_token(model: onnx.ModelProto) -> int:
