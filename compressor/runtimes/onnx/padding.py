@@ -48,6 +48,8 @@ def _sizes(value: onnx.ValueInfoProto) -> list[str]:
 def zero_products(model: onnx.ModelProto) -> int:
     """Makes padded positions zero, which is in every range, in all that is multiplied with a weight, in place.
 
+    All but the first of a row: where that is padding, classifiers read it all the same.
+
     That is a selection of floats for each input of products. Where copies of a position stay copies,
     `repeat_first_token` costs less.
 
@@ -73,11 +75,22 @@ def zero_products(model: onnx.ModelProto) -> int:
         nodes.append(node)
     if found:
         constant = {"column": np.array([-1, 1]), "axis": np.array([2]), "zero": np.array(0, np.float32)}
+        constant |= {"start": np.array([0]), "one": np.array([1]), "end": np.array([np.iinfo(np.int64).max])}
         graph.initializer.extend(numpy_helper.from_array(value, f"{_THERE}.{name}") for name, value in constant.items())
+        start, one, end = (f"{_THERE}.{name}" for name in ("start", "one", "end"))
+        steps = [
+            ("Slice", [_MASK, start, one, one], "first"),
+            ("Equal", [f"{_THERE}.first"] * 2, "true"),
+            ("Slice", [_MASK, one, end, one], "rest"),
+            ("Cast", [f"{_THERE}.rest"], "others"),
+            ("Concat", [f"{_THERE}.true", f"{_THERE}.others"], "all"),
+            ("Reshape", [f"{_THERE}.all", f"{_THERE}.column"], "rows"),
+            ("Unsqueeze", [f"{_THERE}.all", f"{_THERE}.axis"], "tokens"),
+        ]
+        options: dict[str, dict[str, int]] = {"Cast": {"to": onnx.TensorProto.BOOL}, "Concat": {"axis": 1}}
         there = [
-            helper.make_node("Cast", [_MASK], [_THERE], name=_THERE, to=onnx.TensorProto.BOOL),
-            helper.make_node("Reshape", [_THERE, f"{_THERE}.column"], [f"{_THERE}.rows"], name=f"{_THERE}/rows"),
-            helper.make_node("Unsqueeze", [_THERE, f"{_THERE}.axis"], [f"{_THERE}.tokens"], name=f"{_THERE}/tokens"),
+            helper.make_node(kind, inputs, [f"{_THERE}.{name}"], name=f"{_THERE}/{name}", **options.get(kind, {}))
+            for kind, inputs, name in steps
         ]
         del graph.node[:]
         graph.node.extend([*there, *nodes])
