@@ -14,6 +14,7 @@ from whole_layers import PREFIXES, WINDOW, answers, make, rows, save
 
 from compressor.measure.token_rows import edge_cases
 from compressor.models import quantized
+from compressor.models.checkpoint import Checkpoint
 from compressor.models.quantized import ONNX_FILES, QuantizedFile
 from compressor.quantization import SCHEMES
 from compressor.runtimes import RUNTIMES, tracing
@@ -35,14 +36,16 @@ def checkpoint(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def worst(session: Any, folder: Path) -> float:
-    """The largest difference from transformers."""
+def worst(session: Any, folder: Path, first_padded: bool = True) -> float:
+    """The largest difference from transformers; without rows whose first token is padding, if those are no matter."""
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
     found = 0.0
     for length in LENGTHS:
         batch = rows(length, model.config.pad_token_id)
         for index in range(len(batch["input_ids"])):
             row = {name: values[index : index + 1] for name, values in batch.items()}
+            if not first_padded and row["attention_mask"][0, 0] == 0:
+                continue
             with torch.no_grad():
                 (expected,) = answers(model(**row), row["attention_mask"])
             (given,) = answers(session.predict({k: v.numpy() for k, v in row.items()}), row["attention_mask"])
@@ -95,7 +98,9 @@ def test_small_weights_answer_alike_in_torchscript(checkpoint: Path, tmp_path: P
         (folder / name).write_bytes((checkpoint / name).read_bytes())
     how.write(checkpoint / "onnx/model.onnx", file, exact_settings(bits=how.bits), None)
     session = RUNTIMES["onnxruntime"].session(file, 1)
-    assert worst(session, checkpoint) < most
+    # Padding is zero in products, and the first token, which is read, would be computed of padding alone.
+    reads_padding = not (how.integer and Checkpoint(checkpoint).known_family.padding_varies)
+    assert worst(session, checkpoint, reads_padding) < most
     if how.integer:
         assert quantized_coverage(file) == 1
     entry = QuantizedFile(
