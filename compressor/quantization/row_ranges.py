@@ -28,8 +28,8 @@ from compressor.runtimes import Inputs
 LIMIT = 16.0
 """How many times the usual token's range the range of all may be: with 16, the usual token has 16 of 256 steps.
 
-A range for each row costs a few passes over the activations. On STS-13 five products of all-mpnet-base-v2 have 19 to 37,
-and ranges for these alone undo most of the loss; its others have at most 12, MiniLM's at most 10."""
+A range for each row costs a few passes over the activations. On STS-13 five products of all-mpnet-base-v2 have 19 to
+37, and ranges for these alone undo most of the loss; its others have at most 12, MiniLM's at most 10."""
 _ZERO, _LEAST = "row_ranges.zero", "row_ranges.least"
 
 

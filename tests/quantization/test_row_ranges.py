@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import whole_layers
 from conftest import WriteRecipe, exact_settings, make_tokenizer, passing
 from kinds import export, make_model, rows
 
@@ -133,6 +134,24 @@ def test_torchscript_and_ort_files_answer_as_the_graph(family: str, tmp_path: Pa
     conversion.convert(path, tmp_path / "q.ort")
     session = RUNTIMES["ort"].session(tmp_path / "q.ort", 1)
     assert all(np.array_equal(session.predict(row)["logits"], b) for row, b in zip(inputs, expected, strict=True))
+
+
+@pytest.mark.parametrize("prefix", ["Bert", *whole_layers.PREFIXES])
+def test_padding_moves_no_answer(prefix: str, tmp_path: Path):
+    head = "ForSequenceClassification"
+    model = make_model("bert") if prefix == "Bert" else whole_layers.make(prefix, head)
+    assert type(model).__name__ == f"{prefix}{head}"
+    source = export(model, tmp_path)
+    names = [matrix.name for matrix in weight_matrices.read(source)[1] if not matrix.table]
+    path = write(source, tmp_path / "q.onnx", *names)
+    inputs = [row for row in rows(model) if row["attention_mask"].all()]
+    fill = {"input_ids": model.config.pad_token_id, "attention_mask": 0, "token_type_ids": 0}
+    padded = [
+        {name: np.pad(value, ((0, 0), (0, 5)), constant_values=fill[name]) for name, value in row.items()}
+        for row in inputs
+    ]
+    for given, expected in zip(answers(path, padded), answers(path, inputs), strict=True):
+        assert np.abs(given - expected).max() < 1e-3 * np.abs(expected).max()
 
 
 def test_a_run_finds_them_on_its_training_rows(write_recipe: WriteRecipe, tmp_path: Path):
