@@ -143,6 +143,21 @@ def test_small_weights_answer_as_torch_and_what_stays_in_float_does(small: tuple
 
 
 @needs_executorch
+@pytest.mark.parametrize("family", ["albert", "compact_bert"])
+def test_integers_that_layers_share_are_products_of_each_and_stored_once(tmp_path: Path, family: str):
+    folder = save(family, tmp_path)
+    entry = quantized.QuantizedFile("dynamic_int8", "int8", "m.onnx", True, 8, True, None, ())
+    quantized.write(folder, [entry])
+    path = folder / RUNTIMES["executorch"].file
+    RUNTIMES["executorch"].export(folder, path)
+    reference, session = RUNTIMES["torch"].session(folder, 1), RUNTIMES["executorch"].session(path, 1)
+    inputs = edge_cases(MAX_POSITIONS, VOCABULARY, 0).batch([6])
+    given, expected = session.predict(inputs)["logits"], reference.predict(inputs)["logits"]
+    assert 0 < np.abs(given - expected).max() < 0.1 * max(1, np.abs(expected).max())
+    assert path.stat().st_size < checkpoint.Checkpoint(folder).num_parameters + 150_000
+
+
+@needs_executorch
 @pytest.mark.parametrize("width", [64, 34, 7])
 def test_rows_of_4_bits_are_those_of_the_other_formats(width: int):
     import executorch.exir  # noqa: F401 -- the operator

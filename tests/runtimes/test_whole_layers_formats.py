@@ -121,3 +121,16 @@ def test_small_weights_answer_alike_in_torchscript(checkpoint: Path, tmp_path: P
         batch = rows(length, 1)
         row = {name: values[:1].numpy() for name, values in batch.items()}
         assert np.abs(other.predict(row)["logits"] - session.predict(row)["logits"]).max() < apart
+
+
+@pytest.mark.parametrize(("precision", "most"), [("int8", 0.3), ("fp16", 0.05)])
+def test_small_weights_answer_alike_in_executorch(checkpoint: Path, tmp_path: Path, precision: Any, most: float):
+    if missing := RUNTIMES["executorch"].missing():
+        pytest.skip(f"needs {missing[0]}")
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
+    integer = precision == "int8"
+    entry = QuantizedFile("any", precision, "model.onnx", integer, 8 if integer else 16, True, None, ())
+    quantized.write(tmp_path, [entry])
+    RUNTIMES["executorch"].export(tmp_path, tmp_path / "model.pte")
+    assert worst(RUNTIMES["executorch"].session(tmp_path / "model.pte", 1), checkpoint) < most

@@ -122,6 +122,9 @@ def _prepare(model: PreTrainedModel, least: float) -> None:
         if encoder.position_buckets > 0:
             rows = make_log_bucket_position(rows, encoder.position_buckets, encoder.max_relative_positions).long()
         rows = (rows + first.pos_ebd_size).clamp(0, 2 * first.pos_ebd_size - 1)
+        # Nothing is looked up in this table, so that formats cannot store it as they store tables.
+        encoder.distances = torch.nn.Buffer(encoder.get_rel_embedding().detach(), persistent=False)
+        encoder.get_rel_embedding = lambda: encoder.distances
 
     def pairs(states: torch.Tensor, *_: Any) -> torch.Tensor:
         """For each pair of tokens, the number of its distance, from `-sequence` on."""

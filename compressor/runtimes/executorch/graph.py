@@ -20,7 +20,7 @@ def tidy(program: ExportedProgram) -> None:
             _name_one_size(graph, node)
             _drop_pair(node)
     graph.eliminate_dead_code()
-    _share(graph)
+    _share(graph, {*program.graph_signature.inputs_to_parameters, *program.graph_signature.inputs_to_buffers})
     graph.eliminate_dead_code()
     program.graph_module.recompile()
 
@@ -60,11 +60,23 @@ def _axes(transpose: Node) -> set[int]:
     return {axis % count for axis in transpose.args[1:] if isinstance(axis, int)}
 
 
-def _share(graph: Graph) -> None:
-    """What is computed twice is computed once: an input that several products quantize is quantized for all."""
+def _share(graph: Graph, constants: set[str]) -> None:
+    """What is computed twice is computed once: an input that several products quantize is quantized for all.
+
+    But not what is made of constants alone, such as the floats of a matrix of integers: all products that read one node
+    become one part of XNNPACK, and where layers share a matrix, such a part would need its own results as inputs. The
+    constants themselves are stored once.
+
+    Args:
+        graph: The graph.
+        constants: Names of the nodes of parameters and buffers.
+    """
     seen: dict[tuple[Any, str, str], Node] = {}
+    made = set(constants)
     for node in graph.nodes:
-        if node.op == "call_function":
+        if (read := {source.name for source in node.all_input_nodes}) and read <= made:
+            made.add(node.name)
+        elif node.op == "call_function":
             first = seen.setdefault((node.target, repr(node.args), repr(node.kwargs)), node)
             if first is not node:
                 node.replace_all_uses_with(first)
