@@ -170,6 +170,16 @@ def test_rows_of_4_bits_are_those_of_the_other_formats(width: int):
     np.testing.assert_allclose(SmallTable(table)(ids).numpy(), expected, rtol=1e-3)
 
 
+def test_tokens_of_zeros_stay_numbers_in_half_precision():
+    """RoBERTa's and MPNet's padding has such vectors, and 1e-12 is 0 in half precision."""
+    import torch
+
+    from compressor.runtimes.executorch.modules import RowNorm
+
+    norm = RowNorm(torch.nn.LayerNorm(8, eps=1e-12)).half()
+    assert norm(torch.zeros(1, 2, 8, dtype=torch.float16)).abs().max() == 0
+
+
 @needs_executorch
 def test_a_row_that_is_too_long_is_refused(small: tuple[Path, float]):
     session = RUNTIMES["executorch"].session(small[0] / "executorch/model.pte", 1)

@@ -20,6 +20,9 @@ from compressor.models.block_rounding import round_rows
 ATTENTION = "one_row"
 """transformers' name of the attention below, for `attn_implementation`."""
 
+_LEAST_OF_HALVES = 1e-6
+"""Added to variances in half precision, at least."""
+
 
 def attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
@@ -72,7 +75,9 @@ class RowNorm(nn.Module):
         """`(..., width)` in and out."""
         centred = inputs - linear(inputs, self.mean)
         variance = linear(centred * centred, self.mean)
-        scaled = centred * torch.rsqrt(variance + self.eps) * self.weight
+        # In half precision 1e-12 is 0, and a token whose vectors are all zero, as RoBERTa's padding is, would be NaN.
+        eps = max(self.eps, _LEAST_OF_HALVES) if inputs.dtype == torch.float16 else self.eps
+        scaled = centred * torch.rsqrt(variance + eps) * self.weight
         return scaled if self.bias is None else scaled + self.bias
 
 
