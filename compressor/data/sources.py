@@ -68,7 +68,9 @@ def model(source: str, folder: Path, where: str = "model") -> Path | HubModel:
     return HubModel(repo, revision or None)
 
 
-def rows(source: Source, folder: Path, where: str, formats: tuple[str, ...] = FORMATS) -> Path | HubDataset:
+def rows(
+    source: Source, folder: Path, where: str, formats: tuple[str, ...] = FORMATS, folders: bool = False
+) -> Path | HubDataset:
     """The file of rows or texts that a data source names, or the hub data set.
 
     Args:
@@ -76,6 +78,7 @@ def rows(source: Source, folder: Path, where: str, formats: tuple[str, ...] = FO
         folder: What paths are relative to.
         where: The key that names it.
         formats: Suffixes that are read.
+        folders: Whether it may be a folder.
 
     Raises:
         RecipeError: It names nothing, or a file of a format that is not read.
@@ -83,6 +86,8 @@ def rows(source: Source, folder: Path, where: str, formats: tuple[str, ...] = FO
     if isinstance(source, HubDataset):
         return source
     path = _in_package(source, where) if source.startswith("package:") else _local(source, folder, where)
+    if folders and path.is_dir():
+        return path
     if not path.is_file():
         what = f"there is no file {path}"
         if path.exists():

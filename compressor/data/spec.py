@@ -56,6 +56,24 @@ class CorpusSpec(TextSpec):
     """Score on at most this many sequences of the held-out text, drawn by seed."""
 
 
+class RetrievalSpec(TextSpec):
+    """Queries and documents, in which each query looks for the documents that answer it.
+
+    `source` is a folder as BEIR has it (corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv), SQuAD's JSON (each question
+    looks for its paragraph), a table of pairs (each first text looks for its second among all), or raw text (the first
+    sentence of each text looks for the rest of it).
+    """
+
+    text_pair: str | None = None
+    """Column with the second text of a pair, which the first one in `text` looks for."""
+    split: str = "test"
+    """Of a folder, the name of the file in `qrels`."""
+    max_queries: Annotated[int, Field(ge=1)] | None = None
+    """Ask at most so many queries, drawn; all documents stay."""
+    max_documents: Annotated[int, Field(ge=1)] | None = None
+    """Search at most so many documents: all that answer a query, and others, drawn."""
+
+
 class DataSpec(Spec):
     """Where the rows come from, and which columns are read."""
 
@@ -102,6 +120,14 @@ class DataSpec(Spec):
     """Column with the answers, `{text: [...], answer_start: [...]}`; empty lists where there is none."""
     stride: Annotated[int, Field(ge=0)] = 128
     """Tokens that neighbouring windows of a long context share."""
+    score: str | None = None
+    """Of sentence-similarity: column with a number that says how alike the texts of a pair are, such as STS's 0 to 5.
+    Without, `text` and `text_pair` belong together."""
+    negative: str | None = None
+    """Of sentence-similarity: column with a text that does not belong to `text`, which makes triplets of pairs."""
+    retrieval: str | RetrievalSpec | None = None
+    """Of sentence-similarity: a retrieval set that is measured beside the validation rows, or instead of them; a
+    mapping, or just its `source`."""
     group: str | None = None
     """Column that names what rows belong to, such as a document, a user or a patient. Rows of one group stay on one
     side of a split, and gates take them for less evidence than as many rows of different groups.
@@ -119,7 +145,8 @@ class DataSpec(Spec):
     max_validation_samples: Annotated[int, Field(ge=1)] | None = None
     """Score on at most this many rows, drawn by seed; with `query`, whole queries."""
     corpus: str | CorpusSpec | None = None
-    """Raw text for `objective: pretraining` and the task masked-lm: a mapping, or just its `source`."""
+    """Raw text for `objective: pretraining` and the task masked-lm, and for sentence-similarity to be distilled on: a
+    mapping, or just its `source`."""
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -140,6 +167,11 @@ class DataSpec(Spec):
         if self.label_separator is not None and self.multi_label is False:
             raise ValueError("label_separator is given and multi_label is false; drop one of them")
         return self
+
+    @property
+    def retrieval_spec(self) -> RetrievalSpec | None:
+        """The retrieval set, with its defaults where the recipe gives only its source."""
+        return RetrievalSpec(source=self.retrieval) if isinstance(self.retrieval, str) else self.retrieval
 
     @property
     def corpus_spec(self) -> CorpusSpec | None:

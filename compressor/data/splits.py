@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -23,6 +23,16 @@ TRAIN, VALIDATION, SELECTION = "train", "validation", "selection"
 GROUP = "group"
 """Column of rows whose source says what they belong to: a document, or the column that `data.group` names."""
 DEFAULT_VALIDATION_FRACTION = 0.1
+
+
+class TextForm(Protocol):
+    """A form whose rows can be raw text, and that can be scored on rows of another source."""
+
+    def read_texts(self, source: Path | HubDataset, spec: DataSpec, work: Path) -> Dataset:
+        """The texts of `data.corpus`."""
+
+    def read_retrieval(self, source: Path | HubDataset, spec: DataSpec, work: Path) -> Dataset:
+        """The texts of `data.retrieval`."""
 
 
 class Form(Protocol):
@@ -70,6 +80,8 @@ def prepare(
     *,
     new_head: bool = True,
     selects: bool = False,
+    raw_text: bool = False,
+    retrieval: Path | HubDataset | None = None,
 ) -> dict[str, Any]:
     """Reads, filters, splits and samples the rows.
 
@@ -85,6 +97,8 @@ def prepare(
         new_head: Whether a head is made for the labels; else the checkpoint has one.
         selects: Whether thresholds, or variants of what is trained, are chosen by their quality: on rows that neither
             taught nor judge them, a tenth of the training rows; for variants at most as many as for validation.
+        raw_text: Whether these are raw text, of `data.corpus`.
+        retrieval: A retrieval set that is scored beside the validation rows, or instead of a split.
 
     Returns:
         `labels`: the labels in order; `renamed`: for those of `data.labels` that the rows have, what they stand for;
@@ -97,20 +111,11 @@ def prepare(
 
     datasets.disable_progress_bars()
     rename = Renames(spec.labels)
-    pool = _read(form, train, columns, spec, work, "data.train", rename)
-    if validation is None:
-        fraction = spec.validation_fraction or DEFAULT_VALIDATION_FRACTION
-        apart = _apart(form, pool, fraction)
-        indices = range(len(pool))
-        splits = {
-            TRAIN: pool.select([i for i in indices if not apart[i]]),
-            VALIDATION: pool.select([i for i in indices if apart[i]]),
-        }
-    else:
-        splits = {TRAIN: pool, VALIDATION: _read(form, validation, columns, spec, work, "data.validation", rename)}
+    splits, searched = _sources(form, spec, train, validation, columns, work, rename, raw_text, retrieval)
     known = splits[TRAIN]
     if selects:
-        splits |= _chosen_on(form, known, len(known if spec.tune_thresholds else splits[VALIDATION]))
+        judged = splits.get(VALIDATION, known)
+        splits |= _chosen_on(form, known, len(known if spec.tune_thresholds else judged))
     limits = {
         TRAIN: ("max_train_samples", spec.max_train_samples),
         VALIDATION: ("max_validation_samples", spec.max_validation_samples),
@@ -126,6 +131,8 @@ def prepare(
         if len(splits[name]) == 0:
             what = f"is {limit}, and each query has more rows"
             raise RecipeError([Problem(f"data.{key}", what, "raise it: queries are drawn whole")])
+    if searched is not None:
+        splits[VALIDATION] = datasets.concatenate_datasets([*filter(None, [splits.get(VALIDATION)]), searched])
     labels, notes = form.labels(splits[TRAIN], splits[VALIDATION], known, new_head)
     notes += rename.notes(labels)
     notes += overlap(form.identities(splits[TRAIN]), form.identities(splits[VALIDATION]))
@@ -140,6 +147,38 @@ def prepare(
         rows.save_to_disk(str(output / name))
     counts = {name: len(rows) for name, rows in splits.items()}
     return {"labels": labels, "renamed": rename.met, "notes": notes, **counts}
+
+
+def _sources(
+    form: Form,
+    spec: DataSpec,
+    train: Path | HubDataset,
+    validation: Path | HubDataset | None,
+    columns: Mapping[str, str],
+    work: Path,
+    rename: Renames,
+    raw_text: bool,
+    retrieval: Path | HubDataset | None,
+) -> tuple[dict[str, Dataset], Dataset | None]:
+    """The rows of both splits, and those of a retrieval set, which may stand for the validation rows; see `prepare`."""
+    texts = cast(TextForm, form)
+    if raw_text:
+        pool = texts.read_texts(train, spec, work)
+    else:
+        pool = _read(form, train, columns, spec, work, "data.train", rename)
+    searched = None if retrieval is None else texts.read_retrieval(retrieval, spec, work)
+    if validation is not None:
+        return {
+            TRAIN: pool,
+            VALIDATION: _read(form, validation, columns, spec, work, "data.validation", rename),
+        }, searched
+    if searched is not None:
+        return {TRAIN: pool}, searched
+    apart = _apart(form, pool, spec.validation_fraction or DEFAULT_VALIDATION_FRACTION)
+    sides = {TRAIN: False, VALIDATION: True}
+    return {
+        name: pool.select([i for i, held in enumerate(apart) if held == side]) for name, side in sides.items()
+    }, None
 
 
 def groups(form: Form, rows: Dataset) -> Iterable[str]:

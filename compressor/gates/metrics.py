@@ -179,15 +179,18 @@ METRICS: dict[str, Metric] = {
             "ndcg_at_10",
             "",
             "quality",
-            "mean over queries (`data.query`) of the discounted gain of the first 10 rows by score, relative to the "
-            "best order's; a row's gain is 2^relevance - 1",
+            "mean over queries of the discounted gain of the first 10 rows by score, relative to the best order's; of "
+            "rows (`data.query`) the gain is 2^relevance - 1, of documents (`data.retrieval`) their grade",
         ),
         Metric(
             "mrr_at_10",
             "",
             "quality",
-            "mean over queries of 1 / the place of the first relevant row, 0 if it is not among the first 10",
+            "mean over queries of 1 / the place of the first relevant row or document, 0 if it is not among the first "
+            "10",
         ),
+        Metric("recall_at_1", "", "quality", "mean over queries of the share of its documents that is first by cosine"),
+        Metric("recall_at_10", "", "quality", "mean over queries of the share of its documents among the first 10"),
         Metric("matthews_correlation", "", "quality", "Matthews correlation coefficient"),
         Metric("latency_p50_ms", "ms", "latency", "median latency of one call"),
         Metric("latency_p95_ms", "ms", "latency", "95th percentile of the latency of one call"),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from compressor import runtimes
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact
-from compressor.gates.metrics import PARITY
+from compressor.gates.metrics import PARITY, Held
 from compressor.host import host
 from compressor.measure.client import Client
 from compressor.measure.parity_inputs import PADDED, Comparison, Endpoint, ParityInputs
@@ -32,6 +32,10 @@ _SAME_NUMBER, _STEPPED_NUMBER, _NEAR_NUMBER = 0.01, 0.05, 0.1
 """Shares of the spread that single numbers may differ by: of files that compute the same in floats; of the same
 integers in two kernels, or for two lengths, where sums of another order bring activations on the edge of two steps to
 the other one; and of one that rounds weights in its own way and the model in float."""
+_SAME_VECTOR: dict[Held, float] = {"float": 0.9999, "padded": 0.99, "quantized": 0.99, "texts": 0.99, "evaluated": 0.95}
+_NEAR_VECTOR = 0.95
+"""Cosines from which two vectors of one text are the same answer, by what a file is held to, and where it rounds
+weights in its own way."""
 _TEXTS_SAMPLE = 500
 """Rows whose texts are asked of a file that holds its tokenizer, at most: each takes the time of a call."""
 _EVALUATED_SAMPLE = 1000
@@ -152,8 +156,8 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
         of a logit and `min_cosine` of an answer's logits over all rows, `worst` (where the difference is), `kind`,
         `rows` (how many the labels are of), `against`. Of a file that takes texts, logarithms of probabilities stand
         for logits, and labels have to agree on made-up texts, too: the set that agrees least counts. Of multi-label
-        models a row agrees if it is given the same labels, all of them. A format that gives something other than a
-        number anywhere agrees with nothing.
+        models a row agrees if it is given the same labels, all of them; of vectors if their cosine is near 1. A format
+        that gives something other than a number anywhere agrees with nothing.
     """
     given, expected = answers[comparison.candidate], answers[comparison.reference]
     against = str(comparison.reference)
@@ -172,10 +176,12 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
     stepped = comparison.kind in ("quantized", "padded")
     number = _NEAR_NUMBER if near else _STEPPED_NUMBER if stepped else _SAME_NUMBER
     same = partial(agreement, same_number=number, sets=material.sets)
+    if material.vectors:
+        same = partial(agreement, least_cosine=_NEAR_VECTOR if near else _SAME_VECTOR[comparison.kind])
     if comparison.kind == "texts":
         labelled = min(shared, key=lambda name: same(given[name], expected[name]))
     label_agreement = same(given[labelled], expected[labelled])
-    if comparison.kind == "texts":
+    if comparison.kind == "texts" and not material.vectors:
         given, expected = (
             {name: _log_probabilities(side[name], material.sets) for name in shared} for side in (given, expected)
         )
@@ -195,7 +201,11 @@ def compare(comparison: Comparison, answers: dict[Endpoint, ComparedLogits], mat
 
 
 def agreement(
-    given: NDArray[np.float32], expected: NDArray[np.float32], same_number: float = _SAME_NUMBER, sets: bool = False
+    given: NDArray[np.float32],
+    expected: NDArray[np.float32],
+    same_number: float = _SAME_NUMBER,
+    sets: bool = False,
+    least_cosine: float | None = None,
 ) -> float:
     """Share of equal choices, of logits `(rows, items, choices)`, without absent items.
 
@@ -204,7 +214,10 @@ def agreement(
         expected: Of the other.
         same_number: Share of the numbers' spread by which single numbers, as in regression, may differ and be equal.
         sets: Whether an answer is the set of all choices with a logit above 0, not the highest.
+        least_cosine: Of vectors, the cosine from which they are equal.
     """
+    if least_cosine is not None:
+        return float((_cosine(given, expected) >= least_cosine).mean())
     if sets:
         return float(((given > 0) == (expected > 0)).all(axis=-1).mean())
     if expected.shape[-1] == 1:

@@ -106,6 +106,7 @@ class ParityInputs:
         edge_lengths: Tokens of each edge.
         longest: Tokens that a row may have.
         sets: Whether an answer is a set of labels, and not one.
+        vectors: Whether an answer is a vector.
     """
 
     rows: Path | None
@@ -117,6 +118,7 @@ class ParityInputs:
     edge_lengths: NDArray[np.int64]
     longest: int
     sets: bool = False
+    vectors: bool = False
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, rows: Path | None, chosen: int, work: Path) -> ParityInputs:
@@ -151,6 +153,7 @@ class ParityInputs:
             edges.lengths,
             checkpoint.max_position_embeddings,
             thresholds.gives_sets(checkpoint.config),
+            checkpoint.head.vectors,
         )
 
     def row_sets(self, comparisons: Sequence[Comparison], untyped: str) -> list[dict[str, Any]]:

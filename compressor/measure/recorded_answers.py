@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import CompressError
+from compressor.models.heads import Head
 from compressor.tasks import TASKS
 from compressor.tasks.base import ABSENT_LOGIT
 
@@ -23,6 +24,8 @@ _TOP, _TOP_OF_MANY = 5, 2
 rows have an answer for every token."""
 _MANY = 8
 _NONE = -1
+SAME_VECTOR = 0.99
+"""Cosine from which a vector is the recorded one, of another format or on another processor."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,13 @@ class RecordedAnswer:
             answer or choice. `(rows, items, at most 5)`.
         logits: Their logits, of the same shape.
         sets: Whether an answer is the set of all choices with a logit above 0, which are recorded, however many.
+        vectors: Whether an answer is a vector, all of which is recorded.
     """
 
     choices: NDArray[np.int64]
     logits: NDArray[np.float64]
     sets: bool = False
+    vectors: bool = False
 
     def fits(self, given: NDArray[np.float32]) -> bool:
         """Whether logits `(rows, items, all choices)` have every recorded item and choice."""
@@ -49,12 +54,16 @@ class RecordedAnswer:
     def label_agreement(self, given: NDArray[np.float32]) -> float:
         """Share of the answers to which logits `(rows, items, all choices)` give the recorded label, or labels."""
         given = given[:, : self.choices.shape[1]]
+        if self.vectors:
+            return float((_cosines(given, self._vectors()) >= SAME_VECTOR).mean())
         if self.sets:
             return float(((given > 0) == self._members(given.shape[-1])).all(axis=-1).mean())
         return self._same(given.argmax(axis=-1))
 
     def agreement(self, other: RecordedAnswer) -> float:
         """Share of the answers with the same label, or labels, as another format's to the same rows."""
+        if self.vectors:
+            return float((_cosines(other._vectors(), self._vectors()) >= SAME_VECTOR).mean())
         if not self.sets:
             return self._same(other.choices[..., 0])
         count = 1 + max(int(self.choices.max()), int(other.choices.max()))
@@ -63,6 +72,12 @@ class RecordedAnswer:
     def _same(self, choices: NDArray[np.int64]) -> float:
         first = self.choices[..., 0]
         return float((choices == first)[first != _NONE].mean())
+
+    def _vectors(self) -> NDArray[np.float64]:
+        """The recorded vectors. `(rows, items, dimensions)`."""
+        found = np.zeros_like(self.logits)
+        np.put_along_axis(found, np.where(self.choices == _NONE, 0, self.choices), self.logits, axis=-1)
+        return found
 
     def _members(self, count: int) -> NDArray[np.bool_]:
         """Whether each of so many choices is in the recorded set. `(rows, items, count)`."""
@@ -117,15 +132,24 @@ def write(
         "task": task,
         "rows": list(rows),
         "texts": texts,
-        "answers": {name: _highest(logits, TASKS[task].HEAD.sets) for name, logits in answers.items()},
+        "answers": {name: _highest(logits, TASKS[task].HEAD) for name, logits in answers.items()},
     }
     path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
-def _highest(logits: NDArray[np.float32], sets: bool) -> dict[str, Any]:
+def _cosines(given: NDArray[Any], expected: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine of each answer. `(rows, items)`."""
+    lengths = np.linalg.norm(given, axis=-1) * np.linalg.norm(expected, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.nan_to_num((given * expected).sum(axis=-1) / lengths, nan=-1.0))
+
+
+def _highest(logits: NDArray[np.float32], head: Head) -> dict[str, Any]:
     """The highest choices and their logits as lists of rows of answers, without absent answers and choices."""
     top = _TOP if logits.shape[1] < _MANY else _TOP_OF_MANY
-    if sets:
+    if head.vectors:
+        top = logits.shape[2]
+    elif head.sets:
         top = max(top, int((logits > 0).sum(axis=-1).max()))
     order = np.argsort(-logits, axis=-1, kind="stable")[..., :top]
     values = np.take_along_axis(logits, order, axis=-1).astype(np.float64).round(6)
@@ -162,10 +186,13 @@ def read(path: Path) -> RecordedAnswers:
         if document["schema_version"] != SCHEMA_VERSION:
             raise ValueError(f"schema_version is {document['schema_version']}, must be {SCHEMA_VERSION}")
         rows: list[dict[str, list[int]]] = [dict(row) for row in document["rows"]]
-        sets = TASKS[document["task"]].HEAD.sets
+        head = TASKS[document["task"]].HEAD
         answers = {
             str(name): RecordedAnswer(
-                _filled(entry["choices"], _NONE, np.int64), _filled(entry["logits"], 0.0, np.float64), sets
+                _filled(entry["choices"], _NONE, np.int64),
+                _filled(entry["logits"], 0.0, np.float64),
+                head.sets,
+                head.vectors,
             )
             for name, entry in document["answers"].items()
         }

@@ -11,18 +11,16 @@ from typing import Any
 
 from compressor.errors import Problem, RecipeError
 from compressor.files import file_digest, read_json
-from compressor.models import layout, quantized, tokenizer_files, weights
+from compressor.models import layout, quantized, sentence_embedding, tokenizer_files, weights
 from compressor.models.families import FAMILIES
 from compressor.models.families.base import Family
 from compressor.models.heads import CLASSES, HEADS, PRETRAINING, Head
 from compressor.models.quantized import QuantizedFile
+from compressor.models.sentence_embedding import SentenceEmbedding
 from compressor.models.weights import StoredTensor
 
 WEIGHTS = weights.SAFETENSORS
 """The file of weights that stages leave, whatever the weights of the recipe's checkpoint came in."""
-
-
-_MODULES = "modules.json"
 
 
 def _patterns(*names: str) -> tuple[str, ...]:
@@ -31,7 +29,7 @@ def _patterns(*names: str) -> tuple[str, ...]:
 
 
 MODEL_FILES = (
-    _MODULES,
+    *sentence_embedding.FILES,
     *_patterns("config.json", *tokenizer_files.FILES),
     *_patterns(weights.SAFETENSORS, weights.INDICES[0], "model-*-of-*.safetensors"),
 )
@@ -125,7 +123,8 @@ class Checkpoint:
 
     def claims(self, head: Head) -> bool:
         """Whether its class has a head of this kind."""
-        if not any(name.endswith(head.endings) for name in self.architectures):
+        of_sentences = head.vectors and sentence_embedding.root(self.path) is not None
+        if not of_sentences and not any(name.endswith(head.endings) for name in self.architectures):
             return False
         weight = self.shapes.get(f"{self.known_family.modules(head.auto).get(head.part)}.weight")
         # One class does both: a single output is a number.
@@ -154,6 +153,15 @@ class Checkpoint:
         known = ", ".join(dict.fromkeys(head.auto for head in HEADS))
         what = f"{self.path} has none of the heads {known}" + (f": {faults[0]}" if faults else "")
         raise RecipeError([Problem("model", what, "fine-tune it first", kind="missing")])
+
+    @property
+    def embedding(self) -> SentenceEmbedding:
+        """How its tokens become a vector.
+
+        Raises:
+            Unsupported: It says something that is not known here.
+        """
+        return sentence_embedding.of(self.path, self.config)
 
     def _setting(self, name: str, default: Any) -> Any:
         """A setting of the config, by its common name."""
@@ -248,9 +256,13 @@ class Checkpoint:
         return quantized.read(self.path)
 
     def digest(self) -> dict[str, str]:
-        """SHA-256 of the config, the weights and the tokenizer's files."""
+        """SHA-256 of the config, the weights, the tokenizer's files and those of sentence-transformers."""
         names = ("config.json", *self.weight_files, *tokenizer_files.FILES)
-        return {name: file_digest(self.path / name) for name in names if (self.path / name).is_file()}
+        found = {name: file_digest(self.path / name) for name in names if (self.path / name).is_file()}
+        if (home := sentence_embedding.root(self.path)) is None:
+            return found
+        beside = [path for pattern in sentence_embedding.FILES for path in home.glob(pattern)]
+        return found | {f"{path.relative_to(home)}": file_digest(path) for path in sorted(beside)}
 
     def tokenizer_digest(self) -> dict[str, str]:
         """SHA-256 of the tokenizer's files."""
@@ -274,7 +286,7 @@ def root(folder: Path) -> Path:
 
     Any other folder is given back as it is.
     """
-    modules = folder / _MODULES
+    modules = folder / sentence_embedding.MODULES
     if not modules.is_file():
         return folder
     try:

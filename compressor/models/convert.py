@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.errors import StageError
-from compressor.models import thresholds
+from compressor.models import sentence_embedding, thresholds
 from compressor.models.families import FAMILIES, register
 from compressor.models.families.base import WHOLE_LAYERS_HINT, Family
 from compressor.models.heads import CLASSES
@@ -190,7 +190,7 @@ def from_parts(parts: ModelParts, family: str | None = None) -> PreTrainedModel:
     Raises:
         StageError: The family cannot hold the parts.
     """
-    import transformers
+    from compressor.models.sentence_encoder import auto_class
 
     register()
     target = FAMILIES[family or plainest_family(parts)]
@@ -214,7 +214,7 @@ def from_parts(parts: ModelParts, family: str | None = None) -> PreTrainedModel:
                 state[f"{stack.format(index)}.{target.inside[part]}.{kind}"] = tensor
     if "decoder.bias" in parts.outside and target.decoder_bias is not None:
         state[target.decoder_bias] = parts.outside["decoder.bias"]
-    model = getattr(transformers, f"AutoModel{parts.head}").from_config(config)
+    model = auto_class(parts.head).from_config(config)
     model.load_state_dict(state)
     return model
 
@@ -244,7 +244,8 @@ def _config(parts: ModelParts, family: Family) -> PreTrainedConfig:
 
 def _shared_settings(config: PreTrainedConfig) -> dict[str, Any]:
     """Settings that all families call the same, and surgery does not change."""
-    labels = ("problem_type", "id2label", "label2id", *((thresholds.KEY,) if hasattr(config, thresholds.KEY) else ()))
+    ours = (name for name in (thresholds.KEY, sentence_embedding.KEY) if hasattr(config, name))
+    labels = ("problem_type", "id2label", "label2id", *ours)
     return {
         name: getattr(config, name)
         for name in ("initializer_range", "pad_token_id", "tie_word_embeddings", "dtype", *labels)

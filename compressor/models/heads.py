@@ -13,6 +13,8 @@ START, END = "start_logits", "end_logits"
 """Where an answer starts and where it ends. `(batch, sequence)` each."""
 SENTENCE_ORDER = "sentence_order_logits"
 """Whether two segments are in order (0) or swapped (1). `(batch, 2)`."""
+EMBEDDING, TOKENS = "sentence_embedding", "token_embeddings"
+"""The vector of a text `(batch, dimensions)`, and the last hidden states `(batch, sequence, hidden)`."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Head:
         outputs_by_label: Whether it has an output for each label of the config.
         sets: Whether its answer is a set of labels: each is decided on its own, by its threshold, not the likeliest
             of all is chosen. See `models.thresholds`.
+        vectors: Whether its answer is a vector, and answers are compared by their cosine.
+        own: Whether its classes are ours, whatever the family; see `models.sentence_encoder`.
     """
 
     auto: str
@@ -43,6 +47,8 @@ class Head:
     problem_types: tuple[str, ...] = ()
     outputs_by_label: bool = False
     sets: bool = False
+    vectors: bool = False
+    own: bool = False
 
     @property
     def part(self) -> str:
@@ -114,7 +120,26 @@ PRETRAINING = Head(
 )
 """A language model's head with another one beside it, for the order of two segments."""
 
-HEADS = (SEQUENCE_CLASSIFICATION, MULTI_LABEL, REGRESSION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING, MASKED_LM)
+SENTENCE_EMBEDDING = Head(
+    "ForSentenceEmbedding",
+    ("sentence_dense",),
+    {EMBEDDING: (EMBEDDING,), TOKENS: (TOKENS,)},
+    settings={"problem_type": None},
+    also=("Model",),
+    vectors=True,
+    own=True,
+)
+"""Pooling, maybe a dense layer, and normalisation. An encoder without any head is taken for one."""
+
+HEADS = (
+    SEQUENCE_CLASSIFICATION,
+    MULTI_LABEL,
+    REGRESSION,
+    TOKEN_CLASSIFICATION,
+    QUESTION_ANSWERING,
+    MASKED_LM,
+    SENTENCE_EMBEDDING,
+)
 """Heads that tasks have, one for each."""
 
 CLASSES = tuple(dict.fromkeys(head.auto for head in (*HEADS, PRETRAINING)))

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import Problem, RecipeError
 from compressor.files import fills_a_disk, read_json
-from compressor.models import layout, loading, tokenizer_files, weights
+from compressor.models import layout, loading, sentence_embedding, tokenizer_files, weights
 from compressor.models.checkpoint import WEIGHTS, Checkpoint
 from compressor.models.families import register
-from compressor.models.heads import HEADS
+from compressor.models.heads import HEADS, SENTENCE_EMBEDDING
+from compressor.models.sentence_embedding import SentenceEmbedding
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+_DENSE = SENTENCE_EMBEDDING.part
 _OUTPUT_SETTINGS = ("output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "torchscript")
 _OTHERS = (
     "torch_dtype",
@@ -45,13 +48,15 @@ _PROBES = (
 """Texts on which tokenizers that were built otherwise differ: case, accents, Chinese, controls, punctuation."""
 
 
-def bring_in(source: Path, output: Path, where: str) -> dict[str, Any]:
+def bring_in(source: Path, output: Path, where: str, embedding: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Copies a checkpoint, and makes of it what every stage can read.
 
     Args:
         source: The checkpoint's folder, of which `checking.problems` finds nothing wrong.
         output: Empty folder.
         where: The key that names the checkpoint.
+        embedding: Of a checkpoint that is to embed sentences, the settings that are not to be as its files say; None
+            where it is for another task.
 
     Returns:
         Facts: `notes` of what was changed.
@@ -60,9 +65,12 @@ def bring_in(source: Path, output: Path, where: str) -> dict[str, Any]:
         RecipeError: The checkpoint cannot be worked on.
     """
     given = Checkpoint(source)
-    _write_config(given, output / "config.json")
+    how = None if embedding is None else replace(given.embedding, **embedding)
+    _write_config(given, output / "config.json", how)
     try:
-        notes = [*_write_weights(given, output / WEIGHTS), *_copy_tokenizer(source, output)]
+        notes = [*_write_weights(given, output / WEIGHTS, how), *_copy_tokenizer(source, output)]
+        if how is not None and how.max_length is not None:
+            _cut_texts(output / tokenizer_files.CONFIG, how.max_length)
         _try_tokenizer(output)
         _try_model(output)
     except RecipeError as error:
@@ -77,9 +85,14 @@ def bring_in(source: Path, output: Path, where: str) -> dict[str, Any]:
     return {"notes": notes} if notes else {}
 
 
-def _write_config(given: Checkpoint, path: Path) -> None:
+def _write_config(given: Checkpoint, path: Path, embedding: SentenceEmbedding | None) -> None:
     """Writes the config without settings that change a model's outputs, and with what transformers would guess."""
-    plain = {name: value for name, value in given.config.items() if name not in (*_OUTPUT_SETTINGS, *_OTHERS)}
+    left_out = (*_OUTPUT_SETTINGS, *_OTHERS, sentence_embedding.KEY)
+    plain = {name: value for name, value in given.config.items() if name not in left_out}
+    if embedding is not None:
+        plain[sentence_embedding.KEY] = embedding.settings()
+        if given.claims(SENTENCE_EMBEDDING):
+            plain["architectures"] = [f"{given.known_family.prefix}Model"]
     plain |= {"model_type": given.family, "dtype": "float32"}
     labelled = [head for head in HEADS if head.outputs_by_label and given.claims(head)]
     if any(given.has_head(head) for head in labelled):
@@ -90,8 +103,17 @@ def _write_config(given: Checkpoint, path: Path) -> None:
     path.write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _write_weights(given: Checkpoint, path: Path) -> Iterator[str]:
+def _cut_texts(path: Path, length: int) -> None:
+    """Has a tokenizer cut texts at a length, where it does not cut them before."""
+    config = read_json(path) if path.is_file() else {}
+    config["model_max_length"] = min(length, config.get("model_max_length") or length)
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_weights(given: Checkpoint, path: Path, embedding: SentenceEmbedding | None) -> Iterator[str]:
     """Writes the weights in float32 into one file; yields a note if they came otherwise.
+
+    The dense layer of a sentence encoder comes from sentence-transformers' own file.
 
     Raises:
         RecipeError: A weight is NaN or infinite.
@@ -102,7 +124,14 @@ def _write_weights(given: Checkpoint, path: Path) -> Iterator[str]:
     read = {name for name in given.tensors if name in encoder or layout.of_head(given, name)}
     kinds = {given.tensors[name].kind for name in read}
     files = [name for name in given.weight_files if not name.endswith(".json")]
-    as_is = kinds == {"float32"} and files == [WEIGHTS] and set(given.tensors) == set(given.stored)
+    dense = None if embedding is None or embedding.dense is None else sentence_embedding.dense_file(given.path)
+    beside = (
+        {}
+        if dense is None
+        else {f"{_DENSE}.{n.rpartition('.')[2]}": t for n, t in _tensors(dense.parent, [dense.name])}
+    )
+    same_names = set(given.tensors) == set(given.stored) and not beside
+    as_is = kinds == {"float32"} and files == [WEIGHTS] and same_names
     found: dict[str, torch.Tensor] = {}
     for name, tensor in _tensors(given.path, files):
         canonical = layout.canonical(name, given.known_family)
@@ -116,6 +145,7 @@ def _write_weights(given: Checkpoint, path: Path) -> Iterator[str]:
         shutil.copyfile(given.path / WEIGHTS, path)
         return
     _drop_tied(found, given)
+    found |= {name: tensor.float() for name, tensor in beside.items()}
     save_file(found, path, metadata={"format": "pt"})
     came = f"{', '.join(sorted(kinds))} in {files[0] if len(files) == 1 else f'{len(files)} files'}"
     if came != f"float32 in {WEIGHTS}":

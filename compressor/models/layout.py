@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from compressor.models import thresholds
+from compressor.models import sentence_embedding, thresholds
 from compressor.models.families.base import Family, Shapes
-from compressor.models.heads import MASKED_LM, PRETRAINING, Head
+from compressor.models.heads import MASKED_LM, PRETRAINING, SENTENCE_EMBEDDING, Head
 from compressor.models.parts import ALL, ATTENTION, AXES, EMBEDDING, FEED_FORWARD, HEADS, HIDDEN, NEURONS, VOCABULARY
 from compressor.models.settings import shown
 
@@ -66,7 +66,9 @@ def head(checkpoint: Checkpoint, kind: Head) -> Shapes:
     rows = len(checkpoint.labels) if kind.outputs_by_label else kind.settings.get("num_labels", 1)
     found: Shapes = {}
     modules = family.modules(kind.auto)
-    for part in kind.parts:
+    if kind.vectors:
+        rows = checkpoint.embedding.dense or 0
+    for part in kind.parts if rows else ():
         if part in modules:
             found |= _shapes(modules[part], part, {**_sizes(checkpoint), ALL: rows})
     if kind in (MASKED_LM, PRETRAINING) and checkpoint.config.get("tie_word_embeddings") is False:
@@ -134,6 +136,8 @@ def head_fault(checkpoint: Checkpoint, kind: Head) -> str | None:
         return f"config.json says problem_type: {problem_type}, which is another task"
     if kind.sets and (wrong := thresholds.fault(checkpoint.config, checkpoint.labels)):
         return wrong
+    if kind.vectors:
+        return _embedding_fault(checkpoint)
     if wrong := differences(head(checkpoint, kind), checkpoint.shapes):
         return f"the file of weights {wrong}, by what config.json says of the head"
     family = checkpoint.known_family
@@ -144,6 +148,17 @@ def head_fault(checkpoint: Checkpoint, kind: Head) -> str | None:
     if beside := unread(checkpoint)[1]:
         return f"it has tensors that a head of its class does not read: {_some(beside)}"
     return None
+
+
+def _embedding_fault(checkpoint: Checkpoint) -> str | None:
+    """Why vectors of sentences cannot be made as a checkpoint's files say; None if they can."""
+    try:
+        beside = sentence_embedding.dense_file(checkpoint.path)
+        there = checkpoint.shapes if beside is None else head(checkpoint, SENTENCE_EMBEDDING)  # until it is brought in
+        wrong = differences(head(checkpoint, SENTENCE_EMBEDDING), there)
+    except sentence_embedding.Unsupported as error:
+        return str(error)
+    return f"the file of weights {wrong}, by what config.json says of {sentence_embedding.KEY}" if wrong else None
 
 
 def _wrong_labels(checkpoint: Checkpoint) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ from compressor.errors import Problem, RecipeError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from compressor.files import read_json
+from compressor.models import sentence_embedding
 from compressor.models.checkpoint import WEIGHTS, Checkpoint, input_names
 from compressor.models.families import longest, register
-from compressor.models.heads import MASKED_LM, PRETRAINING, Head
+from compressor.models.heads import MASKED_LM, PRETRAINING, SENTENCE_EMBEDDING, Head
 
 _TOKENIZER_INPUTS = ("input_ids", "token_type_ids", "attention_mask")
 
@@ -37,7 +40,7 @@ def load_model(
         RecipeError: Weights are missing, of the encoder or of a head that the checkpoint is to have; a library would
             make them up at random and only log it.
     """
-    import transformers
+    from compressor.models.sentence_encoder import auto_class
 
     register()
     there = Checkpoint(path)
@@ -46,7 +49,7 @@ def load_model(
     if head is MASKED_LM and (there.has_order_head if sentence_order is None else sentence_order):
         head = PRETRAINING
     config = {**head.settings, **config}
-    model, info = getattr(transformers, f"AutoModel{head.auto}").from_pretrained(
+    model, info = auto_class(head.auto).from_pretrained(
         path,
         dtype="float32",
         local_files_only=True,
@@ -92,8 +95,31 @@ def save(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase)
     for how_it_was_loaded in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
     model.save_pretrained(path)
+    length = int(min(tokenizer.model_max_length, longest(model.config)))
+    if type(model).__name__.endswith(SENTENCE_EMBEDDING.auto):
+        _save_for_sentences(path, model, length)
     backend = tokenizer.backend_tokenizer
     backend.no_padding()
-    length = int(min(tokenizer.model_max_length, longest(model.config)))
     backend.enable_truncation(length, direction=tokenizer.truncation_side)
     tokenizer.save_pretrained(path)
+
+
+def _save_for_sentences(path: Path, model: PreTrainedModel, length: int) -> None:
+    """Writes what lets sentence-transformers open a checkpoint, whose class others then know as its encoder's.
+
+    Args:
+        path: The checkpoint's folder.
+        model: The sentence encoder.
+        length: Tokens that texts are cut to.
+    """
+    from safetensors.torch import save_file
+
+    from compressor.models.sentence_encoder import DENSE
+
+    config = read_json(path / "config.json")
+    config["architectures"] = [type(model.base_model).__name__]
+    (path / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    sentence_embedding.write(path, model.embedding, int(model.config.hidden_size), length)
+    if (file := sentence_embedding.dense_file(path)) is not None:
+        layer = getattr(model, DENSE).state_dict()
+        save_file({f"linear.{name}": tensor.contiguous() for name, tensor in layer.items()}, file)

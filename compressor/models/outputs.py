@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from compressor.models.heads import END, HEADS, LOGITS, PRETRAINING, SENTENCE_ORDER, START, Head
+from compressor.models.heads import (
+    EMBEDDING,
+    END,
+    HEADS,
+    LOGITS,
+    PRETRAINING,
+    SENTENCE_ORDER,
+    START,
+    TOKENS,
+    Head,
+)
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-__all__ = ["END", "LOGITS", "NO_LABEL", "SENTENCE_ORDER", "START", "free_axes", "output_names", "outputs_by_name"]
+__all__ = [
+    "EMBEDDING",
+    "END",
+    "LOGITS",
+    "NO_LABEL",
+    "SENTENCE_ORDER",
+    "START",
+    "TOKENS",
+    "free_axes",
+    "output_names",
+    "outputs_by_name",
+]
 
 NO_LABEL = -100
 """Label of a token that has none; torch's cross-entropy ignores it."""
@@ -31,7 +52,8 @@ def free_axes(model: PreTrainedModel) -> dict[str, dict[int, str]]:
     """The axes of each output, by its name, that have the size of a batch or of a sequence."""
     head = _head(model)
     batch, sequence = {0: "batch_size"}, {1: "sequence_length"}
-    return {name: batch | sequence if head.per_token and name != SENTENCE_ORDER else batch for name in head.outputs}
+    per_token = {name for name in head.outputs if head.per_token and name != SENTENCE_ORDER} | {TOKENS}
+    return {name: batch | sequence if name in per_token else batch for name in head.outputs}
 
 
 def outputs_by_name(model: PreTrainedModel, outputs: Any) -> dict[str, torch.Tensor]:

@@ -36,6 +36,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "classifier": (ALL, HIDDEN),
     "span": (ALL, HIDDEN),
     "order": (ALL, HIDDEN),
+    "sentence_dense": (ALL, HIDDEN),
     "transform": (EMBEDDING, HIDDEN),
     "transform_norm": (EMBEDDING,),
     "decoder": (VOCABULARY, EMBEDDING),

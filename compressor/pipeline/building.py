@@ -80,13 +80,14 @@ class Builder:
 
     def _bring_in(self, folder: Path, where: str, files: Mapping[str, str]) -> Artifact:
         """A checkpoint of the user's, in the form that stages read; without what else is in its folder."""
+        embedding = self._recipe.embedding_settings
 
         def build(output: Path, work: Path) -> Mapping[str, Any]:
-            facts = importing.bring_in(folder, output, where)
+            facts = importing.bring_in(folder, output, where, embedding)
             check_unchanged(where, folder, files)
             return facts
 
-        return self._store.build({**checkpoint_inputs(None), "files": files}, build)[0]
+        return self._store.build({**checkpoint_inputs(None, embedding), "files": files}, build)[0]
 
     def check(self, stages: Sequence[PlannedStage]) -> None:
         """Reads the data of all stages, and asks those that are not in the store whether they can run here.

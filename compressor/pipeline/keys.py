@@ -10,7 +10,7 @@ from compressor import __version__
 from compressor.data import hub
 from compressor.data.spec import HubDataset
 from compressor.errors import StageError
-from compressor.files import file_digest, suffix
+from compressor.files import file_digest, file_entries, suffix
 from compressor.host import host, processor
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.code_digest import made_with
@@ -34,16 +34,18 @@ STAGE_CODE = ("compressor.pipeline.building",)
 """Modules above the stages that decide what a stage is given."""
 
 
-def checkpoint_inputs(checkpoint: Path | None) -> dict[str, Any]:
+def checkpoint_inputs(checkpoint: Path | None, embedding: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The inputs of a checkpoint of the user's, as stages read it.
 
     Args:
         checkpoint: Its folder; None for a hub model that is not downloaded yet.
+        embedding: See `importing.bring_in`.
     """
     files = UNKNOWN if checkpoint is None else Checkpoint(checkpoint).digest()
     return {
         "kind": "source",
         "files": files,
+        **({} if embedding is None else {"embedding": dict(embedding)}),
         **made_with("compressor.models.importing"),
     }
 
@@ -138,6 +140,8 @@ def source_inputs(source: Path | HubDataset, where: str, online: bool) -> tuple[
         where: The recipe's key that names it, for errors.
         online: Whether the hub may be asked.
     """
+    if isinstance(source, Path) and source.is_dir():
+        return source, {"files": {name: entry["sha256"] for name, entry in file_entries(source).items()}}
     if isinstance(source, Path):
         return source, {"format": suffix(source), "sha256": file_digest(source)}
     named = source.model_dump(mode="json", exclude={"revision"})

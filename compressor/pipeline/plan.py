@@ -135,7 +135,7 @@ def make(resolved: Resolved, download: bool) -> Plan:
         index: hub.local(given, _student_place(resolved, index), download) for index, given in resolved.students.items()
     }
     _check_downloaded(resolved, model, students)
-    source_inputs = keys.checkpoint_inputs(model)
+    source_inputs = keys.checkpoint_inputs(model, resolved.recipe.embedding_settings)
     data = plan_data(resolved, download)
     planned = _plan_stages(resolved, model, students, key_of(source_inputs), data, download)
     made = Plan(resolved, model, source_inputs, data, _with_teacher_layers(resolved, model, planned))

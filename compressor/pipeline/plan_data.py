@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Data:
     Attributes:
         train: The training rows' or the corpus' file, or hub data set at the commit that was resolved.
         validation: The held-out rows' file, or hub data set at its commit; None for a split of `train`.
+        retrieval: The file or folder of a retrieval set, or hub data set at its commit; None where there is none.
         inputs: The inputs of the key.
         selects: Whether some of what could be trained on is held out, to choose variants of a model on.
     """
@@ -40,6 +41,7 @@ class Data:
     validation: Path | HubDataset | None
     inputs: dict[str, Any]
     selects: bool
+    retrieval: Path | HubDataset | None = None
 
     @property
     def key(self) -> str:
@@ -65,21 +67,30 @@ def plan_data(resolved: Resolved, online: bool) -> dict[str, Data]:
 
 def _rows(resolved: Resolved, train: Path | HubDataset, online: bool) -> Data:
     recipe, validation = resolved.recipe, None
-    train, digest = source_inputs(train, "data.train", online)
+    raw = recipe.data.train is None
+    train, digest = source_inputs(train, "data.corpus" if raw else "data.train", online)
     held_out: dict[str, Any] | None = None
+    found: Path | HubDataset | None = None
+    more: dict[str, Any] = {}
     if resolved.validation is not None:
         validation, held_out = source_inputs(resolved.validation, "data.validation", online)
+    if raw and (corpus := recipe.data.corpus_spec) is not None:
+        more["corpus"] = corpus.model_dump(mode="json", exclude={"source"})
+    if resolved.retrieval is not None and (searched := recipe.data.retrieval_spec) is not None:
+        found, digest_of = source_inputs(resolved.retrieval, "data.retrieval", online)
+        more["retrieval"] = {**digest_of, "spec": searched.model_dump(mode="json", exclude={"source"})}
     inputs: dict[str, Any] = {
         "kind": "data",
         "task": recipe.task,  # the same columns are read in another way for another task
         "train": digest,
         "validation": held_out,
-        "spec": recipe.data.model_dump(mode="json", exclude={"train", "validation", "corpus"}),
+        "spec": recipe.data.model_dump(mode="json", exclude={"train", "validation", "corpus", "retrieval"}),
+        **more,
         "seed": recipe.seed,
         "labels": "of the data" if resolved.makes_teacher else "of the head",
         **made_with(*_ROWS_CODE, own=_ROWS_OWN),
     }
-    return _data(train, validation, inputs, recipe, recipe.task)
+    return replace(_data(train, validation, inputs, recipe, recipe.task), retrieval=found)
 
 
 def _corpus(resolved: Resolved, corpus: Path | HubDataset, online: bool) -> Data:

@@ -64,7 +64,8 @@ class PreparedRows:
         self._splits = self._prepare()
         self._check_margins()
         assert plan.model is not None, "a run has its model"
-        head = None if plan.resolved.makes_teacher else Checkpoint(plan.model).labels
+        has_labels = self.task.HEAD.outputs_by_label and not plan.resolved.makes_teacher
+        head = Checkpoint(plan.model).labels if has_labels else None
         renamed: dict[str, str] = self._splits.facts["renamed"]
         if head is not None:
             label_names.check_renamed(renamed, head)
@@ -91,8 +92,12 @@ class PreparedRows:
                     work,
                     new_head=self._plan.resolved.makes_teacher,
                     selects=self.data.selects,
+                    raw_text=recipe.data.train is None,
+                    retrieval=self.data.retrieval,
                 )
-            check_unchanged("data.train", self.data.train, self.data.inputs["train"])
+            check_unchanged(
+                "data.train" if recipe.data.train else "data.corpus", self.data.train, self.data.inputs["train"]
+            )
             check_unchanged("data.validation", self.data.validation, self.data.inputs["validation"])
             return facts
 
@@ -107,6 +112,11 @@ class PreparedRows:
             hint = "drop it, or name as data.query the column that is equal for all rows of a query"
             place = path_text(("stages", learns[0], "alpha_margin"), recipe.stages)
             raise RecipeError([Problem(place, what, hint)], str(self._plan.resolved.path))
+
+    def _encoded(self, rows: Dataset, tokenizer: PreTrainedTokenizerBase, folder: Path, length: int) -> Dataset:
+        """Rows as a checkpoint reads them."""
+        how = {"embedding": Checkpoint(folder).embedding} if self.task.HEAD.vectors else {}
+        return self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data, **how)
 
     @property
     def held_out(self) -> Callable[[PreTrainedTokenizerBase, Path, int], Dataset] | None:
@@ -129,7 +139,7 @@ class PreparedRows:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             rows = data_rows.load(self._splits.path / split)
             with self._progress.step(f"tokenizing {len(rows)} rows"):
-                encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
+                encoded = self._encoded(rows, tokenizer, folder, length)
                 encoded.save_to_disk(str(output / "rows"))
             return {}
 
@@ -167,7 +177,7 @@ class PreparedRows:
             most = max(self.counts[data_rows.VALIDATION], queries.largest(rows))
             rows = data_rows.sample(rows, most, self._plan.resolved.recipe.seed)
             with self._progress.step(f"tokenizing {len(rows)} rows"):
-                encoded = self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data)
+                encoded = self._encoded(rows, tokenizer, folder, length)
                 names = {name: name for name in INPUTS if name in encoded.column_names}
                 if self.task.TOKEN_LABELS is not None:
                     names[LABELS] = self.task.TOKEN_LABELS
@@ -196,6 +206,7 @@ class PreparedRows:
             "tokenizer": checkpoint.tokenizer_digest(),
             "length": length,
             "label_ids": self._label_ids,
+            **({"embedding": checkpoint.embedding.settings()} if self.task.HEAD.vectors else {}),
         }
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field
 
 from compressor.data.spec import DataSpec
 from compressor.gates.spec import RegressionGate
 from compressor.measure.spec import MeasureSpec
+from compressor.models.spec import EmbeddingSpec
 from compressor.spec import OneOf, Spec
 from compressor.stages import STAGES, StageSpec
-from compressor.tasks import IN_RECIPES, MASKED_LM, main_metric, metrics
+from compressor.tasks import IN_RECIPES, MASKED_LM, TASKS, main_metric, metrics
 
 if TYPE_CHECKING:
     AnyStage = StageSpec
@@ -28,12 +29,14 @@ class Recipe(Spec):
     """Names the run's folder under `artifacts/`."""
     task: Annotated[str, OneOf(IN_RECIPES)]
     """The model's task: a label, a set of labels or a number for a text or a pair of texts, a tag for each word, the
-    span that answers a question, or the tokens that are hidden."""
+    span that answers a question, the tokens that are hidden, or a vector for a text."""
     model: str
     """BERT, DistilBERT or ALBERT checkpoint: a folder (relative to the recipe), `package:PKG/path`, or a hub
     id[@revision]."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seeds sampling, new weights, dropout and the order of the rows."""
+    embedding: EmbeddingSpec | None = None
+    """Of sentence-similarity: how a sentence becomes a vector."""
     data: DataSpec
     """The rows."""
     measure: MeasureSpec = Field(default_factory=MeasureSpec)
@@ -44,6 +47,13 @@ class Recipe(Spec):
     """Gates of `compress run --baseline RUN` for the last stage, relative to that run's model: `metric: {rule:
     limit}`. Left out: the task's main metric has a `max_drop` of 0.01, `latency_p50_ms` a `max_ratio` of 1.1 and
     `size_bytes` one of 1.01. `{}` demands nothing, and the comparison is only shown."""
+
+    @property
+    def embedding_settings(self) -> dict[str, Any] | None:
+        """What the recipe says of how a sentence becomes a vector; None where its task makes none."""
+        if not TASKS[self.task].HEAD.vectors:
+            return None
+        return {} if self.embedding is None else self.embedding.settings
 
     def stage_names(self) -> list[str]:
         """Unique names of the stages, in order: given, or the kind with `_2`, `_3`… when it occurs again."""

@@ -13,7 +13,7 @@ from compressor import tasks
 from compressor.data import sources, table_files
 from compressor.data.queries import QUERY
 from compressor.data.sources import HubModel
-from compressor.data.spec import HubDataset, Source, TextSpec
+from compressor.data.spec import HubDataset, RetrievalSpec, Source, TextSpec
 from compressor.errors import Location, Problem, RecipeError, path_text, suggest
 from compressor.files import suffix
 from compressor.models import checking
@@ -32,11 +32,12 @@ from compressor.recipe.checks.order import (
 )
 from compressor.recipe.checks.ranking import check_queries
 from compressor.recipe.checks.sentence_order import check_pairs
+from compressor.recipe.checks.similarity import check_similarity
 from compressor.recipe.document import Recipe
 from compressor.recipe.reading import read
 from compressor.recipe.yaml_file import Lines, nearest_line
 from compressor.stages.base import StageSpec
-from compressor.tasks import MASKED_LM
+from compressor.tasks import MASKED_LM, TASKS
 
 Found = TypeVar("Found")
 
@@ -52,6 +53,7 @@ class Resolved:
         train: The training rows' file, or hub data set; None where there is only a corpus.
         validation: The held-out rows' file, or hub data set; None for a split of `train`.
         corpus: The corpus' file, or hub data set.
+        retrieval: The retrieval set's file or folder, or hub data set.
         students: Ready checkpoints that stages start from, by the stage's index.
         texts: Raw text that stages count tokens in, by the stage's index.
     """
@@ -62,6 +64,7 @@ class Resolved:
     train: Path | HubDataset | None
     validation: Path | HubDataset | None
     corpus: Path | HubDataset | None
+    retrieval: Path | HubDataset | None
     students: dict[int, Path | HubModel]
     texts: dict[int, Path | HubDataset]
 
@@ -106,7 +109,10 @@ def resolve(path: Path, overrides: tuple[str, ...] = (), content: str | None = N
         for index, stage in enumerate(recipe.stages)
         if (ready := _find_student(collector, index, stage, folder)) is not None
     }
+    retrieval = _find_retrieval(collector, data.retrieval_spec, folder)
     _check_columns(collector, train, validation)
+    if TASKS[recipe.task].HEAD.vectors and data.train is None:
+        train = corpus
     check_lists(given, lists, collector.add)
     incoming = None
     if isinstance(model, Path):
@@ -121,6 +127,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = (), content: str | None = N
     check_gates(recipe, collector.add)
     check_pairs(recipe, collector.add)
     check_queries(recipe, collector.add)
+    check_similarity(recipe, collector.add)
     here = {index: Checkpoint(student) for index, student in students.items() if isinstance(student, Path)}
     check_stages(recipe, incoming, here, collector.add)
     if incoming is not None and not any(problem.where == "model" for problem in collector.problems):
@@ -128,7 +135,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = (), content: str | None = N
     if collector.problems:
         raise RecipeError(sorted(set(collector.problems), key=lambda p: (p.line, p.where)), str(path))
     assert model is not None, "what is not found is a problem"
-    return Resolved(recipe, path, model, train, validation, corpus, students, texts)
+    return Resolved(recipe, path, model, train, validation, corpus, retrieval, students, texts)
 
 
 class _Collector:
@@ -163,8 +170,27 @@ def _find_rows(collector: _Collector, split: str, source: Source | None, folder:
         return None
     if collector.recipe.task == MASKED_LM:
         return None  # a problem already: it learns from a corpus
-    formats = tasks.learned_from_rows(collector.recipe.task).FORMATS
-    return collector.find(("data", split), lambda: sources.rows(source, folder, f"data.{split}", formats))
+    task = tasks.learned_from_rows(collector.recipe.task)
+    read = partial(sources.rows, source, folder, f"data.{split}", task.FORMATS, folders=task.HEAD.vectors)
+    return collector.find(("data", split), read)
+
+
+def _find_retrieval(collector: _Collector, spec: RetrievalSpec | None, folder: Path) -> Path | HubDataset | None:
+    """A retrieval set; notes a problem when it, or a column of it, is not there."""
+    if spec is None:
+        return None
+    where, formats = "data.retrieval", (*sources.FORMATS, sources.TEXT, sources.SQUAD)
+    read = partial(sources.rows, spec.source, folder, where, formats, folders=True)
+    found = collector.find(("data", "retrieval"), read)
+    if isinstance(found, Path) and suffix(found) in sources.FORMATS:
+        columns = [("text", spec.text), *(("where", name) for name in spec.where)]
+        columns += [("text_pair", spec.text_pair)] if spec.text_pair is not None else []
+        there = collector.find(("data", "retrieval"), lambda: table_files.columns(found, where)) or []
+        for key, column in columns:
+            if there and column not in there:
+                what = f"{found.name} has no column {column!r}"
+                collector.add(("data", "retrieval", key), what, suggest(column, there), kind="missing")
+    return found
 
 
 def _holds_lists(source: Path | HubDataset | None, column: str) -> bool | None:
@@ -212,7 +238,11 @@ def _check_columns(
     wanted = tasks.columns(collector.recipe.task, data)
     _check_distinct(collector, wanted)
     for split, source in (("train", train), ("validation", validation)):
-        if not isinstance(source, Path) or suffix(source) not in tasks.learned_from_rows(collector.recipe.task).TABLES:
+        if (
+            not isinstance(source, Path)
+            or source.is_dir()
+            or suffix(source) not in tasks.learned_from_rows(collector.recipe.task).TABLES
+        ):
             continue
         there = collector.find(("data", split), partial(table_files.columns, source, f"data.{split}"))
         if there is None:

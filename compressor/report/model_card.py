@@ -44,8 +44,15 @@ def render(report: Report, folder: Path) -> str:
     ours = checkpoint.family == COMPACT_BERT
     imports = "from compressor.models import register\n" if ours else ""
     call = "register()  # the classes of compact_bert\n" if ours else ""
+    library = "sentence-transformers" if task.HEAD.vectors and not ours else "transformers"
     usage = (
         "```python\n"
+        "from sentence_transformers import SentenceTransformer\n\n"
+        f"{imports}{call}"
+        'vectors = SentenceTransformer("model").encode(["a text", "another"])\n'
+        "```\n"
+        if task.HEAD.vectors
+        else "```python\n"
         f"{imports}from transformers import AutoModel{head}, AutoTokenizer\n\n"
         f"{call}"
         'tokenizer = AutoTokenizer.from_pretrained("model")\n'
@@ -55,7 +62,7 @@ def render(report: Report, folder: Path) -> str:
     )
     if task.HEAD.sets:
         usage += _thresholds(checkpoint)
-    front = f"---\nlibrary_name: transformers\npipeline_tag: {tag}\n---\n\n"
+    front = f"---\nlibrary_name: {library}\npipeline_tag: {tag}\n---\n\n"
     return f"{front}{markdown(report)}\nMade by: {prose(stages)}.\n\n{usage}\n{files_table(folder)}"
 
 

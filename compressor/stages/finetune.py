@@ -64,8 +64,8 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
         output,
         spec,
         context,
-        row_batches(source, spec, context),
-        Labels(learned_from_rows(context.task)),
+        row_batches(source, spec, context, by_query=context.model_head.vectors),
+        Labels(learned_from_rows(context.task), spec.dimensions),
     )
 
 

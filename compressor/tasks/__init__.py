@@ -19,11 +19,12 @@ from compressor.tasks import (
     masked_lm,
     multi_label,
     question_answering,
+    sentence_similarity,
     text_classification,
     text_regression,
     token_classification,
 )
-from compressor.tasks.base import Scoring, Task
+from compressor.tasks.base import ByData, Scoring, Task
 
 _MODULES: tuple[Scoring, ...] = (
     text_classification,
@@ -32,6 +33,7 @@ _MODULES: tuple[Scoring, ...] = (
     token_classification,
     question_answering,
     masked_lm,
+    sentence_similarity,
 )
 
 TASKS: dict[str, Scoring] = {module.NAME: module for module in _MODULES}
@@ -85,8 +87,9 @@ def columns(name: str, data: DataSpec) -> dict[str, str]:
 
 
 def metrics(name: str, data: DataSpec) -> tuple[str, ...]:
-    """A task's metrics that are measured of its rows: rankings only where the recipe names queries."""
-    return tuple(metric for metric in TASKS[name].METRICS if data.query is not None or metric not in RANKINGS)
+    """A task's metrics that are measured of its rows: some need what a recipe may leave out, such as queries."""
+    task = TASKS[name]
+    return task.measured(data) if isinstance(task, ByData) else task.METRICS
 
 
 def main_metric(name: str, measured: Collection[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,14 @@ class Scoring(Protocol):
         """The task's metrics over rows, given the names of the head's outputs."""
 
 
+@runtime_checkable
+class ByData(Protocol):
+    """A task some of whose metrics need what a recipe's `data` may leave out."""
+
+    def measured(self, data: DataSpec) -> tuple[str, ...]:
+        """The metrics that are measured."""
+
+
 class Task(Scoring, Protocol):
     """A task that is learned from rows.
 
@@ -78,7 +86,7 @@ class Task(Scoring, Protocol):
         MAX_SEQUENCE_LENGTH: Tokens that a row is cut to where the recipe does not say.
         PER_TOKEN: Whether the head gives logits for each token: then a teacher must split texts as its student does.
         LABELS_PER_TOKEN: Whether a row has a label for each token.
-        REGRESSION: Whether the head gives a number: losses are squared errors, not cross-entropies.
+        REGRESSION: Whether the head gives numbers: losses are squared errors, not cross-entropies.
     """
 
     FORM: Form

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from compressor.data import number_rows, queries
 from compressor.data.spec import DataSpec
-from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
 from compressor.models import heads
 from compressor.tasks.base import GROUPS, QUERIES
 from compressor.tasks.scoring import ranking
+from compressor.tasks.scoring.spearman import spearman
 from compressor.tasks.text_classification import (
     FORMATS,
     LABELS_PER_TOKEN,
@@ -57,6 +57,7 @@ __all__ = [
     "encode",
     "head_logits",
     "label_ids",
+    "measured",
     "references",
     "score",
 ]
@@ -67,6 +68,11 @@ METRICS: tuple[str, ...] = ("spearman", "ndcg_at_10", "mrr_at_10")
 FORM = number_rows
 REGRESSION = True
 HEAD = heads.REGRESSION
+
+
+def measured(data: DataSpec) -> tuple[str, ...]:
+    """Its metrics: rankings only where the recipe names queries."""
+    return METRICS if data.query is not None else METRICS[:1]
 
 
 def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, int]:
@@ -104,34 +110,7 @@ def score(
         references: `values`: the right ones; `QUERIES`: which rows are candidates for one query. `(rows,)` each.
         labels: None.
     """
-    found = {"spearman": _spearman(answers[:, 0], references["values"])}
+    found = {"spearman": spearman(answers[:, 0], references["values"])}
     if (query := references.get(QUERIES)) is not None:
         found |= ranking.score(answers[:, 0], references["values"], query, references.get(GROUPS))
     return found
-
-
-def _spearman(answers: NDArray[np.float32], values: NDArray[np.float64]) -> Rows:
-    """Pearson's correlation of ranks, where equal numbers share the mean of theirs.
-
-    Its bounds come from rows drawn with the ranks that they have among all.
-
-    Args:
-        answers: Numbers `(rows,)`.
-        values: The right ones. `(rows,)`.
-
-    Source: Spearman 1904; Fieller, Hartley & Pearson 1957 for ties.
-    """
-    from scipy.stats import rankdata
-
-    n = len(answers)
-    # Around 0 and below 1, so that sums of squares keep their digits.
-    x, y = ((rankdata(numbers) - (n + 1) / 2) / n for numbers in (answers, values))
-
-    def correlation(sums: Floats) -> Floats:
-        count = sums[..., 0]
-        mean_x, mean_y = sums[..., 1] / count, sums[..., 2] / count
-        covariance = sums[..., 5] / count - mean_x * mean_y
-        spread = np.sqrt((sums[..., 3] / count - mean_x**2) * (sums[..., 4] / count - mean_y**2))
-        return np.asarray(np.divide(covariance, spread, out=np.zeros_like(covariance), where=spread > 0))
-
-    return Rows(np.column_stack([np.ones(n), x, y, x * x, y * y, x * y]), correlation)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from compressor.errors import StageError
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import MASKED_LM, has_head, learned_from_rows
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
 
 TASK_WEIGHTS = {"soft": 0.9, "hard": 0.1, "margin": 0.0, "attention": 0.0}
+VECTOR_WEIGHTS = {"soft": 1.0, "relation": 1.0, "hard": 0.0, "attention": 0.0}
 PRETRAINING_WEIGHTS = {"soft": 5.0, "mlm": 2.0, "cosine": 1.0}
 """Default weights of the loss terms; in pretraining those that DistilBERT's authors trained with."""
 ORDER_WEIGHT = {"order": 1.0}
@@ -128,8 +130,11 @@ def _recover_on_rows(
 ) -> Facts:
     start, spec, context = data.start, data.spec, data.context
     facts: Facts = {}
-    weights = _weights(spec, TASK_WEIGHTS | {"cosine": spec.default_alpha_cosine})
+    vectors = learned_from_rows(context.task).HEAD.vectors
+    weights = _weights(spec, (VECTOR_WEIGHTS if vectors else TASK_WEIGHTS) | {"cosine": spec.default_alpha_cosine})
     teacher = Checkpoint(context.teacher)
+    if vectors and weights["soft"]:
+        _check_widths(Checkpoint(start).embedding.dense or student.config.hidden_size, teacher)
     layer_map = teacher_cache.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
     by_token = {"cosine": UNLIKE} | ({"soft": UNLIKE_ANSWERS} if learned_from_rows(context.task).PER_TOKEN else {})
     asked = [name for name in by_token if weights[name] and getattr(spec, f"alpha_{name}") is None]
@@ -142,17 +147,30 @@ def _recover_on_rows(
         teacher_cache.check_heads(student, teacher)
         student.set_attn_implementation("eager")  # the other implementations do not return attention
         objectives.remove_attention_dropout(student)
-    if any(weights[name] for name in ("soft", "margin", "cosine", "attention")):
+    if any(weights.get(name) for name in ("soft", "margin", "relation", "cosine", "attention")):
         hidden = layer_map if weights["cosine"] else []
         attention = layer_map if weights["attention"] else []
         answers = teacher_cache.answers(batches, start, spec, context, hidden=hidden, attention=attention)
-        batches = row_batches(start, spec, context, answers, by_query=bool(weights["margin"]))
+        together = weights.get("margin") or (vectors and weights["hard"])
+        batches = row_batches(start, spec, context, answers, by_query=bool(together))
     if weights["cosine"]:
         objectives.add_projection(student, teacher.hidden_size)
     label_thresholds.follow(student, teacher)
-    objective = objectives.TaskDistillation(learned_from_rows(context.task), weights, spec.temperature, layer_map)
+    objective = objectives.TaskDistillation(
+        learned_from_rows(context.task), weights, spec.temperature, layer_map, spec.dimensions
+    )
     trained = train_stage(student, start, output, spec, context, batches, objective, callbacks)
     return {**facts, "weights": weights, **trained}
+
+
+def _check_widths(dimensions: int, teacher: Checkpoint) -> None:
+    """Whether a student's vectors can be compared with its teacher's, number by number."""
+    theirs = teacher.embedding.dense or teacher.hidden_size
+    if dimensions != theirs:
+        raise StageError(
+            f"the student's vectors have {dimensions} numbers and the teacher's {theirs}, so they cannot be compared; "
+            "set alpha_soft: 0, and the student learns how alike texts are (alpha_relation)"
+        )
 
 
 def _recover_on_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,8 +14,9 @@ from compressor.errors import StageError
 from compressor.models.convert import language_head, modules
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER, outputs_by_name
 from compressor.tasks.base import Task
-from compressor.training import losses, processes, task_losses
+from compressor.training import losses, processes, task_losses, vector_losses
 from compressor.training.trainer import Batch, Terms
+from compressor.training.vector_losses import at_dimensions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,20 +30,26 @@ class Labels:
 
     Args:
         task: What the model does.
+        dimensions: Of vectors, how many of their first numbers are held to the labels; None for all.
     """
 
     weights: Mapping[str, float] = {"hard": 1.0}
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, dimensions: Sequence[int] | None = None) -> None:
+        self._task, self._dimensions = task, dimensions
 
     def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
         """`hard`."""
-        return {"hard": task_losses.hard_loss(self._task, self._task.head_logits(model(**inputs)), batch)}
+        head = self._task.head_logits(model(**inputs))
+        return {"hard": at_dimensions(partial(_hard, self._task, batch), [head], self._dimensions)}
 
     def items(self, batch: Batch) -> Terms:
         """Rows, words, or starts and ends of answers."""
         return {"hard": task_losses.items(self._task, batch)}
+
+
+def _hard(task: Task, batch: Batch, head: torch.Tensor) -> torch.Tensor:
+    return task_losses.hard_loss(task, head, batch)
 
 
 class TaskDistillation:
@@ -49,12 +57,21 @@ class TaskDistillation:
 
     Args:
         task: What both do.
-        weights: Of `soft`, `hard`, `margin`, `cosine` and `attention`; terms that weigh 0 are not computed.
+        weights: Of `soft`, `hard`, `margin`, `relation`, `cosine` and `attention`; terms that weigh 0 are not computed.
         temperature: Of the soft loss.
         layer_map: For each layer of the student, the teacher's layer.
+        dimensions: Of vectors, how many of their first numbers learn from the teacher's; None for all.
     """
 
-    def __init__(self, task: Task, weights: Mapping[str, float], temperature: float, layer_map: Sequence[int]) -> None:
+    def __init__(
+        self,
+        task: Task,
+        weights: Mapping[str, float],
+        temperature: float,
+        layer_map: Sequence[int],
+        dimensions: Sequence[int] | None = None,
+    ) -> None:
+        self._dimensions = dimensions
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self._task, self._temperature = task, temperature
         # The batch holds each of the teacher's layers once, in order.
@@ -65,12 +82,18 @@ class TaskDistillation:
         wanted = {"output_hidden_states": "cosine" in self.weights, "output_attentions": "attention" in self.weights}
         outputs = model(**inputs, **{name: True for name, asked in wanted.items() if asked})
         terms: Terms = {}
-        if "soft" in self.weights:
-            terms["soft"] = task_losses.soft_loss(self._task, self._task.head_logits(outputs), batch, self._temperature)
+        head, cut = self._task.head_logits(outputs), partial(at_dimensions, dimensions=self._dimensions)
+        if "soft" in self.weights and self._task.HEAD.vectors:
+            terms["soft"] = cut(vector_losses.distance, vectors=(head, batch["teacher_logits"].to(head.dtype)))
+        elif "soft" in self.weights:
+            terms["soft"] = task_losses.soft_loss(self._task, head, batch, self._temperature)
         if "hard" in self.weights:
-            terms["hard"] = task_losses.hard_loss(self._task, self._task.head_logits(outputs), batch)
+            terms["hard"] = cut(partial(_hard, self._task, batch), vectors=(head,))
+        if "relation" in self.weights:
+            teacher = batch["teacher_logits"].to(head.dtype)
+            terms["relation"] = cut(lambda student: vector_losses.relations(student, teacher), vectors=(head,))
         if "margin" in self.weights:
-            head, teacher = self._task.head_logits(outputs), batch["teacher_logits"]
+            teacher = batch["teacher_logits"]
             terms["margin"] = losses.margin_loss(head[:, 0], teacher.to(head.dtype)[:, 0], batch[QUERY])
         if "cosine" in self.weights:
             terms["cosine"] = self._cosine(model, outputs.hidden_states[1:], batch)
@@ -84,8 +107,10 @@ class TaskDistillation:
 
     def items(self, batch: Batch) -> Terms:
         """Of choices those of the task; of margins, pairs of rows; of states and attention, tokens."""
-        choices, tokens = task_losses.items(self._task, batch), batch["attention_mask"].sum()
-        found = {"soft": choices, "hard": choices, "cosine": tokens, "attention": tokens}
+        texts, tokens = task_losses.soft_items(self._task, batch), batch["attention_mask"].sum()
+        found = {"soft": texts, "relation": texts, "cosine": tokens, "attention": tokens}
+        if "hard" in self.weights:
+            found["hard"] = task_losses.items(self._task, batch)
         return found | ({"margin": losses.margins(batch[QUERY])} if "margin" in self.weights else {})
 
     def _cosine(self, model: torch.nn.Module, states: Sequence[torch.Tensor], batch: Batch) -> torch.Tensor:

@@ -62,6 +62,9 @@ class ObjectiveSpec(TrainingSpec):
     """`pretraining` trains a masked language model on `data.corpus`. It starts from the recipe's model or what earlier
     pretraining left of it, since fine-tuning on a task throws the language model's head away. In a masked-lm recipe it
     is the only one."""
+    dimensions: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    """Task sentence-similarity: how many of a vector's first numbers are to be useful without the others, such as
+    `[384, 256, 128, 64]`: the losses are means over them (Matryoshka). By default all numbers at once."""
     mlm_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Pretraining: share of the tokens that are predicted."""
     masking: Literal["subword", "whole_word"] = "subword"
@@ -94,7 +97,8 @@ class DistillationSpec(ObjectiveSpec):
     `objective: task`: on the task's rows,
     `alpha_soft * T^2 * KL(teacher || student at temperature T) + alpha_hard * cross-entropy with the labels`, and from
     chosen layers of the teacher `+ alpha_cosine * (1 - cosine of hidden states) + alpha_attention * KL of attention`.
-    Of numbers both losses are squared errors, and `+ alpha_margin * squared error of margins within a query`.
+    Of numbers both losses are squared errors, and `+ alpha_margin * squared error of margins within a query`. Of
+    vectors, `alpha_soft * (1 - cosine with the teacher's) + alpha_relation * KL of the similarities within a batch`.
 
     `objective: pretraining`: DistilBERT's triple loss on `data.corpus`, at the masked tokens,
     `alpha_soft * T^2 * KL over the vocabulary + alpha_mlm * masked-LM + alpha_cosine * (1 - cosine of hidden states)`,
@@ -106,13 +110,17 @@ class DistillationSpec(ObjectiveSpec):
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Softens both distributions of the soft loss."""
     alpha_soft: Annotated[float, Field(ge=0)] | None = None
-    """Weight of the soft loss; by default 0.9, in pretraining 5."""
+    """Weight of the soft loss; by default 0.9, in pretraining 5, of sentence-similarity 1."""
     alpha_hard: Annotated[float, Field(ge=0)] | None = None
-    """Task: weight of the cross-entropy with the labels; by default 0.1."""
+    """Task: weight of the cross-entropy with the labels; by default 0.1. Of sentence-similarity it is of what pairs
+    say, by default 0."""
     alpha_margin: Annotated[float, Field(ge=0)] | None = None
     """Task text-regression with `data.query`: weight of the squared difference between the student's and the teacher's
     margins, which are the differences of the numbers of two rows of one query (Margin-MSE); by default 0. Rows of one
     query then come together in batches: `batch_size` is best a multiple of their number."""
+    alpha_relation: Annotated[float, Field(ge=0)] | None = None
+    """Task sentence-similarity: weight of the divergence between how alike the texts of a batch are for the student
+    and for the teacher; by default 1."""
     alpha_cosine: Annotated[float, Field(ge=0)] | None = None
     """Weight of the cosine loss between hidden states; by default 1, in task distillation of a distill stage 0."""
     alpha_attention: Annotated[float, Field(ge=0)] | None = None

@@ -54,7 +54,7 @@ def test_every_mistake_at_once_with_line_and_way_out(tmp_path: Path):
         ("line 8: stages[0] (finetun).stage: unknown stage 'finetun'", "did you mean 'finetune'?"),
         (
             "line 9: stages[1] (finetune): unknown key 'bogus'",
-            "allowed: alpha_mlm, alpha_order, batch_size, dropout, epochs",
+            "allowed: alpha_mlm, alpha_order, batch_size, dimensions, dropout",
         ),
         ("line 9: stages[1] (finetune).gates.accuracy: unknown key 'mx'", "did you mean 'max'?"),
         ("line 9: stages[1] (finetune).gates.f1: no rule", "min_retention"),

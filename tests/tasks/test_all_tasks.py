@@ -100,7 +100,11 @@ def test_stages_that_learn_from_answers_know_the_task(task: str, scheme: dict[st
 @pytest.mark.parametrize(
     ("task", "override", "message"),
     [
-        ("token-classification", "data.text=sentence", "is for text-classification, text-regression, not for"),
+        (
+            "token-classification",
+            "data.text=sentence",
+            "is for text-classification, text-regression, sentence-similarity, not for",
+        ),
         (
             "question-answering",
             "data.tags=tags",

@@ -6,11 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from compressor.models.heads import SENTENCE_EMBEDDING
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
     from compressor.models.parts import ModelParts
+
+_EVERY_FAMILY: Mapping[str, Mapping[str, str]] = {SENTENCE_EMBEDDING.auto: {"sentence_dense": "sentence_dense"}}
+"""Modules that a head has parts in, in classes of ours, by the end of a class's name."""
 
 Shapes = dict[str, tuple[int, ...]]
 """Shapes of tensors, by name."""
@@ -163,12 +168,13 @@ class Family:
         Args:
             head: End of the class's name.
         """
-        return {**self.outside, **self.of_head.get(head, {})}
+        return {**self.outside, **self.of_head.get(head, {}), **_EVERY_FAMILY.get(head, {})}
 
     @property
     def places(self) -> set[str]:
         """Modules of the parts outside of the layers, of all heads."""
-        return {*self.outside.values(), *(place for parts in self.of_head.values() for place in parts.values())}
+        heads = (*self.of_head.values(), *_EVERY_FAMILY.values())
+        return {*self.outside.values(), *(place for parts in heads for place in parts.values())}
 
     def first_position(self, config: Mapping[str, Any]) -> int:
         """The row of the position table that the first token of a text uses."""

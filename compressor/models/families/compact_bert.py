@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from compressor.models.families.albert import CONFIG_NAMES, DEFAULTS, HEAD_TENSORS, OUTSIDE, with_token_types
 from compressor.models.families.albert import configure as configure_albert
 from compressor.models.families.base import Family, LayerBlocks
-from compressor.models.heads import CLASSES
+from compressor.models.heads import CLASSES, HEADS
 
 if TYPE_CHECKING:
     from compressor.models.parts import ModelParts
@@ -46,7 +46,8 @@ def _register() -> None:
     from compressor.models import compact_bert as classes
 
     transformers.AutoConfig.register(NAME, classes.CompactBertConfig, exist_ok=True)
-    for end in ("", *CLASSES):
+    own = {head.auto for head in HEADS if head.own}
+    for end in ("", *(end for end in CLASSES if end not in own)):
         model = getattr(classes, f"CompactBert{end or 'Model'}")
         getattr(transformers, f"AutoModel{end}").register(classes.CompactBertConfig, model, exist_ok=True)
 

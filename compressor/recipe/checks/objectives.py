@@ -7,7 +7,7 @@ from compressor.recipe.document import Recipe
 from compressor.tasks import MASKED_LM
 from compressor.training.spec import DistillationSpec, ObjectiveSpec
 
-_ONLY_TASK = ("alpha_hard", "alpha_margin", "alpha_attention", "layer_map")
+_ONLY_TASK = ("alpha_hard", "alpha_margin", "alpha_relation", "alpha_attention", "layer_map", "dimensions")
 _ONLY_PRETRAINING = ("alpha_mlm", "alpha_order", "top_k", "mlm_probability", "masking", "maskings")
 
 
@@ -35,7 +35,7 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
         if not isinstance(stage, DistillationSpec):
             continue
         pretraining_weights = ("soft", "mlm", "cosine", *(["order"] if pairs else []))
-        weights = pretraining_weights if pretraining else ("soft", "hard", "margin", "cosine", "attention")
+        weights = pretraining_weights if pretraining else ("soft", "hard", "margin", "relation", "cosine", "attention")
         given = [getattr(stage, f"alpha_{name}") for name in weights]
         positive_by_default = pretraining_weights if pretraining else ("soft", "hard")
         if not any(

@@ -22,7 +22,8 @@ def first_stage(recipe: Recipe, task: str) -> tuple[int, StageSpec] | None:
 def check_data(recipe: Recipe, add: Add) -> None:
     """Whether every task of the stages has something to learn from."""
     data = recipe.data
-    if recipe.task != MASKED_LM and data.train is None:
+    vectors = TASKS[recipe.task].HEAD.vectors  # learned from raw text, too
+    if recipe.task != MASKED_LM and data.train is None and not vectors:
         add(
             ("data", "train"),
             f"is missing, and {recipe.task} learns from rows",

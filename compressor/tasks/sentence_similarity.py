@@ -1,0 +1,187 @@
+"""Sentence similarity: a vector for each text, such that texts that belong together have a cosine near 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from compressor.data import queries, sentence_rows, sources
+from compressor.data.retrieval import DOCUMENT, TEXT
+from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
+from compressor.gates.rows import Rows
+from compressor.models import heads
+from compressor.models.heads import EMBEDDING
+from compressor.models.sentence_embedding import SentenceEmbedding
+from compressor.tasks.base import GROUPS
+from compressor.tasks.scoring import retrieval
+from compressor.tasks.scoring.spearman import spearman
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+NAME = "sentence-similarity"
+COLUMNS: tuple[str, ...] = ("text", "text_pair", "score", "negative", "retrieval", "group")
+METRICS: tuple[str, ...] = ("spearman", *retrieval.METRICS)
+HEAD = heads.SENTENCE_EMBEDDING
+PIPELINE_TAG = "sentence-similarity"
+FORM = sentence_rows
+FORMATS = (*sources.FORMATS, sources.SQUAD)
+TABLES = sources.FORMATS
+PER_TOKEN = False
+LABELS_PER_TOKEN = False
+REGRESSION = True
+TOKEN_LABELS: str | None = None
+MAX_SEQUENCE_LENGTH = DEFAULT_MAX_SEQUENCE_LENGTH
+
+
+def columns(data: DataSpec) -> dict[str, str]:
+    """From `text`, `text_pair`, `negative` and `score` to the source's columns."""
+    named = {"text_pair": data.text_pair, "negative": data.negative, "score": data.score}
+    return {"text": data.text, **{key: column for key, column in named.items() if column is not None}}
+
+
+def measured(data: DataSpec) -> tuple[str, ...]:
+    """Spearman's correlation of pairs with a score; retrieval of other pairs, and of `data.retrieval`."""
+    of_pairs = data.validation is not None or data.train is not None
+    searches = data.retrieval is not None or (of_pairs and data.score is None)
+    return (*(METRICS[:1] if of_pairs and data.score is not None else ()), *(METRICS[1:] if searches else ()))
+
+
+def label_ids(labels: Sequence[str], head: Sequence[str] | None) -> dict[str, int]:
+    """An empty dict: vectors do not have names."""
+    return {}
+
+
+def encode(
+    rows: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    label_ids: Mapping[str, int],
+    data: DataSpec,
+    embedding: SentenceEmbedding | None = None,
+) -> Dataset:
+    """Tokenizes texts, each with the prompt of its side.
+
+    Args:
+        rows: See `compressor.data.sentence_rows`.
+        tokenizer: The checkpoint's.
+        max_length: Tokens a text is cut to, special tokens included.
+        label_ids: None.
+        data: The recipe's.
+        embedding: The checkpoint's settings, for its prompts.
+
+    Returns:
+        `input_ids`, `attention_mask`, `token_type_ids` if the tokenizer has them, `length`; `labels`: the side,
+        of a first text how well its second belongs to it, from 0 to 1, and whether that is a score; and `query`, where
+        texts belong together.
+    """
+    how = embedding or SentenceEmbedding()
+    grades = (
+        [grade for row in rows[sentence_rows.GRADES] for grade in row] if any(rows[sentence_rows.SCORED]) else [1.0]
+    )
+    least, most = min(0.0, *grades), max(grades)
+    paired = queries.QUERY in rows.column_names
+
+    def prompt(side: int, searches: bool) -> str:
+        return how.prompt(("query", "document")[side != TEXT] if searches else "")
+
+    def convert(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        sides, searching = batch[sentence_rows.SIDE], [paired and not scored for scored in batch[sentence_rows.SCORED]]
+        texts = [prompt(*of) + text for *of, text in zip(sides, searching, batch["text"], strict=True)]
+        encoded = tokenizer(texts, truncation=True, max_length=max_length)
+        given = [(max(row, default=least) - least) / (most - least or 1.0) for row in batch[sentence_rows.GRADES]]
+        scored = map(float, batch[sentence_rows.SCORED])
+        labels = [list(row) for row in zip(map(float, sides), given, scored, strict=True)]
+        return {**encoded, "length": [len(ids) for ids in encoded["input_ids"]], "labels": labels}
+
+    encoded = rows.map(convert, batched=True, remove_columns=rows.column_names)
+    if paired:
+        encoded = encoded.add_column(queries.QUERY, queries.numbers(rows[queries.QUERY]))
+    return encoded
+
+
+def _range(rows: Dataset) -> tuple[float, float]:
+    """The least grade of rows with scores, 0 if all are positive, and the largest; 0 and 1 of rows without."""
+    if not any(rows[sentence_rows.SCORED]):
+        return 0.0, 1.0
+    grades = [grade for row in rows[sentence_rows.GRADES] for grade in row]
+    return min(0.0, *grades), max(grades)
+
+
+def references(
+    rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset
+) -> dict[str, NDArray[Any]]:
+    """What belongs to what, by the numbers of rows.
+
+    `scored` `(pairs, 2)` and `scores` `(pairs,)`: the two texts of each pair with a score. `documents` `(documents,)`
+    and `relevant` `(n, 2)`, `grades` `(n,)`: what is searched; each query with each document that answers it, and how
+    well. Documents of one text are one.
+    """
+    sides, items, scored = rows[sentence_rows.SIDE], rows[sentence_rows.ITEM], rows[sentence_rows.SCORED]
+    row_of: dict[str, int] = {}
+    by_text: dict[str, int] = {}
+    for index, (side, item, text) in enumerate(zip(sides, items, rows["text"], strict=True)):
+        if side == DOCUMENT:
+            row_of[item] = index if scored[index] else by_text.setdefault(text, index)
+    pairs: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+    values: dict[bool, list[float]] = {True: [], False: []}
+    for index, (names, grades) in enumerate(zip(rows[sentence_rows.RELEVANT], rows[sentence_rows.GRADES], strict=True)):
+        for name, grade in zip(names, grades, strict=True):
+            if name in row_of:
+                pairs[scored[index]].append((index, row_of[name]))
+                values[scored[index]].append(grade)
+    searched = by_text.values() if pairs[False] else ()
+    found: dict[str, NDArray[Any]] = {"documents": np.array(sorted(searched), dtype=np.int64)}
+    for name, grades_of, of in (("scored", "scores", True), ("relevant", "grades", False)):
+        found[name] = np.array(pairs[of], dtype=np.int64).reshape(-1, 2)
+        found[grades_of] = np.array(values[of], dtype=np.float64)
+    return found
+
+
+def head_logits(outputs: Mapping[str, Any]) -> torch.Tensor:
+    """The vectors. `(batch, dimensions)`."""
+    vectors: torch.Tensor = outputs[EMBEDDING]
+    return vectors
+
+
+def choices(head: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
+    """One item for each text. `(batch, dimensions)`."""
+    return head
+
+
+def answers(outputs: Mapping[str, NDArray[np.float32]], batch: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The vectors. `(batch, dimensions)`."""
+    return outputs[EMBEDDING]
+
+
+def compared(outputs: Mapping[str, NDArray[np.float32]], batch: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The vectors. `(batch, 1, dimensions)`."""
+    return outputs[EMBEDDING][:, None]
+
+
+def score(
+    answers: NDArray[np.float32], references: Mapping[str, NDArray[Any]], labels: Sequence[str]
+) -> dict[str, Rows]:
+    """Spearman's correlation of cosines with the scores of pairs, and how well queries find their documents.
+
+    Args:
+        answers: Vectors `(rows, dimensions)`.
+        references: See `references`; `GROUPS`: a number for each row, equal for rows that belong together.
+        labels: None.
+    """
+    lengths = np.linalg.norm(answers, axis=1, keepdims=True)
+    vectors = np.divide(answers, lengths, out=np.zeros_like(answers), where=lengths > 0)
+    found: dict[str, Rows] = {}
+    if len(pairs := references["scored"]):
+        cosines = np.einsum("ij,ij->i", vectors[pairs[:, 0]], vectors[pairs[:, 1]])
+        found["spearman"] = spearman(cosines, references["scores"], references[GROUPS][pairs[:, 0]])
+    if len(references["relevant"]):
+        found |= retrieval.score(
+            vectors, references["documents"], references["relevant"], references["grades"], references[GROUPS]
+        )
+    return found

@@ -1,0 +1,145 @@
+"""Whole runs of sentence-similarity: raw text in, a folder out that other libraries open."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import sentences
+from running import compress, report_of, stage_of
+
+from compressor.models import loading
+from compressor.models.checkpoint import Checkpoint
+from compressor.runtimes import RUNTIMES
+
+
+def write_texts(folder: Path) -> None:
+    texts = [text for text, _ in sentences(260, 1)]
+    (folder / "texts.txt").write_text("\n".join(texts))
+    reviews = [
+        f"{first}. {second}." for (first, _), (second, _) in zip(sentences(60, 2), sentences(60, 3), strict=True)
+    ]
+    (folder / "reviews.txt").write_text("\n".join(reviews))
+    pairs = [f"{a}\t{b}\t{int(x == y)}" for (a, x), (b, y) in zip(sentences(60, 4), sentences(60, 5), strict=True)]
+    (folder / "sts.tsv").write_text("\n".join(["a\tb\ts", *pairs]) + "\n")
+
+
+def write_recipe(folder: Path, encoder: Path, stages: list[dict[str, Any]], **keys: Any) -> Path:
+    write_texts(folder)
+    data = {"corpus": "texts.txt", "retrieval": "reviews.txt", "validation": "sts.tsv"}
+    data |= {"text": "a", "text_pair": "b", "score": "s"}
+    given = {
+        **{"schema_version": 1, "name": "tiny", "task": "sentence-similarity", "model": str(encoder), "data": data},
+        **{"measure": {"runs": 60, "sequence_length": 16}, "stages": stages, **keys},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(given, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
+    folder = tmp_path_factory.mktemp("vectors")
+    stages: list[dict[str, Any]] = [
+        {"stage": "distill", "epochs": 1, "batch_size": 16, "dimensions": [32, 16]},
+        {"stage": "quantize", "scheme": "dynamic_int8"},
+        {"stage": "export", "targets": ["onnx", "ort", "torchscript"], "size_only": True},
+    ]
+    path = write_recipe(folder, encoder, stages)
+    result = compress("run", path.name, "--allow-inconclusive", cwd=folder)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder
+
+
+def test_everything_is_measured(shipped: Path):
+    report = report_of(shipped)
+    for stage in ("baseline", "distill", "quantize", "export"):
+        measured = stage_of(report, stage)["measurements"]
+        assert {"spearman", "ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10"} <= measured.keys()
+    assert stage_of(report, "distill")["details"]["weights"]["relation"] == 1
+    assert {entry["name"] for entry in report["formats"]} == {"onnx", "onnx_int8", "ort", "torchscript"}
+
+
+def test_formats_give_the_vectors_of_torch(shipped: Path):
+    folder = shipped / "artifacts" / "tiny" / "model"
+    model, tokenizer = loading.load_model(folder).eval(), loading.load_tokenizer(folder)
+    texts = ["the film was good", "an awful plot with long music and a dull actor"]
+    expected = model(**tokenizer(texts, padding=True, return_tensors="pt")).sentence_embedding.detach().numpy()
+    inputs = dict(tokenizer(texts, padding=True, return_tensors="np"))
+    for name, file, least in (
+        ("onnxruntime", "onnx/model.onnx", 0.999999),
+        ("onnxruntime", "onnx/model_quantized.onnx", 0.97),
+        ("torchscript", "torchscript/model.pt", 0.97),
+    ):
+        given = RUNTIMES[name].session(folder / file, 1).predict(inputs)
+        assert given.keys() == {"sentence_embedding", "token_embeddings"}
+        assert (given["sentence_embedding"] * expected).sum(axis=1).min() > least, file
+        assert given["token_embeddings"].shape == (*inputs["input_ids"].shape, 32)
+
+
+def test_verify_asks_again(shipped: Path):
+    result = compress("verify", "artifacts/tiny/model", cwd=shipped)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_folder_is_sentence_transformers(shipped: Path):
+    folder = shipped / "artifacts" / "tiny" / "model"
+    assert {"modules.json", "1_Pooling/config.json", "sentence_bert_config.json"} <= {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    }
+    assert Checkpoint(folder).config["architectures"] == ["DistilBertModel"], "as others know it"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert "1_Pooling/config.json" in manifest["files"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sentence_transformers") is None, reason="needs sentence-transformers")
+def test_sentence_transformers_gives_the_same_vectors(shipped: Path):
+    from sentence_transformers import SentenceTransformer
+
+    texts = [text for text, _ in sentences(40, 9)] + ["good " * 100]
+    folder = shipped / "artifacts" / "tiny" / "model"
+    opened = SentenceTransformer(str(folder), device="cpu")
+    model, tokenizer = loading.load_model(folder).eval(), loading.load_tokenizer(folder)
+    inputs = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    expected = model(**inputs).sentence_embedding.detach().numpy()
+    assert np.abs(opened.encode(texts) - expected).max() < 1e-5
+    assert opened.max_seq_length == Checkpoint(folder).max_sequence_length()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("data.retrieval=null data.validation=null", "has nothing to score the vectors on"),
+        ("data.corpus=null", "has no texts to learn from"),
+        ("data.train=sts.tsv", "stands beside data.train"),
+        ("data.text_pair=null", "rows of data.train and data.validation are pairs of texts"),
+        ("data.negative=b2", "pairs have a score, or a negative"),
+        ("stages.distill.alpha_hard=1", "the recipe has raw text alone"),
+        ("data.score=null stages.distill.gates={spearman:{min:0.5}}", "is not measured of these data"),
+        ("task=text-classification embedding={pooling:cls}", "embedding: is for sentence-similarity"),
+        ("embedding={pooling:last}", "is 'last'; allowed: mean, cls, max"),
+    ],
+)
+def test_mistakes(keys: str, message: str, tmp_path: Path, encoder: Path):
+    path = write_recipe(tmp_path, encoder, [{"stage": "distill"}])
+    given = [
+        word for key in keys.split() for word in ("--set", key.replace("{", "{ ").replace(":", ": ").replace("}", " }"))
+    ]
+    result = compress("validate", path.name, *given, cwd=tmp_path)
+    assert result.returncode == 2 and message in " ".join(result.stderr.split()), result.stderr
+
+
+@pytest.mark.parametrize("score", ["s", None])
+def test_pairs_make_a_teacher(score: str | None, tmp_path: Path, encoder: Path):
+    data = {"train": "sts.tsv", "text": "a", "text_pair": "b", **({"score": score} if score else {})}
+    stages = [{"stage": "finetune", "epochs": 1, "batch_size": 16, "dimensions": [32, 8]}]
+    path = write_recipe(tmp_path, encoder, stages, data=data)
+    result = compress("run", path.name, "--allow-inconclusive", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    measured = stage_of(report_of(tmp_path), "finetune")["measurements"]
+    assert ("spearman" in measured) == bool(score) and ("ndcg_at_10" in measured) != bool(score)
