@@ -13,7 +13,7 @@ import yaml
 from compressor.errors import printable
 
 _WIDTH = 118
-_PLAIN = re.compile(r"[A-Za-z_./][\w./:@-]*(?<!:)", re.ASCII)
+_PLAIN = re.compile(r"([A-Za-z_]|[.]{0,2}/)[\w./:@-]*(?<!:)", re.ASCII)  # .0 is a number
 _RESERVED = {"true", "false", "null", "yes", "no", "on", "off", "y", "n", ".inf", ".nan"}
 
 

@@ -258,11 +258,8 @@ class Checkpoint:
     def digest(self) -> dict[str, str]:
         """SHA-256 of the config, the weights, the tokenizer's files and those of sentence-transformers."""
         names = ("config.json", *self.weight_files, *tokenizer_files.FILES)
-        found = {name: file_digest(self.path / name) for name in names if (self.path / name).is_file()}
-        if (home := sentence_embedding.root(self.path)) is None:
-            return found
-        beside = [path for pattern in sentence_embedding.FILES for path in home.glob(pattern)]
-        return found | {f"{path.relative_to(home)}": file_digest(path) for path in sorted(beside)}
+        found = {name: self.path / name for name in names if (self.path / name).is_file()}
+        return {name: file_digest(path) for name, path in (found | sentence_embedding.files(self.path)).items()}
 
     def tokenizer_digest(self) -> dict[str, str]:
         """SHA-256 of the tokenizer's files."""

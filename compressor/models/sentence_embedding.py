@@ -103,6 +103,14 @@ def root(folder: Path) -> Path | None:
     return folder.parent if first.resolve() == folder.resolve() else None
 
 
+def files(folder: Path) -> dict[str, Path]:
+    """The files of sentence-transformers beside a transformer, by their names there."""
+    if (home := root(folder)) is None:
+        return {}
+    found = sorted(path for pattern in FILES for path in home.glob(pattern))
+    return {path.relative_to(home).as_posix(): path for path in found}
+
+
 def dense_file(folder: Path) -> Path | None:
     """The weights of the dense layer in a folder of sentence-transformers; None where there is none."""
     home = root(folder)
