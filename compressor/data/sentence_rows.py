@@ -96,10 +96,16 @@ def _of_pair(
 
 
 def _of_set(source: Path, place: str) -> Iterator[Row]:
-    """The texts of a retrieval set."""
-    for at, text in retrieval.read(source, place):
-        row = _row(text.text, text.side, text.name if text.side else "", text.relevant)
-        yield at, {**row, QUERY: next(iter(text.relevant), text.name)}
+    """The texts of a retrieval set; to learn from, a query is there once for each document that answers it."""
+    trains = place == "data.train"
+    for at, text in retrieval.read(source, place, "train" if trains else "test"):
+        if text.side == DOCUMENT:
+            yield at, {**_row(text.text, DOCUMENT, text.name), QUERY: text.name}
+        elif not trains:
+            yield at, {**_row(text.text, TEXT, "", text.relevant), QUERY: text.group}
+        else:
+            for name, grade in text.relevant.items():
+                yield at, {**_row(text.text, TEXT, "", {name: grade}), QUERY: name}
 
 
 def read_texts(source: Path | HubDataset, spec: DataSpec, work: Path) -> Dataset:

@@ -79,7 +79,8 @@ class DataSpec(Spec):
 
     train: Source | None = None
     """csv, tsv, jsonl or parquet file (relative to the recipe), `package:PKG/path`, or `{hub: id, name:, split:}`. Of
-    token-classification, jsonl, parquet, or CoNLL; of question-answering, jsonl, parquet, or SQuAD's json.
+    token-classification, jsonl, parquet, or CoNLL; of question-answering, jsonl, parquet, or SQuAD's json; of
+    sentence-similarity, also SQuAD's json and a folder as BEIR has it, with qrels/train.tsv (here) and qrels/test.tsv.
 
     Needed by every task but masked-lm, which reads `corpus`."""
     validation: Source | None = None

@@ -137,6 +137,16 @@ def test_raw_text_is_scored_on_both_sets(tmp_path: Path):
     assert facts["train"] == 3 and facts["validation"] == 4 + 9
 
 
+def test_a_query_is_learned_once_for_each_of_its_documents(tmp_path: Path):
+    folder = write_beir(tmp_path / "set")
+    (folder / "qrels" / "train.tsv").write_text("query-id\tcorpus-id\tscore\nq2\td0\t1\nq2\td3\t1\n")
+    found, _, _ = prepared(tmp_path, folder, folder)
+    train = found["train"]
+    learned = [(t, q) for t, side, q in zip(train["text"], train["side"], train["query"], strict=True) if side == 0]
+    assert learned == [("plot 2", "d0"), ("plot 2", "d3")]
+    assert len(references(found["validation"])["relevant"]) == 3, "of qrels/test.tsv"
+
+
 @pytest.mark.parametrize("prompts", [{"query": "good ", "document": "bad "}, {"query": "good ", "passage": "bad "}])
 def test_prompts_are_put_in_front_by_side(prompts: dict[str, str], tmp_path: Path):
     found, _, data = prepared(
