@@ -180,6 +180,7 @@ OPERATORS: dict[str, Callable[[Values], torch.Tensor | tuple[torch.Tensor, ...]]
     "pow": lambda v: torch.pow(torch.as_tensor(v["x"]), torch.as_tensor(v["y"])),
     "real_div": lambda v: torch.as_tensor(v["x"]) / torch.as_tensor(v["y"]),
     "relu": lambda v: functional.relu(v["x"]),
+    "reduce_max": lambda v: torch.amax(v["x"], _ints(v["axes"]), keepdim=bool(v.get("keep_dims", False))),
     "reduce_sum": lambda v: torch.sum(v["x"], _ints(v["axes"]), keepdim=bool(v.get("keep_dims", False))),
     "reshape": _reshape,
     "select": _select,

@@ -14,7 +14,7 @@ import numpy as np
 
 from compressor.errors import StageError
 from compressor.models.checkpoint import Checkpoint
-from compressor.models.outputs import END, LOGITS, SENTENCE_ORDER, START
+from compressor.models.outputs import EMBEDDING, END, LOGITS, SENTENCE_ORDER, START, TOKENS
 from compressor.models.quantized import QuantizedFile
 from compressor.runtimes.base import Inputs, Outputs, Runtime
 
@@ -22,8 +22,15 @@ if TYPE_CHECKING:
     from compressor.runtimes.executorch.program import Tables, Weights
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-OUTPUTS, SPAN = (LOGITS, SENTENCE_ORDER), (START, END)
-"""Names of what a file takes and gives, in its order; it has the first few of them."""
+"""Names of what a file takes, in its order; it has the first few of them."""
+OUTPUTS = {
+    (2,): (LOGITS,),
+    (3,): (LOGITS,),
+    (3, 2): (LOGITS, SENTENCE_ORDER),
+    (2, 2): (START, END),
+    (2, 3): (EMBEDDING, TOKENS),
+}
+"""Names of what a file gives, in its order, by the number of axes of each: the file itself has no names."""
 
 
 RUNTIME = Runtime(
@@ -100,9 +107,8 @@ class Session:
         self._program = Runtime.get().load_program(path)
         self._method = self._program.load_method("forward")
         self._inputs = INPUTS[: self._method.metadata.num_inputs()]
-        count, rank = self._method.metadata.num_outputs(), len(self._method.metadata.output_tensor_meta(0).sizes())
-        # Where an answer starts and ends are two numbers for each token; a language model's logits have a third axis.
-        self._outputs = SPAN if (count, rank) == (len(SPAN), 2) else OUTPUTS[:count]
+        meta = self._method.metadata
+        self._outputs = OUTPUTS[tuple(len(meta.output_tensor_meta(at).sizes()) for at in range(meta.num_outputs()))]
         self._longest = int(self._method.metadata.input_tensor_meta(0).sizes()[1])
 
     def predict(self, inputs: Inputs) -> Outputs:
