@@ -32,7 +32,7 @@ def source_of(package: str) -> Path:
 
 
 def save_model(kind: str, task: str, folder: Path) -> Path:
-    """A small model with random weights and the task's head, and the demo's tokenizer."""
+    """A small model with random weights and the task's head, if that is transformers' own; and the demo's tokenizer."""
     import torch
     import transformers
 
@@ -59,7 +59,8 @@ def save_model(kind: str, task: str, folder: Path) -> Path:
         "distilbert": transformers.DistilBertConfig(**sizes, **labels, dim=64, n_layers=3, n_heads=4, hidden_dim=128),
     }
     torch.manual_seed(0)
-    kind_of_model = getattr(transformers, f"AutoModel{TASKS[task].HEAD.auto}")
+    head = TASKS[task].HEAD
+    kind_of_model = transformers.AutoModel if head.own else getattr(transformers, f"AutoModel{head.auto}")
     kind_of_model.from_config(configs[kind]).save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"):
         if (given := source_of(DEMO_MODEL) / "model" / name).is_file():
@@ -99,5 +100,6 @@ def save_rows(folder: Path) -> dict[str, dict[str, Any]]:
         "text-regression": {**rows_of, "text": "text", "label": "value"},
         "token-classification": {"train": "train.conll", "validation": "validation.conll"},
         "question-answering": rows_of,
+        "sentence-similarity": {**rows_of, "text": "text", "text_pair": "question", "score": "value"},
         "masked-lm": {"corpus": {"source": "corpus.txt", "validation_fraction": 0.5}},
     }
