@@ -9,6 +9,7 @@ from typing import Any
 
 from compressor.errors import Problem, RecipeError
 from compressor.models.checkpoint import Checkpoint, input_names
+from compressor.models.sentence_embedding import KEY, root
 from compressor.tasks import TASKS, has_head
 
 CHECKPOINT = "CHECKPOINT"
@@ -35,7 +36,9 @@ class Heads:
     def of(cls, checkpoint: Checkpoint) -> Heads:
         """Those of a checkpoint on disk."""
         alike = "token_type_ids" in input_names(checkpoint.family) and checkpoint.token_types < 2
-        tasks = tuple(name for name in TASKS if has_head(checkpoint, name))
+        # Any encoder can give vectors; one that is meant to says how.
+        means = KEY in checkpoint.config or root(checkpoint.path) is not None
+        tasks = tuple(name for name in TASKS if has_head(checkpoint, name) and (means or not TASKS[name].HEAD.vectors))
         return cls(tasks, tuple(checkpoint.labels), not alike)
 
 

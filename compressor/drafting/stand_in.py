@@ -11,6 +11,7 @@ from compressor.drafting import labels
 from compressor.drafting.guess import ASSUMED, Guess, Heads, refused
 from compressor.tasks import (
     MASKED_LM,
+    TASKS,
     question_answering,
     text_classification,
     text_regression,
@@ -90,6 +91,9 @@ def found(heads: Heads) -> Found:
     task = heads.tasks[0] if heads.tasks else text_classification.NAME
     data_set = _DATA_SETS.get(task)
     if data_set is None or (heads.tasks and data_set.labels and not labels.fit(data_set.labels, heads.labels).fits):
+        if TASKS[task].HEAD.vectors:
+            hint = "no recipe is drafted for it: see docs/recipes.md, or give rows of another task"
+            raise refused("--data", f"is missing, and the checkpoint does {task}", hint, "missing")
         what = f"the checkpoint does {task} with the labels {', '.join(heads.labels[:6])}"
         raise refused("--data", f"is missing, and {what}", "give rows with these labels", "missing")
     why = "the task of the checkpoint's head" if heads.tasks else "without rows or a head, any task may be meant"

@@ -56,6 +56,11 @@ class Head:
         return self.parts[0]
 
     @property
+    def answer(self) -> str:
+        """What an answer is called: where formats are compared, it is the same or another."""
+        return "vector" if self.vectors else "number" if self.numbers else "label"
+
+    @property
     def endings(self) -> tuple[str, ...]:
         """Ends of the classes that have it."""
         return (self.auto, *self.also)

@@ -44,6 +44,11 @@ class Parity:
         self._answers: dict[Endpoint, ComparedLogits] = {}
         self._broken: dict[Endpoint, str] = {}
 
+    @property
+    def _answer(self) -> str:
+        """What an answer is called."""
+        return TASKS[self._manifest.task].HEAD.answer
+
     def checks(self) -> list[Check]:
         """Compares formats with each other, and with their recorded answers."""
         comparisons = parity.present(self._folder)
@@ -123,8 +128,8 @@ class Parity:
                 verdicts += [result.verdict for result in judge(metric, gate, evidence, {})]
         asked = f"{facts['rows']} {'rows' if rows else 'made-up rows'}"
         message = (
-            f"{facts['label_agreement']:.2%} of {asked} have the label of {facts['against']}, the largest difference is"
-            f" {facts['max_abs_diff']:.2e} ({facts['worst']}), the least cosine {facts['min_cosine']:.6f}"
+            f"{facts['label_agreement']:.2%} of {asked} have the {self._answer} of {facts['against']}, the largest"
+            f" difference is {facts['max_abs_diff']:.2e} ({facts['worst']}), the least cosine {facts['min_cosine']:.6f}"
         )
         subject = f"{comparison.candidate}, padded" if comparison.kind == "padded" else str(comparison.candidate)
         return Check("parity", subject, overall(verdicts), message)
@@ -140,7 +145,9 @@ class Parity:
             good = difference <= (gate.max if gate is not None and gate.max is not None else np.inf)
         else:
             good = agreement >= _SAME_QUANTIZED
-        message = f"{agreement:.2%} of {len(given)} rows have the recorded label, logits differ by {difference:.2e}"
+        numbers = "numbers" if TASKS[self._manifest.task].HEAD.vectors else "logits"
+        message = f"{agreement:.2%} of {len(given)} rows have the recorded {self._answer}"
+        message += f", {numbers} differ by {difference:.2e}"
         if not good:
             message += "; this machine or these versions give other answers: compare `compress doctor` with the"
             message += f" manifest's environment ({_environment(self._manifest.environment)})"

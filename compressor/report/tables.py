@@ -119,8 +119,8 @@ def parity(report: Report) -> tuple[Table, str] | None:
     )
     if any(entry.get("kind") == "padded" for entry in last["formats"].values()):  # older reports have none
         inputs += " What is not in float is also compared with itself, on rows that are padded."
-    header = ["stage", "format", "reference", "rows", "same label", "largest difference", "where", "smallest cosine"]
-    return Table(header, rows, 3), inputs
+    header = ["stage", "format", "reference", "rows", _same(report)]
+    return Table([*header, "largest difference", "where", "smallest cosine"], rows, 3), inputs
 
 
 def formats(report: Report) -> tuple[Table, str] | None:
@@ -138,7 +138,12 @@ def formats(report: Report) -> tuple[Table, str] | None:
         texts.append(f"By ONNX Runtime's checker {'; '.join(placed)}.")
     if never := [entry.name for entry in report.formats if not entry.ran]:
         texts.append(f"Evaluated, never run on a device: {', '.join(never)}.")
-    return Table([*header, "same label"], rows, 3), " ".join(texts)
+    return Table([*header, _same(report)], rows, 3), " ".join(texts)
+
+
+def _same(report: Report) -> str:
+    """The column with the share of equal answers."""
+    return f"same {TASKS[report.task].HEAD.answer}"
 
 
 def _placed(entry: FormatReport) -> list[str]:
@@ -174,7 +179,7 @@ def format_cells(entry: FormatReport, quality: str) -> list[str]:
 
 
 def agreement(entry: FormatReport) -> str:
-    """The share of a file's labels that are its reference's."""
+    """The share of a file's answers that are its reference's."""
     return f"{number(entry.parity['label_agreement'])} of {entry.parity['against']}" if entry.parity else "–"
 
 

@@ -83,8 +83,16 @@ def test_formats_give_the_vectors_of_torch(shipped: Path):
 
 
 def test_verify_asks_again(shipped: Path):
-    result = compress("verify", "artifacts/tiny/model", cwd=shipped)
+    result = compress("verify", "artifacts/tiny/model", "--json", cwd=shipped)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert "have the vector of torch" in result.stdout and "recorded vector, numbers differ by" in result.stdout
+    assert "label" not in result.stdout.replace("label_agreement", "")
+
+
+def test_reports_speak_of_vectors(shipped: Path):
+    for name in ("report.md", "report.html", "model/README.md"):
+        text = (shipped / "artifacts" / "tiny" / name).read_text()
+        assert "same vector" in text and "same label" not in text, name
 
 
 def test_the_folder_is_sentence_transformers(shipped: Path):
