@@ -81,10 +81,15 @@ def of(folder: Path, config: Mapping[str, Any]) -> SentenceEmbedding:
     Raises:
         Unsupported: They have something that is not known here.
     """
-    if isinstance(given := config.get(KEY), Mapping):
-        return SentenceEmbedding(**given)
-    home = root(folder)
-    return SentenceEmbedding() if home is None else _read(home)
+    try:
+        if isinstance(given := config.get(KEY), Mapping):
+            return SentenceEmbedding(**given)
+        home = root(folder)
+        return SentenceEmbedding() if home is None else _read(home)
+    except Unsupported:
+        raise
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Unsupported(f"what says how vectors are made cannot be read: {type(error).__name__}: {error}") from None
 
 
 def root(folder: Path) -> Path | None:
@@ -122,7 +127,12 @@ def _modules(home: Path) -> list[tuple[str, Path]]:
     """Kind and folder of each module, in order."""
     try:
         entries = json.loads((home / MODULES).read_text(encoding="utf-8"))
-        return [(str(entry["type"]).rpartition(".")[2], home / str(entry["path"])) for entry in entries]
+        found = [(str(entry["type"]).rpartition(".")[2], home / str(entry["path"])) for entry in entries]
+        if all(path.resolve().is_relative_to(home.resolve()) for _, path in found):
+            return found
+        raise Unsupported(f"{MODULES} names a folder outside of its own")
+    except Unsupported:
+        raise
     except (OSError, ValueError, RecursionError, LookupError, TypeError) as error:
         raise Unsupported(f"{MODULES} cannot be read: {type(error).__name__}") from None
 
@@ -158,7 +168,8 @@ def _pooling(config: Mapping[str, Any]) -> Pooling:
     modes: list[Any] | None = [given] if isinstance(given, str) else given
     if modes is None:
         modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)]
-        modes += [flag for flag, on in config.items() if flag.startswith("pooling_mode_") and on is True][len(modes) :]
+        known = _POOLING_FLAGS.keys()
+        modes += [flag for flag, on in config.items() if flag.startswith("pooling_mode_") and on and flag not in known]
     if len(modes) != 1 or modes[0] not in get_args(Pooling):
         raise Unsupported(f"its pooling is {' + '.join(map(str, modes))}; allowed: {', '.join(get_args(Pooling))}")
     if config.get("include_prompt", True) is False:

@@ -72,8 +72,12 @@ def test_a_transformer_beside_its_modules_is_found(tmp_path: Path):
     [
         ("modules.json", [{"type": "a.Transformer", "path": ""}, {"type": "a.LSTM", "path": "1"}], "LSTM; allowed"),
         ("1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}, "cls + mean"),
+        ("1_Pooling/config.json", {"pooling_mode_mean_sqrt_len_tokens": True}, "mean_sqrt_len_tokens; allowed"),
         ("1_Pooling/config.json", {"pooling_mode": "lasttoken"}, "lasttoken; allowed: mean, cls, max"),
         ("sentence_bert_config.json", {"do_lower_case": True}, "do_lower_case"),
+        ("modules.json", [{"type": "a.Transformer", "path": "../other"}], "outside of its own"),
+        ("modules.json", {"type": "a"}, "cannot be read"),
+        ("1_Pooling/config.json", [], "cannot be read: "),
     ],
 )
 def test_what_has_no_form_here_is_refused(file: str, content: object, message: str, tmp_path: Path):
