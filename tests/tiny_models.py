@@ -12,6 +12,7 @@ from conftest import MAX_POSITIONS, make_config, make_tokenizer
 from compressor.models import checking, heads, loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.convert import from_parts, to_parts
+from compressor.models.sentence_encoder import class_of
 
 KINDS = [
     "BertForSequenceClassification",
@@ -61,6 +62,11 @@ def make_model(kind: str, **overrides: Any) -> Any:
     elif not kind.startswith("Bert"):
         config = other_config(kind.partition("For")[0], config, **LABELS)
     return with_random_vectors(getattr(transformers, kind)(config).eval())
+
+
+def class_named(name: str, config: Any) -> Any:
+    """A class of transformers, or ours for its family where transformers has none."""
+    return getattr(transformers, name) if hasattr(transformers, name) else class_of(config)
 
 
 def with_random_vectors(model: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 from conftest import MAX_POSITIONS, make_tokenizer
-from tiny_models import with_random_vectors
+from tiny_models import class_named, with_random_vectors
 
 PREFIXES = ("MPNet", "DebertaV2", "ModernBert")
 FAMILY = {"MPNet": "mpnet", "DebertaV2": "deberta-v2", "ModernBert": "modernbert"}
@@ -41,7 +41,7 @@ def make(prefix: str, head: str, **values: Any) -> Any:
     sizes = {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 64}
     given = {"vocab_size": len(make_tokenizer()), "initializer_range": 0.2, **sizes, **_OWN[prefix], **values}
     config = getattr(transformers, f"{prefix}Config")(**given)
-    return with_random_vectors(getattr(transformers, f"{prefix}{head}")(config).eval())
+    return with_random_vectors(class_named(f"{prefix}{head}", config)(config).eval())
 
 
 def save(folder: Path, prefix: str, head: str, **values: Any) -> Path:

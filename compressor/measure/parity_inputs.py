@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compressor.gates.metrics import Held
 from compressor.measure.token_rows import EDGES, INPUTS, TokenRows, by_length, edge_cases
-from compressor.models import thresholds
+from compressor.models import sentence_embedding, thresholds
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import TEXT_RUNTIME
 from compressor.runtimes.baked_tokenizer.graph import takes_pairs
@@ -153,7 +153,7 @@ class ParityInputs:
             edges.lengths,
             checkpoint.max_position_embeddings,
             thresholds.gives_sets(checkpoint.config),
-            checkpoint.head.vectors,
+            sentence_embedding.gives_vectors(checkpoint.config),
         )
 
     def row_sets(self, comparisons: Sequence[Comparison], untyped: str) -> list[dict[str, Any]]:

@@ -92,6 +92,12 @@ def of(folder: Path, config: Mapping[str, Any]) -> SentenceEmbedding:
         raise Unsupported(f"what says how vectors are made cannot be read: {type(error).__name__}: {error}") from None
 
 
+def gives_vectors(config: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint of ours with this config.json is a sentence encoder, and not another model made of one."""
+    classes = config.get("architectures")
+    return KEY in config and isinstance(classes, list) and all(str(name).endswith("Model") for name in classes)
+
+
 def root(folder: Path) -> Path | None:
     """The folder with sentence-transformers' modules.json, of a transformer's folder; None where there is none.
 

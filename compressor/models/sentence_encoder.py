@@ -84,7 +84,7 @@ def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
 
 @cache
 def _class(encoder: type[PreTrainedModel]) -> type[PreTrainedModel]:
-    base = next(kind for kind in encoder.__mro__[1:] if issubclass(kind, PreTrainedModel))
+    base = next(kind for kind in encoder.__mro__ if kind.__name__.endswith("PreTrainedModel"))  # of its family
     without_pooler = (
         {"add_pooling_layer": False} if "add_pooling_layer" in inspect.signature(encoder).parameters else {}
     )

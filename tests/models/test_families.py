@@ -15,7 +15,7 @@ import transformers
 from conftest import MAX_POSITIONS, WriteRecipe, make_config, make_tokenizer, sentences
 from problems import refused
 from running import compress, report_of, stage_of
-from tiny_models import make_batch, other_config, saved_and_read, with_random_vectors
+from tiny_models import class_named, make_batch, other_config, saved_and_read, with_random_vectors
 
 from compressor.models import checking, heads, loading
 from compressor.models.convert import from_parts, to_parts
@@ -49,7 +49,7 @@ def made(prefix: str, head: str, **values: Any) -> Any:
     torch.manual_seed(3)
     tokenizer = byte_pairs() if prefix == "Roberta" else make_tokenizer()
     config = other_config(prefix, make_config(vocab_size=len(tokenizer)), **{"initializer_range": 0.2, **values})
-    return with_random_vectors(getattr(transformers, f"{prefix}{head}")(config).eval())
+    return with_random_vectors(class_named(f"{prefix}{head}", config)(config).eval())
 
 
 def save(folder: Path, prefix: str, head: str, **values: Any) -> Path:
@@ -65,7 +65,11 @@ def answers(model: Any) -> list[torch.Tensor]:
     with torch.no_grad():
         outputs = model(**batch)
     inside = batch["attention_mask"].bool()
-    names = [name for name in ("logits", "start_logits", "end_logits") if name in outputs]
+    names = [
+        name
+        for name in ("logits", "start_logits", "end_logits", "sentence_embedding", "token_embeddings")
+        if name in outputs
+    ]
     return [outputs[name] if outputs[name].shape[:2] != inside.shape else outputs[name][inside] for name in names]
 
 

@@ -116,6 +116,7 @@ def test_every_field_of_every_stage_is_in_its_key():
 def test_every_part_of_a_recipe_is_known_to_this_test():
     """Whoever adds a key to one of these decides whether it is in a key of the store."""
     parts = {"schema_version", "name", "task", "model", "seed", "data", "measure", "stages", "regression"}
+    parts |= {"embedding"}  # decides the key of the checkpoint that is brought in
     assert Recipe.model_fields.keys() == parts
     assert {"train", "validation", "corpus"} <= DataSpec.model_fields.keys(), "are in keys by their contents"
 
@@ -244,8 +245,12 @@ DECIDE_NOTHING = set("commands drafting report package recipe errors progress ho
 """Parts that only draft, read, check, judge, word and publish what was made; of gates, see `keys._JUDGING_CODE`."""
 OF_THE_PIPELINE = {"building", "task_rows", "corpus_sequences", "measuring"}
 """Modules of the pipeline that decide what stages and measurements are given."""
-NOT_REACHED = {"compressor", "compressor.measure.bench", "compressor.models.checking", "compressor.stages"}
-"""`compress bench`, what refuses a checkpoint, and files that only list what is in their folder."""
+NOT_REACHED = {
+    *("compressor", "compressor.measure.bench", "compressor.models.checking"),
+    *("compressor.models.spec", "compressor.stages"),
+}
+"""`compress bench`, what refuses a checkpoint, the keys of `embedding`, whose values are in the checkpoint's key, and files
+that only list what is in their folder."""
 
 
 def test_every_module_that_decides_a_result_is_in_a_key(recipe: Path, monkeypatch: pytest.MonkeyPatch):

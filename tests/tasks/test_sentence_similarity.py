@@ -15,6 +15,7 @@ from running import compress, report_of, stage_of
 
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
+from compressor.pipeline.keys import checkpoint_inputs
 from compressor.runtimes import RUNTIMES
 
 
@@ -140,6 +141,11 @@ def test_mistakes(keys: str, message: str, tmp_path: Path, encoder: Path):
     ]
     result = compress("validate", path.name, *given, cwd=tmp_path)
     assert result.returncode == 2 and message in " ".join(result.stderr.split()), result.stderr
+
+
+def test_how_vectors_are_made_is_in_the_checkpoints_key(encoder: Path):
+    found = [checkpoint_inputs(encoder, given) for given in (None, {}, {"pooling": "cls"})]
+    assert all(one != other for index, one in enumerate(found) for other in found[:index])
 
 
 @pytest.mark.parametrize("score", ["s", None])
