@@ -63,5 +63,9 @@ def rows(length: int, padding: int) -> dict[str, torch.Tensor]:
 def answers(outputs: Any, mask: torch.Tensor) -> list[torch.Tensor]:
     """The outputs of tokens that are not padding."""
     inside = mask.bool()
-    found = [torch.as_tensor(outputs[name]) for name in ("logits", "start_logits", "end_logits") if name in outputs]
+    found = [
+        torch.as_tensor(outputs[name])
+        for name in ("logits", "start_logits", "end_logits", "sentence_embedding", "token_embeddings")
+        if name in outputs
+    ]
     return [output if output.shape[:2] != inside.shape else output[inside] for output in found]

@@ -249,8 +249,8 @@ NOT_REACHED = {
     *("compressor", "compressor.measure.bench", "compressor.models.checking"),
     *("compressor.models.spec", "compressor.stages"),
 }
-"""`compress bench`, what refuses a checkpoint, the keys of `embedding`, whose values are in the checkpoint's key, and files
-that only list what is in their folder."""
+"""`compress bench`, what refuses a checkpoint, the keys of `embedding`, whose values are in the checkpoint's key, and
+files that only list what is in their folder."""
 
 
 def test_every_module_that_decides_a_result_is_in_a_key(recipe: Path, monkeypatch: pytest.MonkeyPatch):
