@@ -58,6 +58,8 @@ def is_set(source: Path) -> bool:
 def read(source: Path, place: str, split: str = "test") -> Iterator[tuple[str, Text]]:
     """Documents and queries of a set, and where they are.
 
+    What `qrels` says of documents that are not in corpus.jsonl is left out, and so is a grade of 0.
+
     Args:
         source: A folder in BEIR's layout, or SQuAD's JSON.
         place: The recipe's key that names it.
@@ -167,7 +169,7 @@ def _pairs(source: Path | HubDataset, spec: RetrievalSpec, work: Path) -> Iterat
 
 def _first_sentences(source: Path | HubDataset, spec: RetrievalSpec) -> Iterator[tuple[str, Text]]:
     seen: set[str] = set()
-    for number, text in enumerate(stream.texts(source, spec)):
+    for number, text in enumerate(stream.texts_of(_WHERE, source, spec)):
         first, *rest = sentences(" ".join(text.split())) or [""]
         document = " ".join(rest)
         if not document or document in seen or first in seen:

@@ -23,8 +23,6 @@ from compressor.errors import Problem, RecipeError
 if TYPE_CHECKING:
     from datasets import Dataset, Features
 
-__all__ = ["GRADES", "ITEM", "RELEVANT", "SCORED", "SIDE", "groups", "identities", "labels", "read", "read_texts"]
-
 SIDE, ITEM, RELEVANT, GRADES, SCORED = "side", "item", "relevant", "grades", "scored"
 """Columns beside `text` and `query`: whether a row is a query or a first text (0), a document or a second one (1), or
 does not belong to the first (2); its name; the names of what belongs to it, and how well; whether that is a score."""
@@ -62,7 +60,8 @@ def read(
         RecipeError: They cannot be read, a value is missing, or a score is no number.
     """
     if isinstance(source, Path) and retrieval.is_set(source):
-        return _converted(((at, row) for at, row in _of_set(source, place)), work / f"{place}.arrow", source.name)
+        tables.refuse_columns(source, spec)
+        return _converted(_of_set(source, place), work / f"{place}.arrow", source.name)
     name = tables.name_of(source)
     found = (
         (at, text)
@@ -99,13 +98,17 @@ def _of_set(source: Path, place: str) -> Iterator[Row]:
     """The texts of a retrieval set; to learn from, a query is there once for each document that answers it."""
     trains = place == "data.train"
     for at, text in retrieval.read(source, place, "train" if trains else "test"):
-        if text.side == DOCUMENT:
-            yield at, {**_row(text.text, DOCUMENT, text.name), QUERY: text.name}
-        elif not trains:
-            yield at, {**_row(text.text, TEXT, "", text.relevant), QUERY: text.group}
+        if not trains or text.side == DOCUMENT:
+            yield at, _searched(text)
         else:
             for name, grade in text.relevant.items():
                 yield at, {**_row(text.text, TEXT, "", {name: grade}), QUERY: name}
+
+
+def _searched(text: retrieval.Text) -> dict[str, Any]:
+    """A query or a document of a set that is searched."""
+    item = text.name if text.side == DOCUMENT else ""
+    return {**_row(text.text, text.side, item, text.relevant), QUERY: text.group}
 
 
 def read_texts(source: Path | HubDataset, spec: DataSpec, work: Path) -> Dataset:
@@ -124,18 +127,12 @@ def read_retrieval(source: Path | HubDataset, spec: DataSpec, work: Path) -> Dat
     """The texts of `data.retrieval`."""
     wanted = spec.retrieval_spec
     assert wanted is not None, "a retrieval set that was found is in the recipe"
-    return _converted(
-        (
-            (at, {**_row(text.text, text.side, text.name if text.side else "", text.relevant), QUERY: text.group})
-            for at, text in retrieval.taken(source, wanted, work)
-        ),
-        work / "data.retrieval.arrow",
-        "data.retrieval",
-    )
+    found = ((at, _searched(text)) for at, text in retrieval.taken(source, wanted, work))
+    return _converted(found, work / "data.retrieval.arrow", "data.retrieval")
 
 
 def _converted(rows: Iterable[Row], path: Path, name: str, paired: bool = True) -> Dataset:
-    return tables.converted(rows, lambda row: dict(row), _features(paired), name, path)
+    return tables.converted(rows, dict, _features(paired), name, path)
 
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:

@@ -24,7 +24,7 @@ _TOP, _TOP_OF_MANY = 5, 2
 rows have an answer for every token."""
 _MANY = 8
 _NONE = -1
-SAME_VECTOR = 0.99
+_SAME_VECTOR = 0.99
 """Cosine from which a vector is the recorded one, of another format or on another processor."""
 
 
@@ -55,7 +55,7 @@ class RecordedAnswer:
         """Share of the answers to which logits `(rows, items, all choices)` give the recorded label, or labels."""
         given = given[:, : self.choices.shape[1]]
         if self.vectors:
-            return float((_cosines(given, self._vectors()) >= SAME_VECTOR).mean())
+            return float((_cosines(given, self._vectors()) >= _SAME_VECTOR).mean())
         if self.sets:
             return float(((given > 0) == self._members(given.shape[-1])).all(axis=-1).mean())
         return self._same(given.argmax(axis=-1))
@@ -63,7 +63,7 @@ class RecordedAnswer:
     def agreement(self, other: RecordedAnswer) -> float:
         """Share of the answers with the same label, or labels, as another format's to the same rows."""
         if self.vectors:
-            return float((_cosines(other._vectors(), self._vectors()) >= SAME_VECTOR).mean())
+            return float((_cosines(other._vectors(), self._vectors()) >= _SAME_VECTOR).mean())
         if not self.sets:
             return self._same(other.choices[..., 0])
         count = 1 + max(int(self.choices.max()), int(other.choices.max()))

@@ -72,7 +72,7 @@ def place(model: onnx.ModelProto, products: Collection[str]) -> None:
     """Divides rows by their ranges in front of products, and multiplies the results' rows by them, in place.
 
     Args:
-        model: A float graph that `onnx_sharing.merge` has been through.
+        model: A float graph, as `weight_matrices.read` gives it.
         products: Names of nodes, each a MatMul, or a Gemm that only adds a bias to a product.
     """
     from onnx import helper, numpy_helper

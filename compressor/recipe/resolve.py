@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from compressor import tasks
-from compressor.data import sources, table_files
+from compressor.data import retrieval, sources, table_files
 from compressor.data.queries import QUERY
 from compressor.data.sources import HubModel
 from compressor.data.spec import HubDataset, RetrievalSpec, Source, TextSpec
@@ -109,7 +109,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = (), content: str | None = N
         for index, stage in enumerate(recipe.stages)
         if (ready := _find_student(collector, index, stage, folder)) is not None
     }
-    retrieval = _find_retrieval(collector, data.retrieval_spec, folder)
+    searched = _find_retrieval(collector, data.retrieval_spec, folder)
     _check_columns(collector, train, validation)
     if TASKS[recipe.task].HEAD.vectors and data.train is None:
         train = corpus
@@ -135,7 +135,7 @@ def resolve(path: Path, overrides: tuple[str, ...] = (), content: str | None = N
     if collector.problems:
         raise RecipeError(sorted(set(collector.problems), key=lambda p: (p.line, p.where)), str(path))
     assert model is not None, "what is not found is a problem"
-    return Resolved(recipe, path, model, train, validation, corpus, retrieval, students, texts)
+    return Resolved(recipe, path, model, train, validation, corpus, searched, students, texts)
 
 
 class _Collector:
@@ -182,6 +182,8 @@ def _find_retrieval(collector: _Collector, spec: RetrievalSpec | None, folder: P
     where, formats = "data.retrieval", (*sources.FORMATS, sources.TEXT, sources.SQUAD)
     read = partial(sources.rows, spec.source, folder, where, formats, folders=True)
     found = collector.find(("data", "retrieval"), read)
+    for key, why in _unread(spec, found):
+        collector.add(("data", "retrieval", key), why, "drop it", kind="conflict")
     if isinstance(found, Path) and suffix(found) in sources.FORMATS:
         columns = [("text", spec.text), *(("where", name) for name in spec.where)]
         columns += [("text_pair", spec.text_pair)] if spec.text_pair is not None else []
@@ -191,6 +193,20 @@ def _find_retrieval(collector: _Collector, spec: RetrievalSpec | None, folder: P
                 what = f"{found.name} has no column {column!r}"
                 collector.add(("data", "retrieval", key), what, suggest(column, there), kind="missing")
     return found
+
+
+def _unread(spec: RetrievalSpec, source: Path | HubDataset | None) -> Iterator[tuple[str, str]]:
+    """Keys of a retrieval set that its source has no use for, and why."""
+    whole = isinstance(source, Path) and retrieval.is_set(source)
+    pairs = spec.text_pair is not None
+    folder = isinstance(source, Path) and source.is_dir()
+    for key, used, what in (
+        *((key, not whole, "is for tables and raw text") for key in ("text", "text_pair", "where")),
+        ("fraction", not whole and not pairs, "is for raw text"),
+        ("split", folder, "is for a folder with qrels"),
+    ):
+        if source is not None and not used and key in spec.model_fields_set:
+            yield key, what
 
 
 def _holds_lists(source: Path | HubDataset | None, column: str) -> bool | None:

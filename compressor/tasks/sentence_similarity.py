@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 NAME = "sentence-similarity"
-COLUMNS: tuple[str, ...] = ("text", "text_pair", "score", "negative", "retrieval", "group")
+COLUMNS: tuple[str, ...] = ("text", "text_pair", "score", "negative", "retrieval")
 METRICS: tuple[str, ...] = ("spearman", *retrieval.METRICS)
 HEAD = heads.SENTENCE_EMBEDDING
 PIPELINE_TAG = "sentence-similarity"

@@ -48,6 +48,31 @@ class Labels:
         return {"hard": task_losses.items(self._task, batch)}
 
 
+class Directions:
+    """The part of each text's vector along a direction that is drawn: its gradient says what moves vectors.
+
+    Over many texts, the size of the derivative along random directions is as large as the vector's own change.
+
+    Args:
+        task: What the model does: its head gives vectors.
+    """
+
+    weights: Mapping[str, float] = {"direction": 1.0}
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._random = task, torch.Generator().manual_seed(0)
+
+    def terms(self, model: torch.nn.Module, inputs: Batch, batch: Batch) -> Terms:
+        """`direction`."""
+        vectors = self._task.head_logits(model(**inputs))
+        directions = torch.randn(vectors.shape, generator=self._random).to(vectors)
+        return {"direction": (vectors * directions).sum(dim=-1).mean()}
+
+    def items(self, batch: Batch) -> Terms:
+        """Texts."""
+        return {"direction": _count(batch["input_ids"])}
+
+
 def _hard(task: Task, batch: Batch, head: torch.Tensor) -> torch.Tensor:
     return task_losses.hard_loss(task, head, batch)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from compressor.models.surgery.prune import Scores
     from compressor.training.distillation import TrainingData
     from compressor.training.sparse_training import Zeros
+    from compressor.training.trainer import Objective
 
 
 def prune_step(
@@ -135,7 +136,7 @@ def _scores(whole: ModelParts, data: TrainingData, spec: PruningSpec, context: C
     from compressor.models.surgery import prune
     from compressor.tasks import MASKED_LM, learned_from_rows
     from compressor.training import layer_search, processes
-    from compressor.training.objectives import Labels, MaskedLanguageModel
+    from compressor.training.objectives import Directions, Labels, MaskedLanguageModel
     from compressor.training.taylor_importance import taylor
 
     if spec.scoring == "random":
@@ -146,12 +147,12 @@ def _scores(whole: ModelParts, data: TrainingData, spec: PruningSpec, context: C
         what = f"scoring: taylor needs a head that is trained, and the checkpoint has none for {context.task}"
         raise StageError(f"{what}; use scoring: magnitude, or train one first")
     model, sample = from_parts(whole), layer_search.samples(data.batches)
-    pairs = "order" in sample[0]
-    objective = (
-        MaskedLanguageModel(model, order=float(pairs))
-        if context.task == MASKED_LM
-        else Labels(learned_from_rows(context.task))
-    )
+    if context.task == MASKED_LM:
+        objective: Objective = MaskedLanguageModel(model, order=float("order" in sample[0]))
+    elif context.model_head.vectors:
+        objective = Directions(learned_from_rows(context.task))
+    else:
+        objective = Labels(learned_from_rows(context.task))
     with context.progress.step(f"{context.stage}: which heads and neurons matter") as step:
 
         def search() -> dict[str, list[list[float]]]:

@@ -41,7 +41,8 @@ class PruningSpec(RecoverySpec):
     scores keep more."""
     scoring: Literal["taylor", "magnitude", "random"] = "taylor"
     """How heads and neurons are scored; the highest scores stay. `taylor`: first-order estimate of the change of the
-    loss on a sample of the training rows; `magnitude`: norms of the weights; `random`: drawn by seed, a baseline."""
+    loss on a sample of the training rows, and of the vectors themselves in sentence-similarity; `magnitude`: norms of
+    the weights; `random`: drawn by seed, a baseline."""
 
     @property
     def kept_of(self) -> tuple[int, int] | None:

@@ -62,7 +62,7 @@ class ObjectiveSpec(TrainingSpec):
     """`pretraining` trains a masked language model on `data.corpus`. It starts from the recipe's model or what earlier
     pretraining left of it, since fine-tuning on a task throws the language model's head away. In a masked-lm recipe it
     is the only one."""
-    dimensions: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    dimensions: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
     """Task sentence-similarity: how many of a vector's first numbers are to be useful without the others, such as
     `[384, 256, 128, 64]`: the losses are means over them (Matryoshka). By default all numbers at once."""
     mlm_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15

@@ -132,6 +132,9 @@ def test_sentence_transformers_gives_the_same_vectors(shipped: Path):
         ("stages.distill.alpha_hard=1", "the recipe has raw text alone"),
         ("data.score=null stages.distill.gates={spearman:{min:0.5}}", "is not measured of these data"),
         ("task=text-classification embedding={pooling:cls}", "embedding: is for sentence-similarity"),
+        ("stages.distill.dimensions=[64]", "dimensions: has 64, and vectors have 32 numbers"),
+        ("data.retrieval={source:reviews.txt,split:dev}", "split: is for a folder with qrels"),
+        ("data.group=a", "data.group: is for"),
         ("embedding={pooling:last}", "is 'last'; allowed: mean, cls, max"),
     ],
 )
@@ -158,3 +161,24 @@ def test_pairs_make_a_teacher(score: str | None, tmp_path: Path, encoder: Path):
     assert result.returncode == 0, result.stdout + result.stderr
     measured = stage_of(report_of(tmp_path), "finetune")["measurements"]
     assert ("spearman" in measured) == bool(score) and ("ndcg_at_10" in measured) != bool(score)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"stage": "share", "num_hidden_groups": 1},
+        {"stage": "factorize", "embedding_size": 8},
+        {"stage": "prune", "heads": 0.25, "ffn": 0.25},
+        {"stage": "distill", "layers": "importance", "num_hidden_layers": 2},
+    ],
+    ids=lambda stage: stage["stage"],
+)
+def test_every_surgery_leaves_a_sentence_encoder(stage: dict[str, Any], tmp_path: Path, encoder: Path):
+    stages = [{**stage, "epochs": 1, "batch_size": 32}, {"stage": "export"}]
+    path = write_recipe(tmp_path, encoder, stages)
+    result = compress("run", path.name, "--allow-inconclusive", cwd=tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    folder = tmp_path / "artifacts" / "tiny" / "model"
+    inputs = dict(loading.load_tokenizer(folder)("the film was good", return_tensors="np"))
+    (given,) = RUNTIMES["onnxruntime"].session(folder / "onnx/model.onnx", 1).predict(inputs)["sentence_embedding"]
+    assert np.linalg.norm(given) == pytest.approx(1, abs=1e-5) and len(given) == 32

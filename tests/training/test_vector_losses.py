@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from compressor.data.queries import QUERY
-from compressor.training import vector_losses
+from compressor.tasks import sentence_similarity
+from compressor.training import objectives, vector_losses
 
 QUERY_OF, SIDES = [4, 4, 9, 9, 9], [0, 1, 0, 1, 2]
 
@@ -94,3 +95,16 @@ def test_matryoshka_is_the_mean_over_counts():
     assert found.item() == pytest.approx(sum(parts).item() / 2)
     whole = vector_losses.at_dimensions(vector_losses.distance, [student, teacher], None)
     assert whole.item() == pytest.approx(parts[0].item())
+
+
+def test_directions_measure_how_much_a_vector_moves():
+    """A vector is a gate times a constant: the derivative along a direction is their product, of that vector's size."""
+    gate = torch.ones(512, 1, requires_grad=True)
+    constant = torch.tensor([3.0, 4.0])
+
+    def model() -> dict[str, torch.Tensor]:
+        return {"sentence_embedding": gate * constant}
+
+    found = objectives.Directions(sentence_similarity).terms(model, {}, {})["direction"]
+    (gradient,) = torch.autograd.grad(found, gate)
+    assert (gradient * 512).square().mean().sqrt().item() == pytest.approx(5.0, rel=0.1)

@@ -41,11 +41,22 @@ def texts(source: Path | HubDataset, spec: TextSpec) -> Iterator[str]:
 
 def counted(source: Path | HubDataset, spec: TextSpec) -> Iterator[str]:
     """The texts whose tokens a stage counts: as `texts` yields them; errors name the stage's own keys."""
+    return texts_of("vocabulary.corpus", source, spec)
+
+
+def texts_of(place: str, source: Path | HubDataset, spec: TextSpec) -> Iterator[str]:
+    """The texts of another key than `data.corpus`: as `texts` yields them; errors name that key.
+
+    Args:
+        place: The key.
+        source: See `texts`.
+        spec: See `texts`.
+    """
     try:
         yield from texts(source, spec)
     except RecipeError as error:
         renamed = [
-            replace(problem, **{part: getattr(problem, part).replace(PLACE, "vocabulary.corpus") for part in _PARTS})
+            replace(problem, **{part: getattr(problem, part).replace(PLACE, place) for part in _PARTS})
             for problem in error.problems
         ]
         raise RecipeError(renamed) from None

@@ -8,6 +8,7 @@ from compressor.errors import Add
 from compressor.gates.metrics import RELATIVE_RULES
 from compressor.models import tokenizer_files
 from compressor.models.checkpoint import Checkpoint, input_names
+from compressor.models.heads import SENTENCE_EMBEDDING
 from compressor.models.shape import Shape
 from compressor.recipe.checks.order import first_stage, given_to, within
 from compressor.recipe.checks.sentence_order import check_family, check_order_head
@@ -15,7 +16,7 @@ from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
 from compressor.tasks import MASKED_LM, TASKS, has_head, question_answering
 from compressor.training.pruning_spec import PruningSpec
-from compressor.training.spec import DistillationSpec, TrainingSpec
+from compressor.training.spec import DistillationSpec, ObjectiveSpec, TrainingSpec
 
 NO_LANGUAGE_MODEL = (
     "the teacher has no masked-LM head, so it has no soft targets",
@@ -53,6 +54,7 @@ def check_checkpoint(
             if recipe.task_of(stage) == MASKED_LM:
                 _check_reading(recipe, index, (incoming, students), (shape, teacher), add)
         check_family(recipe, index, shape.family, add)
+        _check_dimensions(index, stage, incoming, shape, add)
         length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
         if length is not None and length > shape.table:
             what = f"is {length}, but the checkpoint's position table has {shape.table} rows"
@@ -60,6 +62,16 @@ def check_checkpoint(
         if stage.longest_fixed > shape.table:
             what = f"has {stage.longest_fixed}, but the checkpoint's position table has {shape.table} rows"
             add(("stages", index, "fixed_lengths"), what, f"at most {shape.table}")
+
+
+def _check_dimensions(index: int, stage: StageSpec, incoming: Checkpoint, shape: Shape, add: Add) -> None:
+    """Whether vectors have as many numbers as a stage makes useful."""
+    wanted = stage.dimensions if isinstance(stage, ObjectiveSpec) else None
+    if wanted is None or incoming.fault(SENTENCE_EMBEDDING) is not None:
+        return
+    there = incoming.embedding.dense or shape.hidden
+    if max(wanted) > there:
+        add(("stages", index, "dimensions"), f"has {max(wanted)}, and vectors have {there} numbers", f"at most {there}")
 
 
 def _check_reading(
@@ -115,7 +127,8 @@ def stage_shapes(
 def _check_token_types(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     """Whether the model can tell the second of two texts from the first, where there are two."""
     corpus = recipe.data.corpus_spec
-    pairs = recipe.data.text_pair is not None or recipe.task == question_answering.NAME
+    apart = TASKS[recipe.task].HEAD.vectors  # each text of a pair is read alone
+    pairs = (recipe.data.text_pair is not None and not apart) or recipe.task == question_answering.NAME
     if not pairs and not (corpus is not None and corpus.sentence_order):
         return
     if "token_type_ids" in input_names(incoming.family) and incoming.token_types < 2:
