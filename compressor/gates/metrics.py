@@ -202,7 +202,13 @@ METRICS: dict[str, Metric] = {
         Metric(
             "parity_max_abs_diff", "", "parity", "largest difference of a logit between any exported format and torch"
         ),
-        Metric("parity_min_cosine", "", "parity", "smallest cosine between any exported format's logits and torch's"),
+        Metric(
+            "parity_min_cosine",
+            "",
+            "parity",
+            "smallest cosine between the logits, or the vector, of any exported float format and torch's; of one file, "
+            "between its own and its reference's",
+        ),
         Metric(
             QUANTIZED_PARITY,
             "",

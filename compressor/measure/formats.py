@@ -183,7 +183,10 @@ def answers_name(form: str) -> str:
 def _parity(entry: Mapping[str, Any] | None) -> dict[str, Evidence]:
     if entry is None:
         return {}
-    found: dict[str, Evidence] = {"parity_label_agreement": Exact(entry["label_agreement"], n=entry["rows"])}
+    found: dict[str, Evidence] = {
+        "parity_label_agreement": Exact(entry["label_agreement"], n=entry["rows"]),
+        "parity_min_cosine": Exact(entry["min_cosine"], n=entry["rows"]),
+    }
     if entry["kind"] in ("float", "evaluated"):
         found["parity_max_abs_diff"] = Exact(entry["max_abs_diff"], n=entry["rows"])
     return found

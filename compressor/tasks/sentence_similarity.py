@@ -81,10 +81,7 @@ def encode(
         texts belong together.
     """
     how = embedding or SentenceEmbedding()
-    grades = (
-        [grade for row in rows[sentence_rows.GRADES] for grade in row] if any(rows[sentence_rows.SCORED]) else [1.0]
-    )
-    least, most = min(0.0, *grades), max(grades)
+    least, most = _range(rows)
     paired = queries.QUERY in rows.column_names
 
     def prompt(side: int, searches: bool) -> str:

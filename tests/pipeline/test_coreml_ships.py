@@ -42,7 +42,12 @@ def test_it_is_evaluated_and_not_timed(run: tuple[Path, dict[str, Any], str]):
     folder, report, _ = run
     entry = next(entry for entry in report["formats"] if entry["name"] == "coreml")
     assert (entry["ran"], entry["precision"], entry["verdict"], entry["path"]) == (False, "int8", "pass", PACKAGE)
-    assert set(entry["measurements"]) == {"size_bytes", "parity_label_agreement", "parity_max_abs_diff"}
+    assert set(entry["measurements"]) == {
+        "size_bytes",
+        "parity_label_agreement",
+        "parity_max_abs_diff",
+        "parity_min_cosine",
+    }
     assert entry["measurements"]["size_bytes"]["value"] == size_bytes(folder / "model" / PACKAGE)
     assert (entry["parity"]["kind"], entry["parity"]["against"], entry["parity"]["rows"]) == ("evaluated", "torch", 200)
     assert 0 < entry["parity"]["max_abs_diff"] < 0.5

@@ -18,6 +18,8 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.keys import checkpoint_inputs
 from compressor.runtimes import RUNTIMES
 
+COSINES = {"parity_min_cosine": {"min": 0.9999}, "torchscript.parity_min_cosine": {"min": 0.9}}
+
 
 def write_texts(folder: Path) -> None:
     texts = [text for text, _ in sentences(260, 1)]
@@ -49,7 +51,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
     stages: list[dict[str, Any]] = [
         {"stage": "distill", "epochs": 1, "batch_size": 16, "dimensions": [32, 16]},
         {"stage": "quantize", "scheme": "dynamic_int8"},
-        {"stage": "export", "targets": ["onnx", "ort", "torchscript"], "size_only": True},
+        {"stage": "export", "targets": ["onnx", "ort", "torchscript"], "size_only": True, "gates": COSINES},
     ]
     path = write_recipe(folder, encoder, stages)
     result = compress("run", path.name, "--allow-inconclusive", cwd=folder)
@@ -81,6 +83,17 @@ def test_formats_give_the_vectors_of_torch(shipped: Path):
         assert given.keys() == {"sentence_embedding", "token_embeddings"}
         assert (given["sentence_embedding"] * expected).sum(axis=1).min() > least, file
         assert given["token_embeddings"].shape == (*inputs["input_ids"].shape, 32)
+
+
+def test_the_least_cosine_of_all_files_and_of_one_is_gated(shipped: Path):
+    report = report_of(shipped)
+    export, files = stage_of(report, "export"), {entry["name"]: entry for entry in report["formats"]}
+    observed = {gate["metric"]: gate["observed"] for gate in export["gates"]}
+    for metric, name in zip(COSINES, ("onnx", "torchscript"), strict=True):
+        assert observed[metric] == files[name]["parity"]["min_cosine"], "the only one in float; the file of that name"
+        assert files[name]["measurements"]["parity_min_cosine"]["value"] == observed[metric]
+    assert observed["torchscript.parity_min_cosine"] < observed["parity_min_cosine"] <= 1 + 1e-6
+    assert "parity_min_cosine" not in files["onnx_int8"]["measurements"], "others are held against it"
 
 
 def test_verify_asks_again(shipped: Path):

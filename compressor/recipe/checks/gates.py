@@ -159,7 +159,7 @@ def _is_graph(form: str) -> bool:
 
 def _file_metrics(form: str, precision: str, task: str, fixed: Container[str]) -> list[str]:
     """The metrics of a file that ships; one of a fixed length gives the answers of its graph of free sizes."""
-    found = ["size_bytes", "parity_label_agreement", "parity_max_abs_diff"]
+    found = ["size_bytes", "parity_label_agreement", "parity_max_abs_diff", "parity_min_cosine"]
     found += _PADDED if _is_padded(form, precision) else ()
     found += _PLACEMENT if _is_graph(form) else ()
     if form in TARGETS and not TARGETS[form].runs_here:
