@@ -24,6 +24,7 @@ from compressor.runtimes import RUNTIMES, TARGETS, TEXT_RUNTIME
 from compressor.runtimes.base import FLOAT32
 from compressor.runtimes.shipped import shipped
 from compressor.tasks.base import ABSENT_LOGIT
+from compressor.tasks.scoring.cosine import cosines
 
 ComparedLogits = dict[str, NDArray[np.float32]]
 """Compared logits of each set of rows, `(rows, items, choices)`, by the set's name; see `compressor.tasks`."""
@@ -257,13 +258,7 @@ def _differences(given: NDArray[np.float32], expected: NDArray[np.float32]) -> N
 def _cosine(given: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
     """Cosine of the logits of each item, `(rows, items)`; 1 for absent items."""
     nothing = _nothing(given) & _nothing(expected)
-    a, b = (np.where(nothing, 0, side).astype(np.float64) for side in (given, expected))
-    lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    products = (a * b).sum(axis=-1)
-    same = (a == b).all(axis=-1).astype(np.float64)  # of zero vectors
-    with np.errstate(invalid="ignore"):
-        cosine = np.divide(products, lengths, out=same, where=lengths != 0)
-    return np.asarray(np.nan_to_num(cosine, nan=-1.0))
+    return cosines(*(np.where(nothing, 0, side) for side in (given, expected)))
 
 
 def evidence(facts: Mapping[str, Any] | None) -> dict[str, Evidence]:

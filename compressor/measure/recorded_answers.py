@@ -15,6 +15,7 @@ from compressor.errors import CompressError
 from compressor.models.heads import Head
 from compressor.tasks import TASKS
 from compressor.tasks.base import ABSENT_LOGIT
+from compressor.tasks.scoring.cosine import cosines
 
 FILE = "verification.json"
 SCHEMA_VERSION = 3
@@ -55,7 +56,7 @@ class RecordedAnswer:
         """Share of the answers to which logits `(rows, items, all choices)` give the recorded label, or labels."""
         given = given[:, : self.choices.shape[1]]
         if self.vectors:
-            return float((_cosines(given, self._vectors()) >= _SAME_VECTOR).mean())
+            return float((cosines(given, self._vectors()) >= _SAME_VECTOR).mean())
         if self.sets:
             return float(((given > 0) == self._members(given.shape[-1])).all(axis=-1).mean())
         return self._same(given.argmax(axis=-1))
@@ -63,7 +64,7 @@ class RecordedAnswer:
     def agreement(self, other: RecordedAnswer) -> float:
         """Share of the answers with the same label, or labels, as another format's to the same rows."""
         if self.vectors:
-            return float((_cosines(other._vectors(), self._vectors()) >= _SAME_VECTOR).mean())
+            return float((cosines(other._vectors(), self._vectors()) >= _SAME_VECTOR).mean())
         if not self.sets:
             return self._same(other.choices[..., 0])
         count = 1 + max(int(self.choices.max()), int(other.choices.max()))
@@ -135,13 +136,6 @@ def write(
         "answers": {name: _highest(logits, TASKS[task].HEAD) for name, logits in answers.items()},
     }
     path.write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
-
-
-def _cosines(given: NDArray[Any], expected: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cosine of each answer. `(rows, items)`."""
-    lengths = np.linalg.norm(given, axis=-1) * np.linalg.norm(expected, axis=-1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.nan_to_num((given * expected).sum(axis=-1) / lengths, nan=-1.0))
 
 
 def _highest(logits: NDArray[np.float32], head: Head) -> dict[str, Any]:

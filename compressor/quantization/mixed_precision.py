@@ -26,7 +26,7 @@ class Candidate:
 
     Attributes:
         name: The matrix.
-        divergence: What quantizing it alone does to the answers, in nats.
+        divergence: What quantizing it alone does to the answers; see `divergences`.
         multiply_adds: Its share of the model's, as if each were done for every token; of a table 0.
         size: Its share of the bytes of all matrices.
     """
@@ -50,7 +50,8 @@ def select(
     Args:
         quantizer: What is quantized.
         matrices: All of its graph.
-        max_drop: Most that the task's main metric may lose against the float graph.
+        max_drop: Most that the task's main metric may lose against the float graph; of vectors, their mean cosine with
+            its own.
         context: Training rows for what each matrix loses; the files are tried on some of them.
 
     Returns:
@@ -137,7 +138,7 @@ def fewest(holds: Callable[[int], bool], most: int) -> int | None:
 
 
 class _Scores:
-    """The main metric on the rows that choose, by how many matrices stay in float; kept for after a kill.
+    """The quality on the rows that choose, by how many matrices stay in float; kept for after a kill.
 
     Args:
         quantizer: What is quantized.
@@ -173,6 +174,6 @@ class _Scores:
         return sorted((int(kept), value) for kept, value in self._known.items() if kept != _FLOAT)
 
     def _keep(self, name: str, file: Path) -> None:
-        self._known[name] = self._context.trial.quality(self._quantizer.checkpoint, file)
+        self._known[name] = self._context.trial.quality(self._quantizer.checkpoint, file, self._quantizer.graph)
         write_atomic(self._file, json.dumps(self._known))
         self._step.update(len(self._known))

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from compressor.host import host, processor
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
-from compressor.models.outputs import LOGITS
+from compressor.models.outputs import EMBEDDING, LOGITS
 from compressor.quantization.base import Ranges, Settings
 from compressor.quantization.spec import QuantizationSpec
 from compressor.runtimes import RUNTIMES, Inputs, Session
-from compressor.tasks import MASKED_LM, TASKS
+from compressor.tasks import MASKED_LM
+from compressor.tasks.scoring.cosine import cosines
 from compressor.training.context import Context
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ Answers = dict[str, NDArray[np.float32]]
 
 _ROWS, _TOKENS = 128, 4096
 _BROKEN = 1e9
-"""Nats that stand for answers that are not numbers."""
+"""A distance that stands for answers that are not numbers."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def divergences(quantizer: GraphQuantizer, matrices: Sequence[Matrix], context: 
     """How far the answers move when one matrix is quantized and all others stay in float, by the matrix's name.
 
     The mean over a fixed sample of training rows of KL(float || quantized) of the softmaxed logits, in nats, at the
-    hidden tokens of language models; where there are several outputs, their sum. Rows are read one at a time: what
-    dynamic schemes make of a row depends on those it shares a batch with.
+    hidden tokens of language models; where there are several outputs, their sum. Of vectors it is 1 - their cosine.
+    Rows are read one at a time: what dynamic schemes make of a row depends on those it shares a batch with.
 
     Args:
         quantizer: What is quantized.
@@ -150,19 +151,22 @@ class _Sample:
 
     def _answer(self, session: Session, row: Inputs) -> Answers:
         answers = dict(session.predict(row))
-        if self._context.task == MASKED_LM:
+        if self._context.model_head.vectors:
+            answers = {EMBEDDING: answers[EMBEDDING]}
+        elif self._context.task == MASKED_LM:
             # Of each token there are logits `(1, sequence, choices)`: those of hidden ones count.
             answers[LOGITS] = answers[LOGITS][row["input_ids"] == self._hidden]
-        elif TASKS[self._context.task].HEAD.sets:  # each label is a choice of its own, between no and yes
+        elif self._context.model_head.sets:  # each label is a choice of its own, between no and yes
             answers[LOGITS] = np.stack([np.zeros_like(answers[LOGITS]), answers[LOGITS]], axis=-1)
         return {name: values.reshape(-1, values.shape[-1]) for name, values in answers.items()}
 
     def divergence(self, session: Session) -> float:
-        """Of a graph's answers from the float graph's, in nats."""
+        """Of a graph's answers from the float graph's; see `divergences`."""
+        distance = _angle if self._context.model_head.vectors else _distance
         parts: dict[str, list[NDArray[np.float64]]] = {}
         for before, after in zip(self._reference, self._answers(session), strict=True):
             for name in before:
-                parts.setdefault(name, []).append(_distance(before[name], after[name]))
+                parts.setdefault(name, []).append(distance(before[name], after[name]))
         total = sum(float(np.concatenate(values).mean()) for values in parts.values())
         return total if np.isfinite(total) else _BROKEN
 
@@ -173,6 +177,11 @@ def _distance(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArra
         return np.asarray((before.astype(np.float64) - after)[:, 0] ** 2)
     p, q = _log_softmax(before), _log_softmax(after)
     return np.asarray((np.exp(p) * (p - q)).sum(axis=-1))
+
+
+def _angle(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[np.float64]:
+    """1 - the cosine of the two vectors of each text, `(texts, dimensions)`, at least 0. `(texts,)`."""
+    return np.maximum(0, 1 - cosines(after, before))
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -84,7 +84,8 @@ def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
     found = stage.details.get("selection")
     if found is None:
         return None
-    metric, kept, everything = main_metric(stage.task, stage.measurements), found["kept"], len(found["matrices"])
+    vectors, kept, everything = TASKS[stage.task].HEAD.vectors, found["kept"], len(found["matrices"])
+    metric = "the mean cosine with the vectors in float" if vectors else main_metric(stage.task, stage.measurements)
     summary = (
         f"{stage.name}: {kept or 'none'} of {everything} matrices stay in float, so that {metric} drops by at most "
         f"{number(found['max_drop'])} on rows that gates do not use: {number(found['float'])} in float, "
@@ -96,7 +97,8 @@ def kept_in_float(stage: StageReport) -> tuple[str, Table | None] | None:
     ]
     if kept > _MOST_ROWS:
         rows = [*rows[: _MOST_ROWS - 1], [f"and {kept - _MOST_ROWS + 1} more, in report.json", "", "", ""]]
-    header = ["matrix in float", "divergence if only it is quantized, nats", "multiply-adds", "bytes"]
+    lost = "1 - cosine if only it is quantized" if vectors else "divergence if only it is quantized, nats"
+    header = ["matrix in float", lost, "multiply-adds", "bytes"]
     return summary, Table(header, rows) if rows else None
 
 

@@ -216,7 +216,7 @@ def _by_neural_compressor(quantizer: GraphQuantizer, target: Path, context: Cont
             return facts | neural.write(algorithm, target), ()
 
         def score(path: Path) -> float:
-            return context.trial.quality(quantizer.checkpoint, path)
+            return context.trial.quality(quantizer.checkpoint, path, quantizer.graph)
 
         limit = neural.Limit(spec.accuracy.max_drop, score, score(quantizer.graph))
         tuned = neural.tune(algorithm, target, limit)

@@ -40,8 +40,8 @@ class Trial(Protocol):
     def latency_p50_ms(self, folders: Sequence[Path]) -> list[float]:
         """Median milliseconds per call of each checkpoint, timed in turn in fresh processes."""
 
-    def quality(self, checkpoint: Path, file: Path) -> float:
-        """The task's main metric, of which more is better, of a checkpoint's exported file on the rows that choose."""
+    def quality(self, checkpoint: Path, file: Path, whole: Path) -> float:
+        """How good a checkpoint's exported file is on the rows that choose, given the same in float; more is better."""
 
 
 @dataclass(frozen=True)

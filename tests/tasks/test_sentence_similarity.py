@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from conftest import sentences
 from running import compress, report_of, stage_of
+from sentence_recipes import write_recipe
 
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
@@ -19,30 +19,6 @@ from compressor.pipeline.keys import checkpoint_inputs
 from compressor.runtimes import RUNTIMES
 
 COSINES = {"parity_min_cosine": {"min": 0.9999}, "torchscript.parity_min_cosine": {"min": 0.9}}
-
-
-def write_texts(folder: Path) -> None:
-    texts = [text for text, _ in sentences(260, 1)]
-    (folder / "texts.txt").write_text("\n".join(texts))
-    reviews = [
-        f"{first}. {second}." for (first, _), (second, _) in zip(sentences(60, 2), sentences(60, 3), strict=True)
-    ]
-    (folder / "reviews.txt").write_text("\n".join(reviews))
-    pairs = [f"{a}\t{b}\t{int(x == y)}" for (a, x), (b, y) in zip(sentences(60, 4), sentences(60, 5), strict=True)]
-    (folder / "sts.tsv").write_text("\n".join(["a\tb\ts", *pairs]) + "\n")
-
-
-def write_recipe(folder: Path, encoder: Path, stages: list[dict[str, Any]], **keys: Any) -> Path:
-    write_texts(folder)
-    data = {"corpus": "texts.txt", "retrieval": "reviews.txt", "validation": "sts.tsv"}
-    data |= {"text": "a", "text_pair": "b", "score": "s"}
-    given = {
-        **{"schema_version": 1, "name": "tiny", "task": "sentence-similarity", "model": str(encoder), "data": data},
-        **{"measure": {"runs": 60, "sequence_length": 16}, "stages": stages, **keys},
-    }
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(given, sort_keys=False))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,6 @@ def check_similarity(recipe: Recipe, add: Add) -> None:
         if raw and isinstance(stage, DistillationSpec) and stage.alpha_hard:
             what = "weighs what pairs say, and the recipe has raw text alone"
             add(("stages", index, "alpha_hard"), what, "drop it, or give pairs as data.train", kind="conflict")
-        if raw and stage.trial == "quality":
-            what = "is kept to by scoring variants on training rows, and raw text has nothing to score"
-            add(("stages", index, "accuracy"), what, "drop it, or give pairs as data.train", kind="conflict")
         for name in stage.gates:
             own = form_and_name(name)[1]
             if own in METRICS and own not in metrics(recipe.task, recipe.data):
