@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.errors import StageError
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
 from compressor.tasks import MASKED_LM, has_head, learned_from_rows
-from compressor.training import label_thresholds, masked_corpus, objectives, teacher_cache, teacher_targets
+from compressor.training import label_thresholds, masked_corpus, objectives, projection, teacher_cache, teacher_targets
 from compressor.training.batches import MaskedBatches, RowBatches
 from compressor.training.context import Context, Facts
 from compressor.training.sequences import Sequences
@@ -134,7 +133,11 @@ def _recover_on_rows(
     weights = _weights(spec, (VECTOR_WEIGHTS if vectors else TASK_WEIGHTS) | {"cosine": spec.default_alpha_cosine})
     teacher = Checkpoint(context.teacher)
     if vectors and weights["soft"]:
-        _check_widths(Checkpoint(start).embedding.dense or student.config.hidden_size, teacher)
+        ours = Checkpoint(start).embedding.dense or student.config.hidden_size
+        theirs = teacher.embedding.dense or teacher.hidden_size
+        projection.add(student, projection.VECTORS, ours, theirs)
+        if ours != theirs:
+            facts["vector_projection"] = [ours, theirs]
     layer_map = teacher_cache.layer_map(spec.layer_map, student.config.num_hidden_layers, teacher.num_hidden_layers)
     by_token = {"cosine": UNLIKE} | ({"soft": UNLIKE_ANSWERS} if learned_from_rows(context.task).PER_TOKEN else {})
     asked = [name for name in by_token if weights[name] and getattr(spec, f"alpha_{name}") is None]
@@ -154,23 +157,13 @@ def _recover_on_rows(
         together = weights.get("margin") or (vectors and weights["hard"])
         batches = row_batches(start, spec, context, answers, by_query=bool(together))
     if weights["cosine"]:
-        objectives.add_projection(student, teacher.hidden_size)
+        projection.add(student, projection.STATES, student.config.hidden_size, teacher.hidden_size)
     label_thresholds.follow(student, teacher)
     objective = objectives.TaskDistillation(
         learned_from_rows(context.task), weights, spec.temperature, layer_map, spec.dimensions
     )
     trained = train_stage(student, start, output, spec, context, batches, objective, callbacks)
     return {**facts, "weights": weights, **trained}
-
-
-def _check_widths(dimensions: int, teacher: Checkpoint) -> None:
-    """Whether a student's vectors can be compared with its teacher's, number by number."""
-    theirs = teacher.embedding.dense or teacher.hidden_size
-    if dimensions != theirs:
-        raise StageError(
-            f"the student's vectors have {dimensions} numbers and the teacher's {theirs}, so they cannot be compared; "
-            "set alpha_soft: 0, and the student learns how alike texts are (alpha_relation)"
-        )
 
 
 def _recover_on_text(
@@ -193,7 +186,7 @@ def _recover_on_text(
         if weights["soft"] or weights["cosine"]
     ]
     if weights["cosine"]:
-        objectives.add_projection(student, teacher.hidden_size)
+        projection.add(student, projection.STATES, student.config.hidden_size, teacher.hidden_size)
     objective = objectives.PretrainingDistillation(student, weights, spec.temperature)
     batches = MaskedBatches(sequences, data.maskings, targets)
     trained = train_stage(student, start, output, spec, context, batches, objective, callbacks)

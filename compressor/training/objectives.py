@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from compressor.data.queries import QUERY
-from compressor.errors import StageError
 from compressor.models.convert import language_head, modules
 from compressor.models.outputs import LOGITS, SENTENCE_ORDER, outputs_by_name
 from compressor.tasks.base import Task
-from compressor.training import losses, processes, task_losses, vector_losses
+from compressor.training import losses, task_losses, vector_losses
+from compressor.training.projection import STATES, VECTORS, project, there
 from compressor.training.trainer import Batch, Terms
 from compressor.training.vector_losses import at_dimensions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-PROJECTION = "distillation_projection"
-"""Name of the projection inside a student in training; it is not saved."""
 
 
 class Labels:
@@ -109,7 +106,7 @@ class TaskDistillation:
         terms: Terms = {}
         head, cut = self._task.head_logits(outputs), partial(at_dimensions, dimensions=self._dimensions)
         if "soft" in self.weights and self._task.HEAD.vectors:
-            terms["soft"] = cut(vector_losses.distance, vectors=(head, batch["teacher_logits"].to(head.dtype)))
+            terms["soft"] = self._distance(model, head, batch["teacher_logits"].to(head.dtype))
         elif "soft" in self.weights:
             terms["soft"] = task_losses.soft_loss(self._task, head, batch, self._temperature)
         if "hard" in self.weights:
@@ -138,11 +135,19 @@ class TaskDistillation:
             found["hard"] = task_losses.items(self._task, batch)
         return found | ({"margin": losses.margins(batch[QUERY])} if "margin" in self.weights else {})
 
+    def _distance(self, model: torch.nn.Module, vectors: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+        """From the teacher's vectors; through a projection of the first numbers, all of the teacher's are learned."""
+        if not there(model, VECTORS):
+            return at_dimensions(vector_losses.distance, (vectors, teacher), self._dimensions)
+        return at_dimensions(
+            lambda first: vector_losses.distance(project(model, VECTORS, first), teacher), [vectors], self._dimensions
+        )
+
     def _cosine(self, model: torch.nn.Module, states: Sequence[torch.Tensor], batch: Batch) -> torch.Tensor:
         tokens = batch["attention_mask"].bool()
         teacher = batch["teacher_hidden"]
         found = [
-            losses.cosine_loss(project(model, state[tokens]), teacher[place][tokens])
+            losses.cosine_loss(project(model, STATES, state[tokens]), teacher[place][tokens])
             for state, place in zip(states, self._places, strict=True)
         ]
         return torch.stack(found).mean()
@@ -216,7 +221,7 @@ class PretrainingDistillation:
             last = outputs.hidden_states[-1]
             student = torch.cat([last[:, 0], last[batch["row"], batch["column"]]])
             teacher = torch.cat([batch["first_hidden"], batch["hidden"]])
-            terms["cosine"] = losses.cosine_loss(project(model, student), teacher)
+            terms["cosine"] = losses.cosine_loss(project(model, STATES, student), teacher)
         if "order" in self.weights:
             terms["order"] = losses.hard_label_loss(given[SENTENCE_ORDER], batch["order"])
         return terms
@@ -246,30 +251,6 @@ def head_at(model: PreTrainedModel, row: torch.Tensor, column: torch.Tensor) -> 
         handle.remove()
 
 
-def add_projection(student: PreTrainedModel, width: int) -> None:
-    """Gives a student of another width than its teacher a learned projection of its hidden states.
-
-    Raises:
-        StageError: Several processes train: they would not agree on a projection, which is outside of the student's
-            own computation.
-
-    Source: Jiao et al. 2020, "TinyBERT", eq. 8: one matrix for all layers.
-    """
-    if student.config.hidden_size != width:
-        if processes.count() > 1:
-            raise StageError(
-                f"the student is {student.config.hidden_size} wide and the teacher {width}: hidden states of another "
-                "width are learned in one process only; run without torchrun, or set alpha_cosine: 0"
-            )
-        student.add_module(PROJECTION, torch.nn.Linear(student.config.hidden_size, width, bias=False))
-
-
-def remove_projection(student: PreTrainedModel) -> None:
-    """Takes the projection off a student that is trained."""
-    if hasattr(student, PROJECTION):
-        delattr(student, PROJECTION)
-
-
 class _NoDropout(torch.nn.Identity):
     """Stands where attention has its dropout, and is none whatever the rate of the others is set to."""
 
@@ -288,9 +269,3 @@ def remove_attention_dropout(student: PreTrainedModel) -> None:
         name = "attention_dropout" if hasattr(module, "attention_dropout") else "dropout"
         assert isinstance(getattr(module, name), torch.nn.Dropout | _NoDropout), "every family has it beside the query"
         setattr(module, name, _NoDropout())
-
-
-def project(model: torch.nn.Module, states: torch.Tensor) -> torch.Tensor:
-    """Hidden states in the teacher's width. `(tokens, hidden)`."""
-    projection = getattr(getattr(model, "module", model), PROJECTION, None)
-    return states if projection is None else projection(states)

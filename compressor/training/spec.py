@@ -110,7 +110,8 @@ class DistillationSpec(ObjectiveSpec):
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Softens both distributions of the soft loss."""
     alpha_soft: Annotated[float, Field(ge=0)] | None = None
-    """Weight of the soft loss; by default 0.9, in pretraining 5, of sentence-similarity 1."""
+    """Weight of the soft loss; by default 0.9, in pretraining 5, of sentence-similarity 1. There, vectors of another
+    number of dimensions than the teacher's learn through a linear map, which is dropped afterwards."""
     alpha_hard: Annotated[float, Field(ge=0)] | None = None
     """Task: weight of the cross-entropy with the labels; by default 0.1. Of sentence-similarity it is of what pairs
     say, by default 0."""

@@ -14,10 +14,9 @@ from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH
 from compressor.files import differences, file_entries, sync_tree, write_atomic
 from compressor.models import checkpoint, loading
 from compressor.tasks import MASKED_LM
-from compressor.training import devices, label_thresholds, processes
+from compressor.training import devices, label_thresholds, processes, projection
 from compressor.training.batches import Answers, MaskedBatches, RowBatches
 from compressor.training.context import Context, Facts
-from compressor.training.objectives import remove_projection
 from compressor.training.spec import TrainingSpec
 from compressor.training.trainer import Objective, Schedule, train
 
@@ -104,7 +103,7 @@ def train_stage(
     with context.progress.step(f"{context.stage}: training on {rows} rows") as step:
         seed, work = context.seed, context.work
         facts = train(model, batches, objective, schedule, seed=seed, work=work, step=step, callbacks=callbacks)
-    remove_projection(model)
+    projection.remove(model)
     model = model.float().cpu()
     chosen: Facts = {}
     if context.held_out is not None:

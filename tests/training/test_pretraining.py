@@ -21,8 +21,9 @@ from compressor.models import loading
 from compressor.models.surgery.select_layers import reduce_depth
 from compressor.progress import Progress
 from compressor.tasks import masked_lm
+from compressor.training import projection
 from compressor.training.batches import MaskedBatches
-from compressor.training.objectives import PretrainingDistillation, add_projection, head_at, remove_projection
+from compressor.training.objectives import PretrainingDistillation, head_at
 from compressor.training.sequences import Sequences
 from compressor.training.teacher_outputs import write_targets
 
@@ -146,9 +147,9 @@ def test_a_student_of_another_width_learns_through_a_projection_that_is_not_save
     from transformers import AutoModelForMaskedLM
 
     student = AutoModelForMaskedLM.from_config(make_config(hidden_size=16, num_attention_heads=2))
-    add_projection(student, 32)
+    projection.add(student, projection.STATES, 16, 32)
     assert student.distillation_projection.weight.shape == (32, 16)
-    remove_projection(student)
+    projection.remove(student)
     loading.save(tmp_path, student, make_tokenizer())
     _, info = AutoModelForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]

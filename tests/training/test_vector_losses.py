@@ -9,7 +9,7 @@ import torch
 
 from compressor.data.queries import QUERY
 from compressor.tasks import sentence_similarity
-from compressor.training import objectives, vector_losses
+from compressor.training import objectives, projection, vector_losses
 
 QUERY_OF, SIDES = [4, 4, 9, 9, 9], [0, 1, 0, 1, 2]
 
@@ -108,3 +108,19 @@ def test_directions_measure_how_much_a_vector_moves():
     found = objectives.Directions(sentence_similarity).terms(model, {}, {})["direction"]
     (gradient,) = torch.autograd.grad(found, gate)
     assert (gradient * 512).square().mean().sqrt().item() == pytest.approx(5.0, rel=0.1)
+
+
+def test_of_another_width_the_teachers_are_learned_through_a_projection_by_hand():
+    student = torch.nn.Linear(1, 1)  # stands for one
+    projection.add(student, projection.VECTORS, 2, 3)
+    with torch.no_grad():
+        student.distillation_vector_projection.weight[:] = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    vectors, teacher = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    distillation = objectives.TaskDistillation(sentence_similarity, {"soft": 1.0}, 1.0, [], [2, 1])
+    # (3, 4, 4) has a length of sqrt(41); of its first number alone, (3, 0, 0) is left.
+    found = distillation._distance(student, vectors, teacher)
+    assert found.item() == pytest.approx((1 - 3 / math.sqrt(41) + 0) / 2, abs=1e-6)
+    projection.remove(student)
+    assert not projection.there(student, projection.VECTORS) and len(list(student.parameters())) == 2
+    projection.add(student, projection.VECTORS, 3, 3)
+    assert not projection.there(student, projection.VECTORS), "of one width nothing is learned"
