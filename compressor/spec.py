@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
 
 Scalar = bool | int | float | str
+
+Value = TypeVar("Value")
 
 _LARGEST = 2**32
 
@@ -27,6 +29,13 @@ class Spec(BaseModel):
             if isinstance(value, int) and abs(value) > _LARGEST:
                 raise ValueError(f"{name} is more than {_LARGEST}")
         return self
+
+
+def each_once(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Validates that no value of a list occurs twice."""
+    if twice := [value for value in values if values.count(value) > 1]:
+        raise ValueError(f"has {twice[0]} twice; drop one of them")
+    return values
 
 
 class OneOf:

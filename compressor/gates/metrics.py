@@ -58,6 +58,8 @@ class Metric:
         help: One line for the recipe's reference.
         form: Name of the file that ships of which it is measured; empty for the checkpoint as a whole.
         label: The label, or the type of entities, of which it is; `*` for the one that does worst; empty for none.
+        vectors: The smaller form of vectors of which it is, such as `128,int8`; empty for vectors as the model gives
+            them.
     """
 
     name: str
@@ -66,11 +68,12 @@ class Metric:
     help: str
     form: str = ""
     label: str = ""
+    vectors: str = ""
 
     @property
     def base(self) -> str:
-        """The name without the label."""
-        return self.name.partition("[")[0] if self.label else self.name
+        """The name without what is in brackets."""
+        return self.name.partition("[")[0] if self.label or self.vectors else self.name
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -87,7 +90,7 @@ class Metric:
         """The smallest and the largest value there can be."""
         share = self.kind in ("quality", "coverage") or self.name.endswith("agreement")
         share |= self.name.startswith("nodes[")
-        return _RANGES.get(self.name, (0.0, 1.0) if share else (0.0, math.inf))
+        return _RANGES.get(self.base, (0.0, 1.0) if share else (0.0, math.inf))
 
     def limits(self, rule: str) -> tuple[float, float]:
         """The smallest and the largest limit of a rule: beyond them a gate can never hold, or never fail."""
@@ -132,66 +135,55 @@ def node_share(provider: str) -> str:
     return f"nodes[{provider}]"
 
 
+def _quality(name: str, help: str) -> Metric:
+    """A metric of rows, a share or a correlation: the higher, the better."""
+    return Metric(name, "", "quality", help)
+
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric(
+        _quality(
             "accuracy",
-            "",
-            "quality",
             "share of rows with the right label; of words with the right tag; of masked tokens guessed right",
         ),
-        Metric("sentence_order_accuracy", "", "quality", "share of segment pairs whose order is classified correctly"),
+        _quality("sentence_order_accuracy", "share of segment pairs whose order is classified correctly"),
         Metric("loss", "nats", "loss", "mean cross-entropy of a masked token"),
         Metric("perplexity", "", "loss", "exponential of the loss"),
-        Metric(
+        _quality(
             "f1",
-            "",
-            "quality",
             "F1 of label 1 for two labels, unweighted mean over the labels for more; of entities, as seqeval counts; "
             "of the words of an answer, as SQuAD's script does",
         ),
-        Metric(
-            "f1_micro", "", "quality", "F1 over the decisions on all labels of all rows; 0 where none is true or given"
-        ),
-        Metric(
+        _quality("f1_micro", "F1 over the decisions on all labels of all rows; 0 where none is true or given"),
+        _quality(
             "f1_macro",
-            "",
-            "quality",
             "unweighted mean of the F1 of each label that a row has or is given (scikit-learn's zero_division=nan)",
         ),
-        Metric(
+        _quality(
             "average_precision",
-            "",
-            "quality",
             "unweighted mean of the average precision of each label that a row has: how scores rank the rows, whatever "
             "the thresholds",
         ),
-        Metric(
+        _quality(
             "exact_match",
-            "",
-            "quality",
             "question-answering: share of questions answered with the very words of a right answer, but for case, "
             "punctuation and articles (SQuAD's script); multi-label: share of rows given all their labels and no other",
         ),
-        Metric("spearman", "", "quality", "Spearman's rank correlation"),
-        Metric(
+        _quality("spearman", "Spearman's rank correlation"),
+        _quality(
             "ndcg_at_10",
-            "",
-            "quality",
             "mean over queries of the discounted gain of the first 10 rows by score, relative to the best order's; of "
             "rows (`data.query`) the gain is 2^relevance - 1, of documents (`data.retrieval`) their grade",
         ),
-        Metric(
+        _quality(
             "mrr_at_10",
-            "",
-            "quality",
             "mean over queries of 1 / the place of the first relevant row or document, 0 if it is not among the first "
             "10",
         ),
-        Metric("recall_at_1", "", "quality", "mean over queries of the share of its documents that is first by cosine"),
-        Metric("recall_at_10", "", "quality", "mean over queries of the share of its documents among the first 10"),
-        Metric("matthews_correlation", "", "quality", "Matthews correlation coefficient"),
+        _quality("recall_at_1", "mean over queries of the share of its documents that is first by cosine"),
+        _quality("recall_at_10", "mean over queries of the share of its documents among the first 10"),
+        _quality("matthews_correlation", "Matthews correlation coefficient"),
         Metric("latency_p50_ms", "ms", "latency", "median latency of one call"),
         Metric("latency_p95_ms", "ms", "latency", "95th percentile of the latency of one call"),
         Metric("size_bytes", "bytes", "cost", "size of the file that the measured runtime loads"),
@@ -267,6 +259,9 @@ PER_LABEL: dict[str, Metric] = {
 }
 """Metrics that are measured of one label, as `recall[NAME]`."""
 
+OF_VECTORS = ("spearman", *RANKINGS, "recall_at_1", "recall_at_10")
+"""Metrics that are measured of smaller forms of vectors, as `recall_at_1[128]`."""
+
 
 def metric_of(name: str) -> Metric:
     """The metric of a name in gates and reports: `f1`, `recall[NAME]`, or `torchscript.latency_p50_ms` of one file.
@@ -280,6 +275,8 @@ def metric_of(name: str) -> Metric:
     base, bracket, label = own.partition("[")
     if not bracket or not label.endswith("]") or len(label) < 2:
         raise KeyError(name)
+    if base in OF_VECTORS:
+        return replace(METRICS[base], name=own, form=form, vectors=label[:-1])
     return replace(PER_LABEL[base], name=own, form=form, label=label[:-1])
 
 

@@ -21,7 +21,7 @@ from compressor.measure.token_rows import REFERENCES_FILE, TokenRows
 from compressor.runtimes.base import FLOAT32
 from compressor.runtimes.shipped import Format, size_bytes
 from compressor.tasks.base import GROUPS, QUERIES, References, Scoring
-from compressor.tasks.scoring import per_label
+from compressor.tasks.scoring import per_label, vectors
 
 _FILE, _FLOAT = "format:", "float:"
 """Before the names of files and of their float forms, among what is timed in turn."""
@@ -113,7 +113,7 @@ def evidence(
     task: Scoring,
     references: References,
     labels: Sequence[str],
-    of_labels: Collection[str] = (),
+    in_brackets: Collection[str] = (),
 ) -> dict[str, Evidence]:
     """The evidence of one file, metric by metric.
 
@@ -124,7 +124,7 @@ def evidence(
         task: Scores the answers.
         references: The right answers.
         labels: Names of the head's outputs.
-        of_labels: Metrics of single labels that are wanted too.
+        in_brackets: Metrics of single labels, or of smaller vectors, that are wanted too.
     """
     found: dict[str, Evidence] = {"size_bytes": Exact(float(entry["size_bytes"]))}
     compared = (facts.get("parity") or {}).get("formats", {})
@@ -137,7 +137,7 @@ def evidence(
     if entry["length"] is not None:
         return found  # its answers are its free form's, as parity says
     answers = np.load(folder / f"{answers_name(entry['name'])}.npy")
-    return found | scored(answers, task, taken(references, entry["sample"]), labels, of_labels)
+    return found | scored(answers, task, taken(references, entry["sample"]), labels, in_brackets)
 
 
 def scored(
@@ -145,11 +145,12 @@ def scored(
     task: Scoring,
     references: References,
     labels: Sequence[str],
-    of_labels: Collection[str] = (),
+    in_brackets: Collection[str] = (),
 ) -> dict[str, Evidence]:
     """The task's metrics of some answers; rows that belong together count as less evidence."""
     found, groups = task.score(answers, references, labels), references.get(GROUPS)
-    found |= per_label.score(task, answers, references, labels, of_labels)
+    found |= per_label.score(task, answers, references, labels, in_brackets)
+    found |= vectors.score_smaller(answers, references, in_brackets)
     if groups is None:
         return dict(found)
     return {name: rows if rows.groups is not None else replace(rows, groups=groups) for name, rows in found.items()}

@@ -259,7 +259,7 @@ def evidence(
     references: References,
     labels: Sequence[str],
     against: str = "self",
-    of_labels: Collection[str] = (),
+    in_brackets: Collection[str] = (),
 ) -> dict[str, Evidence]:
     """The evidence of a measurement, metric by metric.
 
@@ -270,12 +270,12 @@ def evidence(
         references: The right answers.
         labels: Names of the head's outputs.
         against: `self`, or the name of a reference for its timings from the same process.
-        of_labels: Metrics of single labels that are wanted too.
+        in_brackets: Metrics of single labels, or of smaller vectors, that are wanted too.
     """
     found = formats.timings(folder, against)
     if against != "self":
         return found
-    found |= formats.scored(np.load(folder / "answers.npy"), task, references, labels, of_labels)
+    found |= formats.scored(np.load(folder / "answers.npy"), task, references, labels, in_brackets)
     found.update(formats.placement(formats.for_accelerators(facts.get("formats", ()))))
     for metric in REPEATABLE:
         found[metric] = Exact(float(facts[metric]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from compressor.models import small_vectors
 from compressor.models.sentence_embedding import Pooling
-from compressor.spec import Spec
+from compressor.models.small_vectors import Precision, SmallerForm
+from compressor.spec import Spec, each_once
 
 
 class EmbeddingSpec(Spec):
@@ -25,7 +27,21 @@ class EmbeddingSpec(Spec):
     max_length: Annotated[int, Field(ge=3)] | None = None
     """Tokens that texts are cut to; stages that train have their own `max_sequence_length`."""
 
+    dimensions: (
+        Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(each_once)] | None
+    ) = None
+    """Numbers of smaller vectors that are measured at every stage, such as `[256, 128]`: the first ones of the model's,
+    normalised again. Their metrics are called `recall_at_1[128]`."""
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1), AfterValidator(each_once)] | None = None
+    """Precisions of smaller vectors that are measured at every stage: `int8`, a byte for each number, `binary`, a bit.
+    Their metrics are called `recall_at_1[int8]` and, with `dimensions`, `recall_at_1[128,int8]` too."""
+
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that are given."""
-        return self.model_dump(mode="json", exclude_none=True)
+        """Those of the given keys that say how a model makes vectors."""
+        return self.model_dump(mode="json", exclude_none=True, exclude={"dimensions", "precisions"})
+
+    @property
+    def smaller(self) -> tuple[SmallerForm, ...]:
+        """The smaller forms of vectors that are measured."""
+        return small_vectors.forms(self.dimensions or (), self.precisions or ())

@@ -72,7 +72,8 @@ def run(
     own = builder.prepared(recipe.task) if any(stage.task == recipe.task for stage in stages) else None
     of_labels = label_gates.wanted(plan, stages, own) if own is not None else ()
     outside = {against.key: against.folder} if against else {}
-    measurer = Measurer(recipe.measure, store, client, progress, outside, of_labels)
+    in_brackets = (*of_labels, *recipe.metrics_of_smaller_vectors)
+    measurer = Measurer(recipe.measure, store, client, progress, outside, in_brackets)
     if against is not None:
         regression.check(against, plan, stages[-1], builder.prepared(stages[-1].task).labels)
 

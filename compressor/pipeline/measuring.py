@@ -138,7 +138,8 @@ class Measurer:
         client: Runs the measuring processes.
         progress: Shows progress.
         outside: Folders of checkpoints that are not in the store, by key.
-        of_labels: Metrics of single labels that gates want, such as `recall[PASSPORT]`.
+        in_brackets: Metrics of single labels that gates want, such as `recall[PASSPORT]`, and of smaller vectors that
+            the recipe names, such as `recall_at_1[128]`.
     """
 
     def __init__(
@@ -148,10 +149,10 @@ class Measurer:
         client: Client,
         progress: Progress,
         outside: Mapping[str, Path],
-        of_labels: Sequence[str] = (),
+        in_brackets: Sequence[str] = (),
     ) -> None:
         self._spec, self._store, self._client, self._progress = spec, store, client, progress
-        self._outside, self._of_labels = outside, of_labels
+        self._outside, self._in_brackets = outside, in_brackets
         self._evidence: dict[str, Mapping[str, Evidence]] = {}
         self._entries: dict[str, Path] = {}
 
@@ -195,7 +196,7 @@ class Measurer:
         entry, from_cache = self._store.build(inputs, build, of=(checkpoint, *others.values()))
 
         def evidence(against: str) -> dict[str, Evidence]:
-            given = (prepared.task, answers, prepared.labels, against, self._of_labels)
+            given = (prepared.task, answers, prepared.labels, against, self._in_brackets)
             return measurement.evidence(entry.path, entry.facts, *given)
 
         self._evidence[checkpoint], self._entries[checkpoint] = evidence("self"), entry.path
@@ -218,7 +219,7 @@ class Measurer:
         answers: References,
     ) -> MeasuredFormat:
         """A file's evidence, and that of the checkpoints that it is compared with, on the rows that it answered."""
-        rows = (prepared.task, answers, prepared.labels, self._of_labels)
+        rows = (prepared.task, answers, prepared.labels, self._in_brackets)
         found = formats.evidence(entry.path, entry.facts, facts, *rows)
         references: dict[str, dict[str, Evidence]] = {}
         for other, key in others.items():
@@ -226,7 +227,7 @@ class Measurer:
             if facts["sample"] is not None and key in self._entries:
                 given = np.load(self._entries[key] / "answers.npy")[facts["sample"]]
                 chosen = formats.taken(answers, facts["sample"])
-                references[other] |= formats.scored(given, prepared.task, chosen, prepared.labels, self._of_labels)
+                references[other] |= formats.scored(given, prepared.task, chosen, prepared.labels, self._in_brackets)
             references[other] |= formats.timings(entry.path, other)
         if (times := formats.float_timings(entry.path, facts["name"])) is not None:
             references[FLOAT] = times

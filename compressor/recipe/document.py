@@ -55,6 +55,12 @@ class Recipe(Spec):
             return None
         return {} if self.embedding is None else self.embedding.settings
 
+    @property
+    def metrics_of_smaller_vectors(self) -> tuple[str, ...]:
+        """The metrics of the smaller forms of vectors that the recipe names, such as `recall_at_1[128]`."""
+        forms = () if self.embedding is None else self.embedding.smaller
+        return tuple(f"{metric}[{form.name}]" for form in forms for metric in metrics(self.task, self.data))
+
     def stage_names(self) -> list[str]:
         """Unique names of the stages, in order: given, or the kind with `_2`, `_3`… when it occurs again."""
         return stage_names([(stage.name, stage.kind) for stage in self.stages])

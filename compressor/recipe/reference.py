@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from compressor.gates.metrics import METRICS, PER_LABEL, RULES
+from compressor.gates.metrics import METRICS, OF_VECTORS, PER_LABEL, RULES
 from compressor.recipe.document import Recipe
 from compressor.tasks import TASKS
 
@@ -60,6 +60,10 @@ def markdown() -> str:
         lines.append(f"| `{metric.name}` | {metric.unit or 'share'} | {', '.join(metric.rules)} | {metric.help} |")
     for metric in PER_LABEL.values():
         lines.append(f"| `{metric.name}[NAME]` | share | {', '.join(metric.rules)} | {metric.help} |")
+    for name in OF_VECTORS:
+        metric = METRICS[name]
+        what = "of vectors in a smaller form, such as `128`, `int8` or `128,binary`, that `embedding` names"
+        lines.append(f"| `{name}[FORM]` | share | {', '.join(metric.rules)} | {what} |")
     lines += ["", "Quality metrics by task:", ""]
     lines += [f"- `{task.NAME}`: {', '.join(task.METRICS)}" for task in TASKS.values()]
     lines += ["", "## Rules", "", "| rule | demands |", "|---|---|"]

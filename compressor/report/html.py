@@ -43,6 +43,7 @@ def document(report: Report, lock: str | None) -> str:
         other_scores=tables.other_scores(report),
         formats=tables.formats(report),
         parity=tables.parity(report),
+        smaller_vectors=tables.smaller_vectors(report),
         thresholds=tables.thresholds(report),
         kept_in_float=[found for stage in report.stages if (found := tables.kept_in_float(stage)) is not None],
         curves=_curves(report),

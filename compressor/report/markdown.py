@@ -43,6 +43,7 @@ def markdown(report: Report) -> str:
         *_explained(tables.formats(report)),
         *_explained(tables.parity(report)),
         _table(tables.other_scores(report)),
+        *_explained(tables.smaller_vectors(report)),
         *_explained(tables.thresholds(report)),
         *_kept_in_float(report),
         *([prose(note)] for note in tables.notes(report)),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from compressor.gates.metrics import PROVIDERS, node_share, partitions
+from compressor.gates.metrics import PROVIDERS, metric_of, node_share, partitions
 from compressor.report.model import FormatReport, Report, StageReport
 from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, number, quality_metric, score
 from compressor.tasks import TASKS, main_metric
@@ -16,6 +16,9 @@ _MOST_ROWS = 16
 
 _MOST_NODES = 0.5
 """Share of a graph's nodes from which on it is shown what execution providers would take."""
+
+_OF_SMALLER = ("spearman", "recall_at_1")
+"""The metrics of vectors in smaller forms that are shown: one of pairs, one of retrieval."""
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -63,6 +66,29 @@ def other_scores(report: Report) -> Table | None:
         if stage.task == report.task
     ]
     return Table(["stage", *found], rows) if found else None
+
+
+def smaller_vectors(report: Report) -> tuple[Table, str] | None:
+    """What is lost by vectors in smaller forms, stage by stage; None where none are measured."""
+    stages = [stage for stage in report.stages if stage.task == report.task and stage.measurements]
+    measured = [metric_of(name) for name in dict.fromkeys(name for stage in stages for name in stage.measurements)]
+    small = [metric for metric in measured if metric.vectors and metric.base in _OF_SMALLER]
+    forms = ["", *dict.fromkeys(metric.vectors for metric in small)]
+    rows = [
+        [form or "as they are", base, *(_value(stage, f"{base}[{form}]" if form else base) for stage in stages)]
+        for base in _OF_SMALLER
+        if any(metric.base == base for metric in small)
+        for form in forms
+    ]
+    text = (
+        "Vectors in smaller forms: the first numbers, normalised again; int8: a byte for each number; binary: a bit. "
+        "Bounds and other metrics of them are in report.json."
+    )
+    return (Table(["vectors", "metric", *(stage.name for stage in stages)], rows, 2), text) if small else None
+
+
+def _value(stage: StageReport, metric: str) -> str:
+    return number(stage.measurements[metric].value) if metric in stage.measurements else "–"
 
 
 def thresholds(report: Report) -> tuple[Table, str] | None:

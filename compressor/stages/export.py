@@ -27,18 +27,12 @@ from compressor.runtimes.base import FLOAT32
 from compressor.runtimes.onnx import metadata
 from compressor.runtimes.ort import runtime as ort
 from compressor.runtimes.shipped import fixed, named, runs_on_tokens, size_bytes
-from compressor.spec import OneOf
+from compressor.spec import OneOf, each_once
 from compressor.stages.base import Stage, StageSpec
 from compressor.tasks import MASKED_LM, learned_from_rows
 from compressor.training.context import Context, Facts
 
 TargetName = Annotated[str, OneOf(TARGETS)]
-
-
-def _each_once(lengths: tuple[int, ...]) -> tuple[int, ...]:
-    if twice := [length for length in lengths if lengths.count(length) > 1]:
-        raise ValueError(f"has {twice[0]} twice; drop one of them")
-    return lengths
 
 
 class ExportSpec(StageSpec):
@@ -65,7 +59,7 @@ class ExportSpec(StageSpec):
     each format's answers, so that `compress verify` can ask them again wherever the folder goes. Whoever has the folder
     can read these texts: 0 ships none, and only made-up rows are compared then."""
 
-    fixed_lengths: Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(_each_once)] = ()
+    fixed_lengths: Annotated[tuple[Annotated[int, Field(ge=1)], ...], AfterValidator(each_once)] = ()
     """Lengths, in tokens, of which each ONNX graph that ships gets a form for one row of that length, such as
     `onnx/model_quantized_64.onnx`: accelerators (QNN, Core ML, NNAPI) take graphs whose sizes are known. Apps pad rows
     to the length. `partitions[coreml]` and `partitions[nnapi]` say into how many pieces such a graph falls."""

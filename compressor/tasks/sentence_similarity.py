@@ -12,12 +12,10 @@ from compressor.data import queries, sentence_rows, sources
 from compressor.data.retrieval import DOCUMENT, TEXT
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.gates.rows import Rows
-from compressor.models import heads
+from compressor.models import heads, small_vectors
 from compressor.models.heads import EMBEDDING
 from compressor.models.sentence_embedding import SentenceEmbedding
-from compressor.tasks.base import GROUPS
-from compressor.tasks.scoring import retrieval
-from compressor.tasks.scoring.spearman import spearman
+from compressor.tasks.scoring import retrieval, vectors
 
 if TYPE_CHECKING:
     import torch
@@ -142,8 +140,8 @@ def references(
 
 def head_logits(outputs: Mapping[str, Any]) -> torch.Tensor:
     """The vectors. `(batch, dimensions)`."""
-    vectors: torch.Tensor = outputs[EMBEDDING]
-    return vectors
+    found: torch.Tensor = outputs[EMBEDDING]
+    return found
 
 
 def choices(head: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -168,17 +166,7 @@ def score(
 
     Args:
         answers: Vectors `(rows, dimensions)`.
-        references: See `references`; `GROUPS`: a number for each row, equal for rows that belong together.
+        references: See `references`; `tasks.base.GROUPS`: a number for each row, equal for rows that belong together.
         labels: None.
     """
-    lengths = np.linalg.norm(answers, axis=1, keepdims=True)
-    vectors = np.divide(answers, lengths, out=np.zeros_like(answers), where=lengths > 0)
-    found: dict[str, Rows] = {}
-    if len(pairs := references["scored"]):
-        cosines = np.einsum("ij,ij->i", vectors[pairs[:, 0]], vectors[pairs[:, 1]])
-        found["spearman"] = spearman(cosines, references["scores"], references[GROUPS][pairs[:, 0]])
-    if len(references["relevant"]):
-        found |= retrieval.score(
-            vectors, references["documents"], references["relevant"], references["grades"], references[GROUPS]
-        )
-    return found
+    return vectors.score(small_vectors.normalised(answers), references)

@@ -10,9 +10,11 @@ from scipy.stats import spearmanr
 from sklearn.metrics import ndcg_score
 
 from compressor.data.spec import DataSpec
+from compressor.models.small_vectors import int8_scale
 from compressor.tasks import TASKS, main_metric, metrics, sentence_similarity
 from compressor.tasks.base import GROUPS
 from compressor.tasks.scoring import retrieval
+from compressor.tasks.scoring.vectors import score_smaller
 
 
 def unit(*angles: float) -> np.ndarray:
@@ -97,3 +99,44 @@ def test_which_metrics_are_measured():
     assert metrics(name, DataSpec(**pairs, score="s", retrieval="r.json")) == every
     assert metrics(name, DataSpec(corpus="c.txt", retrieval="r.json")) == every[1:]
     assert main_metric(name, ["spearman"]) == "spearman" and main_metric(name, every) == "ndcg_at_10"
+
+
+def smaller(vectors: np.ndarray, references: dict[str, np.ndarray], *metrics: str) -> dict[str, float]:
+    return {name: rows.value for name, rows in score_smaller(vectors, references, metrics).items()}
+
+
+def test_smaller_vectors_are_ranked_by_distances_of_their_bits_and_by_products_of_integers():
+    random = np.random.default_rng(2)
+    vectors = random.normal(size=(50, 48)).astype(np.float32)
+    pairs, documents = np.arange(40).reshape(20, 2), np.arange(20, 50)
+    relevant = np.stack([np.arange(20), random.permutation(documents)[:20]], axis=1)
+    references = {
+        **{"scored": pairs, "scores": random.integers(0, 6, 20).astype(np.float64), GROUPS: np.arange(50)},
+        **{"documents": documents, "relevant": relevant, "grades": np.ones(20)},
+    }
+    bits = np.packbits(vectors[:, :24] > 0, axis=1)
+    distances = np.unpackbits(bits[:, None] ^ bits[None], axis=2).sum(axis=2)
+    units = vectors[:, :24] / np.linalg.norm(vectors[:, :24], axis=1, keepdims=True)
+    integers = np.rint(units / np.float32(int8_scale(24))).clip(-127, 127).astype(np.int64)
+    for form, similar in (("24,binary", -distances.astype(np.int64)), ("24,int8", integers @ integers.T)):
+        others = [np.delete(similar[query, 20:], document - 20) for query, document in relevant]
+        firsts = [
+            similar[query, document] > rest.max() for (query, document), rest in zip(relevant, others, strict=True)
+        ]
+        expected = spearmanr(similar[pairs[:, 0], pairs[:, 1]], references["scores"]).statistic
+        found = smaller(vectors, references, f"recall_at_1[{form}]", f"spearman[{form}]", "spearman", "f1[x]")
+        assert found == {
+            f"recall_at_1[{form}]": pytest.approx(np.mean(firsts)),
+            f"spearman[{form}]": pytest.approx(expected, abs=1e-9),
+        }
+    whole = sentence_similarity.score(vectors, references, ())["spearman"].value
+    assert smaller(vectors, references, "spearman[48]", "spearman[49]") == {"spearman[48]": pytest.approx(whole)}
+
+
+def test_a_vector_that_is_not_a_number_leaves_the_ranks_of_others():
+    vectors = unit(0.0, 0.1, 0.0, 0.5, 0.0, 1.0, 0.0, 0.0)
+    vectors[7] = np.nan
+    none = np.zeros((0, 2), dtype=np.int64)
+    references = {"scored": np.arange(8).reshape(4, 2), "scores": np.array([3.0, 2, 1, 0]), GROUPS: np.arange(8)}
+    references |= {"documents": none[:, 0], "relevant": none, "grades": np.zeros(0)}
+    assert sentence_similarity.score(vectors, references, ())["spearman"].value == pytest.approx(1)

@@ -24,12 +24,20 @@ COSINES = {"parity_min_cosine": {"min": 0.9999}, "torchscript.parity_min_cosine"
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
     folder = tmp_path_factory.mktemp("vectors")
+    gates = {
+        "recall_at_1[16]": {"max_drop": 0.9},
+        "ndcg_at_10[int8]": {"max_drop": 0.9, "relative_to": "previous"},
+    }
     stages: list[dict[str, Any]] = [
-        {"stage": "distill", "epochs": 1, "batch_size": 16, "dimensions": [32, 16]},
+        {"stage": "distill", "epochs": 1, "batch_size": 16, "dimensions": [32, 16], "gates": gates},
         {"stage": "quantize", "scheme": "dynamic_int8"},
-        {"stage": "export", "targets": ["onnx", "ort", "torchscript"], "size_only": True, "gates": COSINES},
+        {
+            **{"stage": "export", "targets": ["onnx", "ort", "torchscript"], "size_only": True},
+            "gates": {**COSINES, "onnx.spearman[16,binary]": {"min": -1}},
+        },
     ]
-    path = write_recipe(folder, encoder, stages)
+    smaller = {"dimensions": [16], "precisions": ["int8", "binary"]}
+    path = write_recipe(folder, encoder, stages, embedding=smaller)
     result = compress("run", path.name, "--allow-inconclusive", cwd=folder)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder
@@ -42,6 +50,22 @@ def test_everything_is_measured(shipped: Path):
         assert {"spearman", "ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10"} <= measured.keys()
     assert stage_of(report, "distill")["details"]["weights"]["relation"] == 1
     assert {entry["name"] for entry in report["formats"]} == {"onnx", "onnx_int8", "ort", "torchscript"}
+
+
+def test_smaller_vectors_are_measured_and_gated(shipped: Path):
+    report = report_of(shipped)
+    for stage in (*report["stages"], *report["formats"]):
+        for form in ("16", "int8", "binary", "16,int8", "16,binary"):
+            found = stage["measurements"][f"recall_at_1[{form}]"]
+            assert 0 <= found["value"] <= 1 and found["low"] < found["high"] and found["n"] == 60, (stage["name"], form)
+    gates = {gate["metric"]: gate for stage in report["stages"] for gate in stage["gates"]}
+    own = stage_of(report, "distill")["measurements"]["recall_at_1[16]"]["value"]
+    teachers = stage_of(report, "baseline")["measurements"]["recall_at_1[16]"]["value"]
+    assert gates["recall_at_1[16]"]["observed"] == pytest.approx(teachers - own)
+    drop = gates["ndcg_at_10[int8]"]
+    assert drop["low"] < drop["observed"] < drop["high"] and "onnx.spearman[16,binary]" in gates
+    for name in ("report.md", "report.html"):
+        assert "Vectors in smaller forms" in (shipped / "artifacts" / "tiny" / name).read_text()
 
 
 def test_formats_give_the_vectors_of_torch(shipped: Path):
@@ -124,6 +148,17 @@ def test_sentence_transformers_gives_the_same_vectors(shipped: Path):
         ("stages.distill.dimensions=[64]", "dimensions: has 64, and vectors have 32 numbers"),
         ("data.retrieval={source:reviews.txt,split:dev}", "split: is for a folder with qrels"),
         ("data.group=a", "data.group: is for"),
+        ("stages.distill.gates={'recall_at_1[16]':{min:0.5}}", "add `embedding: {dimensions: [16]}` to the recipe"),
+        ("stages.distill.gates={'mrr_at_10[8,int8]':{min:0.5}}", "embedding: {dimensions: [8], precisions: [int8]}"),
+        ("stages.distill.gates={'spearman[int4]':{min:0.5}}", "'int4' is no smaller form of vectors"),
+        ("stages.distill.gates={'f1[16]':{min:0.5}}", "'f1[16]' is not measured in sentence-similarity"),
+        (
+            "data.retrieval=null embedding.precisions=[int8] stages.distill.gates={'recall_at_1[int8]':{min:0.5}}",
+            "is not measured of these data",
+        ),
+        ("embedding.dimensions=[64]", "embedding.dimensions: has 64, and vectors have 32 numbers; at most 32"),
+        ("embedding.dimensions=[16,16]", "has 16 twice"),
+        ("embedding.precisions=[int4]", "'int4'"),
         ("embedding={pooling:last}", "is 'last'; allowed: mean, cls, max"),
     ],
 )

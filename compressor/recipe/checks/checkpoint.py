@@ -41,6 +41,7 @@ def check_checkpoint(
     _check_language_model(recipe, incoming, add)
     _check_token_types(recipe, incoming, add)
     check_order_head(recipe, incoming, add)
+    _check_smaller(recipe, incoming, add)
     source = Shape.of(incoming)
     if recipe.measure.sequence_length > source.table:
         what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
@@ -62,6 +63,17 @@ def check_checkpoint(
         if stage.longest_fixed > shape.table:
             what = f"has {stage.longest_fixed}, but the checkpoint's position table has {shape.table} rows"
             add(("stages", index, "fixed_lengths"), what, f"at most {shape.table}")
+
+
+def _check_smaller(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
+    """Whether the teacher's vectors have as many numbers as the smaller ones that are measured."""
+    wanted = None if recipe.embedding is None else recipe.embedding.dimensions
+    if wanted is None or incoming.fault(SENTENCE_EMBEDDING) is not None:
+        return
+    there = incoming.embedding.dense or incoming.hidden_size
+    if max(wanted) > there:
+        what = f"has {max(wanted)}, and vectors have {there} numbers"
+        add(("embedding", "dimensions"), what, f"at most {there}")
 
 
 def _check_dimensions(index: int, stage: StageSpec, incoming: Checkpoint, shape: Shape, add: Add) -> None:

@@ -25,6 +25,7 @@ from compressor.gates.metrics import (
     partitions,
 )
 from compressor.gates.spec import FLOAT, REGRESSION, Gate
+from compressor.recipe.checks.smaller_vectors import check_smaller
 from compressor.recipe.document import Recipe
 from compressor.runtimes import TARGETS, TEXT_RUNTIME
 from compressor.runtimes.base import FLOAT32
@@ -74,14 +75,14 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 what = f"{name} has no form in float to be relative to: a file that ships has, such as onnx_int8.{name}"
                 add((*place, "relative_to"), what, "allowed: baseline, previous", kind="conflict")
                 continue
-            if not _check_rules(name, gate.limits, recipe.task_of(stage), place, add):
+            if not _check_rules(name, gate.limits, recipe, recipe.task_of(stage), place, add):
                 continue
             if metric_of(name).kind == "placement":
                 _check_placement(name, recipe, index, place, add)
             if name in PARITY:
                 _check_parity(name, recipe, index, place, add)
     for name, regression_gate in (recipe.regression or {}).items():
-        _check_rules(name, regression_gate.limits, recipe.task, (REGRESSION, name), add)
+        _check_rules(name, regression_gate.limits, recipe, recipe.task, (REGRESSION, name), add)
 
 
 def _check_parity(name: str, recipe: Recipe, index: int, place: Location, add: Add) -> None:
@@ -132,19 +133,24 @@ def _check_file(name: str, gate: Gate, recipe: Recipe, index: int, place: Locati
         what = f"no file {form!r} ships" + (f": they are {', '.join(files)}" if files else "")
         add(place, what, suggest(form, list(files)), kind="unknown")
     elif metric not in (allowed := _file_metrics(form, files[form], task, fixed)) and not (
-        _of_label(metric, task) and TASKS[task].METRICS[0] in allowed
+        (_of_label(metric, task) or _of_vectors(metric, task)) and TASKS[task].METRICS[0] in allowed
     ):
         add(place, f"{metric!r} is not measured of {form}", suggest(metric, allowed), kind="unknown")
     elif gate.relative_to == FLOAT and (metric not in _TIMES or not files[form].startswith("int")):
         what = f"{name} cannot be relative to float: the latency of a file in int8 or int4 can"
         add((*place, "relative_to"), what, "allowed: baseline, previous", kind="conflict")
     else:
-        _check_rules(metric, gate.limits, task, place, add)
+        _check_rules(metric, gate.limits, recipe, task, place, add)
 
 
 def _of_label(name: str, task: str) -> bool:
     """Whether a name is that of a metric of single labels, in a task that has such; the labels are not known here."""
     return is_metric(name) and bool(metric_of(name).label) and hasattr(TASKS[task], "by_label")
+
+
+def _of_vectors(name: str, task: str) -> bool:
+    """Whether a name is that of a metric of smaller vectors, in a task that makes vectors."""
+    return is_metric(name) and bool(metric_of(name).vectors) and TASKS[task].HEAD.vectors
 
 
 def _is_padded(form: str, precision: str) -> bool:
@@ -167,10 +173,12 @@ def _file_metrics(form: str, precision: str, task: str, fixed: Container[str]) -
     return [*(() if form in fixed else TASKS[task].METRICS), *_TIMES, "peak_rss_bytes", *found]
 
 
-def _check_rules(name: str, limits: Mapping[str, float], task: str, place: Location, add: Add) -> bool:
+def _check_rules(name: str, limits: Mapping[str, float], recipe: Recipe, task: str, place: Location, add: Add) -> bool:
     """Whether a gate's metric is measured in a task; notes that, and rules that make no sense for it."""
     allowed = gate_metrics(task)
-    if name not in allowed and not _of_label(name, task):
+    if _of_vectors(name, task):
+        check_smaller(name, recipe, place, add)
+    elif name not in allowed and not _of_label(name, task):
         what = f"{name!r} is not measured in {task}" if is_metric(name) else f"unknown metric {name!r}"
         add(place, what, suggest(name, allowed), kind="unknown")
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compressor.data.spec import DataSpec
 from compressor.errors import Add
-from compressor.gates.metrics import form_and_name
+from compressor.gates.metrics import is_metric, metric_of
 from compressor.recipe.document import Recipe
 from compressor.tasks import TASKS, metrics
 from compressor.tasks.sentence_similarity import METRICS, NAME
@@ -29,7 +29,7 @@ def check_similarity(recipe: Recipe, add: Add) -> None:
             what = "weighs what pairs say, and the recipe has raw text alone"
             add(("stages", index, "alpha_hard"), what, "drop it, or give pairs as data.train", kind="conflict")
         for name in stage.gates:
-            own = form_and_name(name)[1]
+            own = metric_of(name).base if is_metric(name) else name
             if own in METRICS and own not in metrics(recipe.task, recipe.data):
                 hint = "give data.score for spearman, and data.retrieval for the others"
                 add(("stages", index, "gates", name), "is not measured of these data", hint, kind="missing")

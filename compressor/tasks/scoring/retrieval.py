@@ -1,4 +1,4 @@
-"""Retrieval: how far up the documents that answer a query are, when all documents are in order of their cosine."""
+"""Retrieval: how far up the documents that answer a query are, when all are in order of their similarity to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from compressor.tasks.scoring.ranking import DEPTH
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10")
 _AT_ONCE = 256
-"""Queries whose cosines with all documents are in memory at a time."""
+"""Queries whose products with all documents are in memory at a time."""
+_NEVER = -1e30
+"""Below every product."""
 
 
 def score(
@@ -23,11 +25,12 @@ def score(
 ) -> dict[str, Rows]:
     """Means over queries: recall among the first and the first ten documents, reciprocal rank and discounted gain.
 
-    Of documents with equal cosines, one that answers comes last, so that no model gains by equal vectors. A vector that
-    is not a number finds nothing, and nothing is found by it.
+    Of documents with equal similarities, one that answers comes last, so that no model gains by equal vectors. A vector
+    that is not a number finds nothing, and nothing is found by it.
 
     Args:
-        vectors: Of all rows, of length 1. `(rows, dimensions)`
+        vectors: Of all rows; the product of two is their similarity, of vectors of length 1 the cosine. `(rows,
+            dimensions)`
         documents: Rows of the documents. `(documents,)`
         relevant: Row of a query, and row of a document that answers it. `(n, 2)`
         grades: How well it does, above 0. `(n,)`
@@ -44,21 +47,21 @@ def score(
     broken = np.isnan(vectors[documents]).any(axis=1)
     for start in range(0, len(queries), _AT_ONCE):
         chosen = queries[start : start + _AT_ONCE]
-        cosines = np.nan_to_num(vectors[chosen], nan=0.0) @ searched.T
-        cosines[:, broken] = -2.0
-        gains = np.zeros_like(cosines, dtype=np.float64)
+        products = np.nan_to_num(vectors[chosen], nan=0.0) @ searched.T
+        products[:, broken] = _NEVER
+        gains = np.zeros_like(products, dtype=np.float64)
         own = (query >= start) & (query < start + len(chosen))
         gains[query[own] - start, place[relevant[own, 1]]] = grades[own]
         lost = np.isnan(vectors[chosen]).any(axis=1)
-        found[:, start : start + len(chosen)] = np.where(lost, 0.0, _of_queries(cosines, gains))
+        found[:, start : start + len(chosen)] = np.where(lost, 0.0, _of_queries(products, gains))
     units = groups[queries]
     return {name: _mean(values, units) for name, values in zip(METRICS, found, strict=True)}
 
 
-def _of_queries(cosines: NDArray[np.float32], gains: Floats) -> Floats:
+def _of_queries(products: NDArray[np.float32], gains: Floats) -> Floats:
     """Each metric of each query. `(metrics, queries)`."""
-    depth = min(DEPTH, cosines.shape[1])
-    first = np.take_along_axis(gains, _first(cosines, gains > 0, depth), axis=1)
+    depth = min(DEPTH, products.shape[1])
+    first = np.take_along_axis(gains, _first(products, gains > 0, depth), axis=1)
     hits, every = first > 0, (gains > 0).sum(axis=1)
     discount = 1 / np.log2(np.arange(depth) + 2)
     best = -np.partition(-gains, depth - 1, axis=1)[:, :depth]
@@ -67,10 +70,10 @@ def _of_queries(cosines: NDArray[np.float32], gains: Floats) -> Floats:
     return np.stack([first @ discount / ideal, reciprocal, hits[:, 0] / every, hits.sum(axis=1) / every])
 
 
-def _first(cosines: NDArray[np.float32], answers: NDArray[np.bool_], depth: int) -> NDArray[np.int64]:
-    """The first documents of each query, those that answer behind others with the same cosine. `(queries, depth)`."""
-    # A step down to the next number: below all equal cosines, above all smaller ones.
-    lowered = np.where(answers, np.nextafter(cosines, np.float32(-np.inf)), cosines)
+def _first(products: NDArray[np.float32], answers: NDArray[np.bool_], depth: int) -> NDArray[np.int64]:
+    """The first documents of each query, those that answer behind others as similar. `(queries, depth)`."""
+    # A step down to the next number: below all equal products, above all smaller ones.
+    lowered = np.where(answers, np.nextafter(products, np.float32(-np.inf)), products)
     candidates = np.argpartition(-lowered, depth - 1, axis=1)[:, :depth]
     order = np.argsort(-np.take_along_axis(lowered, candidates, axis=1), axis=1, kind="stable")
     return np.take_along_axis(candidates, order, axis=1)
