@@ -71,6 +71,8 @@ def bring_in(source: Path, output: Path, where: str, embedding: Mapping[str, Any
         notes = [*_write_weights(given, output / WEIGHTS, how), *_copy_tokenizer(source, output)]
         if how is not None and how.max_length is not None:
             _cut_texts(output / tokenizer_files.CONFIG, how.max_length)
+        if how is not None:
+            _write_for_sentences(output, how)
         _try_tokenizer(output)
         _try_model(output)
     except RecipeError as error:
@@ -108,6 +110,13 @@ def _cut_texts(path: Path, length: int) -> None:
     config = read_json(path) if path.is_file() else {}
     config["model_max_length"] = min(length, config.get("model_max_length") or length)
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _write_for_sentences(folder: Path, how: SentenceEmbedding) -> None:
+    """Writes the files of sentence-transformers: a recipe may train nothing, and ships what came in."""
+    there = Checkpoint(folder)
+    dense = {name.rpartition(".")[2]: t for name, t in _tensors(folder, [WEIGHTS]) if name.startswith(f"{_DENSE}.")}
+    loading.write_for_sentences(folder, how, there.hidden_size, there.max_sequence_length(), dense)
 
 
 def _write_weights(given: Checkpoint, path: Path, embedding: SentenceEmbedding | None) -> Iterator[str]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.errors import Problem, RecipeError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from compressor.models.sentence_embedding import SentenceEmbedding
 
 from compressor.files import read_json
 from compressor.models import sentence_embedding
@@ -112,14 +116,29 @@ def _save_for_sentences(path: Path, model: PreTrainedModel, length: int) -> None
         model: The sentence encoder.
         length: Tokens that texts are cut to.
     """
-    from safetensors.torch import save_file
-
     from compressor.models.sentence_encoder import DENSE
 
     config = read_json(path / "config.json")
     config["architectures"] = [type(model.base_model).__name__]
     (path / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    sentence_embedding.write(path, model.embedding, int(model.config.hidden_size), length)
+    dense = getattr(model, DENSE).state_dict() if model.embedding.dense is not None else {}
+    write_for_sentences(path, model.embedding, int(model.config.hidden_size), length, dense)
+
+
+def write_for_sentences(
+    path: Path, embedding: SentenceEmbedding, hidden_size: int, length: int, dense: Mapping[str, torch.Tensor]
+) -> None:
+    """Writes the files of sentence-transformers beside a transformer.
+
+    Args:
+        path: The transformer's folder.
+        embedding: How it makes vectors.
+        hidden_size: Width of the transformer.
+        length: Tokens that texts are cut to.
+        dense: `weight` and `bias` of the dense layer; empty where there is none.
+    """
+    from safetensors.torch import save_file
+
+    sentence_embedding.write(path, embedding, hidden_size, length)
     if (file := sentence_embedding.dense_file(path)) is not None:
-        layer = getattr(model, DENSE).state_dict()
-        save_file({f"linear.{name}": tensor.contiguous() for name, tensor in layer.items()}, file)
+        save_file({f"linear.{name}": tensor.contiguous() for name, tensor in dense.items()}, file)
