@@ -27,6 +27,7 @@ from compressor.pipeline.task_rows import PreparedRows
 from compressor.progress import Progress
 from compressor.recipe.checks.order import given_to
 from compressor.stages import STAGES
+from compressor.tasks import reads_pairs
 from compressor.training.context import Context
 
 _SEEN = f"counted_{seen.SEEN_FILE}"
@@ -121,7 +122,7 @@ class Builder:
                     "missing",
                 )
             assert incoming is not None, "a run has its checkpoints"
-            stage.spec.check_here(stage.task, incoming, self._recipe.data.text_pair is not None, add)
+            stage.spec.check_here(stage.task, incoming, reads_pairs(stage.task, self._recipe.data), add)
         if problems:
             raise RecipeError(problems, str(self._plan.resolved.path))
 
@@ -164,7 +165,7 @@ class Builder:
             stage=stage.name,
             key=stage.key,
             task=stage.task,
-            pairs=self._recipe.data.text_pair is not None,
+            pairs=reads_pairs(stage.task, self._recipe.data),
             teacher=source if stage.key == stage.teacher else self._store.folder(stage.teacher),
             student=None if student is None else student.path,
             teacher_layers=stage.teacher_layers,

@@ -23,7 +23,7 @@ from compressor.pipeline.keys import check_unchanged
 from compressor.pipeline.plan import Plan
 from compressor.pipeline.store import Store
 from compressor.progress import Progress
-from compressor.tasks import label_names
+from compressor.tasks import label_names, sentence_similarity
 from compressor.tasks.base import GROUPS, References
 
 if TYPE_CHECKING:
@@ -118,6 +118,12 @@ class PreparedRows:
         how = {"embedding": Checkpoint(folder).embedding} if self.task.HEAD.vectors else {}
         return self.task.encode(rows, tokenizer, length, self._label_ids, self._plan.resolved.recipe.data, **how)
 
+    def _texts(self, rows: Dataset, checkpoint: Checkpoint) -> list[Sequence[str]]:
+        """The texts that a file which holds its tokenizer is given: a column or two, where rows are of texts."""
+        if self.task.HEAD.vectors:
+            return [sentence_similarity.prompted(rows[:], checkpoint.embedding)]
+        return [rows[name] for name in TEXTS if name in rows.column_names]
+
     @property
     def held_out(self) -> Callable[[PreTrainedTokenizerBase, Path, int], Dataset] | None:
         """Training rows to choose thresholds on, as `tokenized` has the others; None where none are chosen."""
@@ -184,7 +190,7 @@ class PreparedRows:
                 columns = zip(*(encoded[column] for column in names.values()), strict=True)
                 lists = [dict(zip(names, row, strict=True)) for row in columns]
                 TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
-                if texts := [rows[name] for name in TEXTS if name in rows.column_names]:
+                if texts := self._texts(rows, checkpoint):
                     lines = json.dumps(list(zip(*texts, strict=True)), ensure_ascii=False)
                     (output / TEXTS_FILE).write_text(lines, encoding="utf-8")
                 references: dict[str, Any] = dict(self.task.references(rows, encoded, self._label_ids, train))

@@ -29,7 +29,7 @@ from compressor.runtimes.ort import runtime as ort
 from compressor.runtimes.shipped import fixed, named, runs_on_tokens, size_bytes
 from compressor.spec import OneOf, each_once
 from compressor.stages.base import Stage, StageSpec
-from compressor.tasks import MASKED_LM, learned_from_rows
+from compressor.tasks import MASKED_LM, TASKS, learned_from_rows
 from compressor.training.context import Context, Facts
 
 TargetName = Annotated[str, OneOf(TARGETS)]
@@ -51,9 +51,9 @@ class ExportSpec(StageSpec):
     stage, else half precision. Nothing here runs it: what was saved is evaluated operator by operator, and has to give
     torch's labels."""
     tokenizer: Literal["files", "baked"] = "files"
-    """`files`: the app tokenizes. `baked`: writes one more ONNX file that contains the tokenizer: texts in, labels out.
-    It needs the operators of onnxruntime-extensions, an extra; for text-classification, with a
-    WordPiece tokenizer."""
+    """`files`: the app tokenizes. `baked`: writes one more ONNX file that contains the tokenizer: texts in, labels or
+    vectors out. It needs the operators of onnxruntime-extensions, an extra; for text-classification and
+    sentence-similarity, with a WordPiece tokenizer."""
     verification_rows: Annotated[int, Field(ge=0, le=256)] = 64
     """Validation rows that ship in `verification.json`, as token ids (and as texts, if a file holds its tokenizer) with
     each format's answers, so that `compress verify` can ask them again wherever the folder goes. Whoever has the folder
@@ -155,8 +155,10 @@ class ExportSpec(StageSpec):
                 add(("targets",), what, TARGETS[target].install, kind="not_installed")
         if self.tokenizer != "baked":
             return
-        if task == MASKED_LM or (rows := learned_from_rows(task)).PER_TOKEN or rows.REGRESSION:
-            what = f"is baked: a label for each text comes out, and {task} does not give one"
+        if not TASKS[task].HEAD.vectors and (
+            task == MASKED_LM or (rows := learned_from_rows(task)).PER_TOKEN or rows.REGRESSION
+        ):
+            what = f"is baked: a label or a vector of each text comes out, and {task} does not give one"
             add(("tokenizer",), what, "use tokenizer: files", kind="unsupported")
         if not baked.installed():
             add(

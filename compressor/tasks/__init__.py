@@ -77,6 +77,11 @@ def learned_from_rows(name: str) -> Task:
     return cast(Task, TASKS[name])
 
 
+def reads_pairs(name: str, data: DataSpec) -> bool:
+    """Whether a model of a task reads two texts at once; the texts of a pair that get a vector each are read apart."""
+    return data.text_pair is not None and not TASKS[name].HEAD.vectors
+
+
 def columns(name: str, data: DataSpec) -> dict[str, str]:
     """From a task's column names, and `GROUP` and `QUERY` where the recipe names them, to the source's columns."""
     named = {GROUP: data.group, QUERY: data.query}

@@ -71,33 +71,43 @@ def encode(
         max_length: Tokens a text is cut to, special tokens included.
         label_ids: None.
         data: The recipe's.
-        embedding: The checkpoint's settings, for its prompts.
+        embedding: The checkpoint's settings, for its prompts; see `prompted`.
 
     Returns:
         `input_ids`, `attention_mask`, `token_type_ids` if the tokenizer has them, `length`; `labels`: the side,
         of a first text how well its second belongs to it, from 0 to 1, and whether that is a score; and `query`, where
         texts belong together.
     """
-    how = embedding or SentenceEmbedding()
     least, most = _range(rows)
-    paired = queries.QUERY in rows.column_names
-
-    def prompt(side: int, searches: bool) -> str:
-        return how.prompt(("query", "document")[side != TEXT] if searches else "")
 
     def convert(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        sides, searching = batch[sentence_rows.SIDE], [paired and not scored for scored in batch[sentence_rows.SCORED]]
-        texts = [prompt(*of) + text for *of, text in zip(sides, searching, batch["text"], strict=True)]
-        encoded = tokenizer(texts, truncation=True, max_length=max_length)
+        sides = batch[sentence_rows.SIDE]
+        encoded = tokenizer(prompted(batch, embedding or SentenceEmbedding()), truncation=True, max_length=max_length)
         given = [(max(row, default=least) - least) / (most - least or 1.0) for row in batch[sentence_rows.GRADES]]
         scored = map(float, batch[sentence_rows.SCORED])
         labels = [list(row) for row in zip(map(float, sides), given, scored, strict=True)]
         return {**encoded, "length": [len(ids) for ids in encoded["input_ids"]], "labels": labels}
 
     encoded = rows.map(convert, batched=True, remove_columns=rows.column_names)
-    if paired:
+    if queries.QUERY in rows.column_names:
         encoded = encoded.add_column(queries.QUERY, queries.numbers(rows[queries.QUERY]))
     return encoded
+
+
+def prompted(rows: Mapping[str, Sequence[Any]], embedding: SentenceEmbedding) -> list[str]:
+    """The texts of rows as a model reads them, and an app has to give them: each with the prompt of its side.
+
+    Args:
+        rows: Columns of `compressor.data.sentence_rows`.
+        embedding: Whose prompts.
+    """
+    searches = queries.QUERY in rows
+
+    def prompt(side: int, scored: bool) -> str:
+        return embedding.prompt(("query", "document")[side != TEXT] if searches and not scored else "")
+
+    columns = (rows[sentence_rows.SIDE], rows[sentence_rows.SCORED], rows["text"])
+    return [prompt(side, scored) + text for side, scored, text in zip(*columns, strict=True)]
 
 
 def _range(rows: Dataset) -> tuple[float, float]:

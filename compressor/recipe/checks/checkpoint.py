@@ -14,7 +14,7 @@ from compressor.recipe.checks.order import first_stage, given_to, within
 from compressor.recipe.checks.sentence_order import check_family, check_order_head
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
-from compressor.tasks import MASKED_LM, TASKS, has_head, question_answering
+from compressor.tasks import MASKED_LM, TASKS, has_head, question_answering, reads_pairs
 from compressor.training.pruning_spec import PruningSpec
 from compressor.training.spec import DistillationSpec, ObjectiveSpec, TrainingSpec
 
@@ -139,8 +139,7 @@ def stage_shapes(
 def _check_token_types(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
     """Whether the model can tell the second of two texts from the first, where there are two."""
     corpus = recipe.data.corpus_spec
-    apart = TASKS[recipe.task].HEAD.vectors  # each text of a pair is read alone
-    pairs = (recipe.data.text_pair is not None and not apart) or recipe.task == question_answering.NAME
+    pairs = reads_pairs(recipe.task, recipe.data) or recipe.task == question_answering.NAME
     if not pairs and not (corpus is not None and corpus.sentence_order):
         return
     if "token_type_ids" in input_names(incoming.family) and incoming.token_types < 2:

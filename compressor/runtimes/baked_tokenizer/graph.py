@@ -1,4 +1,4 @@
-"""Text in, label out: the graph that ships with its tokenizer before it and its labels behind it, in one ONNX file.
+"""Text in, label or vector out: the graph that ships, its tokenizer before it and its labels behind it, in one file.
 
 An extra: its operators for strings are those of onnxruntime-extensions, which an app registers when it loads the file.
 """
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime
     from transformers import PreTrainedTokenizerBase
+
+    from compressor.models.checkpoint import Checkpoint
 
 FILE = Path("onnx") / "model_with_tokenizer.onnx"
 """Where a checkpoint folder keeps it."""
@@ -70,11 +72,11 @@ def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
 
     Any number of texts at once: rows are filled up and masked. Texts are cut to what the tokenizer says. As many labels
     as texts come out, and a softmax of the logits; of a multi-label model the labels above their thresholds, and a
-    sigmoid.
+    sigmoid. Of a sentence encoder the graph's own outputs come out: nothing is behind it.
 
     Args:
         source: Checkpoint folder.
-        graph: An .onnx file of it, with the output `logits`, `(batch, labels)`.
+        graph: An .onnx file of it, with the output `logits`, `(batch, labels)`, or of a sentence encoder.
         path: The .onnx file to write.
         pairs: Whether it takes two texts.
 
@@ -82,9 +84,8 @@ def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
         StageError: The tokenizer cannot be written as ONNX operators.
     """
     import onnx
-    from onnx import TensorProto, helper
 
-    from compressor.models import thresholds
+    from compressor.models import sentence_embedding
     from compressor.models.checkpoint import Checkpoint
     from compressor.runtimes.onnx import rewrite
 
@@ -96,24 +97,38 @@ def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:
     for node in front.nodes:
         for values in (node.input, node.output):
             values[:] = [renamed.get(value, value) for value in values]
-    labels, sets = Checkpoint(source).labels, thresholds.gives_sets(Checkpoint(source).config)
-    back = _sets(labels, thresholds.offsets(Checkpoint(source))) if sets else _back(labels)
-    outputs = [_ROWS[0], len(labels)]
     inner = list(model.graph.node)
-    del model.graph.node[:], model.graph.input[:], model.graph.output[:]
-    model.graph.node.extend([*front.nodes, *inner, *back.nodes])
-    model.graph.initializer.extend([*front.constants.values(), *back.constants.values()])
+    del model.graph.node[:], model.graph.input[:]
+    model.graph.node.extend([*front.nodes, *inner])
+    model.graph.initializer.extend(front.constants.values())
     model.graph.input.extend(_texts(pairs))
-    model.graph.output.extend(
+    checkpoint = Checkpoint(source)
+    if not sentence_embedding.gives_vectors(checkpoint.config):
+        _add_labels(model.graph, checkpoint)
+    _import_operators(model)
+    rewrite.remove_unused(model.graph)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path))
+
+
+def _add_labels(graph: onnx.GraphProto, checkpoint: Checkpoint) -> None:
+    """Puts labels and probabilities in the place of the logits."""
+    from onnx import TensorProto, helper
+
+    from compressor.models import thresholds
+
+    labels, sets = checkpoint.labels, thresholds.gives_sets(checkpoint.config)
+    back = _sets(labels, thresholds.offsets(checkpoint)) if sets else _back(labels)
+    outputs = [_ROWS[0], len(labels)]
+    del graph.output[:]
+    graph.node.extend(back.nodes)
+    graph.initializer.extend(back.constants.values())
+    graph.output.extend(
         [
             helper.make_tensor_value_info(LABEL, TensorProto.STRING, outputs if sets else _ROWS[:1]),
             helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, outputs),
         ]
     )
-    _import_operators(model)
-    rewrite.remove_unused(model.graph)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path))
 
 
 def takes_pairs(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Runs the file that holds its tokenizer: texts in, labels out."""
+"""Runs the file that holds its tokenizer: texts in, labels or vectors out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ RUNTIME = Runtime(
     module=__name__,
     file=graph.FILE,
     usage="texts in (`text`, for pairs also `text_pair`), `label` and `probabilities` out (of a multi-label model an "
-    "empty `label` where a text is not given it); onnxruntime with "
+    "empty `label` where a text is not given it), or the vectors of a sentence encoder (prompts are put in front of "
+    "`text` by the app); onnxruntime with "
     "onnxruntime-extensions: `options.register_custom_ops_library(onnxruntime_extensions.get_library_path())`",
     takes_texts=True,
     extra="baked",
@@ -47,14 +48,18 @@ class Session:
         self._index = {label: index for index, label in enumerate(checkpoint.labels)}
         self._sets, self._offsets = thresholds.gives_sets(checkpoint.config), thresholds.offsets(checkpoint)
         self._inputs = [entry.name for entry in self._session.get_inputs()]
+        self._outputs = [entry.name for entry in self._session.get_outputs()]
 
     def predict(self, inputs: Inputs) -> Outputs:
         """`logits`: logarithms of the probabilities; that of the label that came out is the highest.
 
         It is infinite where another label is more probable, so that a file that contradicts itself is like no other.
-        Of a multi-label model they are those whose sigmoids came out, above their offsets where a label came out.
+        Of a multi-label model they are those whose sigmoids came out, above their offsets where a label came out. Of a
+        sentence encoder the outputs are its own.
         """
         feed = {name: inputs[name] for name in self._inputs}
+        if graph.LABEL not in self._outputs:
+            return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))
         given, probabilities = self._session.run([graph.LABEL, graph.PROBABILITIES], feed)
         if self._sets:
             return {"logits": self._of_sets(given, probabilities)}
