@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import installed
 from small_report import failing, hostile, passing, run_folder, undecided
 
 from compressor.report import comparison, comparison_html, html
@@ -20,12 +20,7 @@ PAGES = ("passing", "failing", "undecided", "hostile", "compared")
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no browser: apt-get install chromium")
-    if shutil.which("node") is None or not (HERE / "node_modules" / "playwright-core").is_dir():
-        pytest.skip(f"no playwright-core in {HERE / 'node_modules'}: npm ci --ignore-scripts --prefix {HERE}")
-    return found
+    return installed()
 
 
 @pytest.fixture(scope="module")
