@@ -198,8 +198,7 @@ METRICS: dict[str, Metric] = {
             "parity_min_cosine",
             "",
             "parity",
-            "smallest cosine between the logits, or the vector, of any exported float format and torch's; of one file, "
-            "between its own and its reference's",
+            "smallest cosine of logits or vectors: of float formats with torch's, of one file with its reference's",
         ),
         Metric(
             QUANTIZED_PARITY,
