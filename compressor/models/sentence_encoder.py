@@ -21,8 +21,8 @@ DENSE = "sentence_dense"
 _LEAST_LENGTH = 1e-6
 """A vector is divided by at least this: a number that half precision has, too. In plain operators, which all formats
 have."""
-_BELOW_ALL = 1e4
-"""What is taken off the channels of padding before the largest is looked for: half precision has it, too."""
+_LOWEST = -6e4
+"""The channels of padding where the largest is looked for: below all others that half precision has."""
 
 
 @dataclass
@@ -50,14 +50,28 @@ def pooled(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tens
         mask: 1 for tokens, 0 for padding. `(batch, sequence)`
         pooling: See `SentenceEmbedding`.
 
+    Nothing on the way is larger than the states: the sum of a text's tokens may be beyond half precision, their mean
+    is not.
+
     Source: Reimers & Gurevych 2019, "Sentence-BERT", section 3.
     """
     if pooling == "cls":
         return states[:, 0]
     weight = mask.unsqueeze(-1).to(states.dtype)
     if pooling == "max":
-        return (states - (1 - weight) * _BELOW_ALL).amax(dim=1)
-    return (states * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        return (states * weight + (1 - weight) * _LOWEST).amax(dim=1)
+    return (states * (weight / weight.sum(dim=1, keepdim=True).clamp(min=1))).sum(dim=1)
+
+
+def normalized(vectors: torch.Tensor) -> torch.Tensor:
+    """Vectors divided by their lengths; of zeros, zeros. `(batch, dimensions)`.
+
+    They are divided by their largest number before: in half precision, squares of numbers above 256 are infinite, and
+    those of numbers below 2^-12 are 0.
+    """
+    largest = vectors.abs().amax(dim=-1, keepdim=True)
+    scaled = vectors / largest.clamp(min=_LEAST_LENGTH)
+    return scaled / (scaled * scaled).sum(dim=-1, keepdim=True).sqrt().clamp(min=_LEAST_LENGTH)
 
 
 class AutoModelForSentenceEmbedding:
@@ -108,7 +122,7 @@ def _class(encoder: type[PreTrainedModel]) -> type[PreTrainedModel]:
                 vector = getattr(self, DENSE)(vector)
                 vector = vector.tanh() if how.activation == "tanh" else vector
             if how.normalize:
-                vector = vector / (vector * vector).sum(dim=-1, keepdim=True).sqrt().clamp(min=_LEAST_LENGTH)
+                vector = normalized(vector)
             return SentenceEmbeddingOutput(vector, states, given.get("hidden_states"), given.get("attentions"))
 
     name = encoder.__name__.removesuffix("Model") + SENTENCE_EMBEDDING.auto

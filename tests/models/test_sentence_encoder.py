@@ -17,7 +17,7 @@ from compressor.models import checking, heads, importing, loading, sentence_embe
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.convert import from_parts, to_parts
 from compressor.models.sentence_embedding import KEY, SentenceEmbedding, Unsupported
-from compressor.models.sentence_encoder import class_of, pooled
+from compressor.models.sentence_encoder import class_of, normalized, pooled
 from compressor.models.surgery.select_layers import reduce_depth
 
 HOW = [
@@ -166,3 +166,31 @@ def test_fewer_layers_keep_the_settings():
     for architecture in ("distilbert", "bert"):
         student = reduce_depth(model, [0, 2], architecture)
         assert student.embedding == model.embedding and student.config.num_hidden_layers == 2
+
+
+def test_large_numbers_in_half_precision_by_hand():
+    # (3, -4, 0) times 2500 and a fifth as large: the length of the first is 12500, its square 1.6e8.
+    large = torch.tensor([[7500.0, -10000.0, 0.0], [1500.0, -2000.0, 0.0]]).half()
+    expected = torch.tensor([[0.6, -0.8, 0.0]] * 2)
+    assert torch.allclose(normalized(large).float(), expected, atol=1e-3)
+    assert torch.allclose(normalized(large * 1e-7).float(), expected, atol=0.2), "as far as a half has digits"
+    assert torch.equal(normalized(torch.zeros(1, 3).half()), torch.zeros(1, 3).half())
+    states = torch.full((2, 12, 2), 1e4).half()  # the sum of all tokens is 1.2e5
+    states[1, 4:] = -6e4
+    mask = torch.ones(2, 12, dtype=torch.long)
+    mask[1, 4:] = 0
+    for pooling in ("mean", "max", "cls"):
+        assert torch.allclose(pooled(states, mask, pooling).float(), torch.full((2, 2), 1e4), rtol=1e-3), pooling
+    assert torch.equal(pooled(-states, mask, "max"), torch.full((2, 2), -1e4).half())
+
+
+def test_in_single_precision_nothing_changes():
+    draw = torch.Generator().manual_seed(0)
+    vectors = torch.randn(64, 384, generator=draw) * torch.logspace(-4, 4, 64)[:, None]
+    assert (normalized(vectors) - torch.nn.functional.normalize(vectors)).abs().max() < 1e-6
+    states, mask = torch.randn(64, 20, 384, generator=draw), (torch.rand(64, 20, generator=draw) > 0.3).long()
+    mask[:, 0] = 1
+    means = torch.stack([row[keep.bool()].mean(dim=0) for row, keep in zip(states, mask, strict=True)])
+    assert (pooled(states, mask, "mean") - means).abs().max() < 1e-6
+    largest = torch.stack([row[keep.bool()].amax(dim=0) for row, keep in zip(states, mask, strict=True)])
+    assert torch.equal(pooled(states, mask, "max"), largest)
