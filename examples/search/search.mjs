@@ -184,7 +184,8 @@ class Page {
   #texts = [];
   #indexed = [];
   #searches = 0;
-  #shown = "";
+  #typed = "";
+  #asked = null;
 
   async start() {
     try {
@@ -240,19 +241,19 @@ class Page {
 
   async #index(encoder) {
     const count = this.#texts.length, start = performance.now();
-    let told = -Infinity;
+    this.#encoder = encoder;
+    if (this.#typed) this.#search(this.#typed); // it was asked for before there was a model
+    let told = -Infinity, listed = 0;
     for (const { text, line } of this.#texts) {
       this.#indexed.push({ text, line, vector: await encoder.vector(text, "document") });
       if (performance.now() - told < 100) continue;
       told = performance.now();
       const done = this.#indexed.length;
       this.#state("indexing", `Indexing: ${number(done)} of ${number(count)} texts`, done / count);
-      if (!this.#encoder) {
-        this.#encoder = encoder;
-        if (this.#shown) this.#search(this.#shown); // it was asked for before there was a model
-      }
+      if (done < 2 * listed || !this.#asked) continue; // each time there are twice as many, so that few lists are read out
+      listed = done;
+      this.#list();
     }
-    this.#encoder = encoder;
     const seconds = (performance.now() - start) / 1000, size = this.#indexed[0].vector.length;
     const each = `${number((seconds / count) * 1000, 1)} ms each`;
     const what = count === 1 ? "1 text" : `${number(count)} texts`;
@@ -260,30 +261,34 @@ class Page {
       "ready",
       `${what} indexed in ${number(seconds, 1)} s (${each}). Model: ${megabytes(encoder.bytes)} MB, ${size} numbers a text.`,
     );
-    if (this.#shown) await this.#search(this.#shown); // of all texts now
+    if (this.#asked) this.#list(); // of all texts now
   }
 
   async #search(text) {
     const current = ++this.#searches;
-    this.#shown = text;
+    this.#typed = text;
+    this.#asked = null;
     if (document.body.dataset.state === "failed") return;
     if (!text || !this.#encoder) {
       element("results").replaceChildren();
-      element("summary").textContent = text ? "The search starts as soon as the model has loaded." : "Type what you are looking for.";
+      element("summary").textContent = text ? "The search starts as soon as the model is there." : "Type what you are looking for.";
       return;
     }
     const start = performance.now();
     try {
-      const query = await this.#encoder.vector(text, "query");
+      const vector = await this.#encoder.vector(text, "query");
       if (current !== this.#searches) return; // a newer one is on its way
-      const found = nearest(query, this.#indexed, this.#settings.results);
-      this.#show(text, found, performance.now() - start);
+      this.#asked = { text, vector, milliseconds: performance.now() - start };
+      this.#list();
     } catch (error) {
       this.#fail(error);
     }
   }
 
-  #show(text, found, milliseconds) {
+  /** Lists what is nearest to what was asked, of the texts that are indexed. */
+  #list() {
+    const { text, vector, milliseconds } = this.#asked;
+    const found = nearest(vector, this.#indexed, this.#settings.results);
     const every = this.#texts.length, searched = this.#indexed.length;
     const of = searched < every ? `the first ${number(searched)} of ${number(every)} texts` : `${number(every)} texts`;
     element("summary").textContent = `The nearest ${found.length} of ${of} to “${text}”, in ${number(milliseconds)} ms`;
