@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerCallback
 
 TASK_WEIGHTS = {"soft": 0.9, "hard": 0.1, "margin": 0.0, "attention": 0.0}
-VECTOR_WEIGHTS = {"soft": 1.0, "relation": 1.0, "hard": 0.0, "attention": 0.0}
+VECTOR_WEIGHTS = {"soft": 1.0, "relation": 0.0, "hard": 0.0, "attention": 0.0}
 PRETRAINING_WEIGHTS = {"soft": 5.0, "mlm": 2.0, "cosine": 1.0}
 """Default weights of the loss terms; in pretraining those that DistilBERT's authors trained with."""
 ORDER_WEIGHT = {"order": 1.0}

@@ -18,6 +18,7 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.keys import checkpoint_inputs
 from compressor.runtimes import RUNTIMES
 
+WEIGHTS = {"soft": 1.0, "relation": 1.0, "hard": 0.0, "attention": 0.0, "cosine": 0.0}
 COSINES = {"parity_min_cosine": {"min": 0.9999}, "torchscript.parity_min_cosine": {"min": 0.9}}
 
 
@@ -29,7 +30,10 @@ def shipped(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Path:
         "ndcg_at_10[int8]": {"max_drop": 0.9, "relative_to": "previous"},
     }
     stages: list[dict[str, Any]] = [
-        {"stage": "distill", "epochs": 1, "batch_size": 16, "dimensions": [32, 16], "gates": gates},
+        {
+            **{"stage": "distill", "epochs": 1, "batch_size": 16, "alpha_relation": 1, "dimensions": [32, 16]},
+            "gates": gates,
+        },
         {"stage": "quantize", "scheme": "dynamic_int8"},
         {
             **{"stage": "export", "targets": ["onnx", "ort", "torchscript"], "size_only": True},
@@ -48,7 +52,7 @@ def test_everything_is_measured(shipped: Path):
     for stage in ("baseline", "distill", "quantize", "export"):
         measured = stage_of(report, stage)["measurements"]
         assert {"spearman", "ndcg_at_10", "mrr_at_10", "recall_at_1", "recall_at_10"} <= measured.keys()
-    assert stage_of(report, "distill")["details"]["weights"]["relation"] == 1
+    assert stage_of(report, "distill")["details"]["weights"] == WEIGHTS
     assert {entry["name"] for entry in report["formats"]} == {"onnx", "onnx_int8", "ort", "torchscript"}
 
 
@@ -143,6 +147,7 @@ def test_sentence_transformers_gives_the_same_vectors(shipped: Path):
         ("data.text_pair=null", "rows of data.train and data.validation are pairs of texts"),
         ("data.negative=b2", "pairs have a score, or a negative"),
         ("stages.distill.alpha_hard=1", "the recipe has raw text alone"),
+        ("stages.distill.alpha_soft=0", "are all 0: nothing to learn from"),
         ("data.score=null stages.distill.gates={spearman:{min:0.5}}", "is not measured of these data"),
         ("task=text-classification embedding={pooling:cls}", "embedding: is for sentence-similarity"),
         ("stages.distill.dimensions=[64]", "dimensions: has 64, and vectors have 32 numbers"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compressor.errors import Add
 from compressor.recipe.document import Recipe
-from compressor.tasks import MASKED_LM
+from compressor.tasks import MASKED_LM, TASKS
 from compressor.training.spec import DistillationSpec, ObjectiveSpec
 
 _ONLY_TASK = ("alpha_hard", "alpha_margin", "alpha_relation", "alpha_attention", "layer_map", "dimensions")
@@ -18,7 +18,8 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
     for index, stage in enumerate(recipe.stages):
         if not isinstance(stage, ObjectiveSpec):
             continue
-        pretraining = recipe.task_of(stage) == MASKED_LM
+        task = recipe.task_of(stage)
+        pretraining = task == MASKED_LM
         for key in _ONLY_TASK if pretraining else _ONLY_PRETRAINING:
             if key in stage.model_fields_set:
                 other = "training on the task's rows" if pretraining else "objective: pretraining"
@@ -37,13 +38,19 @@ def check_objectives(recipe: Recipe, add: Add) -> None:
         pretraining_weights = ("soft", "mlm", "cosine", *(["order"] if pairs else []))
         weights = pretraining_weights if pretraining else ("soft", "hard", "margin", "relation", "cosine", "attention")
         given = [getattr(stage, f"alpha_{name}") for name in weights]
-        positive_by_default = pretraining_weights if pretraining else ("soft", "hard")
+        positive_by_default = pretraining_weights if pretraining else _positive_by_default(task, stage)
         if not any(
             value if value is not None else name in positive_by_default
             for name, value in zip(weights, given, strict=True)
         ):
             what = f"{', '.join(f'alpha_{name}' for name in weights)} are all 0: nothing to learn from"
             add(("stages", index, "alpha_soft"), what, "make one positive")
+
+
+def _positive_by_default(task: str, stage: DistillationSpec) -> tuple[str, ...]:
+    """The weights of losses on the task's rows that are not 0 where a stage does not give them."""
+    hard = () if TASKS[task].HEAD.vectors else ("hard",)
+    return ("soft", *hard, *(("cosine",) if stage.default_alpha_cosine else ()))
 
 
 def _check_order_alone(recipe: Recipe, add: Add) -> None:
