@@ -40,7 +40,9 @@ def record(checkpoint: Path) -> None:
     quantized.write(checkpoint, (entry,))
 
 
-def run_export(checkpoint: Path, output: Path, pairs: bool = False, **keys: Any) -> dict[str, Any]:
+def run_export(
+    checkpoint: Path, output: Path, pairs: bool = False, precisions: Any = (), **keys: Any
+) -> dict[str, Any]:
     with Progress(Console(file=io.StringIO())) as progress:
         context = Context(
             recipe="tiny",
@@ -60,6 +62,7 @@ def run_export(checkpoint: Path, output: Path, pairs: bool = False, **keys: Any)
             memo=pytest.fail,
             work=output,
             progress=progress,
+            precisions=precisions,
         )
         spec = ExportSpec.model_validate_json(json.dumps({"stage": "export", **keys}))
         return export.run(checkpoint, output, spec, context)

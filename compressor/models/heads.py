@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from compressor.models.small_vectors import PRECISIONS, Precision
+
 LOGITS = "logits"
 """The main output: of a classifier `(batch, labels)`, of tokens `(batch, sequence, tags)`, of a language model
 `(batch, sequence, vocabulary)`."""
@@ -15,6 +17,10 @@ SENTENCE_ORDER = "sentence_order_logits"
 """Whether two segments are in order (0) or swapped (1). `(batch, 2)`."""
 EMBEDDING, TOKENS = "sentence_embedding", "token_embeddings"
 """The vector of a text `(batch, dimensions)`, and the last hidden states `(batch, sequence, hidden)`."""
+
+EMBEDDINGS: Mapping[Precision, str] = {kind: f"{EMBEDDING}_{kind}" for kind in PRECISIONS}
+"""The vector in smaller precisions, where the checkpoint says so: int8 `(batch, dimensions)`, and uint8 of eight bits
+each `(batch, dimensions / 8)`."""
 
 
 @dataclass(frozen=True)

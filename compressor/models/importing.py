@@ -38,6 +38,8 @@ _OTHERS = (
     "quantization_config",
 )
 """Settings of how a model is run, and other names of what the config says already."""
+_FLOATS_ALONE = {"precisions": (), "int8_scale": None}
+"""Settings of a sentence encoder that the recipe decides, whatever its files gave before."""
 _PROBES = (
     "Äpfel Ecke İstanbul straße",
     "中文字 ﬁne ① x\u200by\x07z",
@@ -65,7 +67,7 @@ def bring_in(source: Path, output: Path, where: str, embedding: Mapping[str, Any
         RecipeError: The checkpoint cannot be worked on.
     """
     given = Checkpoint(source)
-    how = None if embedding is None else replace(given.embedding, **embedding)
+    how = None if embedding is None else replace(given.embedding, **{**_FLOATS_ALONE, **embedding})
     _write_config(given, output / "config.json", how)
     try:
         notes = [*_write_weights(given, output / WEIGHTS, how), *_copy_tokenizer(source, output)]

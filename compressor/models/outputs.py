@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.models.heads import (
     EMBEDDING,
+    EMBEDDINGS,
     END,
     HEADS,
     LOGITS,
@@ -15,6 +16,7 @@ from compressor.models.heads import (
     TOKENS,
     Head,
 )
+from compressor.models.sentence_embedding import SentenceEmbedding
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EMBEDDING",
+    "EMBEDDINGS",
     "END",
     "LOGITS",
     "NO_LABEL",
@@ -45,7 +48,13 @@ def _head(model: PreTrainedModel) -> Head:
 
 def output_names(model: PreTrainedModel) -> tuple[str, ...]:
     """Names of a model's outputs, in the order that traced formats give them; the main one first."""
-    return tuple(_head(model).outputs)
+    return (*_head(model).outputs, *_smaller(model))
+
+
+def _smaller(model: PreTrainedModel) -> list[str]:
+    """Names of the outputs that hold a sentence's vector in smaller precisions."""
+    how = getattr(model, "embedding", None)
+    return [EMBEDDINGS[kind] for kind in how.precisions] if isinstance(how, SentenceEmbedding) else []
 
 
 def free_axes(model: PreTrainedModel) -> dict[str, dict[int, str]]:
@@ -53,7 +62,7 @@ def free_axes(model: PreTrainedModel) -> dict[str, dict[int, str]]:
     head = _head(model)
     batch, sequence = {0: "batch_size"}, {1: "sequence_length"}
     per_token = {name for name in head.outputs if head.per_token and name != SENTENCE_ORDER} | {TOKENS}
-    return {name: batch | sequence if name in per_token else batch for name in head.outputs}
+    return {name: batch | sequence if name in per_token else batch for name in output_names(model)}
 
 
 def outputs_by_name(model: PreTrainedModel, outputs: Any) -> dict[str, torch.Tensor]:
@@ -64,4 +73,5 @@ def outputs_by_name(model: PreTrainedModel, outputs: Any) -> dict[str, torch.Ten
         outputs: What its `forward` returned.
     """
     fields = _head(model).outputs
-    return {name: next(outputs[field] for field in names if field in outputs) for name, names in fields.items()}
+    found = {name: next(outputs[field] for field in names if field in outputs) for name, names in fields.items()}
+    return found | {name: outputs[name] for name in _smaller(model)}

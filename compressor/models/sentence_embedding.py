@@ -7,12 +7,13 @@ files of sentence-transformers lie beside them, so that it opens the folder too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from compressor.files import read_json
+from compressor.models.small_vectors import Precision
 
 KEY = "sentence_embedding"
 """The key of config.json that holds the settings."""
@@ -47,6 +48,8 @@ class SentenceEmbedding:
         prompts: Texts that are put in front of texts of a kind, by the kind, such as `query`.
         default_prompt: The kind of prompt that texts get where nothing is said.
         max_length: Tokens that texts are cut to; None where the tokenizer says it.
+        precisions: Smaller precisions that files give the vector in, beside floats.
+        int8_scale: What an integer of `int8` counts for; None where files give no integers.
     """
 
     pooling: Pooling = "mean"
@@ -56,6 +59,8 @@ class SentenceEmbedding:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     max_length: int | None = None
+    precisions: Sequence[Precision] = ()
+    int8_scale: float | None = None
 
     def prompt(self, kind: str) -> str:
         """What is put in front of a text of a kind: a `query`, a `document`, which some call a passage, or any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,8 +14,9 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from compressor.models.heads import SENTENCE_EMBEDDING
+from compressor.models.heads import EMBEDDING, EMBEDDINGS, SENTENCE_EMBEDDING, TOKENS
 from compressor.models.sentence_embedding import KEY, SentenceEmbedding
+from compressor.models.small_vectors import BITS, LARGEST_INTEGER, Precision
 
 DENSE = "sentence_dense"
 """The module of the dense layer."""
@@ -32,12 +34,16 @@ class SentenceEmbeddingOutput(ModelOutput):  # type: ignore[misc] # of Any, to m
     Attributes:
         sentence_embedding: The vector of each text. `(batch, dimensions)`
         token_embeddings: The last hidden states. `(batch, sequence, hidden)`
+        sentence_embedding_int8: The vector as integers, where the settings name `int8`. int8 `(batch, dimensions)`
+        sentence_embedding_binary: Its signs, where they name `binary`. uint8 `(batch, dimensions / 8)`
         hidden_states: Of the embeddings and of each layer, where they are asked for.
         attentions: Of each layer, where they are asked for.
     """
 
     sentence_embedding: torch.Tensor | None = None
     token_embeddings: torch.Tensor | None = None
+    sentence_embedding_int8: torch.Tensor | None = None
+    sentence_embedding_binary: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
 
@@ -72,6 +78,31 @@ def normalized(vectors: torch.Tensor) -> torch.Tensor:
     largest = vectors.abs().amax(dim=-1, keepdim=True)
     scaled = vectors / largest.clamp(min=_LEAST_LENGTH)
     return scaled / (scaled * scaled).sum(dim=-1, keepdim=True).sqrt().clamp(min=_LEAST_LENGTH)
+
+
+def _integers(vector: torch.Tensor, how: SentenceEmbedding) -> torch.Tensor:
+    """See `small_vectors.integers`. int8 `(batch, dimensions)`."""
+    assert how.int8_scale is not None, "written with the precision"
+    unit = vector.float() if how.normalize else normalized(vector.float())
+    # Of a tensor, so that every format divides as NumPy does, and none multiplies by the inverse.
+    scaled = unit / torch.full_like(unit, how.int8_scale)
+    return scaled.round().clamp(-LARGEST_INTEGER, LARGEST_INTEGER).to(torch.int8)
+
+
+def _bits(vector: torch.Tensor, how: SentenceEmbedding) -> torch.Tensor:
+    """Which numbers are above 0, as `numpy.packbits` packs them. uint8 `(batch, dimensions / 8)`.
+
+    In sums of floats, which every format has. Not as a product of matrices, which quantization would round.
+    """
+    bits = (vector > 0).float().reshape(-1, vector.shape[-1] // BITS, BITS)
+    values = torch.tensor([2.0**place for place in reversed(range(BITS))], device=vector.device)
+    return (bits * values).sum(dim=-1).to(torch.uint8)
+
+
+_SMALLER: dict[Precision, Callable[[torch.Tensor, SentenceEmbedding], torch.Tensor]] = {
+    "int8": _integers,
+    "binary": _bits,
+}
 
 
 class AutoModelForSentenceEmbedding:
@@ -123,7 +154,10 @@ def _class(encoder: type[PreTrainedModel]) -> type[PreTrainedModel]:
                 vector = vector.tanh() if how.activation == "tanh" else vector
             if how.normalize:
                 vector = normalized(vector)
-            return SentenceEmbeddingOutput(vector, states, given.get("hidden_states"), given.get("attentions"))
+            small = {EMBEDDINGS[kind]: _SMALLER[kind](vector, how) for kind in how.precisions}
+            rest = {name: given.get(name) for name in ("hidden_states", "attentions")}
+            outputs: dict[str, Any] = {EMBEDDING: vector, TOKENS: states, **small, **rest}
+            return SentenceEmbeddingOutput(**outputs)
 
     name = encoder.__name__.removesuffix("Model") + SENTENCE_EMBEDDING.auto
     SentenceEncoder.__name__ = SentenceEncoder.__qualname__ = name

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES
+from compressor.models.sentence_embedding import Unsupported
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Shape:
         table: Rows of the position table.
         embedding: Width of the embeddings.
         words: Rows of the table of words; None if only the stage will know.
+        dense: Numbers that a dense layer makes of a sentence's vector; None where there is none.
     """
 
     family: str
@@ -34,6 +36,12 @@ class Shape:
     table: int
     embedding: int
     words: int | None
+    dense: int | None
+
+    @property
+    def vector(self) -> int:
+        """Numbers of a sentence's vector."""
+        return self.dense or self.hidden
 
     @property
     def whole_layers(self) -> bool:
@@ -59,4 +67,12 @@ class Shape:
             checkpoint.max_position_embeddings,
             checkpoint.embedding_size,
             int(checkpoint.config["vocab_size"]),
+            _dense(checkpoint),
         )
+
+
+def _dense(checkpoint: Checkpoint) -> int | None:
+    try:
+        return checkpoint.embedding.dense
+    except Unsupported:
+        return None  # refused where sentences are embedded; nothing else asks

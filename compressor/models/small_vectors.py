@@ -18,6 +18,8 @@ Precision = Literal["int8", "binary"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 LARGEST_INTEGER = 127
+BITS = 8
+"""Numbers that a byte of `binary` holds, the first in its highest bit, as `numpy.packbits` puts them."""
 _REACH = 8.0
 """What integers reach to, in root mean squares of the numbers of a vector. Numbers of trained encoders' vectors are
 near a normal distribution, and hardly any is beyond; the step between two integers is then 1/16 of the root mean

@@ -34,7 +34,8 @@ class EmbeddingSpec(Spec):
     normalised again. Their metrics are called `recall_at_1[128]`."""
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1), AfterValidator(each_once)] | None = None
     """Precisions of smaller vectors that are measured at every stage: `int8`, a byte for each number, `binary`, a bit.
-    Their metrics are called `recall_at_1[int8]` and, with `dimensions`, `recall_at_1[128,int8]` too."""
+    Their metrics are called `recall_at_1[int8]` and, with `dimensions`, `recall_at_1[128,int8]` too. Files that ship
+    give the vector in them as well, as the outputs `sentence_embedding_int8` and `sentence_embedding_binary`."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -179,6 +179,7 @@ class Builder:
             work=work,
             progress=self._progress,
             held_out=prepared.held_out if isinstance(prepared, PreparedRows) else None,
+            precisions=self._recipe.vector_precisions,
         )
 
     def _counted(self, source: Path | HubDataset, spec: TextSpec, path: Path) -> Iterator[str]:

@@ -100,8 +100,11 @@ def training_inputs(spec: StageSpec) -> dict[str, Any]:
 
 
 def export_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
-    """Further inputs of the export stage: exported files hold the recipe's name and our version."""
-    return {"made_by": {"recipe": recipe.name, "compressor": __version__}} if spec.ships else {}
+    """Further inputs of stages that write files: the outputs of vectors; of those that ship, whose name they hold."""
+    found: dict[str, Any] = {}
+    if (spec.ships or spec.quantizes) and recipe.vector_precisions:
+        found["precisions"] = list(recipe.vector_precisions)
+    return found | ({"made_by": {"recipe": recipe.name, "compressor": __version__}} if spec.ships else {})
 
 
 def measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str, previous: str) -> dict[str, Any]:

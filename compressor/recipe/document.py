@@ -9,6 +9,7 @@ from pydantic import Field
 from compressor.data.spec import DataSpec
 from compressor.gates.spec import RegressionGate
 from compressor.measure.spec import MeasureSpec
+from compressor.models.small_vectors import Precision
 from compressor.models.spec import EmbeddingSpec
 from compressor.spec import OneOf, Spec
 from compressor.stages import STAGES, StageSpec
@@ -54,6 +55,11 @@ class Recipe(Spec):
         if not TASKS[self.task].HEAD.vectors:
             return None
         return {} if self.embedding is None else self.embedding.settings
+
+    @property
+    def vector_precisions(self) -> tuple[Precision, ...]:
+        """The smaller precisions that files give vectors in, beside floats."""
+        return () if self.embedding is None else self.embedding.precisions or ()
 
     @property
     def metrics_of_smaller_vectors(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from compressor.models import thresholds
 from compressor.models.checkpoint import Checkpoint, input_names
 from compressor.models.families.compact_bert import NAME as COMPACT_BERT
-from compressor.models.heads import PRETRAINING
+from compressor.models.heads import EMBEDDINGS, PRETRAINING
 from compressor.models.quantized import DTYPES, ONNX_FILES
 from compressor.report import numbers
 from compressor.report.markdown import markdown, prose
@@ -62,8 +62,23 @@ def render(report: Report, folder: Path) -> str:
     )
     if task.HEAD.sets:
         usage += _thresholds(checkpoint)
+    if task.HEAD.vectors:
+        usage += _smaller_vectors(checkpoint)
     front = f"---\nlibrary_name: {library}\npipeline_tag: {tag}\n---\n\n"
     return f"{front}{markdown(report)}\nMade by: {prose(stages)}.\n\n{usage}\n{files_table(folder)}"
+
+
+def _smaller_vectors(checkpoint: Checkpoint) -> str:
+    """The outputs of a sentence encoder's files that hold its vector in smaller precisions."""
+    how = checkpoint.embedding
+    meanings = {
+        "int8": f"int8, `round(number / scale)` with the scale {how.int8_scale!r} (`sentence_embedding.int8_scale` of "
+        "config.json), at most 127 in size; the product of two, times scale², is the cosine",
+        "binary": "uint8, a bit for each number that is above 0, the first in the highest bit of a byte "
+        "(`numpy.packbits`); vectors are compared by how many bits are equal",
+    }
+    rows = [f"| `{EMBEDDINGS[kind]}` | {meanings[kind]} |" for kind in how.precisions]
+    return "\n".join(["", "| output | is |", "|---|---|", *rows, ""]) if rows else ""
 
 
 def _thresholds(checkpoint: Checkpoint) -> str:

@@ -9,7 +9,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from compressor.errors import CompressError, StageError, described
@@ -21,7 +20,7 @@ Inputs = Mapping[str, NDArray[Any]]
 """`input_ids`, `attention_mask` and, where the model has token types, `token_type_ids`; integers `(batch, sequence)`
 each. Of a runtime that takes texts, `text` and, for pairs, `text_pair`; strings `(batch,)` each."""
 
-Outputs = dict[str, NDArray[np.float32]]
+Outputs = dict[str, NDArray[Any]]
 """`logits` `(batch, labels)` or `(batch, sequence, vocabulary)`, and the model's other outputs, by name; see
 `compressor.models.outputs`."""
 
@@ -69,6 +68,7 @@ class Runtime:
         blocks: Whether it has a form for weights in blocks with a scale each, as weight-only schemes make them.
         runs_here: Whether machines like this one can run its files. Else its session evaluates what a file holds, by
             the definitions of its operators, and nothing is claimed of its speed.
+        bytes_out: Whether it has outputs of 8 bits, for vectors in int8 and binary.
         takes_texts: Whether its files hold the tokenizer: they take texts instead of token ids.
         measured: Whether it can be the runtime of `measure`.
         inspectable: Whether the module has `inspect(path)`, for `compress inspect`.
@@ -86,6 +86,7 @@ class Runtime:
     floats: str = FLOAT32
     blocks: bool = True
     runs_here: bool = True
+    bytes_out: bool = True
     takes_texts: bool = False
     measured: bool = False
     inspectable: bool = False

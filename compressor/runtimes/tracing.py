@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import torch
 
 from compressor.models import checkpoint, loading, outputs
 from compressor.models.families import FAMILIES, longest
+from compressor.models.sentence_embedding import SentenceEmbedding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,16 +65,19 @@ class Traceable(torch.nn.Module):
         return inputs, {**named, **self._masks(self.model.config, named["attention_mask"], dtype, least)}
 
 
-def load(source: Path, attention: str, masked: float | None = None) -> Traceable:
+def load(source: Path, attention: str, masked: float | None = None, *, floats_alone: bool = False) -> Traceable:
     """Loads a checkpoint for tracing.
 
     Args:
         source: Checkpoint folder.
         attention: transformers' `attn_implementation`; of no effect where classes have attention of their own.
         masked: See `Traceable`.
+        floats_alone: Whether the format has no outputs of 8 bits: vectors are given as floats alone.
     """
     own = checkpoint.Checkpoint(source).known_family.own_attention
     model = loading.load_model(source, attn_implementation="eager" if own else attention)
+    if floats_alone and isinstance(how := getattr(model, "embedding", None), SentenceEmbedding):
+        model.embedding = replace(how, precisions=())
     return Traceable(model, masked).eval()
 
 

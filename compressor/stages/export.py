@@ -19,6 +19,7 @@ from compressor.gates.metrics import (
     of_file,
 )
 from compressor.gates.spec import FLOAT, Gate
+from compressor.models import vector_outputs
 from compressor.models.checkpoint import Checkpoint
 from compressor.runtimes import TARGETS, TEXT_RUNTIME, onnxruntime
 from compressor.runtimes.baked_tokenizer import graph as baked
@@ -193,6 +194,7 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
         context: What the files say of themselves; progress.
     """
     shutil.copytree(source, output, dirs_exist_ok=True)
+    vector_outputs.give(output, context.precisions)
     graph, facts = _graph(output, spec, context)
     if spec.fixed_lengths:
         _fix_lengths(output, spec, context)
@@ -206,6 +208,9 @@ def run(source: Path, output: Path, spec: ExportSpec, context: Context) -> Facts
         with context.progress.step("export: onnx with its tokenizer"):
             baked.write(output, graph, output / baked.FILE, context.pairs)
         facts["baked_bytes"] = (output / baked.FILE).stat().st_size
+    floats = [target for target in spec.targets if not TARGETS[target].bytes_out]
+    if floats and context.precisions:
+        facts["notes"] = [f"{name} has no outputs of 8 bits: its file gives vectors as floats alone" for name in floats]
     if onnxruntime.RUNTIME.target not in spec.targets:
         (output / _ONNX).unlink(missing_ok=True)
     return facts

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from compressor.errors import Add
 from compressor.gates.spec import Gate
 from compressor.host import installed
-from compressor.models import layout, quantized
+from compressor.models import layout, quantized, vector_outputs
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES
 from compressor.models.quantized import ONNX_FILES, QuantizedFile
@@ -114,6 +114,7 @@ def run(source: Path, output: Path, spec: QuantizeSpec, context: Context) -> Fac
             return facts
     else:
         shutil.copytree(source, output, dirs_exist_ok=True)
+    vector_outputs.give(output, context.precisions)
     write = _by_neural_compressor if spec.backend == neural_compressor.NAME else _by_ourselves
     with tempfile.TemporaryDirectory(dir=context.work) as folder:
         exported = Path(folder) / "model.onnx"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compressor.models.heads import Head
+from compressor.models.small_vectors import Precision
 from compressor.progress import Progress
 from compressor.tasks import TASKS
 
@@ -71,6 +72,7 @@ class Context:
         progress: Tells the user what is happening.
         held_out: Training rows that no stage trains on, to choose thresholds on, as `tokenized` has the others; None
             where thresholds are not chosen.
+        precisions: Smaller precisions that files of a sentence encoder give vectors in, beside floats.
     """
 
     recipe: str
@@ -91,6 +93,7 @@ class Context:
     work: Path
     progress: Progress
     held_out: Callable[[PreTrainedTokenizerBase, Path, int], Dataset] | None = None
+    precisions: tuple[Precision, ...] = ()
 
     @property
     def model_head(self) -> Head:

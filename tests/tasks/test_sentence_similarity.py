@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from conftest import sentences
 from running import compress, report_of, stage_of
-from sentence_recipes import write_recipe
+from sentence_recipes import write_encoder, write_recipe
 
-from compressor.models import loading
+from compressor.models import loading, small_vectors
 from compressor.models.checkpoint import Checkpoint
+from compressor.models.heads import EMBEDDINGS
+from compressor.models.sentence_embedding import SentenceEmbedding
 from compressor.pipeline.keys import checkpoint_inputs
 from compressor.runtimes import RUNTIMES
 
@@ -84,7 +86,9 @@ def test_formats_give_the_vectors_of_torch(shipped: Path):
         ("torchscript", "torchscript/model.pt", 0.97),
     ):
         given = RUNTIMES[name].session(folder / file, 1).predict(inputs)
-        assert given.keys() == {"sentence_embedding", "token_embeddings"}
+        assert given.keys() == {"sentence_embedding", "token_embeddings", *EMBEDDINGS.values()}
+        assert np.array_equal(given[EMBEDDINGS["int8"]], small_vectors.integers(given["sentence_embedding"])), file
+        assert np.array_equal(given[EMBEDDINGS["binary"]], np.packbits(given["sentence_embedding"] > 0, axis=1)), file
         assert (given["sentence_embedding"] * expected).sum(axis=1).min() > least, file
         assert given["token_embeddings"].shape == (*inputs["input_ids"].shape, 32)
 
@@ -112,6 +116,14 @@ def test_reports_speak_of_vectors(shipped: Path):
     for name in ("report.md", "report.html", "model/README.md"):
         text = (shipped / "artifacts" / "tiny" / name).read_text()
         assert "same vector" in text and "same label" not in text, name
+
+
+def test_the_card_and_the_config_have_the_scale(shipped: Path):
+    folder = shipped / "artifacts" / "tiny" / "model"
+    settings = Checkpoint(folder).config["sentence_embedding"]
+    assert settings["precisions"] == ["int8", "binary"] and settings["int8_scale"] == small_vectors.int8_scale(32)
+    card = (folder / "README.md").read_text()
+    assert "`sentence_embedding_int8`" in card and repr(settings["int8_scale"]) in card and "numpy.packbits" in card
 
 
 def test_the_folder_is_sentence_transformers(shipped: Path):
@@ -164,11 +176,16 @@ def test_sentence_transformers_gives_the_same_vectors(shipped: Path):
         ("embedding.dimensions=[64]", "embedding.dimensions: has 64, and vectors have 32 numbers; at most 32"),
         ("embedding.dimensions=[16,16]", "has 16 twice"),
         ("embedding.precisions=[int4]", "'int4'"),
+        (
+            "embedding.precisions=[binary] model=odd stages=[{stage:quantize}]",
+            "has binary, and vectors have 7 numbers, which do not fill whole bytes; drop binary, or",
+        ),
         ("embedding={pooling:last}", "is 'last'; allowed: mean, cls, max"),
     ],
 )
 def test_mistakes(keys: str, message: str, tmp_path: Path, encoder: Path):
     path = write_recipe(tmp_path, encoder, [{"stage": "distill"}])
+    write_encoder(tmp_path / "odd", SentenceEmbedding(dense=7))
     given = [
         word for key in keys.split() for word in ("--set", key.replace("{", "{ ").replace(":", ": ").replace("}", " }"))
     ]

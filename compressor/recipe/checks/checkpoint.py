@@ -12,6 +12,7 @@ from compressor.models.heads import SENTENCE_EMBEDDING
 from compressor.models.shape import Shape
 from compressor.recipe.checks.order import first_stage, given_to, within
 from compressor.recipe.checks.sentence_order import check_family, check_order_head
+from compressor.recipe.checks.smaller_vectors import check_named_widths, check_widths
 from compressor.recipe.document import Recipe
 from compressor.stages.base import StageSpec
 from compressor.tasks import MASKED_LM, TASKS, has_head, question_answering, reads_pairs
@@ -41,8 +42,8 @@ def check_checkpoint(
     _check_language_model(recipe, incoming, add)
     _check_token_types(recipe, incoming, add)
     check_order_head(recipe, incoming, add)
-    _check_smaller(recipe, incoming, add)
     source = Shape.of(incoming)
+    check_named_widths(recipe, source.vector, add)
     if recipe.measure.sequence_length > source.table:
         what = f"is {recipe.measure.sequence_length}, but the checkpoint's position table has {source.table} rows"
         add(("measure", "sequence_length"), what, f"at most {source.table}")
@@ -56,6 +57,7 @@ def check_checkpoint(
                 _check_reading(recipe, index, (incoming, students), (shape, teacher), add)
         check_family(recipe, index, shape.family, add)
         _check_dimensions(index, stage, incoming, shape, add)
+        check_widths(recipe, index, shape.vector, add)
         length = stage.max_sequence_length if isinstance(stage, TrainingSpec) else None
         if length is not None and length > shape.table:
             what = f"is {length}, but the checkpoint's position table has {shape.table} rows"
@@ -65,24 +67,12 @@ def check_checkpoint(
             add(("stages", index, "fixed_lengths"), what, f"at most {shape.table}")
 
 
-def _check_smaller(recipe: Recipe, incoming: Checkpoint, add: Add) -> None:
-    """Whether the teacher's vectors have as many numbers as the smaller ones that are measured."""
-    wanted = None if recipe.embedding is None else recipe.embedding.dimensions
-    if wanted is None or incoming.fault(SENTENCE_EMBEDDING) is not None:
-        return
-    there = incoming.embedding.dense or incoming.hidden_size
-    if max(wanted) > there:
-        what = f"has {max(wanted)}, and vectors have {there} numbers"
-        add(("embedding", "dimensions"), what, f"at most {there}")
-
-
 def _check_dimensions(index: int, stage: StageSpec, incoming: Checkpoint, shape: Shape, add: Add) -> None:
     """Whether vectors have as many numbers as a stage makes useful."""
     wanted = stage.dimensions if isinstance(stage, ObjectiveSpec) else None
     if wanted is None or incoming.fault(SENTENCE_EMBEDDING) is not None:
         return
-    there = incoming.embedding.dense or shape.hidden
-    if max(wanted) > there:
+    if max(wanted) > (there := shape.vector):
         add(("stages", index, "dimensions"), f"has {max(wanted)}, and vectors have {there} numbers", f"at most {there}")
 
 

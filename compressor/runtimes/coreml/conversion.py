@@ -42,7 +42,7 @@ def write(source: Path, path: Path, chosen: QuantizedFile | None) -> None:
     """
     import coremltools as ct
 
-    module = tracing.load(source, "eager", _MASKED)
+    module = tracing.load(source, "eager", _MASKED, floats_alone=True)
     longest = module.longest
     example = tuple(tensor[:1].to(torch.int32) for tensor in tracing.example_inputs(module))
     length = ct.RangeDim(1, longest, default=min(64, longest))

@@ -21,6 +21,7 @@ RUNTIME = Runtime(
     quantizes=True,
     floats=PRECISIONS[16],
     runs_here=False,
+    bytes_out=False,
     extra="coreml",
     requires=("coremltools",),
 )

@@ -155,7 +155,7 @@ def replace(module: nn.Module, kinds: tuple[type[nn.Module], ...], make: Callabl
 
 
 class InFloats(nn.Module):
-    """A model whose outputs are floats, whatever it computes in.
+    """A model whose outputs of numbers are single precision, whatever it computes in; integers stay.
 
     Args:
         module: The model.
@@ -166,9 +166,10 @@ class InFloats(nn.Module):
         self.module = module
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The outputs, in single precision."""
-        outputs = self.module(*inputs)
-        return tuple(output.float() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
+        """The outputs."""
+        given = self.module(*inputs)
+        outputs = given if isinstance(given, tuple) else (given,)
+        return tuple(output.float() if output.is_floating_point() else output for output in outputs)
 
 
 def to_half(model: nn.Module, stays: Callable[[str], bool], *, tables: bool) -> None:

@@ -7,14 +7,15 @@ ONNX graph that ships.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compressor.errors import StageError
 from compressor.models.checkpoint import Checkpoint
-from compressor.models.outputs import EMBEDDING, END, LOGITS, SENTENCE_ORDER, START, TOKENS
+from compressor.models.outputs import EMBEDDING, EMBEDDINGS, END, LOGITS, SENTENCE_ORDER, START, TOKENS
 from compressor.models.quantized import QuantizedFile
 from compressor.runtimes.base import Inputs, Outputs, Runtime
 
@@ -32,6 +33,9 @@ OUTPUTS = {
 }
 """Names of what a file gives, in its order, by the number of axes of each: the file itself has no names."""
 
+
+_BYTES = {1: EMBEDDINGS["int8"], 0: EMBEDDINGS["binary"]}
+"""Names of outputs by ExecuTorch's number of their type: signed and unsigned bytes."""
 
 RUNTIME = Runtime(
     name="executorch",
@@ -108,7 +112,7 @@ class Session:
         self._method = self._program.load_method("forward")
         self._inputs = INPUTS[: self._method.metadata.num_inputs()]
         meta = self._method.metadata
-        self._outputs = OUTPUTS[tuple(len(meta.output_tensor_meta(at).sizes()) for at in range(meta.num_outputs()))]
+        self._outputs = _names([meta.output_tensor_meta(at) for at in range(meta.num_outputs())])
         self._longest = int(self._method.metadata.input_tensor_meta(0).sizes()[1])
 
     def predict(self, inputs: Inputs) -> Outputs:
@@ -131,6 +135,13 @@ class Session:
         return {
             name: np.concatenate(column) for name, column in zip(self._outputs, zip(*rows, strict=True), strict=True)
         }
+
+
+def _names(outputs: Sequence[Any]) -> tuple[str, ...]:
+    """Names of what a file gives, which has none itself: by `OUTPUTS`, and of vectors in 8 bits by their types."""
+    smaller = [_BYTES[entry.dtype()] for entry in outputs if entry.dtype() in _BYTES]
+    floats = [entry for entry in outputs if entry.dtype() not in _BYTES]
+    return (*OUTPUTS[tuple(len(entry.sizes()) for entry in floats)], *smaller)
 
 
 def _check() -> None:

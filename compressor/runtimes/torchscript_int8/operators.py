@@ -125,7 +125,7 @@ _ELEMENTWISE: dict[str, Callable[..., Tensor]] = {
     "Not": torch.logical_not, "And": torch.logical_and, "Greater": torch.gt, "Abs": torch.abs, "Cos": torch.cos,
     "Sin": torch.sin, "Neg": torch.neg, "Clip": torch.clamp, "HardSwish": torch.nn.functional.hardswish,
     "Softplus": torch.nn.functional.softplus, "Mish": torch.nn.functional.mish, "Max": torch.maximum,
-    "Min": torch.minimum,
+    "Min": torch.minimum, "Round": torch.round,
 }  # fmt: skip
 
 _OPERATORS: dict[str, Callable[..., Tensor | tuple[Tensor, ...]]] = {
