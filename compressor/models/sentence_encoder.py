@@ -84,8 +84,8 @@ def _integers(vector: torch.Tensor, how: SentenceEmbedding) -> torch.Tensor:
     """See `small_vectors.integers`. int8 `(batch, dimensions)`."""
     assert how.int8_scale is not None, "written with the precision"
     unit = vector.float() if how.normalize else normalized(vector.float())
-    # Of a tensor, so that every format divides as NumPy does, and none multiplies by the inverse.
-    scaled = unit / torch.full_like(unit, how.int8_scale)
+    # By a tensor, so that formats divide, as NumPy does, and do not multiply by the inverse.
+    scaled = unit / torch.tensor(how.int8_scale, device=unit.device)
     return scaled.round().clamp(-LARGEST_INTEGER, LARGEST_INTEGER).to(torch.int8)
 
 
