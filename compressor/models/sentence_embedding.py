@@ -7,7 +7,7 @@ files of sentence-transformers lie beside them, so that it opens the folder too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -59,8 +59,12 @@ class SentenceEmbedding:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str | None = None
     max_length: int | None = None
-    precisions: Sequence[Precision] = ()
+    precisions: tuple[Precision, ...] = ()
     int8_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        """Has a list of config.json equal what it was written from."""
+        object.__setattr__(self, "precisions", tuple(self.precisions))
 
     def prompt(self, kind: str) -> str:
         """What is put in front of a text of a kind: a `query`, a `document`, which some call a passage, or any."""

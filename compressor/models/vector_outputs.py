@@ -31,7 +31,7 @@ def give(folder: Path, precisions: Sequence[Precision]) -> None:
     if why := misfit(precisions, dimensions):
         raise StageError(f"{why[0]}; {why[1]}")
     scale = int8_scale(dimensions) if "int8" in precisions else None
-    settings = replace(given, precisions=list(precisions), int8_scale=scale).settings()
+    settings = replace(given, precisions=tuple(precisions), int8_scale=scale).settings()
     content = json.dumps({**checkpoint.config, KEY: settings}, indent=2, sort_keys=True)
     (folder / "config.json").write_text(content + "\n", encoding="utf-8")
 
