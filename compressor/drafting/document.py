@@ -47,7 +47,8 @@ class Draft:
     Attributes:
         name: Of the recipe.
         model: The checkpoint, as the recipe names it.
-        files: `train` and maybe `validation`, or the source of a corpus, as the recipe names them.
+        files: `train` and maybe `validation`, or the source of a corpus, as the recipe names them; of sentence encoders
+            any keys of `data` that name files.
         facts: Paragraphs on the checkpoint and the rows.
         guess: What the rows are.
         rows: How many rows were read; the file may have more.
@@ -120,10 +121,8 @@ class Draft:
             note = "; ".join(notes[key] for key in ("train", "text", "where") if key in notes)
             plain = isinstance(source, str) and not self.guess.data
             return [Key("corpus", source if plain else {"source": source, **self.guess.data}, note)]
-        found = [Key("train", self.files["train"], notes.get("train", ""))]
-        if "validation" in self.files:
-            found.append(Key("validation", self.files["validation"], notes.get("validation", "")))
-        else:
+        found = [Key(key, value, notes.get(key, "")) for key, value in self.files.items()]
+        if self.files.keys() == {"train"}:
             found.append(Key("validation_fraction", self.held_out, _help(DataSpec, "validation_fraction")))
         found += [Key(key, value, notes.get(key, "")) for key, value in self.guess.data.items()]
         return found
@@ -166,7 +165,8 @@ class Draft:
     def _change(self, keys: list[Key], plan: Reduction, last: bool) -> list[Key]:
         if not last and keys[0].value != "distill":
             return [*keys, Key("epochs", 0, "The stage behind it recovers for both."), *self._cut()]
-        learned = keys[0].value == "distill" and self.guess.task != MASKED_LM
+        task = self.guess.task
+        learned = keys[0].value == "distill" and task != MASKED_LM and not TASKS[task].HEAD.vectors
         hidden = [Key("alpha_cosine", 1.0, "Hidden states are learned too.")] if learned else []
         gate = [self._gate(plan)] if last else []  # what is in between does not ship
         return [*keys, *self._training(), *hidden, *gate]
@@ -191,7 +191,9 @@ class Draft:
     @property
     def _metric(self) -> str:
         counts = self.guess.counts
-        measured = metrics(self.guess.task, DataSpec(query=self.guess.data.get("query")))
+        keys = ("query", "score", "text_pair", "validation", "train", "retrieval")
+        given = {key: value for key, value in {**self.files, **self.guess.data}.items() if key in keys}
+        measured = metrics(self.guess.task, DataSpec(**given))
         uneven = self.guess.task == text_classification.NAME and max(counts.values(), default=0) > _UNEVEN * sum(
             counts.values()
         )

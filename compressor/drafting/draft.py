@@ -10,7 +10,7 @@ from math import ceil
 from pathlib import Path
 
 from compressor.data import hub, sources
-from compressor.drafting import document, held_out, labels, lengths, plans, rows, stand_in, task
+from compressor.drafting import document, held_out, labels, lengths, plans, rows, stand_in, task, vectors
 from compressor.drafting.document import Draft
 from compressor.drafting.guess import ASSUMED, CHECKPOINT, Guess, Heads
 from compressor.drafting.plans import Limits, Reduction
@@ -91,6 +91,9 @@ def draft(checkpoint: str, data: str | None, target: Budget, path: Path | None) 
 
 
 def _found(data: str, read: Sample, heads: Heads, recipe: Path) -> Found:
+    scored = vectors.draft(read, heads, lambda file: _named(data, file, recipe)) if vectors.wanted(heads) else None
+    if scored is not None:
+        return Found(scored.guess, scored.files, len(read.rows), scored.judged, _rows_fact(read, scored.guess))
     guess = task.guess(read, heads)
     files = {"train": _named(data, read.train, recipe)}
     if read.validation is not None and guess.task != MASKED_LM:

@@ -45,6 +45,7 @@ _PAIRS = (
     *(("texta", "textb"), ("sentencea", "sentenceb"), ("text", "textpair"), ("first", "second"), ("s1", "s2")),
     *(("query", "passage"), ("query", "document"), ("query", "doc"), ("query", "text"), ("query", "answer")),
     *(("question", "passage"), ("question", "sentence"), ("question", "context"), ("question", "answer")),
+    *(("anchor", "positive"), ("query", "positive"), ("query", "pos")),
     *(("claim", "evidence"), ("context", "response"), ("prompt", "response"), ("a", "b"), ("left", "right")),
 )
 _QUERIES, _QUERY_IDS = ("query", "question"), ("queryid", "qid", "questionid")
@@ -69,19 +70,19 @@ def guess(rows: Sample, there: Sequence[Column], heads: Heads) -> Guess | None:
     Raises:
         RecipeError: The first line is a row, or a column that is called so cannot be what it is called.
     """
-    _refuse_headless(rows, there)
+    refuse_headless(rows, there)
     sets = label_sets.find(there)
     if sets is not None and (sets[1] or not any(c.plain in _LABELS and c.kind in ("text", "number") for c in there)):
         return _with_sets(rows, there, heads, *sets)
-    label, note = _label(there, bool(set(heads.tasks) & _LEARNS_LABELS))
+    label, note = find_label(there, bool(set(heads.tasks) & _LEARNS_LABELS))
     if label is None:
         _refuse_mixed(there)
         return None
-    texts, said = _texts([column for column in there if column is not label], heads)
+    texts, said = find_texts([column for column in there if column is not label], heads)
     if not texts:
         return None
     _refuse_answers(label, texts)
-    _refuse_blanks(rows, [*texts, label])
+    refuse_blanks(rows, [*texts, label])
     query = None if text_classification.NAME in heads.tasks else _query(there, texts, label)
     data: dict[str, Any] = {key: column.name for key, column in zip(_KEYS, texts, strict=False)}
     data["label"] = label.name
@@ -103,10 +104,10 @@ def _with_sets(
     rows: Sample, there: Sequence[Column], heads: Heads, label: Column, mark: str | None, counts: Counter[str]
 ) -> Guess | None:
     """Texts with any number of labels each."""
-    texts, said = _texts([column for column in there if column is not label], heads)
+    texts, said = find_texts([column for column in there if column is not label], heads)
     if not texts:
         return None
-    _refuse_blanks(rows, texts)
+    refuse_blanks(rows, texts)
     data = {key: column.name for key, column in zip(_KEYS, texts, strict=False)} | {"label": label.name}
     found = Guess(multi_label.NAME, data, list(zip(*(column.texts for column in texts), strict=True)), counts)
     if mark is not None:
@@ -126,14 +127,15 @@ def _refuse_mixed(there: Sequence[Column]) -> None:
                 raise refused(PLACE, what, "labels are texts or numbers; fix the row, or drop it", error.kind) from None
 
 
-def _refuse_blanks(rows: Sample, used: Sequence[Column]) -> None:
+def refuse_blanks(rows: Sample, used: Sequence[Column]) -> None:
+    """Refuses columns in which a row has no value."""
     for column in used:
         if column.blank_row is not None:
             what = f"{rows.train.name} has nothing in column {quoted(column.name)} of row {column.blank_row}"
             raise refused(PLACE, what, "every row needs a value; drop the row or fix the file", "missing")
 
 
-def _label(there: Sequence[Column], needed: bool) -> tuple[Column | None, str]:
+def find_label(there: Sequence[Column], needed: bool) -> tuple[Column | None, str]:
     """The column with the label, and what is assumed of it.
 
     Args:
@@ -190,7 +192,7 @@ def _no_label(column: Column) -> RecipeError:
     return refused(PLACE, what, hint)
 
 
-def _texts(others: Sequence[Column], heads: Heads) -> tuple[list[Column], str]:
+def find_texts(others: Sequence[Column], heads: Heads) -> tuple[list[Column], str]:
     """The column with the text, or the two of a pair; and what is assumed of them."""
     there = {column.plain: column for column in others if column.kind == "text"}
     for names in _PAIRS:
@@ -259,7 +261,7 @@ def _with_sources(found: Guess, there: Sequence[Column], used: Sequence[Column])
     return found
 
 
-def _refuse_headless(rows: Sample, there: Sequence[Column]) -> None:
+def refuse_headless(rows: Sample, there: Sequence[Column]) -> None:
     """Refuses csv and tsv files whose first line is a row: its values are names, and the row is lost."""
     if not rows.in_lines:
         return

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from compressor.data import conll, sources, squad, table_files
+from compressor.data import conll, retrieval, sources, squad, table_files
 from compressor.data.lines import lines, quoted
 from compressor.data.tags import is_tag
 from compressor.errors import Problem, RecipeError
@@ -20,7 +20,7 @@ PLACE = "--data"
 """What errors call the rows."""
 NAMES_HINT = "the first line of csv and tsv names the columns"
 
-Form = Literal["table", "conll", "squad", "text"]
+Form = Literal["table", "conll", "squad", "text", "beir"]
 
 _MOST_ROWS = 100_000
 _MOST_CHARACTERS = 60_000_000
@@ -30,6 +30,8 @@ _LOOKED_AT = 200
 _FORMATS = tuple(dict.fromkeys((*sources.FORMATS, *sources.CONLL, sources.SQUAD)))
 _VALIDATION = ("validation", "dev", "valid", "val")
 _TRAIN = ("train", "training")
+JUDGING = ("test", *_VALIDATION)
+"""Names of splits whose queries judge a model, those that are asked first."""
 _OF_LINES = ("csv", "tsv")
 
 
@@ -40,10 +42,10 @@ class Sample:
     Attributes:
         train: The file.
         validation: The file of held-out rows beside it; None where there is none.
-        form: Whether it is a table, tagged words of CoNLL, questions of SQuAD, or raw text.
-        names: The columns of a table that can be named.
+        form: Whether it is a table, tagged words of CoNLL, questions of SQuAD, raw text, or a folder in BEIR's layout.
+        names: The columns of a table that can be named; of a folder of BEIR's, the names of its splits.
         rows: Of a table by column; of other forms as the task has them: `tokens` and `tags`; `question`, `context` and
-            `answers`; `text`.
+            `answers`; `text`, of BEIR's folder with `relevant`, the documents that answer a query.
         whole: Whether the file has no rows beyond these.
         judged: The beginning of the rows of `validation`; none without it.
         judged_names: Its columns, as `names`.
@@ -73,12 +75,27 @@ def read(source: str) -> Sample:
     Raises:
         RecipeError: There are none, or they cannot be read: with the line, as a run would say it.
     """
+    folder = Path(sources.expanded(source))
+    if (folder / retrieval.CORPUS).is_file():
+        return _searched(folder)
     train, validation = _files(source)
     found = _beginning(train)
     if validation is None:
         return found
     beside = _beginning(validation)
     return replace(found, validation=validation, judged=beside.rows, judged_names=beside.names)
+
+
+def _searched(folder: Path) -> Sample:
+    """A folder in BEIR's layout: its documents, and the queries of one of its splits."""
+    splits = tuple(sorted(path.stem for path in (folder / retrieval.QRELS).glob("*.tsv")))
+    if not splits:
+        what = f"{folder} has {retrieval.CORPUS} and no {retrieval.QRELS}/*.tsv"
+        raise RecipeError([Problem(PLACE, what, "give the whole folder, as BEIR's are", kind="missing")])
+    split = next((name for name in JUDGING if name in splits), splits[0])
+    rows = retrieval.read(folder, PLACE, split)
+    found = [{"text": text.text, "relevant": list(text.relevant)} for _, text in islice(rows, _MOST_ROWS)]
+    return Sample(folder, None, "beir", splits, found, len(found) < _MOST_ROWS)
 
 
 def _beginning(path: Path) -> Sample:

@@ -11,8 +11,8 @@ from compressor.drafting import labels
 from compressor.drafting.guess import ASSUMED, Guess, Heads, refused
 from compressor.tasks import (
     MASKED_LM,
-    TASKS,
     question_answering,
+    sentence_similarity,
     text_classification,
     text_regression,
     token_classification,
@@ -74,6 +74,9 @@ _DATA_SETS = {
         data={"tokens": "tokens", "tags": "ner_tags"},
         labels=("O", *(f"{prefix}-{kind}" for kind in _TYPES for prefix in "BI")),
     ),
+    sentence_similarity.NAME: _DataSet(
+        "nyu-mll/glue", 5_749, 1_500, "stsb", data={"text": "sentence1", "text_pair": "sentence2", "score": "label"}
+    ),
     question_answering.NAME: _DataSet("rajpurkar/squad", 87_599, 10_570),
     MASKED_LM: _DataSet("Salesforce/wikitext", 36_718, 0, "wikitext-2-raw-v1", validation=None),
 }
@@ -91,9 +94,6 @@ def found(heads: Heads) -> Found:
     task = heads.tasks[0] if heads.tasks else text_classification.NAME
     data_set = _DATA_SETS.get(task)
     if data_set is None or (heads.tasks and data_set.labels and not labels.fit(data_set.labels, heads.labels).fits):
-        if TASKS[task].HEAD.vectors:
-            hint = "no recipe is drafted for it: see docs/recipes.md, or give rows of another task"
-            raise refused("--data", f"is missing, and the checkpoint does {task}", hint, "missing")
         what = f"the checkpoint does {task} with the labels {', '.join(heads.labels[:6])}"
         raise refused("--data", f"is missing, and {what}", "give rows with these labels", "missing")
     why = "the task of the checkpoint's head" if heads.tasks else "without rows or a head, any task may be meant"

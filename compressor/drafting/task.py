@@ -35,6 +35,9 @@ def guess(rows: Sample, heads: Heads) -> Guess:
     Raises:
         RecipeError: They are of no task, or would be refused when they are read.
     """
+    if rows.form == "beir":
+        what = f"{rows.train} is a retrieval set, and the checkpoint gives no vectors"
+        raise refused(PLACE, what, "give a sentence encoder: a folder with modules.json", "unsupported")
     if rows.form == "conll":
         return _tagged(rows.rows, "tokens", "tags", {})
     if rows.form == "squad":
