@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from compressor.errors import Add, StageError
 from compressor.models import tokenizers
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.families.compact_bert import NAME as COMPACT_BERT
+from compressor.models.sentence_embedding import Unsupported
 from compressor.models.shape import Shape
 from compressor.models.surgery import pruning_widths
 from compressor.stages.base import Stage, StageSpec, refuse_inside, refuse_moved_first
@@ -74,8 +76,16 @@ class PruneSpec(PruningSpec, StageSpec):
         if self.target is not None:
             heads = neurons = None
             self._check_target(self.target, (words or 0) * shape.embedding, add)
+        dense = shape.dense
+        if self.vectors is not None:
+            dense = self.vectors.dimensions
+            most = shape.vector - (self.vectors.reduction == "first")
+            if dense > most:
+                what = f"is {dense}, and {shape.vector} numbers come in"
+                add(("vectors", "dimensions"), what, f"at most {most}")
         return replace(
             shape,
+            dense=dense,
             words=words,
             family=COMPACT_BERT if heads != shape.heads or neurons is None else shape.family,
             layers=max(1, layers - removed),
@@ -108,6 +118,8 @@ class PruneSpec(PruningSpec, StageSpec):
         if self.target is not None and self.target.latency_p50_ms and processes.count() > 1:
             what = "is measured in one process, and this is one of several that train together"
             add(("target", "latency_p50_ms"), what, "run without torchrun", kind="conflict")
+        if self.vectors is not None and self.vectors.reduction == "pca" and incoming is not None:
+            self._check_activation(incoming, add)
         if incoming is None or self.vocabulary is None:
             return
         try:
@@ -123,9 +135,23 @@ class PruneSpec(PruningSpec, StageSpec):
         elif keep > most:
             add(("vocabulary", "keep"), f"is {keep}, but there are {most} tokens", f"at most {most}")
 
+    @staticmethod
+    def _check_activation(incoming: Checkpoint, add: Add) -> None:
+        """Notes vectors that cannot be rotated."""
+        with suppress(Unsupported):  # a problem of the model's already
+            if incoming.embedding.dense is not None and incoming.embedding.activation != "identity":
+                what, hint = _TANH
+                add(("vectors", "reduction"), f"is pca, and {what}", hint, kind="conflict")
+
+
+_TANH = (
+    "the dense layer of the model ends in tanh, behind which nothing can be folded into it",
+    "use reduction: first, which keeps its first numbers",
+)
+
 
 def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
-    """Prunes, and recovers.
+    """Prunes, and recovers; vectors become smaller at last, so that recovery can compare them with the teacher's.
 
     Args:
         source: Checkpoint folder.
@@ -133,6 +159,21 @@ def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
         spec: The stage's keys.
         context: Teacher, rows or corpus, seed, progress.
     """
+    from compressor.training import vector_reduction
+    from compressor.training.prune_step import together
+    from compressor.training.train_stage import build_once
+
+    if (limits := spec.vectors) is None:
+        return _pruned(source, output, spec, context)
+    whole, facts = source, Facts()
+    if spec.cuts:
+        whole = context.work / "pruned"
+        facts = build_once(whole, lambda folder: _pruned(source, folder, spec, context))
+    return together(facts, vector_reduction.reduced(whole, output, spec, limits, context))
+
+
+def _pruned(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:
+    """Removes what is inside the encoder, and recovers."""
     from compressor.training import vocabulary_trimming
     from compressor.training.prune_step import prune_step, read_goal, together
     from compressor.training.sparse_training import sparsity_facts

@@ -6,7 +6,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from compressor.spec import Spec
 from compressor.training.spec import RecoverySpec, TargetSpec, VocabularySpec
+
+_WAYS = ("heads", "ffn", "layers", "vocabulary", "target", "sparsity", "pattern")
+"""Keys that remove something inside the encoder."""
+
+
+class VectorsSpec(Spec):
+    """The numbers of a sentence's vector that stay."""
+
+    dimensions: Annotated[int, Field(ge=1)]
+    """How many."""
+    reduction: Literal["pca", "first"] = "pca"
+    """`pca`: along the directions that hold most of the vectors of training texts, folded into a dense layer. `first`:
+    the first numbers, of a model whose training made them useful without the others (`dimensions` of a stage that
+    trains)."""
+    texts: Annotated[int, Field(ge=1)] = 4096
+    """Training texts, evenly spread, whose vectors tell the directions."""
 
 
 class PruningSpec(RecoverySpec):
@@ -26,6 +43,9 @@ class PruningSpec(RecoverySpec):
     target: TargetSpec | None = None
     """Instead of `heads` and `ffn`: an upper limit on size, parameters or latency. Of the combinations of heads and
     neurons that meet it, the stage takes the one that changes the outputs least on a sample of the training rows."""
+    vectors: VectorsSpec | None = None
+    """Task sentence-similarity: fewer numbers in a vector, `{dimensions: 128, reduction: pca}`. After recovery, if
+    something else is removed too; alone it trains nothing."""
     steps: Annotated[int, Field(ge=1)] = 1
     """Number of steps in which heads and neurons are removed; each step scores, cuts and recovers. The last step
     recovers for half of `epochs` or `max_steps`, the steps before it share the other half."""
@@ -45,6 +65,16 @@ class PruningSpec(RecoverySpec):
     the weights; `random`: drawn by seed, a baseline."""
 
     @property
+    def cuts(self) -> bool:
+        """Whether something inside the encoder is removed, and not the numbers of its vectors alone."""
+        return bool(self.model_fields_set.intersection(_WAYS))
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is something to recover from, and weights are learned at all."""
+        return self.cuts and super().trains
+
+    @property
     def kept_of(self) -> tuple[int, int] | None:
         """N and M of the pattern."""
         if self.pattern is None:
@@ -54,9 +84,10 @@ class PruningSpec(RecoverySpec):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> PruningSpec:
-        ways = ("heads", "ffn", "layers", "vocabulary", "target", "sparsity", "pattern")
-        if not self.model_fields_set.intersection(ways):
-            raise ValueError(f"nothing to remove; give at least one of {', '.join(ways)}")
+        if not self.cuts and self.vectors is None:
+            raise ValueError(f"nothing to remove; give at least one of {', '.join(_WAYS)}, vectors")
+        if not self.cuts and (given := [key for key in ("epochs", "max_steps") if key in self.model_fields_set]):
+            raise ValueError(f"vectors alone trains nothing; drop {given[0]}, and put a distill stage behind it")
         if self.target is not None and (self.heads or self.ffn):
             raise ValueError("target finds the shares of heads and ffn; drop them, or drop target")
         if self.sparsity and self.pattern:

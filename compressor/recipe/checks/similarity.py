@@ -28,6 +28,9 @@ def check_similarity(recipe: Recipe, add: Add) -> None:
         if raw and isinstance(stage, DistillationSpec) and stage.alpha_hard:
             what = "weighs what pairs say, and the recipe has raw text alone"
             add(("stages", index, "alpha_hard"), what, "drop it, or give pairs as data.train", kind="conflict")
+        if getattr(stage, "vectors", None) and recipe.task_of(stage) != recipe.task:
+            what = "is of a model that makes vectors, and the stage pretrains a language model"
+            add(("stages", index, "vectors"), what, "put it into a stage behind it", kind="conflict")
         for name in stage.gates:
             own = metric_of(name).base if is_metric(name) else name
             if own in METRICS and own not in metrics(recipe.task, recipe.data):
@@ -41,7 +44,7 @@ def _refuse_keys(recipe: Recipe, add: Add) -> None:
     if recipe.embedding is not None:
         add(("embedding",), what, "drop it", kind="conflict")
     for index, stage in enumerate(recipe.stages):
-        for key in ("alpha_relation", "dimensions"):
+        for key in ("alpha_relation", "dimensions", "vectors"):
             if getattr(stage, key, None):
                 add(("stages", index, key), what, "drop it", kind="conflict")
 
