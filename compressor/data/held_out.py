@@ -21,7 +21,7 @@ def held_out(texts: Sequence[tuple[str, ...]], fraction: float, salt: str = "") 
     """
 
     def alone() -> list[bool]:
-        return [_share(row, salt) < fraction for row in texts]
+        return held_out_alone(texts, fraction, salt)
 
     if all(len(row) == 1 for row in texts):
         return alone()
@@ -32,6 +32,11 @@ def held_out(texts: Sequence[tuple[str, ...]], fraction: float, salt: str = "") 
     if small <= wanted:
         return alone()
     return [sizes[group] <= wanted and _share((group,), salt) < wanted / small for group in groups]
+
+
+def held_out_alone(texts: Iterable[tuple[str, ...]], fraction: float, salt: str = "") -> list[bool]:
+    """`held_out` of rows of one text each, which are read as a stream."""
+    return [_share(row, salt) < fraction for row in texts]
 
 
 def held_out_groups(groups: Sequence[str], fraction: float, salt: str = "") -> list[bool]:
@@ -56,20 +61,18 @@ def overlap(train: Iterable[tuple[str, ...]], validation: Iterable[tuple[str, ..
         train: The texts of each training row.
         validation: Those of each validation row.
     """
+    # Sets of what is judged: there may be much more to train on than fits into memory.
+    judged = [tuple(map(plain, row)) for row in validation]
+    known_rows, known_texts = {hash(row) for row in judged}, {hash(text) for row in judged for text in row}
     rows: set[int] = set()
     singles: set[int] = set()
     for row in train:
         texts = tuple(map(plain, row))
-        rows.add(hash(texts))
-        singles.update(map(hash, texts))
-    whole = partly = count = 0
-    for row in validation:
-        texts = tuple(map(plain, row))
-        count += 1
-        if hash(texts) in rows:
-            whole += 1
-        elif any(hash(text) in singles for text in texts):
-            partly += 1
+        rows |= {hash(texts)} & known_rows
+        singles |= set(map(hash, texts)) & known_texts
+    count = len(judged)
+    whole = sum(hash(row) in rows for row in judged)
+    partly = sum(hash(row) not in rows and any(hash(text) in singles for text in row) for row in judged)
     notes = []
     for found, what in ((whole, "the same text as a training row"), (partly, "one text of a pair that is trained on")):
         if found:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from compressor.data import queries
-from compressor.data.held_out import held_out, held_out_groups, overlap
+from compressor.data.held_out import held_out, held_out_alone, held_out_groups, overlap
 from compressor.data.queries import QUERY
 from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec, HubDataset
@@ -209,17 +210,16 @@ def _chosen_on(form: Form, rows: Dataset, wanted: int) -> dict[str, Dataset]:
     if len(set(apart)) < 2:
         return {}
     sides = {TRAIN: False, SELECTION: True}
-    return {name: rows.select([i for i, held in enumerate(apart) if held == side]) for name, side in sides.items()}
+    return {name: rows.select(np.flatnonzero(np.array(apart) == side)) for name, side in sides.items()}
 
 
 def _apart(form: Form, rows: Dataset, fraction: float, salt: str = "") -> list[bool]:
     """Whether each row is held out."""
-    named = _named_groups(rows)
-    return (
-        held_out(list(form.identities(rows)), fraction, salt)
-        if named is None
-        else held_out_groups(named, fraction, salt)
-    )
+    if (named := _named_groups(rows)) is not None:
+        return held_out_groups(named, fraction, salt)
+    if all(len(row) == 1 for row in islice(form.identities(rows), 1)):  # and then all are: raw text may be large
+        return held_out_alone(form.identities(rows), fraction, salt)
+    return held_out(list(form.identities(rows)), fraction, salt)
 
 
 def _group_notes(train: Dataset, validation: Dataset) -> list[str]:

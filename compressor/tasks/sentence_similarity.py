@@ -112,7 +112,7 @@ def prompted(rows: Mapping[str, Sequence[Any]], embedding: SentenceEmbedding) ->
 
 def _range(rows: Dataset) -> tuple[float, float]:
     """The least grade of rows with scores, 0 if all are positive, and the largest; 0 and 1 of rows without."""
-    if not any(rows[sentence_rows.SCORED]):
+    if queries.QUERY not in rows.column_names or not any(rows[sentence_rows.SCORED]):  # raw text may be large
         return 0.0, 1.0
     grades = [grade for row in rows[sentence_rows.GRADES] for grade in row]
     return min(0.0, *grades), max(grades)

@@ -63,7 +63,6 @@ def write_answers(
     _write_spans(folder / "hidden_spans.npy", order, lengths)
     _write_spans(folder / "attention_spans.npy", order, squares)
     wanted = {"output_hidden_states": bool(hidden), "output_attentions": bool(attention)}
-    by_row: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     with ExitStack() as files, torch.inference_mode():
         tokens = int(lengths.sum())
         width = (model.config.hidden_size,)
@@ -75,29 +74,28 @@ def write_answers(
             files.enter_context(ArrayWriter(folder / f"attention_layer{n}.npy", np.float16, (), size))
             for n in attention
         ]
-        by_token: ArrayWriter | None = None
+        logits: ArrayWriter | None = None
         for indices in _by_tokens(order, lengths):
             chunk = rows[indices]
             batch = tokenizer.pad({name: chunk[name] for name in names}, return_tensors="pt").to(device)
             outputs = model(**batch, **{name: True for name, asked in wanted.items() if asked})
             real = batch["attention_mask"].bool()
             given = task.head_logits(outputs).float()
-            if given.ndim == 2:
-                by_row.append((indices, given.cpu().numpy()))
+            of_rows = given.ndim == 2
+            if logits is None:
+                file, count = (LOGITS, len(order)) if of_rows else (TOKEN_LOGITS, tokens)
+                row = (given.shape[-1],)
+                logits = files.enter_context(ArrayWriter(folder / file, np.float32, row, count))
+            if of_rows:
+                logits.put(indices, given.cpu().numpy())
             else:
-                if by_token is None:
-                    row = (given.shape[-1],)
-                    by_token = files.enter_context(ArrayWriter(folder / TOKEN_LOGITS, np.float32, row, tokens))
-                by_token.append(given[real].cpu().numpy())
+                logits.append(given[real].cpu().numpy())
             for writer, layer in zip(states, hidden, strict=True):
                 writer.append(outputs.hidden_states[layer + 1][real].float().cpu().numpy())
             for writer, layer in zip(maps, attention, strict=True):
                 for probabilities, n in zip(outputs.attentions[layer].float().cpu(), lengths[indices], strict=True):
                     writer.append(probabilities[:, :n, :n].reshape(-1).numpy())
             step.update(step.done + len(indices), len(order))
-    if by_row:
-        logits = np.concatenate([values for _, values in by_row])
-        np.save(folder / LOGITS, logits[np.argsort(np.concatenate([indices for indices, _ in by_row]))])
 
 
 def _write_spans(path: Path, order: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
