@@ -19,7 +19,7 @@ _NEGATIVES = ("negative", "neg", "hardnegative", "negativetext")
 _LEAST_QUERIES = 10
 """Texts of two sentences that a search among them needs."""
 _MOST_QUERIES, _MOST_DOCUMENTS = 2000, 10_000
-"""Queries and documents of a search in raw text: more take time at every stage, and tell little more."""
+"""Queries and documents of a search in raw text, about: more take time and memory, and tell little more."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,16 @@ def _raw(
         hint = "give pairs with a score, or a folder with train.txt and with such pairs as dev.tsv"
         raise refused(PLACE, what, hint, "missing")
     searched: Any = {"source": named(file), **(data if file == rows.train else {})}
+    if (count := _texts_of(file, judged_texts, rows.whole or file != rows.train)) > _MOST_DOCUMENTS:
+        searched["fraction"] = float(f"{_MOST_DOCUMENTS / count:.1g}")
     if queries > _MOST_QUERIES:
-        searched |= {"max_queries": _MOST_QUERIES, "max_documents": _MOST_DOCUMENTS}
+        searched["max_queries"] = _MOST_QUERIES
     note = f"{ASSUMED}the first sentence of each text looks for the rest; pairs that people scored say more"
     whole = searched["source"] if len(searched) == 1 else searched
     return Vectors(found.noting("retrieval", note), {"corpus": source, "retrieval": whole}, min(queries, _MOST_QUERIES))
+
+
+def _texts_of(file: Path, beginning: Sequence[str], whole: bool) -> int:
+    """How many texts a file has, about, by its size, if it has more than its beginning."""
+    read = sum(len(text.encode()) + 1 for text in beginning)
+    return len(beginning) if whole else max(len(beginning), int(len(beginning) * file.stat().st_size / read))

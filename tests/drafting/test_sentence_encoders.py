@@ -154,6 +154,14 @@ def test_what_cannot_be_scored_is_refused(tmp_path: Path, encoder: Path):
     assert result.returncode == 2 and "has corpus.jsonl and no qrels" in result.stderr
 
 
+def test_of_much_text_a_share_is_searched(tmp_path: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch):
+    model = saved(tmp_path / "encoder", encoder)
+    path = write(tmp_path / "much.txt", *(f"the film {i} was good. the plot {i} was long." for i in range(25_000)))
+    monkeypatch.setattr("compressor.drafting.rows._MOST_ROWS", 12_500)
+    found = draft(str(model), str(path), Budget(), tmp_path / "recipe.yaml").recipe.data.retrieval_spec
+    assert found is not None and (found.fraction, found.max_queries) == (0.4, 2000), "a half is read: 25,000 texts"
+
+
 def test_a_draft_runs_to_the_end(tmp_path: Path, encoder: Path):
     model = saved(tmp_path / "encoder", encoder)
     result = compress("init", model.name, "--data", reviews(tmp_path).name, "-o", "recipe.yaml", cwd=tmp_path)
