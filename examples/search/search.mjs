@@ -72,7 +72,7 @@ class Encoder {
     }
     const graph = file ?? manifest.file;
     if (!graph.endsWith(".onnx")) {
-      throw new Failure(`The run shipped ${graph}, and a browser needs ONNX: add onnx to the targets of its export stage.`);
+      throw new Failure(`The run shipped ${graph}, and browsers need ONNX: add onnx to the targets of its export stage.`);
     }
     const encoder = new Encoder();
     const { Tokenizer, ort } = await librariesIn(libraries);
@@ -164,7 +164,7 @@ function ofJson(line, column, place) {
     throw new Failure(`${place} is not JSON.`);
   }
   const text = typeof row === "string" ? row : row?.[column];
-  if (typeof text !== "string") throw new Failure(`${place} has no text "${column}": name it as "column" in index.html.`);
+  if (typeof text !== "string") throw new Failure(`${place} has no text "${column}": set "column" in index.html.`);
   return text;
 }
 
@@ -250,17 +250,15 @@ class Page {
       told = performance.now();
       const done = this.#indexed.length;
       this.#state("indexing", `Indexing: ${number(done)} of ${number(count)} texts`, done / count);
-      if (done < 2 * listed || !this.#asked) continue; // each time there are twice as many, so that few lists are read out
+      if (done < 2 * listed || !this.#asked) continue; // when there are twice as many: few lists are read out
       listed = done;
       this.#list();
     }
     const seconds = (performance.now() - start) / 1000, size = this.#indexed[0].vector.length;
     const each = `${number((seconds / count) * 1000, 1)} ms each`;
     const what = count === 1 ? "1 text" : `${number(count)} texts`;
-    this.#state(
-      "ready",
-      `${what} indexed in ${number(seconds, 1)} s (${each}). Model: ${megabytes(encoder.bytes)} MB, ${size} numbers a text.`,
-    );
+    const model = `Model: ${megabytes(encoder.bytes)} MB, ${size} numbers a text.`;
+    this.#state("ready", `${what} indexed in ${number(seconds, 1)} s (${each}). ${model}`);
     if (this.#asked) this.#list(); // of all texts now
   }
 
@@ -271,7 +269,8 @@ class Page {
     if (document.body.dataset.state === "failed") return;
     if (!text || !this.#encoder) {
       element("results").replaceChildren();
-      element("summary").textContent = text ? "The search starts as soon as the model is there." : "Type what you are looking for.";
+      const later = "The search starts as soon as the model is there.";
+      element("summary").textContent = text ? later : "Type what you are looking for.";
       return;
     }
     const start = performance.now();
@@ -299,7 +298,8 @@ class Page {
   #fail(error) {
     this.#state("failed", "The search does not work yet.");
     if (!(error instanceof Failure)) console.error(error);
-    element("error").textContent = error instanceof Failure ? error.message : `Something went wrong: ${error.message ?? error}`;
+    const text = error.message ?? String(error);
+    element("error").textContent = error instanceof Failure ? text : `Something went wrong: ${text}`;
     element("error").hidden = false;
     element("summary").textContent = "";
   }
