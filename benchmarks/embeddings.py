@@ -12,7 +12,6 @@ training from the cache.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,8 @@ from runs import run
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from compressor.data import retrieval, table_files
+from compressor.models import small_vectors
+from compressor.models.small_vectors import SmallerForm
 from compressor.runtimes import RUNTIMES
 from compressor.tasks.scoring import retrieval as search
 from compressor.tasks.scoring.spearman import spearman
@@ -40,10 +41,12 @@ STUDENTS: dict[str, list[dict[str, Any]]] = {
     "3 layers, Matryoshka": [{**HALF, "dimensions": [384, 256, 128, 64]}],
     "shared": [
         {"stage": "share", "num_hidden_groups": 1, "epochs": 0},
-        {"stage": "factorize", "embedding_size": 128, **TRAINED},
+        {"stage": "factorize", "embedding_size": 128, "alpha_cosine": 0, **TRAINED},
     ],
-    "pruned": [{"stage": "prune", "heads": 0.5, "ffn": 0.5, **TRAINED}],
+    "pruned": [{"stage": "prune", "heads": 0.5, "ffn": 0.5, "alpha_cosine": 0, **TRAINED}],
+    "128 directions": [{"stage": "prune", "vectors": {"dimensions": 128}}],
 }
+SMALLER = small_vectors.forms((256, 128, 64), small_vectors.PRECISIONS)
 Vectors = NDArray[np.float32]
 
 
@@ -52,7 +55,7 @@ def recipe(name: str, stages: Sequence[Mapping[str, Any]], given: argparse.Names
     data = {"corpus": str(given.texts.resolve()), "validation": str(given.sts[0].resolve())}
     columns = {"text": "sentence1", "text_pair": "sentence2", "score": "score"}
     limit = {} if given.samples is None else {"max_train_samples": given.samples}
-    passes = [{**stage, **({} if "epochs" in stage else {"epochs": given.epochs})} for stage in stages]
+    passes = [{**stage, **({"epochs": given.epochs} if "learning_rate" in stage else {})} for stage in stages]
     quantize = {"stage": "quantize", "reduce_range": True}
     return {
         **{"schema_version": 1, "name": name, "task": "sentence-similarity", "model": given.model},
@@ -76,26 +79,49 @@ def vectors(file: Path, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
         return np.stack(list(pool.map(one, texts)))
 
 
-def scores(file: Path, tokenizer: PreTrainedTokenizerBase, given: argparse.Namespace) -> dict[str, float]:
-    """Each metric of one file."""
-    found = {}
-    for path in given.sts:
-        rows = [row for _, row in table_files.rows(path, ["sentence1", "sentence2", "score"], "sts")]
-        sides = [vectors(file, tokenizer, [str(row[name]) for row in rows]) for name in ("sentence1", "sentence2")]
-        cosines = np.einsum("ij,ij->i", *sides)
-        found[path.stem] = spearman(cosines, np.array([float(row["score"]) for row in rows])).estimate(0.95).value
-    texts = [text for _, text in retrieval.read(given.squad, "squad")]
-    row_of = {text.name: row for row, text in enumerate(texts) if text.side == retrieval.DOCUMENT}
-    relevant = np.array([(row, row_of[name]) for row, text in enumerate(texts) for name in text.relevant])
-    groups = np.unique([text.group for text in texts], return_inverse=True)[1]
-    asked = vectors(file, tokenizer, [text.text for text in texts])
-    rows = search.score(asked, np.array(sorted(row_of.values())), relevant, np.ones(len(relevant)), groups)
-    return {**found, **{name: rows[name].estimate(0.95).value for name in RETRIEVAL}}
+class Judged:
+    """The rows that files are scored on.
+
+    Args:
+        sts: Files of pairs with a score.
+        squad: SQuAD's JSON.
+    """
+
+    def __init__(self, sts: Sequence[Path], squad: Path) -> None:
+        self._pairs = {
+            path.stem: [row for _, row in table_files.rows(path, ["sentence1", "sentence2", "score"], "sts")]
+            for path in sts
+        }
+        self._texts = [text for _, text in retrieval.read(squad, "squad")]
+        self.metrics = [*self._pairs, *RETRIEVAL]
+
+    def vectors(self, file: Path, tokenizer: PreTrainedTokenizerBase) -> dict[str, Vectors]:
+        """A file's vectors of each set; of pairs, first all first sentences."""
+        texts = {
+            name: [str(row[side]) for side in ("sentence1", "sentence2") for row in rows]
+            for name, rows in self._pairs.items()
+        }
+        texts["squad"] = [text.text for text in self._texts]
+        return {name: vectors(file, tokenizer, every) for name, every in texts.items()}
+
+    def scores(self, given: Mapping[str, Vectors], form: SmallerForm | None = None) -> dict[str, float]:
+        """Each metric of vectors, as they are or in a smaller form."""
+        small = {name: each if form is None else form.of(each) for name, each in given.items()}
+        found = {}
+        for name, rows in self._pairs.items():
+            products = np.einsum("ij,ij->i", small[name][: len(rows)], small[name][len(rows) :])
+            found[name] = spearman(products, np.array([float(row["score"]) for row in rows])).estimate(0.95).value
+        row_of = {text.name: row for row, text in enumerate(self._texts) if text.side == retrieval.DOCUMENT}
+        relevant = np.array([(row, row_of[name]) for row, text in enumerate(self._texts) for name in text.relevant])
+        groups = np.unique([text.group for text in self._texts], return_inverse=True)[1]
+        documents, grades = np.array(sorted(row_of.values())), np.ones(len(relevant))
+        ranked = search.score(small["squad"], documents, relevant, grades, groups)
+        return {**found, **{name: ranked[name].estimate(0.95).value for name in RETRIEVAL}}
 
 
-def _line(name: str, size: int, found: Mapping[str, float], of: Mapping[str, float]) -> str:
+def _line(name: str, size: str, found: Mapping[str, float], of: Mapping[str, float]) -> str:
     cells = [f"{value:.4f} ({value / of[metric]:.1%})" for metric, value in found.items()]
-    return f"| {name} | {size / 1e6:.1f} | {' | '.join(cells)} |"
+    return f"| {name} | {size} | {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -109,12 +135,13 @@ def main() -> None:
     parser.add_argument("--student", choices=STUDENTS, action="append", help="by default all")
     parser.add_argument("--samples", type=int, help="texts to learn from; by default all")
     parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--smaller", action="store_true", help="score smaller forms of the teacher's vectors, too")
     parser.add_argument("--folder", type=Path, default=Path("artifacts/embeddings"))
     given = parser.parse_args()
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = [*(path.stem for path in given.sts), *RETRIEVAL]
-    print(f"| | MB | {' | '.join(metrics)} |\n|---|---|{'---|' * len(metrics)}", flush=True)
+    judged = Judged(given.sts, given.squad)
+    print(f"| | MB | {' | '.join(judged.metrics)} |\n|---|---|{'---|' * len(judged.metrics)}", flush=True)
     of: dict[str, float] = {}
     tokenizer = None
     for name in dict.fromkeys(["teacher", *(given.student or STUDENTS)]):
@@ -126,14 +153,21 @@ def main() -> None:
         tokenizer = AutoTokenizer.from_pretrained(model)
         for file, label in (("model.onnx", name), ("model_quantized.onnx", f"{name}, int8")):
             path = model / "onnx" / file
-            found = scores(path, tokenizer, given)
+            made = judged.vectors(path, tokenizer)
+            found = judged.scores(made)
             of = of or found
-            print(_line(label, path.stat().st_size, found, of), flush=True)
+            print(_line(label, _megabytes(path), found, of), flush=True)
+            for form in SMALLER if given.smaller and label == "teacher" else ():
+                print(_line(f"vectors [{form.name}]", "", judged.scores(made, form), of), flush=True)
         print(f"<!-- {name}: {seconds:.0f} s, measuring included -->", flush=True)
     assert tokenizer is not None, "the teacher is always asked"
     for peer in given.peer:
-        print(_line(peer.stem, peer.stat().st_size, scores(peer, tokenizer, given), of), flush=True)
-    (folder / "scores.json").write_text(json.dumps(of), encoding="utf-8")
+        found = judged.scores(judged.vectors(peer, tokenizer))
+        print(_line(peer.stem, _megabytes(peer), found, of), flush=True)
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f}"
 
 
 if __name__ == "__main__":
