@@ -11,7 +11,9 @@ mean over 200 of the texts with torch's vectors; OpenVINO's integers are calibra
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,8 @@ def _quantized(graph: Path, rows: list[dict[str, Any]], output: Path) -> Path:
     model = openvino.Core().read_model(graph)
     names = [name for entry in model.inputs for name in entry.names]
     dataset = nncf.Dataset([{name: row[name] for name in names} for row in rows])
-    small = nncf.quantize(model, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(rows))
+    with contextlib.redirect_stdout(sys.stderr):  # its progress; the table goes to stdout
+        small = nncf.quantize(model, dataset, model_type=nncf.ModelType.TRANSFORMER, subset_size=len(rows))
     openvino.save_model(small, output / "model.xml", compress_to_fp16=False)
     return output / "model.xml"
 

@@ -73,7 +73,7 @@ def vectors(file: Path, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
             encoded = tokenizer(text, truncation=True, max_length=LENGTH, return_tensors="np")
             outputs = session.predict({name: ids.astype(np.int64) for name, ids in encoded.items()})
             if (vector := outputs.get("sentence_embedding")) is None:
-                vector = next(iter(outputs.values())).mean(axis=1)
+                vector = next(each for each in outputs.values() if each.ndim == 3).mean(axis=1)
             return vector[0] / np.linalg.norm(vector[0])
 
         return np.stack(list(pool.map(one, texts)))
