@@ -69,7 +69,7 @@ def make_model(family: str, head: str = "SequenceClassification", layers: int = 
 def loaded(model: Any) -> Iterator[None]:
     """Exporters find this model, whatever checkpoint they are given."""
 
-    def load(source: Path, attention: str, masked: float | None = None) -> tracing.Traceable:
+    def load(source: Path, attention: str, masked: float | None = None, **_: bool) -> tracing.Traceable:
         model.set_attn_implementation(attention)
         return tracing.Traceable(model, masked).eval()
 

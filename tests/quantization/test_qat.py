@@ -159,7 +159,7 @@ def test_training_that_was_stopped_ends_where_training_that_was_not_ends(
         ([{**QAT, "block_size": 64}], "block_size applies to weight_only_int8, weight_only_int4, not to qat_int8"),
         ([{**QAT, "backend": "neural_compressor"}], "backend neural_compressor does not support qat_int8"),
         ([{**QAT, "layer_map": [0, 1]}], "layer_map"),
-        ([{**QAT, "alpha_soft": 0, "alpha_hard": 0}], "nothing to learn from"),
+        ([{**QAT, "alpha_soft": 0, "alpha_hard": 0, "alpha_cosine": 0}], "nothing to learn from"),
         ([{"stage": "prune", "epochs": 0, "sparsity": 0.5}, QAT], "quantize trains, and would fill the zeros"),
         ([QAT, {"stage": "distill"}], "distill comes after quantize"),
     ],
