@@ -43,11 +43,6 @@ class SmallerForm:
         """The name in brackets of metrics."""
         return ",".join(str(part) for part in (self.dimensions, self.precision) if part is not None)
 
-    def size_bytes(self, dimensions: int) -> int:
-        """Bytes of a vector, given the numbers that the model gives."""
-        bits = {None: 32, "int8": 8, "binary": 1}[self.precision]
-        return math.ceil((self.dimensions or dimensions) * bits / 8)
-
     def of(self, vectors: Floats) -> Floats:
         """Vectors in this form, whose products put pairs in the order of their similarity. `(rows, numbers)`.
 

@@ -140,14 +140,9 @@ class PruneSpec(PruningSpec, StageSpec):
         """Notes vectors that cannot be rotated."""
         with suppress(Unsupported):  # a problem of the model's already
             if incoming.embedding.dense is not None and incoming.embedding.activation != "identity":
-                what, hint = _TANH
-                add(("vectors", "reduction"), f"is pca, and {what}", hint, kind="conflict")
-
-
-_TANH = (
-    "the dense layer of the model ends in tanh, behind which nothing can be folded into it",
-    "use reduction: first, which keeps its first numbers",
-)
+                what = "is pca, and the model's dense layer ends in tanh, behind which nothing can be folded into it"
+                hint = "use reduction: first, which keeps its first numbers"
+                add(("vectors", "reduction"), what, hint, kind="conflict")
 
 
 def run(source: Path, output: Path, spec: PruneSpec, context: Context) -> Facts:

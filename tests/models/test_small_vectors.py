@@ -29,12 +29,6 @@ def test_other_names_name_none(name: str):
     assert named(name) is None
 
 
-def test_sizes():
-    assert [
-        SmallerForm(*form).size_bytes(384) for form in [(None, None), (128, None), (None, "int8"), (20, "binary")]
-    ] == [*(1536, 512, 384, 3)]
-
-
 def test_the_first_numbers_are_normalised_again():
     vectors = np.array([[3, 4, 12]], dtype=np.float32)
     assert SmallerForm(2).of(vectors) == pytest.approx(np.array([[0.6, 0.8]]))
