@@ -49,7 +49,7 @@ def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Fac
     if context.task == MASKED_LM:
         data = masked_corpus.sequences(source, spec, context)
         model = loading.load_model(source, context.model_head, sentence_order=data.pairs)
-        count = masked_corpus.num_maskings(spec, len(data))
+        count = masked_corpus.num_maskings(spec, data)
         batches = MaskedBatches(
             data, [masked_corpus.masking(source, data, spec, context, index) for index in range(count)]
         )

@@ -180,14 +180,22 @@ class MaskedBatches:
         sequences: The sequences.
         maskings: Folders with `positions.npy` and `inputs.npy`, see `compressor.training.masked_corpus.write_masking`.
         targets: For each masking a folder with a teacher's answers, see `teacher_outputs.write_targets`.
+
+    Attributes:
+        queries: Of pairs in both orders, a number for each row, equal for the two orders of a pair: they come together,
+            so that their gradients leave what the text is about out.
     """
 
-    lengths = queries = None
+    lengths = None
 
     def __init__(self, sequences: Sequences, maskings: Sequence[Path], targets: Sequence[Path] = ()) -> None:
         self.maskings, self.mean_length = len(maskings), float(sequences.length)
         self._sequences, self._maskings, self._targets = sequences, maskings, targets
         self._files = sorted(path.name for path in targets[0].glob("*.npy")) if targets else []
+        self.queries: Ints | None = None
+        if sequences.pairs and len(maskings) > 1:
+            masking, row = np.divmod(np.arange(len(self)), len(sequences))
+            self.queries = masking // 2 * len(sequences) + row
         self._tokens = self._padded = 0
 
     @property
@@ -226,8 +234,8 @@ class MaskedBatches:
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def _part(self, index: int, rows: Ints) -> Mapping[str, NDArray[Any]]:
-        sequences = self._sequences.under(index)
-        tokens = sequences.tokens(rows)
+        sequences, pairs = self._sequences.under(index), self._sequences.pairs
+        tokens, second, order = sequences.segments(rows) if pairs else (sequences.tokens(rows), None, None)
         folder = self._maskings[index]
         masked = Masked(gather(folder / "positions.npy", rows), gather(folder / "inputs.npy", rows))
         hidden = masked.positions >= 0
@@ -238,9 +246,9 @@ class MaskedBatches:
             "labels": masked.labels(tokens)[hidden],
             "count": hidden.sum(axis=1),
         }
-        if self._sequences.pairs:
-            part["token_type_ids"] = sentence_pairs.token_types(tokens, sequences.second(rows), sequences.pad_token_id)
-            part["order"] = sequences.order(rows)
+        if second is not None and order is not None:
+            part["token_type_ids"] = sentence_pairs.token_types(tokens, second, sequences.pad_token_id)
+            part["order"] = order
         for file in self._files:
             values = gather(self._targets[index] / file, rows)
             kept = values if file.startswith("first_") else values[hidden]

@@ -88,7 +88,7 @@ def prepare(start: Path, spec: DistillationSpec, context: Context) -> TrainingDa
         return TrainingData(start, spec, context, row_batches(start, spec, context))
     sequences = masked_corpus.sequences(start, spec, context)
     teacher_targets.check_vocabularies(start, context.teacher)
-    count = masked_corpus.num_maskings(spec, len(sequences))
+    count = masked_corpus.num_maskings(spec, sequences)
     maskings = tuple(masked_corpus.masking(start, sequences, spec, context, index) for index in range(count))
     return TrainingData(start, spec, context, MaskedBatches(sequences, maskings[:1]), sequences, maskings)
 

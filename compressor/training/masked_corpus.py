@@ -20,7 +20,7 @@ from compressor.training.spec import ObjectiveSpec
 from compressor.training.train_stage import max_sequence_length
 
 _ROWS_AT_ONCE = 4096
-_MOST_MASKINGS = 4
+_MOST_MASKINGS, _MOST_OF_PAIRS = 4, 16
 
 
 def sequences(source: Path, spec: ObjectiveSpec, context: Context) -> Sequences:
@@ -44,12 +44,15 @@ def sequences(source: Path, spec: ObjectiveSpec, context: Context) -> Sequences:
     return Sequences(path, chosen, length, tokenizer.pad_token_id or 0)
 
 
-def num_maskings(spec: ObjectiveSpec, rows: int) -> int:
-    """How many maskings a stage's epochs take turns with."""
+def num_maskings(spec: ObjectiveSpec, sequences: Sequences) -> int:
+    """How many maskings a stage's epochs take turns with; of pairs an even number, for both orders of each."""
     epochs = spec.epochs
     if spec.max_steps is not None:
-        epochs = spec.max_steps * spec.batch_size * spec.gradient_accumulation_steps * processes.count() / rows
-    return spec.maskings or min(_MOST_MASKINGS, max(1, math.ceil(epochs)))
+        together = spec.batch_size * spec.gradient_accumulation_steps * processes.count()
+        epochs = spec.max_steps * together / len(sequences)
+    most = _MOST_OF_PAIRS if sequences.pairs else _MOST_MASKINGS
+    count = spec.maskings or min(most, max(1, math.ceil(epochs)))
+    return count + count % 2 if sequences.pairs else count
 
 
 def slots(sequence_length: int, probability: float) -> int:

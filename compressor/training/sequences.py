@@ -23,14 +23,14 @@ class Sequences:
         chosen: Which rows. `(rows,)`
         length: Tokens of a sequence.
         pad_token_id: Fills up pairs, and the only sequence of a tiny corpus.
-        turned: Whether pairs are the other way round: those in order swapped, and swapped ones in order.
+        masking: Which masking they are under, which decides how texts are cut into pairs.
     """
 
     path: Path
     chosen: Ints
     length: int
     pad_token_id: int
-    turned: bool = False
+    masking: int = 0
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -42,28 +42,35 @@ class Sequences:
 
     def tokens(self, rows: Ints) -> Ints:
         """Token ids `(batch, length)`."""
-        tokens = gather(self.path, self.chosen[rows]).astype(np.int64)
-        return sentence_pairs.turned(tokens, self._second(rows), self.pad_token_id) if self.turned else tokens
+        return self.segments(rows)[0] if self.pairs else self._of(self.path, rows)
 
     def under(self, masking: int) -> Sequences:
-        """The sequences under a masking: pairs are the other way round under every other one.
+        """The sequences under a masking.
 
-        A text then comes in both orders, and tells nothing of its order by what it is about.
+        Of pairs, maskings 2k and 2k + 1 cut each text at the same end of a sentence, and have it in both orders: what
+        it is about then tells nothing of its order. The next two cut it elsewhere.
         """
-        return replace(self, turned=self.turned != bool(masking % 2)) if self.pairs else self
+        return replace(self, masking=self.masking + masking)
 
-    def order(self, rows: Ints) -> Ints:
-        """Of pairs, 0 if the segments are in order and 1 if they are swapped. `(batch,)`."""
-        order = gather(sentence_pairs.order_file(self.path), self.chosen[rows]).astype(np.int64)
-        return 1 - order if self.turned else order
+    def segments(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """Pairs of segments.
 
-    def second(self, rows: Ints) -> Ints:
-        """Of pairs, where the second segment begins. `(batch,)`."""
-        if not self.turned:
-            return self._second(rows)
-        # [CLS] A [SEP] B [SEP] has as many tokens as [CLS] B [SEP] A [SEP], and B begins where A's length says.
-        used: Ints = (gather(self.path, self.chosen[rows]) != self.pad_token_id).sum(axis=1)
-        return used - self._second(rows) + 1
+        Returns:
+            Token ids `(batch, length)`; where the second segment begins, `(batch,)`; and 0 if the segments are in order
+            or 1 if they are swapped, `(batch,)`.
+        """
+        tokens, second = self._of(self.path, rows), self._of(sentence_pairs.second_file(self.path), rows)
+        order = self._of(sentence_pairs.order_file(self.path), rows)
+        draw, turned = divmod(self.masking, 2)
+        if draw:
+            ends = gather(sentence_pairs.ends_file(self.path), self.chosen[rows])
+            tokens, second = sentence_pairs.redrawn(tokens, second, order, ends, self.pad_token_id, draw)
+        if turned:
+            tokens = sentence_pairs.turned(tokens, second, self.pad_token_id)
+            # [CLS] A [SEP] B [SEP] has as many tokens as [CLS] B [SEP] A [SEP], and B begins where A's length says.
+            second = (tokens != self.pad_token_id).sum(axis=1) - second + 1
+            order = 1 - order
+        return tokens, second, order
 
-    def _second(self, rows: Ints) -> Ints:
-        return gather(sentence_pairs.second_file(self.path), self.chosen[rows]).astype(np.int64)
+    def _of(self, path: Path, rows: Ints) -> Ints:
+        return gather(path, self.chosen[rows]).astype(np.int64)

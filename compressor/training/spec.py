@@ -71,7 +71,8 @@ class ObjectiveSpec(TrainingSpec):
     """Pretraining: what is masked together."""
     maskings: Annotated[int, Field(ge=1)] | None = None
     """Pretraining: different maskings of the corpus that the epochs take turns with; by default one for each epoch, at
-    most 4. A teacher reads the corpus once for each. Of pairs of segments, every other one has the other order."""
+    most 4. A teacher reads the corpus once for each. Of pairs of segments they come in twos, which have both orders of
+    a pair, and are trained on together; each two cut a text elsewhere, and there are at most 16."""
     alpha_mlm: Annotated[float, Field(ge=0)] | None = None
     """Pretraining: weight of the masked-LM loss; by default 1 in finetune, and 2 where a teacher is learned from. 0 in
     finetune learns the order of segments alone (`data.corpus.sentence_order`), before a stage that learns both."""

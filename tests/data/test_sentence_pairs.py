@@ -124,6 +124,28 @@ def test_the_shortest_sequences(tmp_path: Path):
     ]
 
 
+def test_another_boundary_of_the_same_texts(tmp_path: Path):
+    """[A STOP][B][C D][E] has ends behind 2, 3 and 5 tokens; [A][B STOP] behind 1 alone."""
+    pieces = [(True, [A, STOP]), (False, [B]), (False, [C, D]), (False, [E]), (True, [A]), (False, [B, STOP])]
+    _, order, second = write(tmp_path, pieces, 12)
+    ends = np.load(sentence_pairs.ends_file(tmp_path / "x.npy"))
+    assert [np.flatnonzero(np.unpackbits(bits)).tolist() for bits in ends] == [[2, 3, 5], [1]]
+    tokens, padded = np.load(tmp_path / "x.npy").astype(np.int64), np.array(second)
+    cuts = set()
+    for draw in range(30):
+        cut, begins = sentence_pairs.redrawn(tokens, padded, np.array(order), ends, PAD, draw)
+        again, _ = sentence_pairs.redrawn(tokens, padded, np.array(order), ends, PAD, draw)
+        assert np.array_equal(cut, again)
+        for row, start, swapped in zip(cut, begins, order, strict=True):
+            used = int((row != PAD).sum())
+            parts = [row[1 : start - 1].tolist(), row[start : used - 1].tolist()]
+            assert row[0] == CLS and row[start - 1] == row[used - 1] == SEP
+            first, last = parts[::-1] if swapped else parts
+            assert first + last in ([A, STOP, B, C, D, E], [A, B, STOP])
+            cuts.add((len(first + last), len(first)))
+    assert cuts == {(6, 2), (6, 3), (6, 5), (3, 1)}, "every end of a sentence is drawn at some time"
+
+
 def test_token_types():
     tokens = np.array([[CLS, A, SEP, B, SEP, PAD], [CLS, A, B, C, SEP, SEP]])
     assert sentence_pairs.token_types(tokens, np.array([3, 5]), PAD).tolist() == [
@@ -139,7 +161,9 @@ def pack(
     spec = CorpusSpec(source="x", sentence_order=True)
     counts = packing.pack(given, spec, make_tokenizer(), length, 0.2, folder, tell)
     sides = {file.stem: np.load(file) for file in folder.glob("*.npy") if file.name != SEEN_FILE}
-    assert set(sides) == {f"{side}{kind}" for side in ("train", "validation") for kind in ("", "_order", "_second")}
+    assert set(sides) == {
+        f"{side}{kind}" for side in ("train", "validation") for kind in ("", "_order", "_second", "_ends")
+    }
     assert [counts[side] for side in ("train", "validation")] == [len(sides[side]) for side in ("train", "validation")]
     return sides
 

@@ -24,6 +24,7 @@ from compressor.tasks import text_classification
 from compressor.training import trainer
 from compressor.training.batches import MaskedBatches
 from compressor.training.objectives import Labels, MaskedLanguageModel
+from compressor.training.row_order import RowOrder
 from compressor.training.sequences import Sequences
 
 LENGTH, CLS, SEP, PAD = 24, 2, 3, 0
@@ -68,26 +69,38 @@ def write_masking(sequences: Sequences, folder: Path, index: int) -> Path:
     return folder
 
 
-def test_every_other_masking_has_the_other_order(sequences: Sequences, tmp_path: Path):
-    data = MaskedBatches(sequences, [write_masking(sequences, tmp_path / str(index), index) for index in range(3)])
+def test_two_maskings_have_both_orders_of_a_pair_and_the_next_cut_it_elsewhere(sequences: Sequences, tmp_path: Path):
+    data = MaskedBatches(sequences, [write_masking(sequences, tmp_path / str(index), index) for index in range(4)])
     count, rows = len(sequences), [0, 5, 9]
-    plain, other, again = (data.batch([row + index * count for row in rows]) for index in range(3))
-    assert plain["order"].tolist() == again["order"].tolist() == [1 - order for order in other["order"].tolist()]
-    for batch, index in ((plain, 0), (other, 1), (again, 2)):
-        tokens = sequences.under(index).tokens(np.array(rows))
+    batches = [data.batch([row + index * count for row in rows]) for index in range(4)]
+    orders = [batch["order"].tolist() for batch in batches]
+    assert orders[0] == orders[2] == [1 - order for order in orders[1]] == [1 - order for order in orders[3]]
+    segments = []
+    for index, batch in enumerate(batches):
+        tokens, second, _ = sequences.under(index).segments(np.array(rows))
+        assert np.array_equal(tokens, sequences.under(index).tokens(np.array(rows)))
         restored = batch["input_ids"].clone()
         restored[batch["row"], batch["column"]] = batch["labels"]
         assert restored.tolist() == tokens.tolist(), "what is hidden is where the tokens are in this order"
-        assert sorted(tokens[0]) == sorted(sequences.tokens(np.array(rows))[0])
-        ends = [np.flatnonzero(row == make_tokenizer().sep_token_id) for row in tokens]
-        assert batch["token_type_ids"].sum(dim=1).tolist() == [second - first for first, second in ends]
+        ends = [np.flatnonzero(row == SEP) for row in tokens]
+        assert batch["token_type_ids"].sum(dim=1).tolist() == [last - first for first, last in ends]
+        assert [first + 1 for first, _ in ends] == second.tolist()
+        inside = zip(tokens.tolist(), ends, strict=True)
+        parts = [(row[1:first], row[first + 1 : last]) for row, (first, last) in inside]
+        segments.append([part if order == 0 else part[::-1] for part, order in zip(parts, orders[index], strict=True)])
+    assert segments[0] == segments[1] and segments[2] == segments[3] and segments[0] != segments[2]
+    assert [first + last for first, last in segments[0]] == [first + last for first, last in segments[2]]
+    order = RowOrder(len(data), data.lengths, 8, 0, lambda: 0, data.queries)
+    drawn = np.array(list(order)).reshape(-1, 2)
+    assert sorted(drawn.ravel().tolist()) == list(range(4 * count))
+    assert (np.abs(np.diff(drawn, axis=1)) == count).all(), "the two orders of a pair follow each other"
 
 
 def test_a_masking_that_is_turned_already(sequences: Sequences):
     other = sequences.under(1)
     rows = np.arange(4)
     assert np.array_equal(other.under(0).tokens(rows), other.tokens(rows))
-    assert np.array_equal(other.under(1).tokens(rows), sequences.tokens(rows))
+    assert np.array_equal(other.under(2).tokens(rows), sequences.under(3).tokens(rows))
 
 
 def pretrained(family: str) -> torch.nn.Module:

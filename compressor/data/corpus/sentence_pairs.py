@@ -42,6 +42,14 @@ def second_file(sequences: Path) -> Path:
     return sequences.with_name(f"{sequences.stem}_second.npy")
 
 
+def ends_file(sequences: Path) -> Path:
+    """Where the ends of the sentences of a file of pairs are: a bit for each number of tokens of the text, `(rows, …)`.
+
+    Bit `n` of a row says that a sentence ends behind `n` tokens of its text, and another follows.
+    """
+    return sequences.with_name(f"{sequences.stem}_ends.npy")
+
+
 def sentences(paragraph: str) -> list[str]:
     """The sentences of a paragraph: it is split at white space after `.`, `!`, `?` or `…`.
 
@@ -84,6 +92,40 @@ def turned(tokens: Ints, second: Ints, padding: int) -> NDArray[np.int64]:
     return np.take_along_axis(tokens, source, axis=1).astype(np.int64)
 
 
+def redrawn(
+    tokens: NDArray[np.int64], second: NDArray[np.int64], order: Ints, ends: Ints, padding: int, draw: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of the same texts in the same order, cut in two at another end of a sentence, if there is another.
+
+    Args:
+        tokens: Sequences `(rows, length)`.
+        second: Where the second segments begin. `(rows,)`
+        order: `IN_ORDER` or `SWAPPED`. `(rows,)`
+        ends: From `ends_file`. `(rows, …)`
+        padding: Id of [PAD].
+        draw: Another number draws other ends.
+
+    Returns:
+        The sequences, and where the second segments begin.
+    """
+    tokens, second = tokens.copy(), second.copy()
+    used = (tokens != padding).sum(axis=1)
+    for index, (row, begins, swapped, bits, stop) in enumerate(zip(tokens, second, order, ends, used, strict=True)):
+        parts = [row[1 : begins - 1], row[begins : stop - 1]]
+        text = np.concatenate(parts[::-1] if swapped else parts)
+        boundary = _drawn(np.flatnonzero(np.unpackbits(bits)), text, draw)
+        parts = [text[boundary:], text[:boundary]] if swapped else [text[:boundary], text[boundary:]]
+        separator = row[stop - 1]
+        row[1 : stop - 1] = np.concatenate([parts[0], [separator], parts[1]])
+        second[index] = len(parts[0]) + 2
+    return tokens, second
+
+
+def _drawn(boundaries: Ints, text: Ints, draw: int) -> int:
+    digest = hashlib.sha256(b"%d\x1f" % draw + text.astype("<i4").tobytes()).digest()
+    return int(boundaries[int.from_bytes(digest[:8], "big") % len(boundaries)])
+
+
 class Pairs:
     """`[CLS] A [SEP] B [SEP]`, padded: A and B are consecutive runs of sentences of one text, swapped half of the time.
 
@@ -96,7 +138,7 @@ class Pairs:
     sentences, a segment that breaks off would always be the second, and give the order away.
 
     Args:
-        path: The .npy file, `(rows, length)`; `order_file` and `second_file` are written beside it.
+        path: The .npy file, `(rows, length)`; `order_file`, `second_file` and `ends_file` are written beside it.
         tokenizer: A fast tokenizer with [CLS], [SEP] and [PAD].
         length: Tokens of a sequence, at least `LEAST_LENGTH`.
 
@@ -112,10 +154,12 @@ class Pairs:
         self._file = ArrayWriter(path, self._dtype, (length,))
         self._order = ArrayWriter(order_file(path), np.uint8)
         self._second = ArrayWriter(second_file(path), np.uint16)
+        self._ends = ArrayWriter(ends_file(path), np.uint8, (-(-length // 8),))
         self._before: list[list[int]] = []  # sentences of the text's last sequence
         self._current: list[list[int]] = []  # sentences of the next one so far
         self._used = 0  # tokens of these
         self._pairs: list[tuple[int, list[int], list[int]]] = []  # not written yet
+        self._lengths: list[list[int]] = []  # tokens of the sentences of each
 
     @property
     def rows(self) -> int:
@@ -129,7 +173,7 @@ class Pairs:
         if error is None:
             self._end_text()
             self._write()
-        for file in (self._file, self._order, self._second):
+        for file in (self._file, self._order, self._second, self._ends):
             file.close()
 
     def add(self, pieces: Iterable[Piece]) -> None:
@@ -158,6 +202,7 @@ class Pairs:
             self._used += len(sentence)
         if len(chosen) > 1:
             self._pairs.append(_pair(chosen))
+            self._lengths.append([len(sentence) for sentence in chosen])
         self._before, self._current, self._used = chosen, [], 0
 
     def _write(self) -> None:
@@ -168,7 +213,11 @@ class Pairs:
         self._file.append(rows)
         self._order.append(np.array([order for order, _, _ in self._pairs], dtype=np.uint8))
         self._second.append(np.array([len(first) + 2 for _, first, _ in self._pairs], dtype=np.uint16))
-        self._pairs = []
+        ends = np.zeros((len(self._pairs), self._length), dtype=np.bool_)
+        for bits, lengths in zip(ends, self._lengths, strict=True):
+            bits[np.cumsum(lengths[:-1])] = True
+        self._ends.append(np.packbits(ends, axis=1))
+        self._pairs, self._lengths = [], []
 
 
 def _parts(ids: list[int], longest: int) -> list[list[int]]:
