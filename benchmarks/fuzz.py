@@ -14,8 +14,9 @@ import signal
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,9 +28,6 @@ from click.testing import CliRunner
 from fuzz_mutations import HARMLESS, MUTATIONS, WRONG, Mutation
 
 from compressor.commands.main import main as compress
-from compressor.measure import worker
-from compressor.measure.client import Arrays, Client
-from compressor.progress import Step
 
 LIMIT_S = {"validate": 20, "run": 120}
 CLEAR, PASSED = "clear message", "passed"
@@ -72,14 +70,6 @@ class Case:
     command: str
     outcome: str
     output: str
-
-
-class InProcess(Client):
-    """Measures in this process: a case takes seconds."""
-
-    def run(self, job: Mapping[str, Any], step: Step | None = None, *, fresh: bool) -> Arrays:
-        """Does one job."""
-        return dict(worker.JOBS[job["kind"]](job, step.update if step else lambda done, total: None))
 
 
 class _TimeUp(BaseException):
@@ -209,7 +199,7 @@ def main() -> None:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     import compressor.measure.client as client
 
-    client.Client = InProcess  # type: ignore[misc]
+    client.Client = partial(client.Client, timing_processes=1, memory_processes=1)  # type: ignore[assignment,misc]
     with tempfile.TemporaryDirectory(prefix="fuzz-world-") as temporary:
         for case in fuzz(make_world(Path(temporary)), arguments.cases, arguments.runs, arguments.seed):
             counts[f"{case.command} {case.mutation.what}"][case.outcome] += 1

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import re
 import sys
 from functools import cache
 from importlib import metadata
-from pathlib import Path
+from typing import Any
 
 DISTRIBUTION = "bert-compressor"
 
@@ -23,29 +21,14 @@ def versions(libraries: tuple[str, ...] = _SHOWN) -> dict[str, str]:
 
 
 @cache
-def host() -> dict[str, str | int]:
+def host() -> dict[str, Any]:
     """The properties of this machine that decide speed and which kernels run."""
-    info: dict[str, str] = {}
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            name, _, value = line.partition(":")
-            info.setdefault(name.strip(), value.strip())
-    wanted = (
-        *("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16"),
-        *("asimddp", "i8mm", "bf16", "sve"),
-    )
-    flags = set((info.get("flags") or info.get("Features") or "").split())
-    return {
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cpu": info.get("model name") or platform.processor() or "unknown",
-        "cpu_features": " ".join(flag for flag in wanted if flag in flags),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-    }
+    from compressor.device.worker import machine
+
+    return machine()
 
 
-def processor() -> dict[str, str | int]:
+def processor() -> dict[str, Any]:
     """The machine without its number of cores: the part that decides results, not speed."""
     return {name: value for name, value in host().items() if name != "cores"}
 
@@ -58,7 +41,7 @@ def saturates() -> bool:
     return host()["machine"] in ("x86_64", "AMD64") and "vnni" not in str(host()["cpu_features"])
 
 
-def environment() -> dict[str, str | int]:
+def environment() -> dict[str, Any]:
     """Versions and machine, for reports."""
     package = metadata.version(DISTRIBUTION) if installed(DISTRIBUTION) else "not installed"
     python = ".".join(str(part) for part in sys.version_info[:3])

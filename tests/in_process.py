@@ -1,27 +1,59 @@
-"""A measuring client that does its jobs in the tests' own process."""
+"""A measuring client whose workers are threads of the tests' own process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import os
+import threading
+from pathlib import Path
+from typing import BinaryIO, cast
 
-from compressor.errors import StageError
-from compressor.measure import worker
-from compressor.measure.client import Arrays, Client
-from compressor.progress import Step
+from compressor.device import worker
+from compressor.measure.client import Client
+from compressor.measure.link import Link
+from compressor.measure.spec import Device
+from compressor.measure.transport import Local
+
+
+class Thread:
+    """A worker, served by a thread, over pipes."""
+
+    name, shared = "this process", True
+
+    def __init__(self) -> None:
+        (taken, given), (answers, answered) = os.pipe(), os.pipe()
+        self.link: Link
+        self._files = [os.fdopen(taken, "rb"), os.fdopen(answered, "wb")]
+        modules = dict(entry.split("=", 1) for entry in Local().command()[4:])
+        self._thread = threading.Thread(target=self._serve, args=[modules], daemon=True)
+        self._thread.start()
+        self.link = Link(cast(BinaryIO, os.fdopen(answers, "rb")), cast(BinaryIO, os.fdopen(given, "wb")), self)
+
+    def _serve(self, modules: dict[str, str]) -> None:
+        reader, writer = self._files
+        assert reader.read(int(reader.readline())) == Path(worker.__file__).read_bytes()
+        try:
+            worker.Worker(worker.Channel(reader, writer), modules).serve()
+        except (worker.Refused, BrokenPipeError):
+            pass
+        finally:
+            writer.close()
+            reader.close()
+
+    def became(self) -> str:
+        return "ended"
+
+    def logged(self) -> list[str]:
+        return []
+
+    def stop(self) -> None: ...
 
 
 class InProcess(Client):
     """Answers and times are as real as in processes; peak memory is that of the process that runs the tests."""
 
-    def __init__(self) -> None:
-        super().__init__(timing_processes=1, memory_processes=1)
+    def __init__(self, device: Device = "local", name: str = "the device", **_: float) -> None:
+        super().__init__(device, name, timing_processes=1, memory_processes=1)
 
-    def run(self, job: Mapping[str, Any], step: Step | None = None, *, fresh: bool) -> Arrays:
-        """Does one job."""
-        try:
-            return dict(worker.JOBS[job["kind"]](job, step.update if step else lambda done, total: None))
-        except Exception as error:
-            raise StageError(
-                f"the measuring process ({job['kind']}) failed: {type(error).__name__}: {error}"
-            ) from error
+    def start(self) -> Link:
+        """Starts a thread; devices have processes."""
+        return Thread().link if self.device == "local" else super().start()

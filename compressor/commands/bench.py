@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compressor.commands.options import json_option
+from compressor.commands.options import device_of, device_option, device_python_option, json_option
 from compressor.progress import Progress, console, echo
 
 if TYPE_CHECKING:
@@ -24,22 +24,33 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(min=1), default=1, show_default=True, help="Rows per call.")
 @click.option("--sequence-length", type=click.IntRange(min=2), default=64, show_default=True, help="Tokens per row.")
 @click.option("--runs", type=click.IntRange(min=1), default=200, show_default=True, help="Timed calls of each.")
+@device_option
+@device_python_option
 @json_option
 def bench(
-    paths: tuple[Path, ...], threads: int, batch_size: int, sequence_length: int, runs: int, as_json: bool
+    paths: tuple[Path, ...],
+    threads: int,
+    batch_size: int,
+    sequence_length: int,
+    runs: int,
+    device: str | None,
+    device_python: str | None,
+    as_json: bool,
 ) -> None:
     """Time folders, ONNX and TorchScript files side by side, in turn, in fresh processes.
 
     \b
     Example:
       compress bench artifacts/teacher/model artifacts/mobile_int8/model --sequence-length 64
+      compress bench artifacts/mobile_int8/model --device ssh:pi
     """
     from dataclasses import asdict
 
     from compressor.measure import bench as benching
     from compressor.measure.client import Client
 
-    with Progress(console(sys.stderr)) as progress, progress.step("timing", runs) as step, Client() as client:
+    there = device_of(device, device_python)
+    with Progress(console(sys.stderr)) as progress, progress.step("timing", runs) as step, Client(there) as client:
         timed = benching.bench(
             paths,
             threads=threads,

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from compressor.errors import Problem, RecipeError
+
+if TYPE_CHECKING:
+    from compressor.measure.spec import Device
 
 EXIT_CODES = """\b
 Exit codes:
@@ -39,6 +44,44 @@ artifacts_option = click.option(
     show_default=True,
     help="Folder for results and the store.",
 )
+
+
+device_option = click.option(
+    "--device",
+    metavar="DEVICE",
+    help="Measure there: ssh:HOST, or command:PREFIX, such as 'command:docker exec -i box python3'. Default: here.",
+)
+
+device_python_option = click.option(
+    "--device-python", metavar="PATH", help="Python on the device; of command:PREFIX, if the prefix starts a shell."
+)
+
+
+def device_of(text: str | None, python: str | None) -> Device:
+    """The device that --device names.
+
+    Raises:
+        RecipeError: It is none.
+    """
+    from pydantic import ValidationError
+
+    from compressor.measure.spec import CommandDevice, SshDevice
+
+    if text is None:
+        if python is not None:
+            raise RecipeError([Problem("--device-python", "is of no device", "add --device", kind="missing")])
+        return "local"
+    kind, _, rest = text.partition(":")
+    more = {} if python is None else {"python": python}
+    try:
+        if kind == "ssh":
+            return SshDevice(ssh=rest, **more)
+        if kind == "command":
+            return CommandDevice(command=tuple(shlex.split(rest)), **more)
+    except (ValidationError, ValueError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise RecipeError([Problem("--device", f"{text!r}: {what}")]) from None
+    raise RecipeError([Problem("--device", f"is {text!r}", "ssh:HOST or command:PREFIX")])
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")

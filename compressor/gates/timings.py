@@ -27,11 +27,13 @@ class Timings:
         samples: Milliseconds, in the order measured. Shape `(runs,)`.
         quantile: Which quantile the metric is, such as 0.5.
         processes: Number of calls in each process, in order; empty where that does not matter.
+        disturbed: Why they say nothing of what the device can do, and so have no bounds; empty where they do.
     """
 
     samples: Floats
     quantile: float
     processes: tuple[int, ...] = ()
+    disturbed: str = ""
 
     @property
     def n(self) -> int:
@@ -41,6 +43,8 @@ class Timings:
     def estimate(self, confidence: float) -> Estimate:
         """The sample quantile; bounds are order statistics, widened by the differences between processes."""
         value = float(np.quantile(self.samples, self.quantile))
+        if self.disturbed:
+            return Estimate(value, None, None, self.disturbed)
         if self.quantile == 0.5 and len(self.processes) > 1:
             medians = [float(np.median(samples)) for samples in self._split(self.samples)]
             return _between(value, medians, confidence)
@@ -55,6 +59,8 @@ class Timings:
         cancels.
         """
         rounds = self._rounds(reference)
+        if self.disturbed:
+            return Estimate(_ratio(rounds, self.quantile), None, None, self.disturbed)
         if self.quantile != 0.5:
             return self._ratio_of_quantiles(rounds, confidence)
         if self.n < 2:

@@ -10,7 +10,7 @@ from typing import Any
 from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Estimate
 from compressor.gates.timings import Timings
-from compressor.measure.client import PROCESSES, Client
+from compressor.measure.client import DISTURBED, PROCESSES, Client
 from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Step
 from compressor.runtimes import RUNTIMES, TEXT_RUNTIME
@@ -63,7 +63,7 @@ def bench(
     Raises:
         RecipeError: A path is not something that can be timed, or the sequence is longer than it takes.
     """
-    files = [found for path in paths for found in _files(path)]
+    files = [found for path in paths for found in _files(path, client)]
     fixed = [_one_row(file) for file, _ in files]
     known = [(path, config) for path in paths if (config := _config(path)) is not None]
     for path, config in known:
@@ -82,28 +82,28 @@ def bench(
         ],
     }
     samples = client.latency(job, step)
-    processes = tuple(samples[PROCESSES].tolist())
-    medians = [Timings(samples[str(index)], 0.5, processes) for index in range(len(files))]
+    processes, why = tuple(samples[PROCESSES].tolist()), str(samples[DISTURBED])
+    medians = [Timings(samples[str(index)], 0.5, processes, why) for index in range(len(files))]
     return [
         Timed(
             path=str(file),
             runtime=runtime,
             size_bytes=file.stat().st_size,
             p50=median.estimate(_CONFIDENCE),
-            p95=Timings(median.samples, 0.95, processes).estimate(_CONFIDENCE),
+            p95=Timings(median.samples, 0.95, processes, why).estimate(_CONFIDENCE),
             speedup=medians[0].ratio(median, _CONFIDENCE),
         )
         for (file, runtime), median in zip(files, medians, strict=True)
     ]
 
 
-def _files(path: Path) -> list[tuple[Path, str]]:
+def _files(path: Path, client: Client) -> list[tuple[Path, str]]:
     """What is timed for a path, and what runs it."""
     if path.suffix in _NEVER_RUN:
         what = "cannot be timed: nothing here runs it"
         raise RecipeError([Problem(str(path), what, "time it on a device", kind="unsupported")])
     if path.is_dir():
-        if found := [(path / entry.file, entry.runtime) for entry in shipped(path) if entry.ran]:
+        if found := [(path / entry.file, entry.runtime) for entry in shipped(path) if client.runs(entry.runtime)]:
             return found
         raise RecipeError(
             [

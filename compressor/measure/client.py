@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import multiprocessing
-import os
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,23 +12,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.device.worker import Arrays
 from compressor.errors import StageError
-from compressor.measure.spec import MeasureSpec
+from compressor.measure import asking, device_facts
+from compressor.measure.link import Link
+from compressor.measure.spec import Device, MeasureSpec
+from compressor.measure.transport import transport
+from compressor.measure.worker_process import WorkerProcess
 from compressor.progress import Step
-
-Arrays = dict[str, NDArray[Any]]
-"""The result of a job, by name; see the functions of `compressor.measure.worker`."""
+from compressor.runtimes import RUNTIMES
 
 PROCESSES = "processes"
 """Name of the numbers of rounds, beside the times of files."""
+DISTURBED = "disturbed"
+"""Name of what disturbed the times, beside them: a text, empty for nothing."""
 _LEAST_ROUNDS = 10
 """Rounds of timed calls that one more process is worth starting for."""
-_SLICE_S = 1.0
-_END_S = 10.0
-"""Seconds in which a process ends that has closed its connection."""
-_LOGGED_LINES = 20
 _AT_ONCE = 2
 """Processes at once whose memory is taken: what one of them has does not depend on the other."""
+_LIBRARIES = {"onnxruntime": "onnxruntime", "ort": "onnxruntime", "torchscript": "torch", "executorch": "executorch"}
+"""What a device needs for the files of a runtime."""
 
 
 class Client:
@@ -45,6 +41,8 @@ class Client:
     process did before. Times come from several fresh processes, and peak memory from one fresh process each.
 
     Args:
+        device: Where the processes run.
+        name: What messages call the device.
         timing_processes: Processes that timed calls are spread over. The ratio of the times of two equal files differs
             by up to a percent from one process to the next, for as long as the processes live: more rounds in one
             process would only measure that process more precisely.
@@ -52,14 +50,24 @@ class Client:
         timeout_s: Seconds without a sign of progress after which a job is stopped.
 
     Attributes:
+        device: The same, which a recipe sets.
+        name: The same.
         timeout_s: The same, which a recipe sets.
     """
 
     def __init__(
-        self, *, timing_processes: int = 4, memory_processes: int = 3, timeout_s: float = MeasureSpec().timeout_s
+        self,
+        device: Device = "local",
+        name: str = "the device",
+        *,
+        timing_processes: int = 4,
+        memory_processes: int = 3,
+        timeout_s: float = MeasureSpec().timeout_s,
     ) -> None:
+        self.device, self.name = device, name
         self._timing_processes, self._memory_processes, self.timeout_s = timing_processes, memory_processes, timeout_s
-        self._serving: dict[str, _Process] = {}
+        self._serving: dict[str, Link] = {}
+        self._others: dict[Device, Client] = {}
 
     def __enter__(self) -> Client:
         return self
@@ -71,41 +79,138 @@ class Client:
         """Ends all processes."""
         while self._serving:
             self._serving.popitem()[1].close()
+        while self._others:
+            self._others.popitem()[1].close()
+
+    def follow(self, spec: MeasureSpec) -> None:
+        """Measures where, and waits as long as, a recipe says."""
+        self.device, self.timeout_s = spec.device, spec.timeout_s
+
+    def on(self, device: Device, name: str = "the device") -> Client:
+        """A client of another device, which ends with this one."""
+        if device == self.device:
+            return self
+        if device not in self._others:
+            counts = {"timing_processes": self._timing_processes, "memory_processes": self._memory_processes}
+            self._others[device] = type(self)(device, name, timeout_s=self.timeout_s, **counts)
+        return self._others[device]
+
+    @property
+    def local(self) -> Client:
+        """The client of this machine: for formats that are compared with each other, not measured on a device."""
+        return self.on("local")
+
+    @property
+    def cores(self) -> int:
+        """Cores of the device."""
+        return device_facts.cores(self.device, self.name)
+
+    def runs(self, runtime: str) -> bool:
+        """Whether the device has what runs a runtime's files."""
+        if self.device == "local":
+            return RUNTIMES[runtime].runs_here
+        library = _LIBRARIES.get(runtime)
+        return library is not None and library in device_facts.of(self.device, self.name)["versions"]
+
+    def check(self, runtime: str) -> None:
+        """Checks that files of a runtime can be measured, before anything is made for it.
+
+        Raises:
+            StageError: They cannot.
+        """
+        if self.device == "local":
+            if missing := RUNTIMES[runtime].missing():
+                raise StageError(f"{runtime} needs {', '.join(missing)}, not installed: {RUNTIMES[runtime].install}")
+        elif not self.runs(runtime):
+            needed = _LIBRARIES.get(runtime)
+            hint = f"install {needed} there" if needed else "choose another runtime, or measure on this machine"
+            raise StageError(f"{transport(self.device, self.name).name} cannot run files of {runtime}; {hint}")
 
     def predict(self, job: Mapping[str, Any], step: Step | None = None) -> Arrays:
-        """Answers of one file; see `compressor.measure.worker.predict`.
+        """Answers of one file; see `compressor.measure.asking.predict`.
 
         Args:
-            job: The job, without its `kind`.
+            job: The job; `runtime`, `path` and `threads` of the file, and `workers` that ask it at once.
             step: Progress, in rows.
 
         Raises:
             StageError: The file cannot be loaded or run, or the process died or hung.
         """
-        return self.run({**job, "kind": "predict"}, step, fresh=False)
+        what, runtime = _named("predict", [job["path"]]), job["runtime"]
+        self.check(runtime)
+        link = self._serving.pop(runtime, None) or self.start()
+        try:
+            workers = job.get("workers", 1)
+            fields = {
+                **link.place(Path(job["path"]), self.timeout_s, step),
+                **{"runtime": runtime, "threads": 1 if workers > 1 else job["threads"], "workers": workers},
+            }
+
+            def ask(batches: Iterator[Arrays]) -> Generator[Arrays, None, None]:
+                return link.answers(what, fields, batches, self.timeout_s, step)
+
+            result = asking.predict(job, ask, step.update if step else lambda done, total: None)
+        except (KeyError, IndexError, ValueError) as error:
+            link.close()
+            if self.device == "local":
+                raise
+            raise StageError(f"{what}: {link.end.name} answered with something else than was asked for") from error
+        except BaseException:
+            link.close()
+            raise
+        self._serving[runtime] = link  # only after a job that went well
+        return result
 
     def latency(self, job: Mapping[str, Any], step: Step | None = None) -> Arrays:
         """Milliseconds per call of several files, in rounds that are spread over fresh processes.
 
+        A file with several names is timed once.
+
         Args:
-            job: A job of `compressor.measure.worker.latency`, without its `kind`.
+            job: `files`, each with a `name`, a `path` and a `runtime`; `threads`, `runs`, and the batch, see
+                `asking.full_batch`, which a file can have its own of.
             step: Progress, in rounds.
 
         Returns:
-            The times by the files' names, in the order measured; and the rounds of each process, as `PROCESSES`.
+            The times by the files' names, in the order measured; the rounds of each process, as `PROCESSES`; and on a
+            device what disturbed them, as `DISTURBED`.
 
         Raises:
             StageError: A file cannot be loaded or run, or a process died or hung.
         """
-        found: list[Arrays] = []
+        what = _named("latency", [entry["path"] for entry in job["files"]])
+        for runtime in {entry["runtime"] for entry in job["files"]}:
+            self.check(runtime)
+        files = {entry["path"]: entry for entry in job["files"]}
+        arrays = {
+            f"{index}/{name}": array
+            for index, entry in enumerate(files.values())
+            for name, array in asking.full_batch({**job, **entry}, entry["runtime"]).items()
+        }
+        samples: dict[str, list[NDArray[np.float64]]] = {path: [] for path in files}
+        reasons: list[str] = []
         done = 0
         for rounds in shares(job["runs"], self._timing_processes):
-            found.append(self.run({**job, "kind": "latency", "runs": rounds}, fresh=True))
+            with self._fresh() as link:
+                placed = [
+                    {**link.place(Path(path), self.timeout_s, step), "runtime": entry["runtime"]}
+                    for path, entry in files.items()
+                ]
+                fields = {"files": placed, "threads": job["threads"], "runs": rounds}
+                header, given = link.do(what, "latency", fields, self.timeout_s, arrays)
+            times = [given.get(str(index), np.empty(0)) for index in range(len(files))]
+            if any(each.shape != (rounds,) or each.dtype != np.float64 for each in times):
+                raise StageError(f"{what} answered with other times than {rounds} of each file")
+            for path, each in zip(files, times, strict=True):
+                samples[path].append(each)
+            if self.device != "local":
+                reasons += disturbed(header, times)
             done += rounds
             if step:
                 step.update(done, job["runs"])
-        joined = {name: np.concatenate([samples[name] for samples in found]) for name in found[0]}
-        return {**joined, PROCESSES: np.array([len(next(iter(samples.values()))) for samples in found])}
+        joined: Arrays = {entry["name"]: np.concatenate(samples[entry["path"]]) for entry in job["files"]}
+        counts = [len(found) for found in next(iter(samples.values()))]
+        return {**joined, PROCESSES: np.array(counts), DISTURBED: np.array("; ".join(dict.fromkeys(reasons)))}
 
     def peak_memory(
         self, job: Mapping[str, Any], step: Step | None = None, processes: int | None = None
@@ -113,7 +218,7 @@ class Client:
         """Peak resident bytes of each of a few fresh processes that load a file and run it, two at a time.
 
         Args:
-            job: A job of `compressor.measure.worker.memory`, without its `kind`.
+            job: The file's `path`, `runtime` and `threads`, and the batch, see `asking.full_batch`.
             step: Progress, in processes.
             processes: Number of processes; None for as many as the client was made with.
 
@@ -123,31 +228,40 @@ class Client:
         count = min(processes or self._memory_processes, self._memory_processes)
         found: list[float] = []
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            for result in pool.map(lambda _: self.run({**job, "kind": "memory"}, fresh=True), range(count)):
-                found.append(float(result["peak_rss_bytes"]))
+            for peak in pool.map(lambda _: self._peak(job), range(count)):
+                found.append(peak)
                 if step:
                     step.update(len(found), count)
         return found
 
-    def run(self, job: Mapping[str, Any], step: Step | None = None, *, fresh: bool) -> Arrays:
-        """Does one job. The only method that starts processes: tests replace it to do jobs in their own.
+    def _peak(self, job: Mapping[str, Any]) -> float:
+        with self._fresh() as link:
+            fields = {
+                **link.place(Path(job["path"]), self.timeout_s),
+                **{"runtime": job["runtime"], "threads": job["threads"]},
+            }
+            arrays = dict(asking.full_batch(job, job["runtime"]))
+            header, _ = link.do(_named("memory", [job["path"]]), "memory", fields, self.timeout_s, arrays)
+            if not isinstance(peak := header.get("peak_rss_bytes"), int):
+                raise StageError(f"{link.end.name} does not say how much memory a process took")
+            return float(peak)
 
-        Args:
-            job: The job, with its `kind`.
-            step: Progress, in the job's own units.
-            fresh: Whether the job needs a process that has done nothing else.
+    def start(self) -> Link:
+        """Starts a worker. The only method that starts processes: tests replace it to have it in their own.
+
+        Raises:
+            StageError: It does not start.
         """
-        if fresh:
-            process = _Process()
-            try:
-                return process.do(job, step, self.timeout_s)
-            finally:
-                process.close()
-        runtime: str = job["runtime"]
-        process = self._serving.pop(runtime) if runtime in self._serving else _Process()
-        result = process.do(job, step, self.timeout_s)
-        self._serving[runtime] = process  # only after a job that went well: the others close their process
-        return result
+        return WorkerProcess(transport(self.device, self.name)).link
+
+    @contextmanager
+    def _fresh(self) -> Iterator[Link]:
+        """A worker that has done nothing else."""
+        link = self.start()
+        try:
+            yield link
+        finally:
+            link.close()
 
 
 def shares(rounds: int, processes: int) -> list[int]:
@@ -157,100 +271,35 @@ def shares(rounds: int, processes: int) -> list[int]:
     return [share] * (count - 1) + [rounds - share * (count - 1)]
 
 
-class _Process:
-    """A process that runs `compressor.measure.worker` and does one job after the other."""
-
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="compress-")
-        self._log = Path(self._folder.name) / "log"
-        self._logged = 0
-        self._sender: threading.Thread | None = None
-        self._connection, theirs = multiprocessing.Pipe()
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
-        with theirs, self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "compressor.measure.worker", str(theirs.fileno()), self._folder.name],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-            )
-
-    def do(self, job: Mapping[str, Any], step: Step | None, timeout_s: float) -> Arrays:
-        """Does a job; a process whose job did not end well, or that was silent for so many seconds, is closed.
-
-        Raises:
-            StageError: The job failed, or the process died or hung.
-        """
-        output = Path(self._folder.name) / "result.npz"
-        # A job with many rows does not fit into the pipe: a process that hangs before it reads would be waited for.
-        self._sender = threading.Thread(target=self._send, args=({**job, "output": str(output)},), daemon=True)
-        try:
-            self._sender.start()
-            while (message := self._receive(job, step, timeout_s))[0] == "progress":
-                if step:
-                    step.update(message[1], message[2])
-            self._copy_log()
-            if message[0] == "failed":
-                raise StageError(f"{_named(job)} failed: {message[1]}")
-            with np.load(output, allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in arrays.files}
-        except (EOFError, OSError) as error:  # the other end of the pipe is closed
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_S)
-            last = next((line for line in reversed(self._copy_log()) if line.strip()), "no output")
-            code = self._process.returncode
-            self.close()
-            how = "closed its connection and hung" if code is None else f"ended with {code}"
-            raise StageError(f"{_named(job)} {how}: {last}") from error
-        except BaseException:
-            self.close()
-            raise
-
-    def _send(self, job: Mapping[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # the process has ended, which is found when its answer is read
-            self._connection.send(job)
-
-    def _receive(self, job: Mapping[str, Any], step: Step | None, timeout_s: float) -> tuple[Any, ...]:
-        """The next message. Waits in slices, so that a run that was suspended and goes on is not taken to hang."""
-        waited = 0.0
-        while not self._connection.poll(_SLICE_S):
-            waited += _SLICE_S
-            if waited >= timeout_s:
-                raise StageError(
-                    f"{_named(job)} hung: it reported nothing for {waited:.0f} s (measure.timeout_s), and was ended. "
-                    "Run the command again to resume; if this happens more than once, raise measure.timeout_s, or "
-                    "choose another measure.runtime or fewer threads"
-                )
-            if step:
-                step.check_interrupted()
-        message: tuple[Any, ...] = self._connection.recv()
-        return message
-
-    def _copy_log(self) -> list[str]:
-        """Copies what the process printed since the last job to our log; the last lines of it."""
-        with self._log.open("rb") as file:
-            file.seek(self._logged)
-            text = file.read()
-        self._logged += len(text)
-        lines = text.decode(errors="replace").splitlines()[-_LOGGED_LINES:]
-        for line in lines:
-            logging.getLogger("compressor.measure").info("%s", line)
-        return lines
-
-    def close(self) -> None:
-        """Ends the process: it holds nothing that would be lost."""
-        self._process.kill()
-        self._process.wait()
-        if self._sender is not None:
-            self._sender.join()
-        self._connection.close()
-        self._folder.cleanup()
+def _named(kind: str, paths: Iterable[str]) -> str:
+    """A job, with the files that it runs."""
+    return f"the measuring process ({kind}) of {', '.join(dict.fromkeys(paths))}"
 
 
-def _named(job: Mapping[str, Any]) -> str:
-    """The process that does a job, with the files that it runs."""
-    paths = dict.fromkeys([job["path"]] if "path" in job else [entry["path"] for entry in job.get("files", ())])
-    return f"the measuring process ({job['kind']}) of {', '.join(map(str, paths))}"
+_SLOWER = 1.15
+"""Growth of all files' times, from the first third of a process's rounds to the last, that is no coincidence."""
+_INTERRUPTED = 0.2
+"""Share of calls, each retried, during which another process had the core."""
+_LEAST_OF_DRIFT = 30
+
+
+def disturbed(header: Mapping[str, Any], times: list[NDArray[np.float64]]) -> list[str]:
+    """Why the times of one process say nothing of what the device can do; empty if they do.
+
+    Args:
+        header: The worker's: its `state` `before` and `after`, and `disturbed` calls.
+        times: Milliseconds of each file, in the order measured.
+    """
+    found, rounds = [], len(times[0])
+    before, after = ({**(header.get(name) or {})} for name in ("before", "after"))
+    if after.get("throttled", 0) > before.get("throttled", 0):
+        found.append("the device throttled its processor while it was timed: let it cool down")
+    third = rounds // 3
+    if rounds >= _LEAST_OF_DRIFT:
+        growth = min(float(np.median(each[-third:]) / np.median(each[:third])) for each in times)
+        if growth > _SLOWER:
+            warm = f", at {after['temperature_c']:.0f} °C" if "temperature_c" in after else ""
+            found.append(f"the device grew slower by {growth - 1:.0%} while it was timed{warm}: let it cool down")
+    if header.get("disturbed", 0) > _INTERRUPTED * rounds * len(times):
+        found.append("the device is busy with other processes: end them, or set threads to fewer than its cores")
+    return found

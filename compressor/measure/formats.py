@@ -14,7 +14,7 @@ from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
 from compressor.gates.metrics import PADDED_DIFFERENCE, PADDED_LABELS, node_share, partitions
 from compressor.gates.timings import Timings
-from compressor.measure.client import PROCESSES
+from compressor.measure.client import DISTURBED, PROCESSES
 from compressor.measure.parity import padded
 from compressor.measure.parity_inputs import spread
 from compressor.measure.token_rows import REFERENCES_FILE, TokenRows
@@ -74,7 +74,7 @@ def placement(entry: Mapping[str, Any] | None) -> dict[str, Evidence]:
 
 def described(entry: Format, path: Path) -> dict[str, Any]:
     """A file's own facts, for JSON: its entry, its size and, of an ONNX graph, what accelerators would take of it."""
-    found = {**asdict(entry), "file": entry.file.as_posix(), "ran": entry.ran, "size_bytes": size_bytes(path)}
+    found = {**asdict(entry), "file": entry.file.as_posix(), "size_bytes": size_bytes(path)}
     if entry.runtime == "onnxruntime":
         from compressor.runtimes.onnx import partitions
 
@@ -160,8 +160,8 @@ def timings(folder: Path, name: str) -> dict[str, Evidence]:
     """The times of one of the files that were timed in turn."""
     with np.load(folder / "latency.npz", allow_pickle=False) as samples:
         processes = tuple(samples[PROCESSES].tolist())
-        times = samples[name].astype(np.float64)
-    return {metric: Timings(times, quantile, processes) for metric, quantile in _LATENCY_QUANTILES.items()}
+        times, why = samples[name].astype(np.float64), str(samples[DISTURBED])
+    return {metric: Timings(times, quantile, processes, why) for metric, quantile in _LATENCY_QUANTILES.items()}
 
 
 def float_timings(folder: Path, name: str) -> dict[str, Evidence] | None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact, Spread
 from compressor.measure import formats, parity, recorded_answers
-from compressor.measure.client import Client
+from compressor.measure.client import DISTURBED, Client
 from compressor.measure.parity_inputs import ALONE, TEXTS_FILE, ParityInputs
 from compressor.measure.spec import MeasureSpec
 from compressor.measure.token_rows import EDGES, TokenRows, in_order
@@ -105,7 +105,8 @@ def measure(
         {"name": name, "runtime": spec.runtime, "path": str(path)}
         for name, path in {**references, "self": subject.file}.items()
     ]
-    files += formats.timed(files_that_ship, subject.folder, subject.floats or {})
+    here = [entry for entry in files_that_ship if client.runs(entry.runtime)]
+    files += formats.timed(here, subject.folder, subject.floats or {})
     with progress.step(f"{subject.name}: timing {spec.runs} runs", spec.runs) as step:
         samples: dict[str, Any] = client.latency({**call, "files": files, "runs": spec.runs}, step)
     np.savez(output / "latency.npz", **samples)
@@ -113,10 +114,11 @@ def measure(
     with progress.step(f"{subject.name}: memory") as step:
         memory = client.peak_memory({**call, "runtime": spec.runtime, "path": str(subject.file)}, step)
     facts: dict[str, Any] = {**repeatable(subject.folder, subject.file), "peak_rss_bytes": memory}
+    facts["disturbed"] = str(samples[DISTURBED])
     if files_that_ship:
         facts["formats"] = _formats(files_that_ship, subject, rows, call, memory, spec, output, client, progress)
     if subject.parity and parity.present(subject.folder):
-        facts["parity"] = _parity(subject, rows, output, client, progress)
+        facts["parity"] = _parity(subject, rows, output, client.local, progress)
     return facts
 
 
@@ -138,11 +140,11 @@ def _formats(
     found = []
     for entry in files:
         path = subject.folder / entry.file
-        facts = {**formats.described(entry, path), "sample": None}
+        facts = {**formats.described(entry, path), "ran": client.runs(entry.runtime), "sample": None}
         job = {**call, **formats.one_row(entry), "runtime": entry.runtime, "path": str(path)}
-        if entry.length is not None:
+        if entry.length is not None and facts["ran"]:
             facts["peak_rss_bytes"] = client.peak_memory(job, processes=_FORMAT_PROCESSES)
-        elif entry.ran:
+        elif facts["ran"]:
             facts["sample"] = formats.sampled(output, entry, rows, spec.batch_size)
             with progress.step(f"{subject.name}: {entry.name}") as step:
                 if path == subject.file:
@@ -191,11 +193,11 @@ def answers(
         "runtime": name,
         "path": str(file),
         "threads": spec.threads,
-        "workers": _cores(),
+        "workers": client.cores,
         "offsets": thresholds.offsets(Checkpoint(checkpoint)),
         "sets": [{"name": "rows", **source, "batches": batches}],
     }
-    return client.predict(job, step)["rows"]
+    return np.asarray(client.predict(job, step)["rows"])
 
 
 def _parity(subject: Subject, rows: Path, output: Path, client: Client, progress: Progress) -> dict[str, Any]:
@@ -244,12 +246,6 @@ def _coverage(file: Path) -> float:
     from compressor.runtimes.onnx import coverage
 
     return coverage.quantized_coverage(file)
-
-
-def _cores() -> int:
-    from compressor.host import host
-
-    return int(host()["cores"])
 
 
 def evidence(

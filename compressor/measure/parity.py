@@ -14,7 +14,6 @@ from compressor import runtimes
 from compressor.gates.estimate import Evidence
 from compressor.gates.exact import Exact
 from compressor.gates.metrics import PARITY, Held
-from compressor.host import host
 from compressor.measure.client import Client
 from compressor.measure.parity_inputs import PADDED, Comparison, Endpoint, ParityInputs
 from compressor.models import thresholds
@@ -127,14 +126,15 @@ def run_endpoint(
         side: The format to run.
         comparisons: All comparisons; those with this side decide which rows it is run on.
         material: The rows.
-        client: Runs the measuring processes.
+        client: Runs the measuring processes; what its device cannot run is run here.
         step: Progress, in rows.
 
     Raises:
         StageError: The file cannot be loaded or run.
     """
     own = [entry for entry in comparisons if side in entry.sides]
-    threads = int(host()["cores"])
+    client = client if client.runs(side.runtime) else client.local
+    threads = client.cores
     job = {
         "task": task,
         "keep": "compared",

@@ -50,7 +50,7 @@ def state(stage: PlannedStage, store: Store, locked: Mapping[str, Any] | None) -
         locked: The lock of the last run, if any.
     """
     if store.get(stage.key):
-        if stage.defers_training or store.get(key_of(stage.measure_inputs)):
+        if stage.defers_training or all(store.get(key_of(inputs)) for inputs in stage.measured):
             return StageState(stage.name, stage.key, "cached", [])
         reasons = ["not measured under these conditions, on this machine, with this code"]
         return StageState(stage.name, stage.key, "measure", reasons)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from compressor.errors import StageError
 from compressor.files import SealedFolder
-from compressor.gates.judge import GateResult, comparisons, judge_measured, overall
-from compressor.gates.metrics import metric_of
+from compressor.gates.judge import comparisons, overall
 from compressor.gates.spec import REGRESSION
 from compressor.host import environment
+from compressor.measure import device_facts
 from compressor.measure.client import Client
 from compressor.models.checkpoint import Checkpoint
 from compressor.package import publish
-from compressor.pipeline import label_gates, lock, regression
+from compressor.pipeline import judging, label_gates, lock, regression
 from compressor.pipeline.building import Builder
 from compressor.pipeline.entry import key_of
-from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, formats_of, measurements, notes
+from compressor.pipeline.measuring import (
+    Measured,
+    Measurer,
+    formats_of,
+    measurements,
+    notes,
+)
 from compressor.pipeline.plan import Plan, PlannedStage
 from compressor.pipeline.regression import OtherRun
 from compressor.pipeline.store import Store
@@ -74,6 +80,10 @@ def run(
     outside = {against.key: against.folder} if against else {}
     in_brackets = (*of_labels, *recipe.metrics_of_smaller_vectors)
     measurer = Measurer(recipe.measure, store, client, progress, outside, in_brackets)
+    elsewhere = {
+        name: Measurer(recipe.measure.on(name), store, client.on(device, name), progress, outside, in_brackets)
+        for name, device in recipe.measure.devices.items()
+    }
     if against is not None:
         regression.check(against, plan, stages[-1], builder.prepared(stages[-1].task).labels)
 
@@ -84,11 +94,11 @@ def run(
     last: _Result | None = None
     for stage in stages:
         if stage.task not in baselines or stage.key == stage.baseline:
-            baselines[stage.task] = _baseline(stage, recipe.task, builder, measurer)
+            baselines[stage.task] = _baseline(stage, recipe.task, builder, measurer, elsewhere)
         if stage.defers_training and stage is not stages[-1]:
             reports.append(_unmeasured(stage, builder))
             continue
-        last = _measured(stage, builder, measurer, noisy)
+        last = _measured(stage, builder, measurer, elsewhere, noisy)
         reports.append(last.report)
         if last.report.verdict == "fail":
             break
@@ -107,7 +117,7 @@ def run(
         recipe.name,
         recipe.task,
         round(time.monotonic() - start, 2),
-        environment(),
+        {**environment(), **device_facts.described(recipe.measure)},
         [*own_baseline_first, *reports],
         not_run,
         measure=recipe.measure.conditions(),
@@ -159,7 +169,9 @@ class _Result:
     report: StageReport
 
 
-def _baseline(stage: PlannedStage, task: str, builder: Builder, measurer: Measurer) -> StageReport:
+def _baseline(
+    stage: PlannedStage, task: str, builder: Builder, measurer: Measurer, elsewhere: Mapping[str, Measurer]
+) -> StageReport:
     """Measures the baseline of all stages of a task.
 
     Args:
@@ -167,6 +179,7 @@ def _baseline(stage: PlannedStage, task: str, builder: Builder, measurer: Measur
         task: The recipe's task.
         builder: Builds the stage.
         measurer: Measures the baseline.
+        elsewhere: Measure it on further devices, by their names.
     """
     if stage.key == stage.baseline:
         builder.build(stage)
@@ -174,6 +187,10 @@ def _baseline(stage: PlannedStage, task: str, builder: Builder, measurer: Measur
     name = "baseline" if stage.task == task else f"baseline ({stage.task})"
     prepared = builder.prepared(stage.task)
     measured = measurer.measure(name, stage.baseline_inputs, prepared)
+    others = {
+        device: there.measure(f"{name} on {device}", stage.baseline_device_inputs[device], prepared, parity=False)
+        for device, there in elsewhere.items()
+    }
     remarks = [*builder.notes, *prepared.notes]
     return StageReport(
         name=name,
@@ -182,13 +199,15 @@ def _baseline(stage: PlannedStage, task: str, builder: Builder, measurer: Measur
         verdict="pass",
         seconds=round(time.monotonic() - start, 2),
         from_cache=measured.from_cache and builder.everything_from_cache,
-        measurements=measurements(measured.evidence),
+        measurements=measurements(measured.evidence) | judging.of_devices(others),
         gates=[],
         details={"notes": remarks} if remarks else {},
     )
 
 
-def _measured(stage: PlannedStage, builder: Builder, measurer: Measurer, noisy: int) -> _Result:
+def _measured(
+    stage: PlannedStage, builder: Builder, measurer: Measurer, elsewhere: Mapping[str, Measurer], noisy: int
+) -> _Result:
     """Builds, measures and judges a stage of a run with so many noisy gates."""
     built = builder.build(stage)
     start = time.monotonic()
@@ -200,10 +219,14 @@ def _measured(stage: PlannedStage, builder: Builder, measurer: Measurer, noisy: 
         recorded_rows=stage.spec.recorded_rows,
         ships=stage.spec.ships,
     )
-    gates = _judge(stage, measured, noisy)
-    latency = measured.evidence["latency_p50_ms"]
-    speedup = measured.references["baseline"]["latency_p50_ms"].ratio(latency, CONFIDENCE).value
-    details = {**built.artifact.facts, "speedup": round(speedup, 3)}
+    others = {
+        device: there.measure(f"{stage.name} on {device}", stage.device_inputs[device], prepared, parity=False)
+        for device, there in elsewhere.items()
+    }
+    gates = judging.judge(stage, measured, others, noisy)
+    details = {**built.artifact.facts, "speedup": judging.speedup(measured)}
+    if others:
+        details["speedups"] = {device: judging.speedup(found) for device, found in others.items()}
     if measured.parity is not None:
         details["parity"] = measured.parity
     if remarks := [*built.artifact.facts.get("notes", []), *notes(stage.spec)]:
@@ -215,7 +238,7 @@ def _measured(stage: PlannedStage, builder: Builder, measurer: Measurer, noisy: 
         verdict=overall([gate.verdict for gate in gates]),
         seconds=round(built.seconds + time.monotonic() - start, 2),
         from_cache=built.from_cache and measured.from_cache,
-        measurements=measurements(measured.evidence),
+        measurements=measurements(measured.evidence) | judging.of_devices(others),
         gates=gates,
         details=details,
     )
@@ -238,23 +261,11 @@ def _unmeasured(stage: PlannedStage, builder: Builder) -> StageReport:
     )
 
 
-def _judge(stage: PlannedStage, measured: Measured, noisy: int) -> list[GateResult]:
-    results = []
-    files = {form.name: form for form in measured.formats}
-    for name, gate in stage.gates:
-        subject = files[form] if (form := metric_of(name).form) else measured
-        metric = metric_of(name).name
-        if metric_of(name).kind == "parity" and metric not in subject.evidence:
-            continue  # a default gate: the formats may all be floating point, or all quantized
-        results += judge_measured(name, gate, subject.evidence, subject.references, noisy)
-    return results
-
-
 def forget(plan: Plan, store: Store, against: OtherRun | None = None) -> None:
     """Drops a recipe's stages and measurements from the store, for `--fresh`."""
     for stage in plan.stages:
         store.discard(stage.key)
-        store.discard(key_of(stage.measure_inputs))
-        store.discard(key_of(stage.baseline_inputs))
+        for inputs in (*stage.measured, stage.baseline_inputs, *stage.baseline_device_inputs.values()):
+            store.discard(key_of(inputs))
         if against is not None:
             store.discard(key_of(stage.regression_inputs(against.key)))

@@ -11,7 +11,8 @@ from compressor.data import hub
 from compressor.data.spec import HubDataset
 from compressor.errors import StageError
 from compressor.files import file_digest, file_entries, suffix
-from compressor.host import host, processor
+from compressor.measure import device_facts
+from compressor.measure.spec import Device, MeasureSpec
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.code_digest import made_with
 from compressor.recipe.document import Recipe
@@ -25,8 +26,8 @@ UNKNOWN = "unknown until it is downloaded"
 CURRENT = "current"
 """Name of a stage among the references of another run's model."""
 
-_TRIAL_CODE = ("compressor.measure.trial", "compressor.measure.worker")
-_MEASURE_CODE = ("compressor.measure.measurement", "compressor.measure.worker", "compressor.tasks")
+_TRIAL_CODE = ("compressor.measure.trial", "compressor.device.worker")
+_MEASURE_CODE = ("compressor.measure.measurement", "compressor.device.worker", "compressor.tasks")
 _JUDGING_CODE = tuple(f"compressor.gates.{name}" for name in ("estimate", "exact", "rows", "timings"))
 """Code that turns a trial's answers and times into the numbers by which a stage chooses."""
 
@@ -76,15 +77,20 @@ def trial_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
     if spec.trial is None:
         return {}
     if spec.trial == "quality":
-        conditions |= {"batch_size": measure["batch_size"], "processor": processor()}
+        conditions |= {"batch_size": measure["batch_size"], "processor": _without_cores(recipe.measure.device)}
     elif spec.trial == "latency":
-        conditions = {**measure, "host": host()}
+        conditions = {**measure, "host": device_facts.of(recipe.measure.device)}
     return {
         "trial": {
             **conditions,
             **made_with(*_TRIAL_CODE, own=_JUDGING_CODE, extras=RUNTIMES[recipe.measure.runtime].requires),
         }
     }
+
+
+def _without_cores(device: Device) -> dict[str, Any]:
+    """A device without its number of cores: the part that decides results, not speed."""
+    return {name: value for name, value in device_facts.of(device).items() if name != "cores"}
 
 
 def training_inputs(spec: StageSpec) -> dict[str, Any]:
@@ -107,26 +113,27 @@ def export_inputs(recipe: Recipe, spec: StageSpec) -> dict[str, Any]:
     return found | ({"made_by": {"recipe": recipe.name, "compressor": __version__}} if spec.ships else {})
 
 
-def measure_inputs(recipe: Recipe, task: str, data: str, key: str, baseline: str, previous: str) -> dict[str, Any]:
-    """The inputs of a stage's measurement.
+def measure_inputs(
+    measure: MeasureSpec, task: str, data: str, key: str, baseline: str, previous: str, name: str = "the device"
+) -> dict[str, Any]:
+    """The inputs of a stage's measurement on one device.
 
     Args:
-        recipe: The recipe.
+        measure: The conditions, and the device.
         task: The checkpoint's task.
         data: Key of the task's data.
         key: Key of the checkpoint.
         baseline: Key of the baseline, which is timed in turn with it.
         previous: Key of the stage before it, which is timed in turn with it.
+        name: What messages call the device.
     """
     return {
         "kind": "measure",
         "data": data,
         "task": task,
-        "measure": recipe.measure.conditions(),
-        **made_with(
-            *_MEASURE_CODE, own=("compressor.pipeline.measuring",), extras=RUNTIMES[recipe.measure.runtime].requires
-        ),
-        "host": host(),
+        "measure": measure.conditions(),
+        **made_with(*_MEASURE_CODE, own=("compressor.pipeline.measuring",), extras=RUNTIMES[measure.runtime].requires),
+        "host": device_facts.of(measure.device, name),
         "checkpoint": key,
         "references": {"baseline": baseline, "previous": previous},
     }

@@ -22,7 +22,7 @@ from compressor.measure.spec import MeasureSpec
 from compressor.models import quantized
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.code_digest import made_with
-from compressor.pipeline.entry import Artifact
+from compressor.pipeline.entry import Artifact, key_of
 from compressor.pipeline.prepared import Prepared
 from compressor.pipeline.store import Store
 from compressor.progress import Progress
@@ -83,6 +83,11 @@ class Measured:
     parity: Mapping[str, Any] | None
     files: SealedFolder
     formats: Sequence[MeasuredFormat] = ()
+
+    @property
+    def on_device(self) -> list[str]:
+        """The metrics that differ from device to device."""
+        return [name for name in self.evidence if metric_of(name).noisy]
 
 
 def measurements(found: Mapping[str, Evidence]) -> dict[str, Measurement]:
@@ -155,6 +160,7 @@ class Measurer:
         self._outside, self._in_brackets = outside, in_brackets
         self._evidence: dict[str, Mapping[str, Evidence]] = {}
         self._entries: dict[str, Path] = {}
+        self._seen: set[str] = set()
 
     def measure(
         self,
@@ -193,6 +199,10 @@ class Measurer:
                 subject, files, vocab_size, rows, self._spec, output, self._client, self._progress
             )
 
+        key = key_of(inputs)
+        if key not in self._seen and (known := self._store.get(key)) is not None and known.facts["disturbed"]:
+            self._store.discard(key)  # by an earlier run: the device may have cooled down
+        self._seen.add(key)
         entry, from_cache = self._store.build(inputs, build, of=(checkpoint, *others.values()))
 
         def evidence(against: str) -> dict[str, Evidence]:

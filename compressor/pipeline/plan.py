@@ -42,6 +42,7 @@ class PlannedStage:
         teacher: Key of the checkpoint it learns from; its own where it makes the teacher.
         baseline: Key of the checkpoint it is compared with.
         measure_inputs: The inputs of its measurement's key.
+        device_inputs: Those of its measurements on further devices, by their names.
         student: A ready checkpoint that it starts from; None for its parent.
         texts: Raw text that it counts tokens in, and its settings; None for the training rows.
         gates: Its gates, the recipe's and those that hold unless it says otherwise: metric and limits.
@@ -59,6 +60,7 @@ class PlannedStage:
     teacher: str
     baseline: str
     measure_inputs: dict[str, Any]
+    device_inputs: dict[str, dict[str, Any]]
     student: Path | None
     texts: tuple[Path | HubDataset, TextSpec] | None
     gates: tuple[tuple[str, Gate], ...]
@@ -68,8 +70,21 @@ class PlannedStage:
     @property
     def baseline_inputs(self) -> dict[str, Any]:
         """The inputs of the baseline's measurement."""
-        references = dict.fromkeys(self.measure_inputs["references"], self.baseline)
-        return {**self.measure_inputs, "checkpoint": self.baseline, "references": references}
+        return self._of_baseline(self.measure_inputs)
+
+    @property
+    def baseline_device_inputs(self) -> dict[str, dict[str, Any]]:
+        """Those of its measurements on further devices."""
+        return {name: self._of_baseline(inputs) for name, inputs in self.device_inputs.items()}
+
+    def _of_baseline(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        references = dict.fromkeys(inputs["references"], self.baseline)
+        return {**inputs, "checkpoint": self.baseline, "references": references}
+
+    @property
+    def measured(self) -> list[dict[str, Any]]:
+        """The inputs of all its measurements."""
+        return [self.measure_inputs, *self.device_inputs.values()]
 
     def regression_inputs(self, run: str) -> dict[str, Any]:
         """The inputs of the measurement of another run's model, which is timed in turn with this stage.
@@ -243,6 +258,7 @@ def _plan_stages(
         key = key_of(inputs)
         line.add(key, spec)
         assert line.baseline is not None and line.previous is not None, "a line that has a stage has a baseline"
+        measured = (task, data[task].key, key, line.baseline, line.previous)
         stage = PlannedStage(
             name=name,
             spec=spec,
@@ -251,7 +267,11 @@ def _plan_stages(
             key=key,
             teacher=line.teacher,
             baseline=line.baseline,
-            measure_inputs=keys.measure_inputs(recipe, task, data[task].key, key, line.baseline, line.previous),
+            measure_inputs=keys.measure_inputs(recipe.measure, *measured),
+            device_inputs={
+                device: keys.measure_inputs(recipe.measure.on(device), *measured, device)
+                for device in recipe.measure.devices
+            },
             student=student,
             texts=texts,
             gates=spec.gates_of(recipe.quantized(index)),

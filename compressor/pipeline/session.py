@@ -74,7 +74,7 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
     if options.until is not None and options.until not in names:
         what = f"{options.until!r} is not a stage of this recipe"
         raise RecipeError([Problem("--until", what, suggest(options.until, names), kind="unknown")])
-    client.timeout_s = resolved.recipe.measure.timeout_s
+    client.follow(resolved.recipe.measure)
     with processes.watched(progress.console.file):
         if processes.rank() > 0:  # rank 0 has the folder, and the others write nothing into it
             return _run(resolved, options, client, progress, None)
@@ -127,7 +127,7 @@ def _check_agreement(made: Plan) -> None:
     Raises:
         StageError: The inputs of a stage are others than in process 0.
     """
-    inputs_of = {stage.name: {**stage.inputs, "measuring": stage.measure_inputs} for stage in made.stages}
+    inputs_of = {stage.name: {**stage.inputs, "measuring": stage.measured} for stage in made.stages}
     ours = json.loads(json.dumps(inputs_of))  # as process 0's come back
     first = processes.decided("inputs", lambda: ours)
     for name, inputs in ours.items():

@@ -105,11 +105,11 @@ def session_with(model: Any, tensors: list[str]) -> onnxruntime.InferenceSession
     import onnx
     import onnxruntime
 
-    from compressor.runtimes.onnxruntime import session_options
+    from compressor.device.worker import onnx_options
 
     there = {value.name for value in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in there)
-    options = session_options(1)
+    options = onnx_options(1)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # they would be fused away
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from compressor.gates.judge import GateResult
-from compressor.gates.metrics import metric_of
+from compressor.gates.metrics import form_and_name, metric_of
 from compressor.report.model import Measurement, Report, StageReport
 from compressor.tasks import main_metric
 
@@ -43,9 +43,38 @@ def quality_metric(report: Report) -> str:
     return main_metric(report.task, {name for stage in report.stages for name in stage.measurements})
 
 
+def header(report: Report) -> list[str]:
+    """The columns of the table of stages: those of `HEADER`, and one for each further device."""
+    return [*(name.format(quality=quality_metric(report)) for name in HEADER), *_devices(report)]
+
+
 def cells(report: Report) -> list[list[str]]:
-    """One row per stage, in the order of `HEADER`."""
-    return [_row(stage, report.task) for stage in report.stages]
+    """One row per stage, in the order of `header`."""
+    return [[*_row(stage, report.task), *_on(stage, _devices(report))] for stage in report.stages]
+
+
+def _devices(report: Report) -> list[str]:
+    """The further devices that stages were measured on."""
+    found = dict.fromkeys(name for stage in report.stages for name in stage.details.get("speedups", {}))
+    return list(found)
+
+
+def _on(stage: StageReport, devices: list[str]) -> list[str]:
+    """What a stage came to on each further device: its primary metric, its median latency, its speed-up."""
+    shown = []
+    for device in devices:
+        own = {
+            form_and_name(name)[1]: each
+            for name, each in stage.measurements.items()
+            if form_and_name(name)[0] == device
+        }
+        if not own:
+            shown.append("–")
+            continue
+        faster = stage.details.get("speedups", {}).get(device)
+        times = f"{own['latency_p50_ms'].value:.2f} ms" + (f" ({faster:.2f}x)" if faster is not None else "")
+        shown.append(f"{score(own.get(main_metric(stage.task, own)))}, {times}")
+    return shown
 
 
 def _row(stage: StageReport, task: str) -> list[str]:

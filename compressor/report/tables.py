@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from compressor.gates.metrics import PROVIDERS, metric_of, node_share, partitions
 from compressor.report.model import FormatReport, Report, StageReport
-from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, number, quality_metric, score
+from compressor.report.numbers import SIGNS, cells, gate_text, header, number, quality_metric, score
 from compressor.tasks import TASKS, main_metric
 
 _MOST_ROWS = 16
@@ -47,7 +47,7 @@ class Table:
 
 def stages(report: Report) -> Table:
     """Every stage with its measurements."""
-    return Table([name.format(quality=quality_metric(report)) for name in HEADER], cells(report), 2)
+    return Table(header(report), cells(report), 2)
 
 
 def gates(report: Report) -> Table | None:

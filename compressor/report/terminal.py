@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from compressor.report import comparison_table, sentences, tables
 from compressor.report.comparison import Group
 from compressor.report.model import Report
-from compressor.report.numbers import HEADER, SIGNS, cells, gate_text, quality_metric
+from compressor.report.numbers import SIGNS, cells, gate_text, header
 from compressor.report.tables import Table
 
 if TYPE_CHECKING:
@@ -25,10 +25,9 @@ def print_table(report: Report, console: Console) -> None:
     from rich.text import Text
 
     table = Printed(title=Text(report.recipe), title_justify="left", header_style="bold")
-    quality = quality_metric(report)
-    for index, name in enumerate(HEADER):
+    for index, name in enumerate(header(report)):
         right = index > 1
-        table.add_column(name.format(quality=quality), justify="right" if right else "left", no_wrap=index != 2)
+        table.add_column(name, justify="right" if right else "left", no_wrap=index != 2)
     for stage, row in zip(report.stages, cells(report), strict=True):
         # As Text: a stage's name may look like markup.
         table.add_row(Text(row[0]), Text(row[1], style=COLOURS[stage.verdict]), *row[2:])

@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.runtimes.base import Inputs, Outputs, Runtime
+from compressor.device import worker
+from compressor.runtimes.base import Runtime
 from compressor.runtimes.inspection import Inspection
 
 if TYPE_CHECKING:
     import onnx
-    import onnxruntime
 
 OPSET = 17
 """The first with LayerNormalization as one operator, and old enough for the mobile runtimes in use."""
 
+
+Session = worker.OnnxRuntime
 
 RUNTIME = Runtime(
     name="onnxruntime",
@@ -85,44 +87,6 @@ def strip(model: onnx.ModelProto) -> None:
     for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
         part.ClearField("doc_string")
         part.ClearField("metadata_props")
-
-
-class Session:
-    """An ONNX Runtime session on the CPU.
-
-    Args:
-        path: The .onnx file.
-        threads: Threads within an operator.
-    """
-
-    concurrent = True
-
-    def __init__(self, path: Path, threads: int) -> None:
-        import onnxruntime
-
-        self._session = onnxruntime.InferenceSession(
-            str(path), session_options(threads), providers=["CPUExecutionProvider"]
-        )
-        self._inputs = [entry.name for entry in self._session.get_inputs()]
-        self._outputs = [entry.name for entry in self._session.get_outputs()]
-
-    def predict(self, inputs: Inputs) -> Outputs:
-        """The model's outputs by name."""
-        given = self._session.run(self._outputs, {name: inputs[name] for name in self._inputs})
-        return dict(zip(self._outputs, given, strict=True))
-
-
-def session_options(threads: int) -> onnxruntime.SessionOptions:
-    """How every session of ours runs, whatever for."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Idle threads of one session would burn the cores of the session it is compared with.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return options
 
 
 def inspect(path: Path) -> Inspection:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.device import worker
 from compressor.models.checkpoint import Checkpoint
-from compressor.runtimes.base import Inputs, Outputs, Runtime
+from compressor.runtimes.base import Runtime
 from compressor.runtimes.inspection import Inspection, Weight, part_of
 
 if TYPE_CHECKING:
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from compressor.runtimes.torchscript_int8.module import GraphModule
     from compressor.runtimes.tracing import Traceable
 
-_INPUTS, _OUTPUTS = "input_names.txt", "output_names.txt"
-
+Session = worker.TorchScript
 
 RUNTIME = Runtime(
     name="torchscript",
@@ -57,8 +57,8 @@ def export(source: Path, path: Path) -> None:
     with torch.inference_mode():
         traced = torch.jit.trace(module, inputs, strict=False, check_trace=False)  # type: ignore[no-untyped-call]  # torch.jit is untyped
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = {_INPUTS: "\n".join(module.input_names), _OUTPUTS: "\n".join(module.output_names)}
-    torch.jit.save(traced, str(path), _extra_files=names)
+    names = ("\n".join(given) for given in (module.input_names, module.output_names))
+    torch.jit.save(traced, str(path), _extra_files=dict(zip(Session.NAMES, names, strict=True)))
 
 
 def _float(source: Path) -> tuple[Traceable, tuple[Tensor, ...]]:
@@ -77,37 +77,6 @@ def _quantized(graph: Path) -> tuple[GraphModule, tuple[Tensor, ...]]:
     # Zeros where ones need not be: a table of token types may have a single row.
     kinds = {"token_type_ids": torch.zeros}
     return module, tuple(kinds.get(name, torch.ones)((2, 3), dtype=torch.int64) for name in module.input_names)
-
-
-class Session:
-    """A TorchScript file.
-
-    Args:
-        path: The .pt file.
-        threads: Threads within an operator.
-    """
-
-    concurrent = False
-
-    def __init__(self, path: Path, threads: int) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        extra: dict[str, str | bytes] = {_INPUTS: "", _OUTPUTS: ""}
-        self._torch = torch
-        self._module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra)  # type: ignore[no-untyped-call]  # torch.jit is untyped
-        self._inputs, self._outputs = (_lines(extra[name]) for name in (_INPUTS, _OUTPUTS))
-
-    def predict(self, inputs: Inputs) -> Outputs:
-        """The model's outputs by name."""
-        with self._torch.inference_mode():
-            given = self._module(*(self._torch.from_numpy(inputs[name]) for name in self._inputs))
-            tensors = given if isinstance(given, tuple) else (given,)
-            return {name: tensor.numpy() for name, tensor in zip(self._outputs, tensors, strict=True)}
-
-
-def _lines(text: str | bytes) -> list[str]:
-    return (text.decode() if isinstance(text, bytes) else text).split("\n")
 
 
 def inspect(path: Path) -> Inspection:

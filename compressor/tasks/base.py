@@ -68,6 +68,14 @@ class Scoring(Protocol):
 
 
 @runtime_checkable
+class OfPositions(Protocol):
+    """A task that needs its model's outputs at some tokens alone."""
+
+    def positions(self, batch: Batch) -> NDArray[np.bool_]:
+        """The tokens. `(batch, sequence)`."""
+
+
+@runtime_checkable
 class ByData(Protocol):
     """A task some of whose metrics need what a recipe's `data` may leave out."""
 

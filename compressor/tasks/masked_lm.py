@@ -24,6 +24,13 @@ Outputs = Mapping[str, Floats]
 Batch = Mapping[str, Ints]
 
 
+def positions(batch: Batch) -> NDArray[np.bool_]:
+    """The masked tokens of each row, or its first token. `(batch, sequence)`."""
+    hidden: NDArray[np.bool_] = batch["labels"] >= 0
+    first = np.arange(hidden.shape[1]) == 0
+    return np.asarray(hidden | (first & ~hidden.any(axis=1, keepdims=True)))
+
+
 def answers(outputs: Outputs, batch: Batch) -> Floats:
     """Sums over a row's masked tokens; the logits themselves would take megabytes a row.
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 import transformers
 from conftest import exact_settings, make_tokenizer, save_classifier, sentences
+from in_process import InProcess
 
-from compressor.measure import worker
 from compressor.measure.token_rows import TokenRows
 from compressor.models import loading, thresholds
 from compressor.models.checkpoint import Checkpoint
@@ -65,7 +65,7 @@ def ours(folder: Path, file: str) -> np.ndarray:
         "offsets": thresholds.offsets(Checkpoint(folder)),
         "sets": [{"name": "rows", "rows": str(rows), "batches": [[index] for index in range(len(TEXTS))]}],
     }
-    return worker.predict(job, lambda done, total: None)["rows"]
+    return InProcess().predict(job)["rows"]
 
 
 def same_labels(scores: list[dict[str, float]], folder: Path, file: str) -> None:

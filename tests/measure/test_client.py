@@ -5,10 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from in_process import InProcess
 from rich.console import Console
 
 from compressor.errors import RecipeError, StageError
-from compressor.measure import worker
 from compressor.measure.client import Client
 from compressor.measure.token_rows import TokenRows
 from compressor.pipeline import session
@@ -46,7 +43,7 @@ def client() -> Iterator[Client]:
 
 def pid(client: Client) -> int:
     """The process that serves ONNX Runtime's answers."""
-    return client._serving["onnxruntime"]._process.pid
+    return client._serving["onnxruntime"].end.pid
 
 
 def test_one_process_serves_all_answers_and_gives_those_of_this_process(client: Client, job: dict[str, Any]):
@@ -58,35 +55,6 @@ def test_one_process_serves_all_answers_and_gives_those_of_this_process(client: 
     client.close()
     with pytest.raises(ProcessLookupError):
         os.kill(serving, 0)
-
-
-def test_the_process_answers_each_job_with_its_progress_and_its_end(job: dict[str, Any], tmp_path: Path):
-    ours, theirs = Pipe()
-    session = {"runtime": "onnxruntime", "path": job["path"], "threads": 1}
-    shape = {"batch_size": 1, "sequence_length": 4, "vocab_size": 8}
-    ours.send({"kind": "memory", "output": tmp_path / "memory.npz", **session, **shape})
-    ours.send({"kind": "memory", "output": tmp_path / "none.npz", **session, **shape, "path": "missing.onnx"})
-    ours.send({"kind": "predict", "output": tmp_path / "answers.npz", **job})
-    server = threading.Thread(target=worker.serve, args=[theirs])
-    server.start()
-    try:
-        assert ours.recv() == ("done",)
-        kind, reason = ours.recv()
-        assert kind == "failed" and "missing.onnx" in reason
-        messages = [ours.recv()]
-        while messages[-1][0] == "progress":
-            messages.append(ours.recv())
-        assert [message[0] for message in messages] == ["progress"] * (len(messages) - 1) + ["done"]
-        assert messages[-2][1:] == (2, 2), "rows done, of how many"
-    finally:
-        ours.close()
-        server.join(10)
-    assert not server.is_alive(), "it ends with the connection"
-    with np.load(tmp_path / "memory.npz") as found:
-        assert 10e6 < found["peak_rss_bytes"] < 100e9
-    assert not (tmp_path / "none.npz").exists()
-    with np.load(tmp_path / "answers.npz") as found:
-        assert np.array_equal(found["rows"], InProcess().predict(job)["rows"])
 
 
 def test_a_job_that_fails_is_reported_and_the_next_one_has_a_new_process(client: Client, job: dict[str, Any]):
@@ -119,23 +87,23 @@ def test_a_process_that_hangs_before_it_reads_a_large_job_is_named_with_its_file
 def _measure(job: dict[str, Any], told: Path) -> None:
     client = Client()
     client.predict(job)
-    told.with_suffix(".partial").write_text(f"{client._serving['onnxruntime']._folder.name}\n{pid(client)}")
+    told.with_suffix(".partial").write_text(str(pid(client)))
     told.with_suffix(".partial").rename(told)
     time.sleep(600)
 
 
-def test_a_killed_run_leaves_neither_process_nor_folder(job: dict[str, Any], tmp_path: Path):
+def test_a_killed_run_leaves_no_process(job: dict[str, Any], tmp_path: Path):
     told = tmp_path / "told"
     run = multiprocessing.get_context("fork").Process(target=_measure, args=(job, told))
     run.start()
     while not told.exists():
         assert run.is_alive()
         time.sleep(0.01)
-    folder, measuring = told.read_text().splitlines()
-    assert Path(folder).is_dir() and Path("/proc", measuring).is_dir()
+    measuring = Path("/proc", told.read_text())
+    assert measuring.is_dir()
     os.kill(run.pid, signal.SIGKILL)
     run.join()
-    while Path(folder).exists():
+    while measuring.exists():
         time.sleep(0.01)
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import save_classifier
+from in_process import InProcess
 
-from compressor.measure import parity, recorded_answers, worker
+from compressor.measure import parity, recorded_answers
 from compressor.measure.token_rows import TokenRows
 from compressor.models import thresholds
 from compressor.models.checkpoint import Checkpoint
@@ -80,7 +81,7 @@ def kept(folder: Path, work: Path) -> np.ndarray:
         "offsets": thresholds.offsets(Checkpoint(folder)),
         "sets": [{"name": "rows", "rows": str(rows), "batches": [list(range(20))]}],
     }
-    return worker.predict(job, lambda done, total: None)["rows"]
+    return InProcess().predict(job)["rows"]
 
 
 def test_logits_are_kept_without_the_offsets_of_thresholds(folder: Path, tmp_path: Path):

@@ -13,9 +13,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from in_process import InProcess
 
 from compressor import runtimes
-from compressor.measure import client, worker
+from compressor.device import worker
+from compressor.measure import client
 
 RUNS = 20
 
@@ -41,12 +43,9 @@ class Busy:
 def called(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The paths whose sessions were called, in order, without the warm-up."""
 
-    class Module:
-        Session = Busy
-
-    monkeypatch.setitem(sys.modules, "busy_runtime", Module())
     busy = runtimes.Runtime(name="busy", module="busy_runtime", file=Path(), usage="")
     monkeypatch.setitem(runtimes.RUNTIMES, "busy", busy)
+    monkeypatch.setitem(worker.SESSIONS, "busy", Busy)
     monkeypatch.setattr(worker, "_WARM_UP_CALLS", 0)
     monkeypatch.setattr(Busy, "calls", [])
     return Busy.calls
@@ -70,14 +69,14 @@ def on_one_core(others: int) -> Iterator[None]:
 def timed(*names: str) -> dict[str, np.ndarray]:
     files = [{"name": name, "path": name.rstrip("'"), "runtime": "busy"} for name in names]
     conditions = {"threads": 1, "batch_size": 1, "sequence_length": 4, "vocab_size": 10, "runs": RUNS}
-    return worker.latency({"files": files, **conditions}, lambda done, total: None)
+    return InProcess().latency({"files": files, **conditions})
 
 
 def test_files_take_turns_and_one_of_several_names_is_timed_once(called: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(worker, "_PATIENCE", 0)
     samples = timed("a", "b", "a'")
     assert called[:8] == ["a", "b", "b", "a", "a", "b", "b", "a"] and len(called) == 2 * RUNS
-    assert {name: len(found) for name, found in samples.items()} == {"a": RUNS, "b": RUNS, "a'": RUNS}
+    assert {name: len(samples[name]) for name in ("a", "b", "a'")} == {"a": RUNS, "b": RUNS, "a'": RUNS}
     assert np.array_equal(samples["a"], samples["a'"])
 
 
@@ -85,7 +84,7 @@ def test_calls_that_were_interrupted_are_timed_again_for_a_while(called: list[st
     with on_one_core(others=2):
         samples = timed("a", "b")
     assert 2 * RUNS < len(called) <= (1 + worker._PATIENCE) * 2 * RUNS
-    assert [len(found) for found in samples.values()] == [RUNS, RUNS]
+    assert [len(samples[name]) for name in "ab"] == [RUNS, RUNS]
 
 
 @pytest.mark.parametrize(

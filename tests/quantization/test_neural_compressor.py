@@ -14,6 +14,7 @@ from conftest import SATURATES, exact_settings, make_tokenizer, passing
 from kinds import export, make_model, rows
 from onnx import helper, numpy_helper
 
+from compressor.device import worker
 from compressor.errors import StageError
 from compressor.models import loading
 from compressor.quantization import static_int8 as writer
@@ -89,7 +90,7 @@ def test_static_files_give_what_neural_compressors_module_gives(
     assert all((graph.input, graph.output) == (floats.input, floats.output) for graph in others)
 
     if SATURATES:  # the same files, as they are written: rounded values, multiplied as floats
-        monkeypatch.setattr(onnx_runtime, "session_options", unfused)
+        monkeypatch.setattr(worker, "onnx_options", unfused)
     names = [entry.name for entry in floats.input]
     sessions = [RUNTIMES["onnxruntime"].session(tmp_path / f"{name}.onnx", 1) for name in ("exact", "q", "model")]
     exact, close, error = [], [], []

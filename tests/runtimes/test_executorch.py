@@ -184,7 +184,7 @@ def test_tokens_of_zeros_stay_numbers_in_half_precision():
 def test_a_row_that_is_too_long_is_refused(small: tuple[Path, float]):
     session = RUNTIMES["executorch"].session(small[0] / "executorch/model.pte", 1)
     ids = np.ones((1, MAX_POSITIONS + 1), np.int64)
-    with pytest.raises(StageError, match=f"{MAX_POSITIONS + 1} tokens"):
+    with pytest.raises(ValueError, match=f"{MAX_POSITIONS + 1} tokens"):
         session.predict({"input_ids": ids, "attention_mask": ids, "token_type_ids": 0 * ids})
 
 

@@ -68,7 +68,10 @@ def check_gates(recipe: Recipe, add: Add) -> None:
         _check_fixed_lengths(recipe, index, add)
         for name, gate in stage.gates.items():
             place = ("stages", index, "gates", name)
-            if form_and_name(name)[0]:
+            if (form := form_and_name(name)[0]) in recipe.measure.devices:
+                _check_device(name, gate, recipe, index, place, add)
+                continue
+            if form:
                 _check_file(name, gate, recipe, index, place, add)
                 continue
             if gate.relative_to == FLOAT:
@@ -83,6 +86,24 @@ def check_gates(recipe: Recipe, add: Add) -> None:
                 _check_parity(name, recipe, index, place, add)
     for name, regression_gate in (recipe.regression or {}).items():
         _check_rules(name, regression_gate.limits, recipe, recipe.task, (REGRESSION, name), add)
+
+
+def _check_device(name: str, gate: Gate, recipe: Recipe, index: int, place: Location, add: Add) -> None:
+    """Whether a gate's metric is measured on each device, and can be compared so."""
+    device, metric = form_and_name(name)
+    task = recipe.task_of(recipe.stages[index])
+    if is_metric(metric) and not metric_of(metric).noisy:
+        what = f"{metric} is the same on every device"
+        add(place, what, f"gate {metric} itself, without {device}", kind="conflict")
+    elif gate.relative_to == FLOAT:
+        add(
+            (*place, "relative_to"),
+            f"{name} cannot be relative to float",
+            "allowed: baseline, previous",
+            kind="conflict",
+        )
+    else:
+        _check_rules(metric, gate.limits, recipe, task, place, add)
 
 
 def _check_parity(name: str, recipe: Recipe, index: int, place: Location, add: Add) -> None:

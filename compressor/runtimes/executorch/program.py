@@ -28,8 +28,8 @@ def write(source: Path, path: Path, weights: Weights, tables: Tables, keep_float
 
     Args:
         source: Checkpoint folder.
-        path: The .pte file. Its method `forward` takes `runtime.INPUTS`, int64 `(1, sequence)` each, without token
-            types where the model has none, and gives the model's outputs in the order of `runtime.OUTPUTS`, in floats.
+        path: The .pte file. Its method `forward` takes `ExecuTorch.INPUTS`, int64 `(1, sequence)` each, without token
+            types where the model has none, and gives the model's outputs in the order of `ExecuTorch.OUTPUTS`, floats.
         weights: What the matrices of products are stored in. `int8` has a scale for each output channel, and products
             of integers: inputs are rounded token by token, each by its own range. `float16` computes in half precision.
         tables: What embedding tables are stored in; rows become floats as they are looked up. `int8` has a scale for

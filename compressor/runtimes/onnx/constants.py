@@ -46,7 +46,7 @@ def _computed(model: onnx.ModelProto, nodes: list[onnx.NodeProto], results: list
     """The values of tensors that some nodes compute of a graph's constants."""
     import onnxruntime
 
-    from compressor.runtimes.onnxruntime import session_options
+    from compressor.device.worker import onnx_options
 
     constants = [node for node in model.graph.node if node.op_type == "Constant"]
     outputs = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in results]
@@ -54,6 +54,6 @@ def _computed(model: onnx.ModelProto, nodes: list[onnx.NodeProto], results: list
     remove_unused(graph)
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     session = onnxruntime.InferenceSession(
-        part.SerializeToString(), session_options(1), providers=["CPUExecutionProvider"]
+        part.SerializeToString(), onnx_options(1), providers=["CPUExecutionProvider"]
     )
     return [numpy_helper.from_array(value, name) for name, value in zip(results, session.run(results, {}), strict=True)]

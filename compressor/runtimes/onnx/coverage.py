@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from compressor.runtimes.onnxruntime import session_options
+from compressor.device.worker import onnx_options
 
 if TYPE_CHECKING:
     import onnx
@@ -48,7 +48,7 @@ def optimized(path: Path) -> onnx.ModelProto:
 
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "optimized.onnx"
-        options = session_options(1)
+        options = onnx_options(1)
         options.optimized_model_filepath = str(written)
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return onnx.load(str(written))
