@@ -57,7 +57,15 @@ def _print(found: list[Inspection], out: Console) -> None:
         table.add_row("all", *_counts({**everything, "size_bytes": size}), integers)
         out.print(table)
         if entry.operators:
-            out.print("operators: " + ", ".join(f"{count} {name}" for name, count in entry.operators.items()))
+            out.print(f"operators: {_listed(entry.operators)}")
+        if entry.saturation:
+            products, processors = _listed(entry.saturation["operators"]), entry.saturation["processors"]
+            largest = entry.saturation["largest_weight"]
+            out.print(f"saturates on {processors}: {products} with weights up to {largest}, exact up to 64")
+
+
+def _listed(operators: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in operators.items())
 
 
 def _counts(sums: Mapping[str, int]) -> tuple[str, str, str]:

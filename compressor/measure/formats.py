@@ -19,6 +19,7 @@ from compressor.measure.parity import padded
 from compressor.measure.parity_inputs import spread
 from compressor.measure.token_rows import REFERENCES_FILE, TokenRows
 from compressor.runtimes.base import FLOAT32
+from compressor.runtimes.onnx import saturation
 from compressor.runtimes.shipped import Format, size_bytes
 from compressor.tasks.base import GROUPS, QUERIES, References, Scoring
 from compressor.tasks.scoring import per_label, vectors
@@ -73,8 +74,13 @@ def placement(entry: Mapping[str, Any] | None) -> dict[str, Evidence]:
 
 
 def described(entry: Format, path: Path) -> dict[str, Any]:
-    """A file's own facts, for JSON: its entry, its size and, of an ONNX graph, what accelerators would take of it."""
+    """A file's own facts, for JSON: its entry, its size, and of a graph what it is to processors.
+
+    `saturation` is of a file that ONNX Runtime runs, `taken` (what accelerators would take) of an ONNX graph.
+    """
     found = {**asdict(entry), "file": entry.file.as_posix(), "size_bytes": size_bytes(path)}
+    if path.suffix in saturation.SUFFIXES:
+        found["saturation"] = saturation.of_file(path)
     if entry.runtime == "onnxruntime":
         from compressor.runtimes.onnx import partitions
 

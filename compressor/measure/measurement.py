@@ -22,6 +22,7 @@ from compressor.models import thresholds
 from compressor.models.checkpoint import Checkpoint
 from compressor.progress import Progress, Step
 from compressor.runtimes import RUNTIMES
+from compressor.runtimes.onnx import saturation
 from compressor.runtimes.shipped import Format, shipped
 from compressor.tasks.base import References, Scoring
 
@@ -115,6 +116,7 @@ def measure(
         memory = client.peak_memory({**call, "runtime": spec.runtime, "path": str(subject.file)}, step)
     facts: dict[str, Any] = {**repeatable(subject.folder, subject.file), "peak_rss_bytes": memory}
     facts["disturbed"] = str(samples[DISTURBED])
+    facts["saturation"] = saturation.of_file(subject.file) if subject.file.suffix in saturation.SUFFIXES else None
     if files_that_ship:
         facts["formats"] = _formats(files_that_ship, subject, rows, call, memory, spec, output, client, progress)
     if subject.parity and parity.present(subject.folder):

@@ -55,7 +55,8 @@ class Manifest:
         file: The file that the measured runtime loads; None where it does not ship.
         recorded_rows: Rows whose answers ship in verification.json.
         beside: Digests of report.json and its forms, which lie beside the folder; see `beside`.
-        files: For each file its `sha256` and `size_bytes`.
+        files: For each file its `sha256` and `size_bytes`; of one whose 8-bit products are clipped on some processors
+            also `saturates_on`, which ones.
     """
 
     recipe: str

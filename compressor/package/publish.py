@@ -171,6 +171,9 @@ def _write(path: Path, text: str) -> dict[str, Mapping[str, str | int]]:
 def _manifest(report: Report, folder: Path, runtime: str, files: FileEntries, beside: Mapping[str, str]) -> Manifest:
     file, answers = deployed_file(folder, runtime), folder / recorded_answers.FILE
     measured = report.built[-1].measurements
+    saturates = {
+        form.path: {"saturates_on": form.saturation["processors"]} for form in report.formats if form.saturation
+    }
     return Manifest(
         recipe=report.recipe,
         task=report.built[-1].task,
@@ -181,5 +184,5 @@ def _manifest(report: Report, folder: Path, runtime: str, files: FileEntries, be
         file=file.relative_to(folder).as_posix() if file else None,
         recorded_rows=len(recorded_answers.read(answers).rows) if answers.is_file() else 0,
         beside=beside,
-        files=dict(sorted(files.items())),
+        files={name: {**entry, **saturates.get(name, {})} for name, entry in sorted(files.items())},
     )

@@ -229,7 +229,7 @@ def _measured(
         details["speedups"] = {device: judging.speedup(found) for device, found in others.items()}
     if measured.parity is not None:
         details["parity"] = measured.parity
-    if remarks := [*built.artifact.facts.get("notes", []), *notes(stage.spec)]:
+    if remarks := [*built.artifact.facts.get("notes", []), *notes(stage.spec, measured)]:
         details["notes"] = remarks
     report = StageReport(
         name=stage.name,

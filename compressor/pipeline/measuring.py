@@ -73,6 +73,7 @@ class Measured:
         references: Evidence of the checkpoints that were timed in turn with it, by name.
         from_cache: Whether the measurement was in the store.
         parity: The comparison of each format with its reference; None where there are no formats.
+        saturation: The products of the deployed file that are clipped on some processors; None where that is not known.
         files: Folder and digests of the files that the measurement left, such as recorded answers to ship.
         formats: Each file that ships, of a stage that ships.
     """
@@ -81,6 +82,7 @@ class Measured:
     references: Mapping[str, Mapping[str, Evidence]]
     from_cache: bool
     parity: Mapping[str, Any] | None
+    saturation: Mapping[str, Any] | None
     files: SealedFolder
     formats: Sequence[MeasuredFormat] = ()
 
@@ -124,14 +126,15 @@ def formats_of(measured: Measured, gates: Sequence[GateResult]) -> list[FormatRe
                 verdict=overall(own),
                 rows=form.entry["sample"] and len(form.entry["sample"]),
                 speedup_over_float=faster,
+                saturation=form.entry.get("saturation"),
             )
         )
     return found
 
 
-def notes(spec: StageSpec) -> list[str]:
+def notes(spec: StageSpec, measured: Measured) -> list[str]:
     """Warnings about a stage's measurements on this machine."""
-    return [_SATURATES] if spec.eight_bit_products and saturates() else []
+    return [_SATURATES] if spec.quantizes and measured.saturation and saturates() else []
 
 
 class Measurer:
@@ -216,6 +219,7 @@ class Measurer:
             references=references,
             from_cache=from_cache,
             parity=entry.facts.get("parity"),
+            saturation=entry.facts["saturation"],
             files=entry.sealed,
             formats=[self._format(entry, facts, others, prepared, answers) for facts in entry.facts.get("formats", ())],
         )

@@ -84,6 +84,8 @@ class FormatReport:
         verdict: Worst of its gates.
         rows: Rows that it answered, evenly spread over all; None for all.
         speedup_over_float: Its speed in times of the same format in float; None where it has no such form.
+        saturation: Its products that are clipped on some processors, see `compressor.runtimes.onnx.saturation`; empty
+            where there are none, None where that is not known, and in older reports.
     """
 
     name: str
@@ -95,6 +97,7 @@ class FormatReport:
     verdict: Verdict
     rows: int | None = None
     speedup_over_float: float | None = None
+    saturation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

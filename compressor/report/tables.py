@@ -162,6 +162,11 @@ def formats(report: Report) -> tuple[Table, str] | None:
     some = [f"{entry.name} on {entry.rows}" for entry in report.formats if entry.rows is not None]
     if some:
         texts.append(f"Scored on a sample of the rows: {', '.join(some)}.")
+    for processors, names in _saturating(report.formats).items():
+        texts.append(
+            f"On {processors}, ONNX Runtime clips sums of 8-bit products of {', '.join(names)}: labels can differ "
+            "there. The session option session.x64quantprecision=1 avoids it, and so does reduce_range: true."
+        )
     if placed := [text for entry in report.formats for text in _placed(entry)]:
         texts.append(f"By ONNX Runtime's checker {'; '.join(placed)}.")
     if never := [entry.name for entry in report.formats if not entry.ran]:
@@ -172,6 +177,15 @@ def formats(report: Report) -> tuple[Table, str] | None:
 def _same(report: Report) -> str:
     """The column with the share of equal answers."""
     return f"same {TASKS[report.task].HEAD.answer}"
+
+
+def _saturating(formats: Sequence[FormatReport]) -> dict[str, list[str]]:
+    """The files whose products are clipped, by the processors that do it."""
+    found: dict[str, list[str]] = {}
+    for entry in formats:
+        if entry.saturation:
+            found.setdefault(entry.saturation["processors"], []).append(entry.name)
+    return found
 
 
 def _placed(entry: FormatReport) -> list[str]:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 _PARTS = (
     ("token embeddings", r"word_embeddings|vocab_projector|decoder"),
@@ -53,6 +54,8 @@ class Inspection:
         weights: Every tensor that is stored.
         operators: How often each kind of operator occurs; empty for a checkpoint, which is no graph.
         quantized_coverage: Share of weight matrices that run as integers; None where that is not known.
+        saturation: Products that are clipped on some processors, see `compressor.runtimes.onnx.saturation`; empty where
+            there are none, None where that is not known.
     """
 
     path: str
@@ -60,6 +63,7 @@ class Inspection:
     weights: tuple[Weight, ...]
     operators: Mapping[str, int]
     quantized_coverage: float | None = None
+    saturation: Mapping[str, Any] | None = None
 
     @property
     def stored(self) -> int:
@@ -87,6 +91,7 @@ class Inspection:
             "parameters_stored": self.stored,
             "parameters_called": self.called,
             "quantized_coverage": self.quantized_coverage,
+            "saturation": self.saturation,
             "parts": self.by_part(),
             "types": self.by_type(),
             "operators": dict(self.operators),

@@ -90,14 +90,19 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 def inspect(path: Path) -> Inspection:
-    """The weights and operators of an ONNX file, and the share of its matrices that run as integers."""
+    """The weights and operators of an ONNX file, how much of it runs as integers, and which products saturate."""
     import onnx
 
-    from compressor.runtimes.baked_tokenizer.wordpiece import DOMAIN
-    from compressor.runtimes.onnx.coverage import quantized_coverage
+    from compressor.runtimes.baked_tokenizer import graph as baked
+    from compressor.runtimes.onnx.coverage import integer_share, optimized
     from compressor.runtimes.onnx.inspection import inspect_graph
+    from compressor.runtimes.onnx.saturation import saturation
 
     graph = onnx.load(str(path)).graph
+    texts = baked.is_baked(graph)
+    if texts and not baked.installed():
+        return inspect_graph(path, graph)
+    executed = optimized(path)
     # A file with a tokenizer takes texts; the graph inside has a file of its own.
-    baked = any(node.domain == DOMAIN for node in graph.node)
-    return inspect_graph(path, graph, None if baked else quantized_coverage(path))
+    coverage = None if texts else integer_share(executed)
+    return inspect_graph(path, graph, coverage, saturation(executed.graph))

@@ -111,11 +111,6 @@ class StageSpec(Spec):
         return ()
 
     @property
-    def eight_bit_products(self) -> bool:
-        """Whether its graph multiplies integers of 8 bits, which some processors add with saturation."""
-        return False
-
-    @property
     def recorded_rows(self) -> int:
         """Validation rows that ship with its files, with each format's answers."""
         return 0

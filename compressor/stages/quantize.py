@@ -61,11 +61,6 @@ class QuantizeSpec(QuantizationSpec, StageSpec):
         return self.how.name if self.how.in_blocks else None
 
     @property
-    def eight_bit_products(self) -> bool:
-        """Unless weights have 7 bits, or products are of floats."""
-        return any(scheme.integer for scheme in self.schemes) and not self.reduce_range
-
-    @property
     def trial(self) -> Literal["size", "latency", "quality"] | None:
         """Quality, where `accuracy` has to be held."""
         return "quality" if self.accuracy is not None else None

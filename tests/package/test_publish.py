@@ -136,3 +136,17 @@ def test_a_model_that_was_put_aside_comes_back(run: Path):
     publish.recover(run)
     assert whole(run / "model")
     assert [path.name for path in run.glob(".*")] == [f".report.json.{os.getpid()}.partial"], "its writer is running"
+
+
+def test_the_manifest_says_of_a_file_where_it_saturates(run: Path, published: Path):
+    file = "onnx/model_quantized.onnx"
+    clipped = {"processors": "x86 of old", "operators": {"MatMulInteger": 12}, "largest_weight": 127}
+    for saturation, expected in ((clipped, {file: "x86 of old"}), ({}, {})):
+        formats = [
+            replace(form, saturation=saturation if form.path == file else None)
+            for form in model.read(published).formats
+        ]
+        publish_again(run, "again", published, formats=formats)
+        entries = manifest.read(run / "model").files
+        assert {name: entry["saturates_on"] for name, entry in entries.items() if "saturates_on" in entry} == expected
+        assert whole(run / "model")

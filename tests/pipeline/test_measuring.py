@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from compressor import host
+from compressor.files import SealedFolder
 from compressor.pipeline import measuring
+from compressor.pipeline.measuring import Measured
+from compressor.stages.export import ExportSpec
 from compressor.stages.quantize import QuantizeSpec
 
 
@@ -24,8 +29,10 @@ def test_it_is_said_where_products_of_8_bits_saturate(
 ):
     monkeypatch.setattr(host, "host", lambda: {"machine": machine, "cpu_features": features})
     assert host.saturates() is expected
-    said = {
-        keys: bool(measuring.notes(QuantizeSpec(stage="quantize", **dict(keys))))
-        for keys in ((), (("scheme", "static_int8"),), (("scheme", "fp16"),), (("reduce_range", True),))
-    }
-    assert list(said.values()) == [expected, expected, False, False]
+    found = {"processors": "x86", "operators": {"MatMulInteger": 1}, "largest_weight": 127}
+    said = [
+        bool(measuring.notes(spec, Measured({}, {}, False, None, products, SealedFolder(Path(), {}))))
+        for spec in (QuantizeSpec(stage="quantize"), ExportSpec(stage="export", targets=("onnx",)))
+        for products in (found, {}, None)
+    ]
+    assert said == [expected, False, False, False, False, False], "of the stage that quantizes, by what its file holds"

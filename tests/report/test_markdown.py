@@ -11,6 +11,7 @@ from small_report import HOSTILE, failing, hostile, passing, stage, undecided
 
 from compressor.report import files
 from compressor.report.markdown import markdown
+from compressor.report.model import FormatReport
 
 COMMENT = 65_536
 """Characters that GitHub takes in a comment."""
@@ -31,6 +32,18 @@ def test_the_verdict_is_first_then_what_failed_by_how_much_then_the_table():
         "There are too few observations for a bound; use more timed runs (measure.runs).",
     ]
     assert lines[7].startswith("| stage | verdict | accuracy | p50 ms |")
+
+
+def test_files_whose_products_are_clipped_on_some_processors_are_named():
+    clipped = {"processors": "x86 of old", "operators": {"MatMulInteger": 12}, "largest_weight": 127}
+    files = {"onnx": {}, "onnx_int8": clipped, "torchscript": None, "ort": clipped}
+    formats = [
+        FormatReport(name, f"{name}/file", "int8", True, {}, {}, "pass", saturation=found)
+        for name, found in files.items()
+    ]
+    said = "On x86 of old, ONNX Runtime clips sums of 8-bit products of onnx_int8, ort: labels can differ there."
+    assert said in markdown(passing(formats=formats))
+    assert "clips" not in markdown(passing(formats=[formats[0], formats[2]]))
 
 
 def test_a_run_that_passes_says_what_came_of_it():

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from compressor.device.worker import onnx_options
 from compressor.errors import StageError
 from compressor.runtimes.baked_tokenizer import wordpiece
 from compressor.runtimes.baked_tokenizer.probes import PROBES, probe_columns
@@ -56,15 +57,27 @@ def load(model: str | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     """
     import onnxruntime
 
+    return onnxruntime.InferenceSession(model, options(threads), providers=["CPUExecutionProvider"])
+
+
+def options(threads: int) -> onnxruntime.SessionOptions:
+    """How a session that knows the operators of onnxruntime-extensions runs.
+
+    Raises:
+        StageError: onnxruntime-extensions is not installed.
+    """
     try:
         from onnxruntime_extensions import get_library_path
     except ImportError as error:
         raise StageError(f"tokenizer: baked needs onnxruntime-extensions: {INSTALL}") from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.register_custom_ops_library(get_library_path())
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    made = onnx_options(threads)
+    made.register_custom_ops_library(get_library_path())
+    return made
+
+
+def is_baked(graph: onnx.GraphProto) -> bool:
+    """Whether a graph holds a tokenizer."""
+    return any(node.domain == wordpiece.DOMAIN for node in graph.node)
 
 
 def write(source: Path, graph: Path, path: Path, pairs: bool) -> None:

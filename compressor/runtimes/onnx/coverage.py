@@ -37,18 +37,29 @@ def quantized_coverage(path: Path) -> float:
     Args:
         path: The .onnx file.
     """
-    uses = weight_uses(optimized(path))
+    return integer_share(optimized(path))
+
+
+def integer_share(model: onnx.ModelProto) -> float:
+    """`quantized_coverage` of an optimised graph."""
+    uses = weight_uses(model)
     return sum(uses) / len(uses) if uses else 0.0
 
 
 def optimized(path: Path) -> onnx.ModelProto:
-    """The graph that ONNX Runtime executes for a file."""
+    """The graph that ONNX Runtime executes for a file.
+
+    Raises:
+        StageError: The file holds its tokenizer, and onnxruntime-extensions is not installed.
+    """
     import onnx
     import onnxruntime
 
+    from compressor.runtimes.baked_tokenizer import graph
+
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "optimized.onnx"
-        options = onnx_options(1)
+        options = graph.options(1) if graph.is_baked(onnx.load(str(path)).graph) else onnx_options(1)
         options.optimized_model_filepath = str(written)
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         return onnx.load(str(written))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compressor.runtimes.inspection import Inspection, Weight, part_of
 
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
     import onnx
 
 
-def inspect_graph(path: Path, graph: onnx.GraphProto, coverage: float | None) -> Inspection:
+def inspect_graph(
+    path: Path, graph: onnx.GraphProto, coverage: float | None = None, saturation: Mapping[str, Any] | None = None
+) -> Inspection:
     """The contents of a graph; packed integers count as the weights that they stand for.
 
     Args:
         path: The file that the graph was read from.
         graph: The graph.
         coverage: Share of its weight matrices that run as integers; None if unknown.
+        saturation: Its products that are clipped on some processors; None if unknown.
     """
     import onnx
 
@@ -50,4 +54,5 @@ def inspect_graph(path: Path, graph: onnx.GraphProto, coverage: float | None) ->
         part = part_of(" ".join([tensor.name, *read_by[:1]]))
         weights.append(Weight(tensor.name, part, kind, shape, size, len(read_by)))
     operators = Counter(node.op_type for node in graph.node)
-    return Inspection(str(path), path.stat().st_size, tuple(weights), dict(operators.most_common()), coverage)
+    kinds = dict(operators.most_common())
+    return Inspection(str(path), path.stat().st_size, tuple(weights), kinds, coverage, saturation)

@@ -84,10 +84,12 @@ def write(graph: Path, path: Path) -> None:
 
 
 def inspect(path: Path) -> Inspection:
-    """The weights and operators of an ORT file."""
+    """The weights and operators of an ORT file, and which products saturate."""
     from compressor.runtimes.onnx.inspection import inspect_graph
+    from compressor.runtimes.onnx.saturation import saturation
 
-    return inspect_graph(path, graph_of(path), None)
+    graph = graph_of(path)
+    return inspect_graph(path, graph, saturation=saturation(graph))
 
 
 def graph_of(path: Path) -> onnx.GraphProto:
