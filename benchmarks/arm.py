@@ -16,33 +16,30 @@ It exits with 1 if an ARM core does not use its instruction, or is wrong. Emulat
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import click
 import emulation
 import numpy as np
-from emulation import Core
+import processors
 from numpy.typing import NDArray
+from processors import Calls, Core, Job, asked, instructions
 
-from compressor.errors import CompressError, printable
+from compressor.errors import CompressError
 from compressor.runtimes.onnx import saturation
 
 PRECISE = {"session.x64quantprecision": "1"}
 """Makes ONNX Runtime use weights in uint8 on x86, whose products it adds in 32 bits."""
 ROWS, CLOSE = 200, 1e-5
-WORKER = Path(__file__).with_name("arm_worker.py")
 _SHAPE = (64, 384, 384)
 """Rows, inputs and outputs of the product."""
-_LIMITS = {"7 bits": 63, "8 bits": 127}
-
-Calls = Sequence[Mapping[str, NDArray[Any]]]
-"""Arrays by name, for each call: what goes in, or what comes out."""
+_LIMITS = (63, 127)
+"""Largest size of a weight with 7 and with 8 bits."""
+_X86_STEP = 10
+"""Of rows that the emulated x86 is asked: every so many-th."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +70,14 @@ def compared(answers: Calls, reference: Calls) -> Agreement:
     return Agreement(len(differences), labels if has_labels else None, max(differences), close)
 
 
-def table(lines: Iterable[tuple[str, str, Agreement]]) -> str:
-    """A Markdown table of files, processors and how their answers compare."""
+def table(found: Iterable[tuple[str, str, Agreement]]) -> Iterator[str]:
+    """The lines of a Markdown table of files, processors and how their answers compare."""
     close = f"equal to {CLOSE:.0e}".replace("e-0", "e-")
-    found = [
-        f"| file | processor | rows | labels equal | largest difference | rows {close} |",
-        "|---|---|---|---|---|---|",
-    ]
-    for file, core, one in lines:
+    yield f"| file | processor | rows | labels equal | largest difference | rows {close} |"
+    yield "|---|---|---|---|---|---|"
+    for file, core, one in found:
         labels = "–" if one.labels is None else one.labels
-        found.append(f"| {file} | {core} | {one.rows} | {labels} | {one.difference:.2g} | {one.close} |")
-    return "\n".join(found)
+        yield f"| {file} | {core} | {one.rows} | {labels} | {one.difference:.2g} | {one.close} |"
 
 
 def product(
@@ -118,70 +112,53 @@ def product(
     return activations, (activations.astype(np.int64) @ weights.astype(np.int64)).astype(np.int32)
 
 
-def asked(core: Core, model: Path, calls: Calls, options: Mapping[str, str], log: Path | None = None) -> list[Any]:
-    """The outputs of a file on a processor, for each call by name.
+def products(cores: Sequence[Core], work: Path) -> Iterator[tuple[str, bool]]:
+    """The lines of a Markdown table of how exact integer products are, each with whether it is as it has to be.
+
+    On ARM all have to be exact, and made of the core's instruction.
+    """
+    yield "| processor | instruction | wrong with 7-bit weights | with 8-bit weights |", True
+    yield "|---|---|---|---|", True
+    jobs, expected = [], []
+    for limit in _LIMITS:
+        activations, sums = product(work / f"{limit}.onnx", limit)
+        jobs.append(Job(work / f"{limit}.onnx", [{"activations": activations}]))
+        expected.append(sums)
+    for core in cores:
+        logs = [work / "products.log", work / "nothing.log"] if core.instruction else []
+        given = asked(core, jobs, *logs[:1])
+        wrong = [int((answers[0]["sums"] != sums).sum()) for answers, sums in zip(given, expected, strict=True)]
+        used, right = "–", True
+        if logs:
+            asked(core, [replace(job, calls=[]) for job in jobs], logs[1])
+            own = instructions(logs[0]) - instructions(logs[1])
+            used = core.instruction if core.instruction in own else "another"
+            right = used == core.instruction and not any(wrong)
+        yield f"| {core.title} | {used} | {wrong[0]:,} of {sums.size:,} | {wrong[1]:,} |", right
+
+
+def agreements(
+    files: Mapping[str, Path], calls: Mapping[str, Calls], cores: Sequence[Core]
+) -> Iterator[tuple[str, str, Agreement]]:
+    """How each file's answers on each processor compare with those on the first, for `table`.
 
     Args:
-        core: The processor.
-        model: The .onnx file.
-        calls: What goes in.
-        options: Entries of the session's configuration.
-        log: Gets the instructions that were executed, each once; the core has to have a `logged` command.
-
-    Raises:
-        CompressError: The emulator or ONNX Runtime failed.
+        files: The files, by name.
+        calls: What each is asked.
+        cores: The processors. The second, the emulated x86, is asked some of the rows, and of a file that saturates
+            once more with `PRECISE`: instructions on 8 floats are slow to emulate.
     """
-    with tempfile.TemporaryDirectory(prefix="compress-") as folder:
-        job, given, answers = (Path(folder) / name for name in ("job.json", "calls.npz", "answers.npz"))
-        arrays: dict[str, Any] = {
-            f"{index}.{name}": value for index, call in enumerate(calls) for name, value in call.items()
-        }
-        np.savez(given, count=np.array(len(calls)), **arrays)
-        parts = {"model": str(model.resolve()), "calls": str(given), "answers": str(answers), "options": dict(options)}
-        job.write_text(json.dumps([parts]), encoding="utf-8")
-        start = core.command if log is None else [part.format(log=log) for part in core.logged]
-        done = subprocess.run(
-            [*start, str(WORKER), str(job)], capture_output=True, text=True, errors="replace", check=False
-        )
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            what = f"{model.name} failed with exit code {done.returncode} on {core.title}: {printable(last)}"
-            raise CompressError(f"{what}; delete the folder --root to make it again")
-        found: list[dict[str, NDArray[Any]]] = [{} for _ in calls]
-        with np.load(answers, allow_pickle=False) as made:
-            for key in made.files:
-                index, _, name = key.partition(".")
-                if made[key].dtype.kind != "u" and made[key].itemsize > 1:  # vectors in bytes are rounded ones
-                    found[int(index)][name] = made[key]
-        return found
-
-
-def instructions(log: Path) -> set[str]:
-    """The names of the instructions in the emulator's log: `0x…:  6e80a400  umlal ...`."""
-    words = (line.split() for line in log.read_text(encoding="utf-8", errors="replace").splitlines())
-    return {word[2] for word in words if len(word) > 2 and word[0].endswith(":") and word[0].startswith("0x")}
-
-
-def products(cores: Sequence[Core], work: Path) -> tuple[list[str], bool]:
-    """A Markdown table of how exact integer products are, and whether ARM's are and use the core's instruction."""
-    lines = ["| processor | instruction | wrong with 7-bit weights | with 8-bit weights |", "|---|---|---|---|"]
-    right = True
-    for core in cores:
-        wrong, used = [], "–"
-        for limit in _LIMITS.values():
-            activations, sums = product(work / "product.onnx", limit)
-            (given,) = asked(core, work / "product.onnx", [{"activations": activations}], {})
-            wrong.append(int((given["sums"] != sums).sum()))
-        if core.instruction:
-            call = {"activations": activations}
-            found = []
-            for index, calls in enumerate(([], [call])):
-                asked(core, work / "product.onnx", calls, {}, work / f"log{index}")
-                found.append(instructions(work / f"log{index}"))
-            used = core.instruction if core.instruction in found[1] - found[0] else "another"
-            right &= used == core.instruction and not any(wrong)
-        lines.append(f"| {core.title} | {used} | {wrong[0]:,} of {sums.size:,} | {wrong[1]:,} |")
-    return lines, right
+    here, x86, *others = cores
+    jobs = [Job(path, calls[name]) for name, path in files.items()]
+    reference = dict(zip(files, asked(here, jobs), strict=True))
+    for core in others:
+        for name, answers in zip(files, asked(core, jobs), strict=True):
+            yield name, core.title, compared(answers, reference[name])
+    for title, options in ((x86.title, {}), (f"{x86.title}, x64quantprecision=1", PRECISE)):
+        asked_for = [name for name in files if not options or saturation.of_file(files[name])]
+        some = asked(x86, [Job(files[name], calls[name][::_X86_STEP], options) for name in asked_for])
+        for name, answers in zip(asked_for, some, strict=True):
+            yield name, title, compared(answers, reference[name][::_X86_STEP])
 
 
 def token_rows(folder: Path, texts: Sequence[str]) -> list[dict[str, NDArray[np.int64]]]:
@@ -209,12 +186,12 @@ def int8_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def cost(files: Mapping[str, Path], calls: Calls, rounds: int) -> list[str]:
+def cost(files: Mapping[str, Path], calls: Mapping[str, Calls], rounds: int) -> list[str]:
     """A Markdown table of what `PRECISE` costs on this machine: medians of rounds in turn, of the process's own time.
 
     Args:
         files: The files, by name.
-        calls: What goes in; a round asks for all of it.
+        calls: What each is asked in a round.
         rounds: How many.
     """
     import time
@@ -235,9 +212,9 @@ def cost(files: Mapping[str, Path], calls: Calls, rounds: int) -> list[str]:
         for turn in range(rounds + 1):  # the first warms up
             for index in (0, 1) if turn % 2 else (1, 0):
                 start = time.process_time_ns()
-                for call in calls:
+                for call in calls[name]:
                     sessions[index].run(None, {key: call[key] for key in inputs})
-                took[index].append((time.process_time_ns() - start) / 1e6 / len(calls))
+                took[index].append((time.process_time_ns() - start) / 1e6 / len(calls[name]))
         plain, precise = (np.array(times[1:]) for times in took)
         ratio = np.median(precise / plain)
         lines.append(f"| {name} | {np.median(plain):.2f} | {np.median(precise):.2f} | {ratio:.2f} |")
@@ -262,29 +239,27 @@ def main(
         raise click.BadParameter("has no text in it", param_hint="--texts")
     chosen = [lines[index] for index in np.unique(np.linspace(0, len(lines) - 1, rows).astype(int))]
     try:
-        files = {folder: int8_files(folder) for folder in folders}
-        calls = {folder: token_rows(folder, chosen) for folder in folders}
+        files, calls = dict[str, Path](), dict[str, Calls]()
+        for folder in folders:
+            found = int8_files(folder)
+            files |= found
+            calls |= dict.fromkeys(found, token_rows(folder, chosen))
         if rounds is not None:
-            for folder, found in files.items():
-                print("\n".join(cost(found, calls[folder], rounds)))
+            print("\n".join(cost(files, calls, rounds)))
             return
         if root is None:
             raise click.UsageError("--root is missing: name a folder for the emulator, which is made and kept there")
         root = root.resolve()
         emulation.prepare(root, mirror)
-        cores = [emulation.here(), emulation.without_vnni(root), *emulation.arm(root)]
+        cores = [processors.here(), processors.without_vnni(root), *processors.arm(root)]
+        right = True
         with tempfile.TemporaryDirectory(prefix="compress-") as work:
-            exact, right = products(cores, Path(work))
-        print("\n".join(exact), flush=True)
-        found = []
-        for folder, paths in files.items():
-            for name, path in paths.items():
-                reference = asked(cores[0], path, calls[folder], {})
-                for core in cores[1:]:
-                    found.append((name, core.title, compared(asked(core, path, calls[folder], {}), reference)))
-                precise = asked(cores[1], path, calls[folder], PRECISE)
-                found.append((name, f"{cores[1].title}, x64quantprecision=1", compared(precise, reference)))
-        print(f"\n{table(found)}")
+            for line, as_wanted in products(cores, Path(work)):
+                print(line, flush=True)
+                right &= as_wanted
+        print()
+        for line in table(agreements(files, calls, cores)):
+            print(line, flush=True)
     except CompressError as error:
         raise click.ClickException(str(error)) from None
     if not right:

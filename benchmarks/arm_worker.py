@@ -1,7 +1,7 @@
 """Runs ONNX files on the processor that it finds itself on, emulated or not. Needs numpy and onnxruntime alone.
 
 `python arm_worker.py JOB.json`: a list of `{model, calls, answers, options}`. `calls` is an .npz file with the arrays
-`INDEX.NAME` of each call, and `answers` gets the float outputs of each under the same kind of names; `options` are
+`INDEX.NAME` of each call, and `answers` gets the outputs of each under the same kind of names; `options` are
 entries of the session's configuration.
 """
 

@@ -14,7 +14,6 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -34,50 +33,6 @@ _WHEELS = ("numpy", "onnxruntime")
 _PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
 _DONE = "contents.json"
 """Written last: what the folder was made of."""
-
-
-@dataclass(frozen=True)
-class Core:
-    """A processor of one kind.
-
-    Attributes:
-        title: What the table calls it.
-        command: What runs a Python file on it; the file and its arguments follow.
-        logged: The same, with a log of each instruction as it is first executed, in the file `{log}`; empty where there
-            is none.
-        instruction: What its integer products are made of; empty where that is not looked at.
-    """
-
-    title: str
-    command: tuple[str, ...]
-    logged: tuple[str, ...] = ()
-    instruction: str = ""
-
-
-_ARM = {"cortex-a53": "smlal", "cortex-a76": "udot", "neoverse-v1": "ummla"}
-"""What each kind of core multiplies integers with: plain products, dot products, products of matrices (i8mm)."""
-
-
-def here() -> Core:
-    """This machine's own processor."""
-    return Core("this x86", (sys.executable,))
-
-
-def without_vnni(root: Path) -> Core:
-    """An x86 with AVX2 and no VNNI, emulated; the emulator has no AVX512."""
-    return Core("x86 with AVX2, no VNNI", (str(root / "qemu-x86_64"), "-cpu", "Haswell-noTSX", sys.executable))
-
-
-def arm(root: Path) -> list[Core]:
-    """The ARM cores."""
-    python = root / "arm64" / "usr" / "bin" / f"python{PYTHON}"
-    found = []
-    for name, instruction in _ARM.items():
-        start = (str(root / "qemu-aarch64"), "-cpu", name, "-L", str(root / "arm64"))
-        start += ("-E", f"PYTHONPATH={root / 'site'}", "-U", "PYTHONHOME")
-        log = ("-d", "in_asm", "-D", "{log}")
-        found.append(Core(name, (*start, str(python)), (*start, *log, str(python)), instruction))
-    return found
 
 
 def prepare(root: Path, mirror: str | None = None) -> None:

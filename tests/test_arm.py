@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from click.testing import CliRunner
 from conftest import SATURATES, save_classifier
 from exports import quantize
 
+from compressor.errors import CompressError
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import arm
 import emulation
+import processors
 
 ANSWERS = [{"logits": np.array([[1.0, 2.0]])}, {"logits": np.array([[0.5, 0.4]])}, {"logits": np.array([[3.0, 0.0]])}]
 
@@ -40,11 +44,11 @@ def test_vectors_have_no_labels():
     one, other = ({"sentence_embedding": np.array([values])} for values in ([0.6, 0.8], [0.8, 0.6]))
     found = arm.compared([one, other], [one, one])
     assert (found.labels, found.close) == (None, 1)
-    assert arm.table([("m.onnx", "a53", found)]).endswith("| m.onnx | a53 | 2 | – | 0.2 | 1 |")
+    assert list(arm.table([("m.onnx", "a53", found)]))[2] == "| m.onnx | a53 | 2 | – | 0.2 | 1 |"
 
 
 def test_the_table_has_a_line_for_each_file_and_processor():
-    lines = arm.table([("m.onnx", "cortex-a53", arm.Agreement(200, 199, 0.0661, 180))]).splitlines()
+    lines = list(arm.table([("m.onnx", "cortex-a53", arm.Agreement(200, 199, 0.0661, 180))]))
     assert lines[0] == "| file | processor | rows | labels equal | largest difference | rows equal to 1e-5 |"
     assert lines[1:] == ["|---|---|---|---|---|---|", "| m.onnx | cortex-a53 | 200 | 199 | 0.066 | 180 |"]
 
@@ -55,23 +59,23 @@ def test_instructions_are_read_from_the_emulators_log(tmp_path: Path):
         "----------------\nIN: udot\n0x7f1b07c2b280:  d503245f  bti      c\n"
         "0x7f1b07c2b284:  6e80a400  ummla    v0.4s, v0.16b, v0.16b\n\n0x7f1b07c2b288:  d65f03c0  \n"
     )
-    assert arm.instructions(log) == {"bti", "ummla"}
+    assert processors.instructions(log) == {"bti", "ummla"}
 
 
 @pytest.mark.parametrize(("limit", "first"), [(63, 255 * 63 * 64), (127, 255 * 127 * 64)])
 def test_a_product_on_this_processor(limit: int, first: int, tmp_path: Path):
     activations, sums = arm.product(tmp_path / "product.onnx", limit, (4, 64, 8))
     assert (sums[0, 0], sums[0, 1]) == (first, -first)
-    (given,) = arm.asked(emulation.here(), tmp_path / "product.onnx", [{"activations": activations}], {})
-    assert (given["sums"] == sums).all() == (limit == 63 or not SATURATES)
-    (given,) = arm.asked(emulation.here(), tmp_path / "product.onnx", [{"activations": activations}], arm.PRECISE)
-    assert (given["sums"] == sums).all(), "weights in uint8 are exact everywhere"
+    job = processors.Job(tmp_path / "product.onnx", [{"activations": activations}])
+    (plain,), (precise,) = processors.asked(processors.here(), [job, replace(job, options=arm.PRECISE)])
+    assert (plain["sums"] == sums).all() == (limit == 63 or not SATURATES)
+    assert (precise["sums"] == sums).all(), "weights in uint8 are exact everywhere"
 
 
 def test_products_are_counted(tmp_path: Path):
-    lines, right = arm.products([emulation.here()], tmp_path)
-    assert right, "no instruction is wanted here"
-    wrong = lines[2].split("|")
+    lines = list(arm.products([processors.here()], tmp_path))
+    assert [right for _, right in lines] == [True] * 3, "no instruction is wanted here"
+    wrong = lines[2][0].split("|")
     assert wrong[3].strip() == "0 of 24,576"
     assert (wrong[4].strip() == "0") != SATURATES
 
@@ -84,9 +88,12 @@ def test_the_answers_of_a_file_are_those_of_the_runtime(tmp_path: Path):
     assert name == f"run, model_quantized.onnx, weights to {'64 at most' if SATURATES else 127}"
     calls = arm.token_rows(folder, ["a good film", "bad"])
     session = RUNTIMES["onnxruntime"].session(path, 1)
-    given = arm.asked(emulation.here(), path, calls, {})
+    (given,) = processors.asked(processors.here(), [processors.Job(path, calls)])
     assert [one["logits"].tolist() for one in given] == [session.predict(call)["logits"].tolist() for call in calls]
-    assert arm.cost({name: path}, calls, rounds=2)[2].startswith(f"| {name} | ")
+    assert arm.cost({name: path}, {name: calls}, rounds=2)[2].startswith(f"| {name} | ")
+    found = list(arm.agreements({name: path}, {name: calls}, [processors.here()] * 3))
+    assert found[:2] == [(name, "this x86", arm.Agreement(rows, rows, 0.0, rows)) for rows in (2, 1)]
+    assert [core for _, core, _ in found[2:]] == ([] if SATURATES else ["this x86, x64quantprecision=1"])
 
 
 @pytest.fixture
@@ -113,18 +120,18 @@ def test_mistakes_are_told_in_one_message(classifier: Path, texts: Path, tmp_pat
 
 def test_a_folder_of_others_is_left_alone(tmp_path: Path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(arm.CompressError, match="not a folder that this benchmark made"):
+    with pytest.raises(CompressError, match="not a folder that this benchmark made"):
         emulation.prepare(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_mirror_that_is_none_leaves_nothing(tmp_path: Path):
-    with pytest.raises(arm.CompressError, match=r"failed with exit code|is not installed here"):
+    with pytest.raises(CompressError, match=r"failed with exit code|is not installed here"):
         emulation.prepare(tmp_path / "root", f"file://{tmp_path}/none")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_processor_that_fails_says_which_and_why(tmp_path: Path):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    with pytest.raises(arm.CompressError, match=r"broken\.onnx failed with exit code 1 on this x86"):
-        arm.asked(emulation.here(), tmp_path / "broken.onnx", [], {})
+    with pytest.raises(CompressError, match=r"this x86 failed with exit code 1: .*broken\.onnx"):
+        processors.asked(processors.here(), [processors.Job(tmp_path / "broken.onnx", [])])
