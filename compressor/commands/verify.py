@@ -30,13 +30,23 @@ if TYPE_CHECKING:
     help="Demand that one of these signed the manifest: names and public keys, as in ssh-keygen(1), ALLOWED SIGNERS.",
 )
 @click.option("--identity", metavar="NAME", help="The one of --allowed-signers that has to have signed.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="NAME",
+    help="Also check what this device answered, and its times against the run's limits; see `compress serve`.",
+)
 @json_option
-def verify(path: Path, allowed_signers: Path | None, identity: str | None, as_json: bool) -> ExitCode:
+def verify(
+    path: Path, allowed_signers: Path | None, identity: str | None, devices: tuple[str, ...], as_json: bool
+) -> ExitCode:
     """Check a published folder, without the training data.
 
     DIR is a run's folder or its model/. Checks that no file has changed, that all formats still give the recorded
     answers and agree with each other, and that the recorded gates passed. Latency depends on the machine and is not
-    checked: use `compress bench`. Only verify folders that you trust: loading a TorchScript file can run code.
+    checked, but for that of a --device: use `compress bench`. Only verify folders that you trust: loading a TorchScript
+    file can run code.
 
     Whoever changes a file can change its digest, too. A signature finds that: sign with `ssh-keygen -Y sign -f KEY -n
     compressor model/manifest.json`, and demand it with --allowed-signers.
@@ -44,6 +54,7 @@ def verify(path: Path, allowed_signers: Path | None, identity: str | None, as_js
     \b
     Example:
       compress verify artifacts/mobile_int8
+      compress verify artifacts/mobile_int8 --device "Pixel 7"
     """
     from compressor.measure.client import Client
     from compressor.package import verify as verification
@@ -54,7 +65,7 @@ def verify(path: Path, allowed_signers: Path | None, identity: str | None, as_js
         raise RecipeError([Problem("--identity", what, "add --allowed-signers FILE", kind="missing")])
     signers = None if allowed_signers is None else Signers(allowed_signers, identity)
     with Progress(console(sys.stderr)) as progress, Client() as client:
-        found = verification.verify(path, client, progress, signers)
+        found = verification.verify(path, client, progress, signers, devices)
     if as_json:
         echo(json.dumps(found.to_json(), indent=2))
     else:

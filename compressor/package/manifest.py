@@ -29,8 +29,8 @@ class Check:
     """One check of a folder.
 
     Attributes:
-        kind: `signature`, `files`, `gates`, `measurements` or `parity`.
-        subject: The file, gate, metric or format that was checked.
+        kind: `signature`, `files`, `gates`, `measurements`, `parity` or `device`.
+        subject: The file, gate, metric, format or device that was checked.
         verdict: The result.
         message: What was found, and for a failure what to do.
     """

@@ -5,6 +5,7 @@ The digests cover `model/`, report.json, its forms and the lock, but not the log
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from compressor.gates.judge import EXIT_CODES, StageGate, Verdict, overall, reco
 from compressor.measure.client import Client
 from compressor.measure.measurement import repeatable
 from compressor.package import manifest as manifests
-from compressor.package import signature, verify_run
+from compressor.package import signature, verify_device, verify_run
 from compressor.package.manifest import Check, Manifest
 from compressor.package.signature import Signers
 from compressor.package.verify_parity import Parity, first_line
@@ -53,7 +54,9 @@ class Verification:
         return {"path": str(self.path), "verdict": self.verdict, "checks": checks, "gates": gates}
 
 
-def verify(path: Path, client: Client, progress: Progress, signers: Signers | None = None) -> Verification:
+def verify(
+    path: Path, client: Client, progress: Progress, signers: Signers | None = None, devices: Sequence[str] = ()
+) -> Verification:
     """Checks a folder: its files, its gates, and the answers of its formats.
 
     Args:
@@ -61,9 +64,10 @@ def verify(path: Path, client: Client, progress: Progress, signers: Signers | No
         client: Runs the measuring processes.
         progress: Shows progress.
         signers: Who has to have signed the manifest; None to ask for no signature.
+        devices: Names of devices of the report whose answers and times are checked, too.
 
     Raises:
-        RecipeError: It is neither.
+        RecipeError: It is neither, or a device is not in the report.
         StageError: A signature is asked for, and ssh-keygen is not installed.
     """
     run, folder = manifests.locate(path)
@@ -80,6 +84,8 @@ def verify(path: Path, client: Client, progress: Progress, signers: Signers | No
                 return Verification(path, [*_judged(gates), Check("files", "model", "fail", message)], gates)
         except CompressError as error:
             checks.append(Check("gates", "report.json", "fail", str(error).strip()))
+    damaged = run is not None and report is None  # is told above
+    measured = {} if damaged else verify_device.find(report, devices)
     try:
         manifest = manifests.read(folder)
     except CompressError as error:
@@ -98,6 +104,8 @@ def verify(path: Path, client: Client, progress: Progress, signers: Signers | No
     else:
         checks += _measurements(folder, manifest)
         checks += Parity(folder, manifest, client, progress).checks()
+        for name, device in measured.items():
+            checks += verify_device.checks(name, device, folder, manifest)
     return Verification(path, checks, manifest.gates)
 
 

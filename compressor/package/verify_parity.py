@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,18 +140,37 @@ class Parity:
         if not answer.fits(given):
             return Check("parity", str(side), "fail", "the recorded answers are those of another model")
         agreement, difference = answer.label_agreement(given), answer.max_abs_diff(given)
-        if any(side in (entry.candidate, entry.reference) for entry in comparisons if entry.kind == "float"):
-            gate = _limits(self._manifest, "parity_max_abs_diff")
-            good = difference <= (gate.max if gate is not None and gate.max is not None else np.inf)
-        else:
-            good = agreement >= _SAME_QUANTIZED
-        numbers = "numbers" if TASKS[self._manifest.task].HEAD.vectors else "logits"
-        message = f"{agreement:.2%} of {len(given)} rows have the recorded {self._answer}"
-        message += f", {numbers} differ by {difference:.2e}"
+        good = repeats(side, comparisons, self._manifest, agreement, difference)
+        message = repeated(self._manifest.task, len(given), agreement, difference)
         if not good:
             message += "; this machine or these versions give other answers: compare `compress doctor` with the"
             message += f" manifest's environment ({_environment(self._manifest.environment)})"
         return Check("parity", f"{side}, recorded", "pass" if good else "fail", message)
+
+
+def repeats(
+    side: Endpoint, comparisons: Sequence[Comparison], manifest: Manifest, agreement: float, difference: float
+) -> bool:
+    """Whether a file's answers, on this machine or on a device, are near enough to those that were recorded of it.
+
+    Args:
+        side: The file.
+        comparisons: All comparisons of the folder: a file that is held to logits there is held to them here.
+        manifest: Has the run's limits.
+        agreement: Share of the answers that are the recorded ones.
+        difference: Largest difference from a recorded logit.
+    """
+    if any(side in (entry.candidate, entry.reference) for entry in comparisons if entry.kind == "float"):
+        gate = _limits(manifest, "parity_max_abs_diff")
+        return difference <= (gate.max if gate is not None and gate.max is not None else np.inf)
+    return agreement >= _SAME_QUANTIZED
+
+
+def repeated(task: str, rows: int, agreement: float, difference: float) -> str:
+    """How a file's answers compare with those that were recorded of it, in words."""
+    head = TASKS[task].HEAD
+    numbers = "numbers" if head.vectors else "logits"
+    return f"{agreement:.2%} of {rows} rows have the recorded {head.answer}, {numbers} differ by {difference:.2e}"
 
 
 def _limits(manifest: Manifest, metric: str) -> Gate | None:

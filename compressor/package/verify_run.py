@@ -12,6 +12,7 @@ from compressor.gates.metrics import RULES, is_metric, metric_of
 from compressor.package import manifest as manifests
 from compressor.package.manifest import Check, Manifest
 from compressor.recipe.document import stage_names
+from compressor.report import devices
 from compressor.report import files as forms
 from compressor.report import model as reports
 
@@ -46,7 +47,8 @@ def checks(report: reports.Report, manifest: Manifest, folder: Path) -> list[Che
 def _beside(report: reports.Report, manifest: Manifest, run: Path) -> Iterator[Check]:
     """Whether the report and its forms are what was published; a form may have been deleted, or written again."""
     texts = {name: found for name in manifest.beside if (found := _text(run / name)) is not None}
-    now = manifests.beside(texts, str(report.manifest_sha256))
+    published = {name: devices.without(text) if name == "report.json" else text for name, text in texts.items()}
+    now = manifests.beside(published, str(report.manifest_sha256))
     changed = [name for name in texts if now[name] != manifest.beside[name]]
     if "report.json" not in manifest.beside or "report.json" in changed:
         message = f"its measurements or other entries are not those that the manifest was written with: {_AGAIN}"

@@ -150,6 +150,7 @@ def verify(
     *,
     allowed_signers: AnyPath | None = None,
     identity: str | None = None,
+    devices: Sequence[str] = (),
     progress: bool = False,
 ) -> Verification:
     """Checks a folder that ships, without the training data, as `compress verify` does.
@@ -158,10 +159,11 @@ def verify(
         folder: A run's folder, or its `model/`.
         allowed_signers: File of those of whom one has to have signed the manifest; None to ask for no signature.
         identity: The one of them that has to have signed; None for any.
+        devices: Names of devices of its report whose answers and times are checked, too.
         progress: Show progress on the standard error.
 
     Raises:
-        RecipeError: It is neither.
+        RecipeError: It is neither, or a device is not in the report.
         StageError: A signature is asked for, and ssh-keygen is not installed.
     """
     from compressor.measure.client import Client
@@ -170,7 +172,7 @@ def verify(
 
     signers = None if allowed_signers is None else Signers(Path(allowed_signers), identity)
     with _progress(progress) as shown, Client() as client:
-        return verification.verify(Path(folder), client, shown, signers)
+        return verification.verify(Path(folder), client, shown, signers, devices)
 
 
 @_explained

@@ -42,6 +42,7 @@ def document(report: Report, lock: str | None) -> str:
         gates_table=_gates_table(report),
         other_scores=tables.other_scores(report),
         formats=tables.formats(report),
+        devices=tables.devices(report),
         parity=tables.parity(report),
         smaller_vectors=tables.smaller_vectors(report),
         thresholds=tables.thresholds(report),

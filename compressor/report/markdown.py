@@ -41,6 +41,7 @@ def markdown(report: Report) -> str:
         _table(tables.stages(report)),
         _table(tables.gates(report)),
         *_explained(tables.formats(report)),
+        *_explained(tables.devices(report)),
         *_explained(tables.parity(report)),
         _table(tables.other_scores(report)),
         *_explained(tables.smaller_vectors(report)),

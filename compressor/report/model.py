@@ -20,6 +20,9 @@ SCHEMA_VERSION = 1
 _OPTIONAL = ("manifest_sha256", "measure", "command", "started", "allow_inconclusive", "notes", "until", "lock_sha256")
 """Keys that older reports lack."""
 
+LATENCIES = ("latency_p50_ms", "latency_p95_ms")
+"""The metrics that devices are timed by."""
+
 COMPARED = ("baseline", REGRESSION)
 """Kinds of entries that are not stages of the recipe: the teacher, and the model of another run."""
 
@@ -101,6 +104,42 @@ class FormatReport:
 
 
 @dataclass(frozen=True)
+class DeviceFileReport:
+    """A file that ships, as a device ran it.
+
+    Attributes:
+        digest: The SHA-256 of the file that ran.
+        rows: Recorded rows that it answered.
+        label_agreement: Share of the answers that are the recorded ones.
+        max_abs_diff: Largest difference from a recorded logit.
+        latency_p50_ms: Median time of a call.
+        latency_p95_ms: Time that 95 % of the calls stay below.
+    """
+
+    digest: str
+    rows: int
+    label_agreement: float
+    max_abs_diff: float
+    latency_p50_ms: Measurement
+    latency_p95_ms: Measurement
+
+
+@dataclass(frozen=True)
+class DeviceReport:
+    """A device that ran what ships, after the run.
+
+    Attributes:
+        kind: How it was reached, such as `browser`.
+        description: What it is and how it ran the files, such as its threads.
+        files: By the file's name in gates, such as `onnx_int8`.
+    """
+
+    kind: str
+    description: Mapping[str, str | int]
+    files: Mapping[str, DeviceFileReport]
+
+
+@dataclass(frozen=True)
 class Report:
     """A run.
 
@@ -120,6 +159,7 @@ class Report:
         until: The last stage that was asked for, where it is not the recipe's last: such a run publishes no model.
         lock_sha256: Digest of `recipe.lock.yaml`; None in older reports.
         formats: Each file that ships; empty where the run has none, and in older reports.
+        devices: Devices that ran what ships, by name; see `compressor.report.devices`.
     """
 
     recipe: str
@@ -137,6 +177,7 @@ class Report:
     until: str | None = None
     lock_sha256: str | None = None
     formats: list[FormatReport] = field(default_factory=list)
+    devices: Mapping[str, DeviceReport] = field(default_factory=dict)
 
     @property
     def built(self) -> list[StageReport]:
@@ -162,6 +203,8 @@ class Report:
     def text(self) -> str:
         """The text of report.json."""
         document = {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, **asdict(self)}
+        if not self.devices:
+            del document["devices"]
         return json.dumps(finite(document), indent=2) + "\n"
 
     def write(self, path: Path) -> None:
@@ -197,6 +240,7 @@ def read(path: Path) -> Report:
             [_stage(entry) for entry in document["stages"]],
             document["not_run"],
             formats=[_format(entry) for entry in document.get("formats", [])],
+            devices={name: _device(entry) for name, entry in document.get("devices", {}).items()},
             **{name: document[name] for name in _OPTIONAL if name in document},
         )
     except FileNotFoundError:
@@ -214,6 +258,15 @@ def _stage(entry: Mapping[str, Any]) -> StageReport:
 
 def _format(entry: Mapping[str, Any]) -> FormatReport:
     return FormatReport(**{**entry, "measurements": _measurements(entry)})
+
+
+def _device(entry: Mapping[str, Any]) -> DeviceReport:
+    files = {}
+    for name, found in entry["files"].items():
+        times = _measurements({"measurements": {metric: found[metric] for metric in LATENCIES}})
+        numbers = {key: float(found[key]) for key in ("label_agreement", "max_abs_diff")}
+        files[name] = DeviceFileReport(**{**found, **numbers, **times})
+    return DeviceReport(**{**entry, "files": files})
 
 
 def _measurements(entry: Mapping[str, Any]) -> dict[str, Measurement]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from compressor.gates.metrics import PROVIDERS, metric_of, node_share, partitions
-from compressor.report.model import FormatReport, Report, StageReport
-from compressor.report.numbers import SIGNS, cells, gate_text, header, number, quality_metric, score
+from compressor.report.model import DeviceFileReport, FormatReport, Measurement, Report, StageReport
+from compressor.report.numbers import SIGNS, bound, cells, gate_text, header, number, quality_metric, score
 from compressor.tasks import TASKS, main_metric
 
 _MOST_ROWS = 16
@@ -172,6 +172,34 @@ def formats(report: Report) -> tuple[Table, str] | None:
     if never := [entry.name for entry in report.formats if not entry.ran]:
         texts.append(f"Evaluated, never run on a device: {', '.join(never)}.")
     return Table([*header, _same(report)], rows, 3), " ".join(texts)
+
+
+def devices(report: Report) -> tuple[Table, str] | None:
+    """What ships as devices ran it, and what those devices are."""
+    rows = [
+        [name, form, str(ran.rows), number(ran.label_agreement), number(ran.max_abs_diff), *map(_bounded, _times(ran))]
+        for name, device in report.devices.items()
+        for form, ran in device.files.items()
+    ]
+    if not rows:
+        return None
+    told = [f"{name} ({entry.kind}): {_pairs(entry.description)}." for name, entry in report.devices.items()]
+    text = "Recorded rows were asked again after the run, and compared with the recorded answers. The manifest does "
+    header = ["device", "file", "rows", _same(report), "largest difference", "p50 ms", "p95 ms"]
+    return Table(header, rows, 2), " ".join([f"{text}not cover this table.", *told])
+
+
+def _times(ran: DeviceFileReport) -> tuple[Measurement, ...]:
+    return ran.latency_p50_ms, ran.latency_p95_ms
+
+
+def _bounded(time: Measurement) -> str:
+    """Milliseconds with their bounds."""
+    return f"{time.value:.2f} [{bound(time.low)}, {bound(time.high)}]"
+
+
+def _pairs(values: Mapping[str, str | int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _same(report: Report) -> str:
