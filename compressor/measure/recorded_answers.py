@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,12 @@ class RecordedAnswer:
         if self.sets:
             return float(((given > 0) == self._members(given.shape[-1])).all(axis=-1).mean())
         return self._same(given.argmax(axis=-1))
+
+    def first(self, rows: int) -> RecordedAnswer:
+        """The answers to the first rows alone, with as many items as these have."""
+        choices, logits = self.choices[:rows], self.logits[:rows]
+        items = int((choices[..., 0] != _NONE).any(axis=0).sum())
+        return replace(self, choices=choices[:, :items], logits=logits[:, :items])
 
     def agreement(self, other: RecordedAnswer) -> float:
         """Share of the answers with the same label, or labels, as another format's to the same rows."""

@@ -25,6 +25,7 @@ COMMANDS = {
     "schema": (["schema"], "compressor.recipe.reference.json_schema"),
     "bench": (["bench", "."], "compressor.measure.bench.bench"),
     "verify": (["verify", "."], "compressor.package.verify.verify"),
+    "serve": (["serve", "."], "compressor.serve.job.prepare"),
     "inspect": (["inspect", "."], "compressor.package.inspection.inspect"),
     "report": (["report", "."], "compressor.report.model.read"),
     "compare": (["compare", "."], "compressor.report.comparison.compare"),
