@@ -93,7 +93,8 @@ def qr_code(text: str) -> str | None:
 
     drawn = io.StringIO()
     segno.make_qr(text).terminal(drawn, compact=True)
-    return drawn.getvalue()
+    # Light modules are drawn: they have to be light on dark, whatever the colours of the terminal.
+    return "".join(f"\x1b[97;40m{line}\x1b[0m\n" for line in drawn.getvalue().splitlines())
 
 
 INSTALL = f"pip install '{DISTRIBUTION}[serve]'"

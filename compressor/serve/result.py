@@ -106,7 +106,7 @@ class RefusedResult(CompressError):
 
 
 @dataclass(frozen=True)
-class Measured:
+class TakenResult:
     """A result that was taken.
 
     Attributes:
@@ -120,7 +120,7 @@ class Measured:
     labels: Mapping[str, list[tuple[str, str]]]
 
 
-def measured(job: Job, body: bytes) -> Measured:
+def measured(job: Job, body: bytes) -> TakenResult:
     """What a device handed back.
 
     Args:
@@ -153,7 +153,7 @@ def measured(job: Job, body: bytes) -> Measured:
         labels[entry.name] = _labels(job, checkpoint, answer, found)
     taken = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     device = DeviceReport(KIND, {**given.description.model_dump(), "measured": taken}, files)
-    return Measured(given.device, device, labels)
+    return TakenResult(given.device, device, labels)
 
 
 def _logits(job: Job, entry: Format, given: GivenFile, offsets: list[float] | None) -> NDArray[np.float32]:

@@ -68,7 +68,7 @@ class Desk:
             "labels": found.labels,
         }
 
-    def _write(self, found: result.Measured) -> None:
+    def _write(self, found: result.TakenResult) -> None:
         run = self._job.run
         held = try_lock(run / LOCK)
         if held is None:

@@ -35,7 +35,9 @@ for (const look of job.looks) {
       new MutationObserver(note).observe(document.getElementById("state"), { childList: true });
     });
     await page.keyboard.press("Enter");
-    await page.waitForSelector("body:is([data-state=done], [data-state=failed])", { timeout: 240000 });
+    if (await page.evaluate(() => document.getElementById("form").checkValidity())) {
+      await page.waitForSelector("body:is([data-state=done], [data-state=failed])", { timeout: 240000 });
+    }
     texts = await page.evaluate(() => window.texts);
   }
   const seen = await page.evaluate(() => {

@@ -71,6 +71,7 @@ def test_a_qr_code_where_segno_is_installed(monkeypatch: pytest.MonkeyPatch):
     if installed("segno"):
         drawn = qr_code("http://192.0.2.1:8000/token/")
         assert drawn is not None and len(drawn.splitlines()) > 10
+        assert all(line.startswith("\x1b[97;40m") and line.endswith("\x1b[0m") for line in drawn.splitlines())
     monkeypatch.setattr(address, "installed", lambda name: False)
     assert qr_code("http://192.0.2.1:8000/token/") is None
 

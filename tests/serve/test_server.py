@@ -198,7 +198,7 @@ def send(server: Server, given: bytes, **headers: str | None) -> tuple[int, Any]
 def test_a_result_is_taken_and_its_answer_shown(server: Server, job: Job):
     status, told = send(server, body(result_of(job)))
     assert status == 200 and told["verdict"] == "pass" and told["files"]["onnx"]["rows"] == 64
-    assert server.answered.is_set()
+    assert server.answered.wait(20)
     assert reports.read(job.run).devices["Pixel 7"].files["onnx"].label_agreement == 1.0
 
 

@@ -76,6 +76,14 @@ async function times(session, name, { batch, runs }) {
   return found;
 }
 
+async function loaded(name, bytes) {
+  try {
+    return await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+  } catch (error) {
+    throw new Error(`${name}: cannot be loaded: ${error.message ?? error}`);
+  }
+}
+
 async function measured(job) {
   const files = {};
   const usual = Math.max(1, Math.min(MOST_THREADS, Math.ceil(cores / 2)));
@@ -85,7 +93,7 @@ async function measured(job) {
     const bytes = await fetched(file);
     say(`${file.name}: starting`, 0, 0);
     const digest = sha256(bytes);
-    const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
+    const session = await loaded(file.name, bytes);
     const rows = await answers(session, file.name, job);
     files[file.name] = { sha256: digest, rows, latency_ms: await times(session, file.name, job) };
     await session.release(); // two models at once are more than some phones hold
