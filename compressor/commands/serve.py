@@ -55,7 +55,7 @@ def serve(
 
     \b
     Example:
-      npm install onnxruntime-web     # once, in any folder
+      npm install onnxruntime-web     # once, in any folder; docs/phones.md names the tested version
       compress serve artifacts/mobile_int8 --web .
     """
     from compressor.serve import address, job, result, serving

@@ -35,6 +35,8 @@ _TYPES = {
     ".wasm": "application/wasm",
 }
 _JSON = "application/json"
+_HTTP_PORT = 80
+"""The port that addresses leave out."""
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
@@ -50,6 +52,12 @@ _ISOLATED = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder
 
 Take = Callable[[bytes], Mapping[str, Any]]
 """Takes a result, and returns what the page is to show of it; raises `CompressError` where it refuses it."""
+
+
+def authority(address: str, port: int) -> str:
+    """An address and a port as browsers write them in a Host header. Source: RFC 3986, section 3.2; RFC 9110, 4.2.1."""
+    name = f"[{address}]" if ":" in address else address
+    return name if port == _HTTP_PORT else f"{name}:{port}"
 
 
 class Server(ThreadingTCPServer):
@@ -83,8 +91,7 @@ class Server(ThreadingTCPServer):
     ) -> None:
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         super().__init__((address, port), _Handler)
-        name = f"[{address}]" if ":" in address else address
-        self.host = f"{name}:{self.server_address[1]}"
+        self.host = authority(address, self.server_address[1])
         self.prefix = f"/{secrets.token_urlsafe(16)}/"
         self.origin = f"http://{self.host}"
         self.url = f"{self.origin}{self.prefix}"

@@ -18,7 +18,7 @@ from compressor.report import model as reports
 from compressor.serve import serving
 from compressor.serve.address import LIBRARY_FILES
 from compressor.serve.job import MOST_BYTES, Job, prepare
-from compressor.serve.server import PAGE, Server
+from compressor.serve.server import PAGE, Server, authority
 
 EMPTY = b""
 JSON = {"Content-Type": "application/json"}
@@ -95,6 +95,11 @@ def test_who_has_the_address_gets_the_page_what_ships_and_the_library(server: Se
         assert "Access-Control-Allow-Origin" not in headers and "Python" not in headers["Server"]
     status, text, _ = asked(server, f"{server.prefix}job.json", Origin=server.origin)
     assert status == 200 and json.loads(text)["recipe"] == "tiny"
+
+
+def test_the_host_as_browsers_write_it():
+    assert authority("192.0.2.1", 8000) == "192.0.2.1:8000" and authority("192.0.2.1", 80) == "192.0.2.1"
+    assert authority("2001:db8::1", 8000) == "[2001:db8::1]:8000"
 
 
 def test_a_token_is_new_each_time(job: Job, library: dict[str, Path]):
