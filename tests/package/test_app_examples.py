@@ -32,7 +32,6 @@ from compressor.models.checkpoint import Checkpoint
 from compressor.models.sentence_embedding import KEY, SentenceEmbedding
 from compressor.models.sentence_encoder import class_of
 from compressor.runtimes import RUNTIMES
-from compressor.runtimes.baked_tokenizer import graph
 from compressor.runtimes.baked_tokenizer.probes import PROBES
 
 ROOT = Path(__file__).parents[2]
@@ -325,18 +324,6 @@ def test_the_android_program_on_other_tasks(kind: str, android: list[str], tmp_p
     assert found.summary == summary(len(TEXTS), len(TEXTS)) and found.code == 0, found
     damage(folder)
     assert said(*android, folder, FLOAT).code == 1
-
-
-def test_the_android_program_with_the_baked_tokenizer(android: list[str], tricky: Path, tmp_path: Path):
-    extensions = pytest.importorskip("onnxruntime_extensions", reason="pip install 'bert-compressor[baked]'")
-    folder = Path(shutil.copytree(tricky, tmp_path / "model"))
-    baked = RUNTIMES["onnx_with_tokenizer"].file
-    graph.write(folder, folder / FLOAT, folder / baked, pairs=False)
-    document = json.loads((folder / recorded_answers.FILE).read_text())
-    document["answers"][baked.as_posix()] = document["answers"][FLOAT]
-    (folder / recorded_answers.FILE).write_text(json.dumps(document))
-    found = said(*android, folder, baked, extensions.get_library_path())
-    assert found.summary == f"{len(TRICKY)} of {len(TRICKY)} answers as recorded", found
 
 
 def test_the_android_program_says_what_is_wrong(android: list[str], tricky: Path, tmp_path: Path):
