@@ -23,5 +23,5 @@ kotlin {
 
 dependencies {
     implementation("com.microsoft.onnxruntime:onnxruntime-android:1.29.0")
-    implementation("org.pytorch:executorch-android:1.3.1") // only for executorch/model.pte
+    implementation("org.pytorch:executorch-android:1.5.1") // only for executorch/model.pte
 }

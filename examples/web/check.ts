@@ -22,7 +22,8 @@ try {
   const texts = rows.filter((row) => row.tokens !== undefined);
   const agreeing = rows.filter((row) => row.agrees).length;
   const tokenized = texts.filter((row) => row.tokens).length;
-  console.log(`${agreeing} of ${rows.length} answers as recorded, ${tokenized} of ${texts.length} texts with the recorded tokens`);
+  const answers = `${agreeing} of ${rows.length} answers as recorded`;
+  console.log(`${answers}, ${tokenized} of ${texts.length} texts with the recorded tokens`);
   process.exitCode = agreeing === rows.length && tokenized === texts.length ? 0 : 1;
 } catch (error) {
   console.error(`${folder}: ${error instanceof Error ? error.message : error}`);

@@ -1,4 +1,4 @@
-// A model's folder in a browser or under Node: texts in, labels, tags, spans or vectors out. Used by page.ts and check.ts.
+// A model's folder in a browser or under Node: texts in, labels or logits out. Used by page.ts and check.ts.
 import { Tokenizer } from "@huggingface/tokenizers";
 import * as ort from "onnxruntime-web/wasm";
 

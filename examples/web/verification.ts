@@ -32,10 +32,12 @@ const SAME_VECTOR = 0.99;
  */
 export async function check(model: Model, text: string, file: string): Promise<Row[]> {
   const recorded: Verification = JSON.parse(text);
-  if (recorded.schema_version !== 3) throw new Error(`verification.json has schema_version ${recorded.schema_version}, not 3`);
-  const answers = recorded.answers[file.replace(/_\d+\.onnx$/, ".onnx")]; // files of a fixed length have those of their source
+  const version = recorded.schema_version;
+  if (version !== 3) throw new Error(`verification.json has schema_version ${version}, not 3`);
+  const answers = recorded.answers[file];
   if (answers === undefined) {
-    throw new Error(`verification.json has no answers of ${file}; it has those of ${Object.keys(recorded.answers).join(", ")}`);
+    const others = Object.keys(recorded.answers).join(", ");
+    throw new Error(`verification.json has no answers of ${file}; it has those of ${others}`);
   }
   const vectors = recorded.task === "sentence-similarity";
   const rows: Row[] = [];
@@ -54,7 +56,8 @@ export async function check(model: Model, text: string, file: string): Promise<R
 function labelsAgree(model: Model, items: Items, choices: number[][], logits: number[][]): Row {
   const given = choices.map((_, item) => model.chosen(items[item]!));
   // Of a multi-label model the recorded logits are less the logit of the label's threshold: above 0 the label is given.
-  const wanted = choices.map((of, item) => (model.severalLabels ? of.filter((_, rank) => logits[item]![rank]! > 0) : of.slice(0, 1)));
+  const above = (item: number) => (_: number, rank: number) => logits[item]![rank]! > 0;
+  const wanted = choices.map((of, item) => (model.severalLabels ? of.filter(above(item)) : of.slice(0, 1)));
   const agrees = given.every((of, item) => [...of].sort().join() === [...wanted[item]!].sort().join());
   return { given: given[0]!.map((choice) => model.name(choice)).join(", "), agrees };
 }
@@ -63,7 +66,8 @@ function vectorsAgree(items: Items, choices: number[][], logits: number[][]): Ro
   const vector = items[0]!;
   const wanted = new Float32Array(vector.length);
   choices[0]!.forEach((dimension, rank) => (wanted[dimension] = logits[0]![rank]!));
-  const dot = (one: Float32Array, other: Float32Array) => one.reduce((sum, value, index) => sum + value * other[index]!, 0);
+  const dot = (one: Float32Array, other: Float32Array) =>
+    one.reduce((sum, value, index) => sum + value * other[index]!, 0);
   const cosine = dot(vector, wanted) / Math.sqrt(dot(vector, vector) * dot(wanted, wanted));
   return { given: `cosine ${cosine.toFixed(4)}`, agrees: cosine >= SAME_VECTOR };
 }

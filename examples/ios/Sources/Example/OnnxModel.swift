@@ -33,7 +33,9 @@ public final class OnnxModel: Model {
         guard ids.count <= size else {
             throw FolderError("a row has \(ids.count) tokens, and the file takes \(size): cut the text")
         }
-        func filled(_ values: [Int64], _ fill: Int64) -> [Int64] { values + Array(repeating: fill, count: size - values.count) }
+        func filled(_ values: [Int64], _ fill: Int64) -> [Int64] {
+            values + Array(repeating: fill, count: size - values.count)
+        }
         let values = [
             "input_ids": filled(ids, padding), "attention_mask": filled(ids.map { _ in 1 }, 0),
             "token_type_ids": filled(types, 0),
@@ -41,7 +43,7 @@ public final class OnnxModel: Model {
         var feeds: [String: ORTValue] = [:]
         for name in inputs { feeds[name] = try tensor(values[name]!) }
         let found = try session.run(withInputs: feeds, outputNames: Set(outputs), runOptions: nil)
-        return try outputNames.compactMap { found[$0] }.flatMap { try unpadded($0, tokens: ids.count) }
+        return try outputNames.filter(outputs.contains).flatMap { try unpadded($0, found[$0]!, tokens: ids.count) }
     }
 
     private func tensor(_ values: [Int64]) throws -> ORTValue {
@@ -49,11 +51,11 @@ public final class OnnxModel: Model {
         return try ORTValue(tensorData: data, elementType: .int64, shape: [1, NSNumber(value: values.count)])
     }
 
-    private func unpadded(_ output: ORTValue, tokens: Int) throws -> [[Float]] {
+    private func unpadded(_ name: String, _ output: ORTValue, tokens: Int) throws -> [[Float]] {
         let shape = try output.tensorTypeAndShapeInfo().shape.map(\.intValue)
         let numbers = try (output.tensorData() as Data).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
         let found = rows(numbers, width: shape.last!)
         if shape.count == 3 { return Array(found.prefix(tokens)) }
-        return shape.last == length ? [Array(numbers.prefix(tokens))] : found  // starts or ends of a fixed length
+        return ["start_logits", "end_logits"].contains(name) ? [Array(numbers.prefix(tokens))] : found
     }
 }

@@ -31,8 +31,9 @@ class BakedModel(file: File, library: String, threads: Int) : AutoCloseable {
         try {
             session.run(feeds, setOf("label")).use { outputs ->
                 val label = outputs["label"].get() as OnnxTensor
-                val names = if (label.info.shape.size == 1) label.value as Array<*> else (label.value as Array<*>)[0] as Array<*>
-                return names.map { it as String }.filter { it.isNotEmpty() }
+                val values = label.value as Array<*>
+                val given = if (label.info.shape.size == 1) values else values[0] as Array<*>
+                return given.map { it as String }.filter { it.isNotEmpty() }
             }
         } finally {
             feeds.values.forEach { it.close() }

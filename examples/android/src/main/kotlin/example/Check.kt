@@ -21,7 +21,9 @@ fun check(folder: ModelFolder, file: String, model: Model): Checked {
     val recorded = folder.json("verification.json")
     require(recorded.getInt("schema_version") == 3) { "verification.json: schema_version is not 3" }
     val answers = recorded.getJSONObject("answers")
-    val of = requireNotNull(answers.optJSONObject(file.replace(FIXED_LENGTH, ".onnx"))) { "verification.json has no answers of $file, only of ${answers.keySet()}" }
+    val of = requireNotNull(answers.optJSONObject(file.replace(FIXED_LENGTH, ".onnx"))) {
+        "verification.json has no answers of $file, only of ${answers.keySet()}"
+    }
     val vectors = recorded.getString("task") == "sentence-similarity"
     val texts = recorded.optJSONArray("texts")
     val tokenizer = texts?.let { folder.tokenizer() }
@@ -37,7 +39,7 @@ fun check(folder: ModelFolder, file: String, model: Model): Checked {
         val (given, agrees) =
             if (vectors) sameVector(items, choices, logits) else sameLabels(folder.choices, items, choices, logits)
         val text = texts?.getJSONArray(index)
-        val same = text == null || tokenizer!!.encode(text.getString(0), text.optString(1).takeIf { text.length() > 1 }).ids.contentEquals(ids)
+        val same = text == null || tokenizer!!.encode(text.getString(0), second(text)).ids.contentEquals(ids)
         if (agrees) agreeing++
         if (text != null && same) tokenized++
         "row $index: $given" + (if (agrees) "" else ", recorded otherwise") + (if (same) "" else ", other tokens")
@@ -60,10 +62,12 @@ fun checkBaked(folder: ModelFolder, model: BakedModel): Checked {
     var agreeing = 0
     val lines = (0 until texts.length()).map { index ->
         val text = texts.getJSONArray(index)
-        val given = model.labels(text.getString(0), text.optString(1).takeIf { text.length() > 1 })
-        val choices = longs(of.getJSONArray("choices").getJSONArray(index).getJSONArray(0)).map { folder.choices.name(it.toInt()) }
+        val given = model.labels(text.getString(0), second(text))
+        val choices = longs(of.getJSONArray("choices").getJSONArray(index).getJSONArray(0))
+        val names = choices.map { folder.choices.name(it.toInt()) }
         val logits = of.getJSONArray("logits").getJSONArray(index).getJSONArray(0)
-        val wanted = if (folder.choices.several) choices.filterIndexed { rank, _ -> logits.getDouble(rank) > 0 } else choices.take(1)
+        val several = folder.choices.several
+        val wanted = if (several) names.filterIndexed { rank, _ -> logits.getDouble(rank) > 0 } else names.take(1)
         val agrees = given.sorted() == wanted.sorted()
         if (agrees) agreeing++
         "row $index: ${given.joinToString(", ")}" + if (agrees) "" else ", recorded otherwise"
@@ -71,20 +75,29 @@ fun checkBaked(folder: ModelFolder, model: BakedModel): Checked {
     return Checked(lines, "$agreeing of ${lines.size} answers as recorded", agreeing == lines.size)
 }
 
-private fun sameLabels(names: Choices, items: List<FloatArray>, choices: JSONArray, logits: JSONArray): Pair<String, Boolean> {
+private fun second(text: JSONArray): String? = if (text.length() > 1) text.getString(1) else null
+
+private fun sameLabels(
+    names: Choices,
+    items: List<FloatArray>,
+    choices: JSONArray,
+    logits: JSONArray,
+): Pair<String, Boolean> {
     val given = (0 until choices.length()).map { names.chosen(items[it]) }
-    // Of a multi-label model the recorded logits are less the logit of the label's threshold: above 0 the label is given.
+    // Of a multi-label model the recorded logits are less the logit of the label's threshold: a label above 0 is given.
     val wanted = given.indices.map { item ->
         val ranked = longs(choices.getJSONArray(item)).map { it.toInt() }
-        if (names.several) ranked.filterIndexed { rank, _ -> logits.getJSONArray(item).getDouble(rank) > 0 }.sorted() else ranked.take(1)
+        val above = ranked.filterIndexed { rank, _ -> logits.getJSONArray(item).getDouble(rank) > 0 }
+        if (names.several) above.sorted() else ranked.take(1)
     }
     return given.first().joinToString(", ") { names.name(it) } to (given == wanted)
 }
 
 private fun sameVector(items: List<FloatArray>, choices: JSONArray, logits: JSONArray): Pair<String, Boolean> {
     val vector = items.first().map { it.toDouble() }
-    val dimensions = longs(choices.getJSONArray(0)).withIndex().associate { (rank, dimension) -> dimension.toInt() to rank }
-    val wanted = vector.indices.map { dimension -> dimensions[dimension]?.let { logits.getJSONArray(0).getDouble(it) } ?: 0.0 }
+    val dimensions = longs(choices.getJSONArray(0)).withIndex().associate { (rank, dimension) -> dimension to rank }
+    val values = logits.getJSONArray(0)
+    val wanted = vector.indices.map { dimension -> dimensions[dimension.toLong()]?.let(values::getDouble) ?: 0.0 }
     val cosine = dot(vector, wanted) / sqrt(dot(vector, vector) * dot(wanted, wanted))
     return "cosine %.4f".format(cosine) to (cosine >= SAME_VECTOR)
 }

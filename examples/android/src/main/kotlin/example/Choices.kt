@@ -31,13 +31,15 @@ class Choices(private val names: List<String>, val several: Boolean, private val
     fun labels(logits: FloatArray): List<Label> {
         val highest = logits.max()
         val sum = logits.sumOf { exp((it - highest).toDouble()) }
-        return chosen(logits).map { Label(name(it), if (several) sigmoid(logits[it]) else exp((logits[it] - highest).toDouble()) / sum) }
+        fun probability(logit: Float) = if (several) sigmoid(logit) else exp((logit - highest).toDouble()) / sum
+        return chosen(logits).map { Label(name(it), probability(logits[it])) }
     }
 
-    /** The tag of each word: of its first token. Of the answer of a token classifier, which has an item for each token. */
+    /** The tag of each word, of its first token: a token classifier's answer has an item for each token. */
     fun tags(text: String, tokens: Tokens, items: List<FloatArray>): List<Span> =
         items.indices.filter { tokens.firsts[it] }.map { first ->
-            val last = (first + 1 until items.size).takeWhile { tokens.starts[it] >= 0 && !tokens.firsts[it] }.lastOrNull() ?: first
+            val others = (first + 1 until items.size).takeWhile { tokens.starts[it] >= 0 && !tokens.firsts[it] }
+            val last = others.lastOrNull() ?: first
             val (start, end) = tokens.starts[first] to tokens.ends[last]
             Span(text.substring(start, end), start, end, name(chosen(items[first]).single()))
         }
@@ -50,7 +52,9 @@ class Choices(private val names: List<String>, val several: Boolean, private val
     fun span(context: String, tokens: Tokens, items: List<FloatArray>): Span? {
         val (starts, ends) = items
         val inside = tokens.ids.indices.filter { tokens.types[it] == 1L && tokens.starts[it] >= 0 }
-        val pairs = inside.flatMap { start -> (start until start + LONGEST_ANSWER).filter { it in inside }.map { start to it } }
+        val pairs = inside.flatMap { start ->
+            inside.filter { it >= start && it < start + LONGEST_ANSWER }.map { start to it }
+        }
         val (start, end) = pairs.maxByOrNull { (start, end) -> starts[start] + ends[end] } ?: return null
         if (starts[0] + ends[0] > starts[start] + ends[end]) return null
         val (begin, stop) = tokens.starts[start] to tokens.ends[end]

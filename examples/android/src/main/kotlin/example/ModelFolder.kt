@@ -39,12 +39,14 @@ class ModelFolder(private val folder: File) {
         val vocabulary = model.getJSONObject("vocab")
         val added = parts.getJSONArray("added_tokens")
         val truncation = parts.optJSONObject("truncation")
-        require(truncation == null || truncation.optString("direction", "Right") == "Right") { "texts are cut on the left" }
+        val right = truncation == null || truncation.optString("direction", "Right") == "Right"
+        require(right) { "tokenizer.json: texts are cut on the left" }
         val names = json("tokenizer_config.json")
         val lowercase = normalizer!!.optBoolean("lowercase", true)
         return WordPiece(
             vocabulary = vocabulary.keys().asSequence().associateWith { vocabulary.getInt(it) },
-            added = (0 until added.length()).map { added.getJSONObject(it) }.associate { it.getString("content") to it.getInt("id") },
+            added = (0 until added.length()).map(added::getJSONObject)
+                .associate { it.getString("content") to it.getInt("id") },
             first = names.getString("cls_token"),
             last = names.getString("sep_token"),
             unknown = model.getString("unk_token"),

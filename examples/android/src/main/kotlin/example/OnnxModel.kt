@@ -35,7 +35,7 @@ class OnnxModel(file: File, threads: Int, private val padding: Long) : Model {
         val feeds = session.inputNames.associateWith { tensor(values.getValue(it)) }
         try {
             return session.run(feeds).use { outputs ->
-                OUTPUTS.mapNotNull { outputs[it].orElse(null) as OnnxTensor? }.flatMap { unpadded(it, ids.size) }
+                OUTPUTS.filter { it in session.outputNames }.flatMap { unpadded(it, outputs[it].get() as OnnxTensor, ids.size) }
             }
         } finally {
             feeds.values.forEach { it.close() }
@@ -47,14 +47,16 @@ class OnnxModel(file: File, threads: Int, private val padding: Long) : Model {
     private fun tensor(values: LongArray) =
         OnnxTensor.createTensor(environment, LongBuffer.wrap(values), longArrayOf(1, values.size.toLong()))
 
-    private fun unpadded(output: OnnxTensor, tokens: Int): List<FloatArray> {
+    private fun unpadded(name: String, output: OnnxTensor, tokens: Int): List<FloatArray> {
         val shape = output.info.shape
         val numbers = FloatArray(output.floatBuffer.remaining()).also { output.floatBuffer.get(it) }
         val found = rows(numbers, shape.last().toInt())
-        return if (shape.size == 3) found.take(tokens) else if (numbers.size == length) listOf(numbers.copyOf(tokens)) else found
+        if (shape.size == 3) return found.take(tokens)
+        return if (name in SPANS) listOf(numbers.copyOf(tokens)) else found
     }
 
     private companion object {
-        val OUTPUTS = listOf("logits", "start_logits", "end_logits", "sentence_embedding")
+        val SPANS = listOf("start_logits", "end_logits")
+        val OUTPUTS = listOf("logits") + SPANS + "sentence_embedding"
     }
 }

@@ -57,7 +57,8 @@ class WordPiece(
     private class Letter(val code: Int, val start: Int, val end: Int)
 
     private val special: Regex? =
-        added.keys.sortedByDescending { it.length }.joinToString("|") { Regex.escape(it) }.takeIf { it.isNotEmpty() }?.toRegex()
+        added.keys.sortedByDescending { it.length }.joinToString("|", transform = Regex::escape)
+            .takeIf { it.isNotEmpty() }?.toRegex()
 
     /** Tokens of a text, or of a pair, cut to [longest]. */
     fun encode(text: String, pair: String? = null): Tokens {
