@@ -29,6 +29,7 @@ Exit codes:
   0    every check and every recorded gate passes
   1    a check failed, or a gate failed in the run
   2    the command line is wrong, or DIR is not a run folder
+  3    the device cannot be reached
   4    every check passes, but a gate was inconclusive in the run"""
 
 recipe_argument = click.argument("recipe", type=click.Path(path_type=Path))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compressor.commands.options import VERIFY_CODES, json_option
+from compressor.commands.options import VERIFY_CODES, device_of, device_python_option, json_option
 from compressor.errors import ExitCode, Problem, RecipeError
 from compressor.progress import Progress, console, echo
 
@@ -34,12 +34,19 @@ if TYPE_CHECKING:
     "--device",
     "devices",
     multiple=True,
-    metavar="NAME",
-    help="Also check what this device answered, and its times against the run's limits; see `compress serve`.",
+    metavar="DEVICE",
+    help="A name: also check what this device of the report answered, and its times against the run's limits; see "
+    "`compress serve`. ssh:HOST or command:PREFIX: run there what it can run.",
 )
+@device_python_option
 @json_option
 def verify(
-    path: Path, allowed_signers: Path | None, identity: str | None, devices: tuple[str, ...], as_json: bool
+    path: Path,
+    allowed_signers: Path | None,
+    identity: str | None,
+    devices: tuple[str, ...],
+    device_python: str | None,
+    as_json: bool,
 ) -> ExitCode:
     """Check a published folder, without the training data.
 
@@ -55,7 +62,9 @@ def verify(
     Example:
       compress verify artifacts/mobile_int8
       compress verify artifacts/mobile_int8 --device "Pixel 7"
+      compress verify artifacts/mobile_int8 --device ssh:pi
     """
+    from compressor.measure import device_facts
     from compressor.measure.client import Client
     from compressor.package import verify as verification
     from compressor.package.signature import Signers
@@ -64,8 +73,14 @@ def verify(
         what = "names one of the allowed signers, who are not given"
         raise RecipeError([Problem("--identity", what, "add --allowed-signers FILE", kind="missing")])
     signers = None if allowed_signers is None else Signers(allowed_signers, identity)
-    with Progress(console(sys.stderr)) as progress, Client() as client:
-        found = verification.verify(path, client, progress, signers, devices)
+    there = [device for device in devices if device.startswith(("ssh:", "command:"))]
+    if len(there) > 1:
+        raise RecipeError([Problem("--device", "names two devices to run on", "run the command once for each")])
+    named = [device for device in devices if device not in there]
+    device = device_of(there[0] if there else None, device_python)
+    device_facts.of(device)  # one that is not there is no fault of the folder
+    with Progress(console(sys.stderr)) as progress, Client(device) as client:
+        found = verification.verify(path, client, progress, signers, named)
     if as_json:
         echo(json.dumps(found.to_json(), indent=2))
     else:

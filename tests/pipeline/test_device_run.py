@@ -67,6 +67,12 @@ def test_a_device_that_is_not_there_costs_nothing_that_was_built(write_recipe: W
     assert result.returncode == 0, result.stdout + result.stderr
     report = report_of(tmp_path)
     assert report["measure"]["device"] == {"command": [sys.executable, str(script)], "python": None}
+    there = f"command:{sys.executable}"
+    verified = compress("verify", "artifacts/tiny", "--device", there, cwd=tmp_path)
+    assert verified.returncode == 0, verified.stdout
+    assert compress("verify", "artifacts/tiny", "--device", there, "--device", there, cwd=tmp_path).returncode == 2
+    absent = compress("verify", "artifacts/tiny", "--device", "command:/no/such", cwd=tmp_path)
+    assert absent.returncode == 3 and "cannot be reached" in absent.stderr
     again = compress("run", path.name, cwd=tmp_path)
     assert again.returncode == 0 and all(stage["from_cache"] for stage in report_of(tmp_path)["stages"])
 
