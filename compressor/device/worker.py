@@ -307,9 +307,12 @@ class Cache:
     """Files by their digests, the least used of which go when there are too many."""
 
     def __init__(self) -> None:
-        caches = os.environ.get("XDG_CACHE_HOME")
-        folder = (Path(caches) if caches else Path.home() / ".cache") / "compress-device"
-        self.folder = Path(os.environ.get(CACHE) or folder)
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = Path(os.environ.get(CACHE) or Path(caches) / "compress-device")
+        try:
+            self.folder = folder.expanduser()
+        except RuntimeError:  # there is no home
+            self.folder = Path(tempfile.gettempdir()) / "compress-device"
 
     def path(self, digest: str) -> Path:
         """Where a file is, or would be."""
@@ -356,24 +359,26 @@ def machine() -> dict[str, Any]:
     }
 
 
-def state() -> dict[str, Any]:
-    """How the machine is now: what is unknown is left out."""
+def state(system: Path = Path("/sys")) -> dict[str, Any]:
+    """How the machine is now: what is unknown is left out.
+
+    Args:
+        system: Linux's folder of devices.
+    """
     found: dict[str, Any] = {}
     with contextlib.suppress(OSError, AttributeError):
         found["load"] = round(os.getloadavg()[0], 2)
-    zones = [
-        int(text) / 1e3 for text in _texts("/sys/class/thermal", "thermal_zone*/temp") if text.lstrip("-").isdigit()
-    ]
+    zones = _numbers(system, "class/thermal/thermal_zone*/temp")
     if zones:
         found["temperature_c"] = max(zones) / 1e3
-    policies = "/sys/devices/system/cpu/cpufreq"
-    speeds = _numbers(policies, "policy*/scaling_cur_freq")
+    policies = "devices/system/cpu/cpufreq/policy*"
+    speeds = _numbers(system, policies + "/scaling_cur_freq")
     if speeds:
         found["mhz"] = max(speeds) / 1e3
-    governors = sorted(set(_texts(policies, "policy*/scaling_governor")))
+    governors = sorted(set(_texts(system, policies + "/scaling_governor")))
     if governors:
         found["governor"] = " ".join(governors)
-    throttled = _numbers("/sys/devices/system/cpu", "cpu[0-9]*/thermal_throttle/*_throttle_count")
+    throttled = _numbers(system, "devices/system/cpu/cpu[0-9]*/thermal_throttle/*_throttle_count")
     if throttled:
         found["throttled"] = sum(throttled)
     return found
@@ -385,11 +390,11 @@ def _text(path: str) -> str:
     return ""
 
 
-def _texts(folder: str, pattern: str) -> list[str]:
-    return [text for text in (_text(str(path)).strip() for path in Path(folder).glob(pattern)) if text]
+def _texts(folder: Path, pattern: str) -> list[str]:
+    return [text for text in (_text(str(path)).strip() for path in folder.glob(pattern)) if text]
 
 
-def _numbers(folder: str, pattern: str) -> list[int]:
+def _numbers(folder: Path, pattern: str) -> list[int]:
     return [int(text) for text in _texts(folder, pattern) if text.lstrip("-").isdigit()]
 
 
@@ -428,8 +433,8 @@ class Worker:
             "answer": self.answer,
             "latency": self.latency,
             "memory": self.memory,
+            "drop": self.drop,
         }
-        jobs["drop"] = self.drop
         self._channel.send("hello", machine=machine(), versions=versions(), state=state())
         while True:
             try:
@@ -478,12 +483,7 @@ class Worker:
                 while got < size:
                     part, content = self._channel.receive()
                     data = content.get("bytes")
-                    if (
-                        part["kind"] != "part"
-                        or data is None
-                        or data.dtype != np.uint8
-                        or not 0 < data.size <= PART_BYTES
-                    ):
+                    if part["kind"] != "part" or data is None or data.dtype != np.uint8 or not data.size:
                         raise Refused("something else than a part of a file")
                     found.update(data.tobytes())
                     file.write(data.tobytes())
@@ -504,8 +504,8 @@ class Worker:
     def answer(self, header: Mapping[str, Any], arrays: Arrays) -> None:
         """Runs a file on the arrays of each message `ask` that follows, until one of the kind `end`.
 
-        Each gets a message `answer`, in their order, with the outputs that `outputs` names, where the file has them.
-        Where an `ask` has an array `positions`, outputs of tokens come at those positions alone: indices into
+        Each gets a message `answer`, in their order, with the outputs that `outputs` names; None for all. Where an
+        `ask` has an array `positions`, outputs of tokens come at those positions alone: indices into
         `batch x sequence`.
         """
         session = self._session(header)

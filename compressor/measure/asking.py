@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from compressor.device.worker import AT_POSITIONS, POSITIONS, Arrays
 from compressor.measure.token_rows import INPUTS, TEXTS, TokenRows
-from compressor.models.outputs import LOGITS
+from compressor.models.outputs import EMBEDDING, LOGITS
 from compressor.runtimes import RUNTIMES, Inputs
 from compressor.tasks import TASKS
 from compressor.tasks.base import ABSENT_LOGIT, OfPositions
@@ -71,6 +71,11 @@ def predict(job: Mapping[str, Any], ask: Ask, report: Callable[[int, int], None]
         for _ in outputs:
             raise AssertionError("a worker answers as often as it is asked")
     return results
+
+
+def outputs_of(job: Mapping[str, Any]) -> list[str] | None:
+    """The outputs that a job needs; None for all. Of vectors, those of tokens would be a hundred times as many."""
+    return [EMBEDDING] if TASKS[job["task"]].HEAD.vectors else None
 
 
 def _inputs(entry: Mapping[str, Any]) -> BatchOf:

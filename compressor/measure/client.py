@@ -144,6 +144,7 @@ class Client:
             fields = {
                 **link.place(Path(job["path"]), self.timeout_s, step),
                 **{"runtime": runtime, "threads": 1 if workers > 1 else job["threads"], "workers": workers},
+                "outputs": asking.outputs_of(job),
             }
 
             def ask(batches: Iterator[Arrays]) -> Generator[Arrays, None, None]:

@@ -195,6 +195,27 @@ def test_a_thousand_mutated_conversations(cache: Path):
     assert {path.name for path in cache.glob("*")} <= {DIGEST}
 
 
+def test_the_state_of_a_machine(tmp_path: Path):
+    assert set(worker.state(tmp_path)) <= {"load"}
+    for name, text in {
+        "class/thermal/thermal_zone0/temp": "48312",
+        "class/thermal/thermal_zone1/temp": "61250\n",
+        "class/thermal/thermal_zone2/temp": "",
+        "devices/system/cpu/cpufreq/policy0/scaling_cur_freq": "1500000",
+        "devices/system/cpu/cpufreq/policy4/scaling_cur_freq": "2400000",
+        "devices/system/cpu/cpufreq/policy0/scaling_governor": "ondemand",
+        "devices/system/cpu/cpufreq/policy4/scaling_governor": "performance",
+        "devices/system/cpu/cpu0/thermal_throttle/core_throttle_count": "2",
+        "devices/system/cpu/cpu1/thermal_throttle/package_throttle_count": "3",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = worker.state(tmp_path)
+    found.pop("load", None)
+    governor = "ondemand performance"
+    assert found == {"temperature_c": 61.25, "mhz": 2400.0, "governor": governor, "throttled": 5}
+
+
 def test_the_file_is_one_that_old_pythons_read_and_imports_nothing_of_ours():
     tree = ast.parse(Path(worker.__file__).read_text(), feature_version=(3, 8))
     imported = {
