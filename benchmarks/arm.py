@@ -38,8 +38,8 @@ _SHAPE = (64, 384, 384)
 """Rows, inputs and outputs of the product."""
 _LIMITS = (63, 127)
 """Largest size of a weight with 7 and with 8 bits."""
-_X86_STEP = 10
-"""Of rows that the emulated x86 is asked: every so many-th."""
+_X86_STEP = 4
+"""Of rows that the emulated x86 is asked: every fourth."""
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def formats(report: Report) -> tuple[Table, str] | None:
     for processors, names in _saturating(report.formats).items():
         texts.append(
             f"On {processors}, ONNX Runtime clips sums of 8-bit products of {', '.join(names)}: labels can differ "
-            "there. The session option session.x64quantprecision=1 avoids it, and so does reduce_range: true."
+            "there. reduce_range: true avoids it, and the session option session.x64quantprecision=1, which is slower."
         )
     if placed := [text for entry in report.formats for text in _placed(entry)]:
         texts.append(f"By ONNX Runtime's checker {'; '.join(placed)}.")
