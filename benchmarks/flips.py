@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 from click.testing import CliRunner
-from fuzz import RECIPE, InProcess, make_world
+from fuzz import RECIPE, FewProcesses, make_world
 
 import compressor.measure.client as client
 from compressor.commands.main import main as compress
@@ -61,7 +61,7 @@ def make_run(folder: Path) -> Path:
 def run(folder: Path) -> dict[str, Any]:
     """Runs the recipe, measuring in this process; returns the report."""
     environment, handlers = dict(os.environ), [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
-    before, client.Client = client.Client, InProcess  # type: ignore[misc]
+    before, client.Client = client.Client, FewProcesses  # type: ignore[misc]
     try:
         with contextlib.chdir(folder):
             result = CliRunner().invoke(compress, ["run", "recipe.yaml"], catch_exceptions=False)

@@ -28,6 +28,7 @@ from click.testing import CliRunner
 from fuzz_mutations import HARMLESS, MUTATIONS, WRONG, Mutation
 
 from compressor.commands.main import main as compress
+from compressor.measure.client import Client
 
 LIMIT_S = {"validate": 20, "run": 120}
 CLEAR, PASSED = "clear message", "passed"
@@ -70,6 +71,10 @@ class Case:
     command: str
     outcome: str
     output: str
+
+
+FewProcesses = partial(Client, timing_processes=1, memory_processes=1)
+"""A client whose measurements take little time, and say as little."""
 
 
 class _TimeUp(BaseException):
@@ -199,7 +204,7 @@ def main() -> None:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     import compressor.measure.client as client
 
-    client.Client = partial(client.Client, timing_processes=1, memory_processes=1)  # type: ignore[assignment,misc]
+    client.Client = FewProcesses  # type: ignore[assignment,misc]
     with tempfile.TemporaryDirectory(prefix="fuzz-world-") as temporary:
         for case in fuzz(make_world(Path(temporary)), arguments.cases, arguments.runs, arguments.seed):
             counts[f"{case.command} {case.mutation.what}"][case.outcome] += 1

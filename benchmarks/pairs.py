@@ -28,7 +28,7 @@ from typing import Any
 
 import click
 import yaml
-from fuzz import InProcess
+from fuzz import FewProcesses
 from pairs_given import ROWS, save_model, save_rows
 
 import compressor
@@ -165,7 +165,7 @@ def tried(asked: Asked, data: dict[str, Any], work: Path) -> Pair:
 
 def _measure_here() -> None:
     """Answers come from this process: starting one for each takes longer than these models do, and nothing is timed."""
-    client.Client = InProcess  # type: ignore[misc]
+    client.Client = FewProcesses  # type: ignore[misc]
 
 
 def pairs(

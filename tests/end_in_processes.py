@@ -28,6 +28,7 @@ from torch.distributed import TCPStore
 
 from compressor.commands.main import main
 from compressor.measure import client
+from compressor.measure.link import Link
 from compressor.pipeline import execute
 from compressor.training import trainer, training_checkpoints, watch
 
@@ -76,9 +77,9 @@ def _reached(moment: str) -> None:
 
 
 class _Measuring(InProcess):
-    def run(self, *arguments: Any, **options: Any) -> client.Arrays:
+    def start(self) -> Link:
         _reached("measuring")
-        return super().run(*arguments, **options)
+        return super().start()
 
 
 class _Keeper(training_checkpoints.CheckpointKeeper):

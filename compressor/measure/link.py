@@ -5,36 +5,22 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-import numpy as np
-
 from compressor.device import worker
-from compressor.device.worker import PART_BYTES, Arrays, Channel, Refused
+from compressor.device.worker import Arrays, Channel, Refused
 from compressor.errors import StageError, printable
 from compressor.files import file_digest
+from compressor.measure import messages
+from compressor.measure.messages import Fields, Message
 from compressor.progress import Step
-
-Fields = Mapping[str, Any]
-Message = tuple[dict[str, Any], Arrays]
 
 _START_S = 60.0
 """Seconds in which a worker says what it is: emulators take ten."""
 _SLICE_S = 1.0
 _MOST_ANSWER = 8 << 30
-_KINDS: dict[str, dict[str, type]] = {
-    "hello": {"machine": dict, "versions": dict, "state": dict},
-    "progress": {"done": int, "total": int},
-    "have": {"digests": list},
-    "failed": {"reason": str},
-    "refused": {"reason": str},
-    "ready": {},
-    "answer": {},
-    "done": {},
-}
-"""What a worker's messages have, by their kinds."""
 _WAITING = 8
 """Messages that are read before they are asked for."""
 
@@ -116,7 +102,7 @@ class Link:
         """Puts messages where the job waits for them, until there are none any more."""
         while not self._closed.is_set():
             try:
-                found: Message | Exception = _known(self._channel.receive())
+                found: Message | Exception = messages.known(self._channel.receive())
             except (EOFError, OSError, ValueError, Refused) as error:
                 found = error
             while not self._closed.is_set():
@@ -181,7 +167,7 @@ class Link:
             StageError: As of `do`.
         """
         try:
-            self._send_all(_asked(fields, batches))
+            self._send_all(messages.asked(fields, batches))
             while (message := self._receive(what, step, timeout_s))[0]["kind"] != "done":
                 self._check(what, message[0])
                 if message[0]["kind"] == "answer":
@@ -205,7 +191,7 @@ class Link:
             return {"digest": digest}
         self.do(what, "put", {"digest": digest, "size": size}, timeout_s, step=step)  # room is made, it is ready
         try:
-            self._send_all(_parts(path))
+            self._send_all(messages.parts(path))
             self._check(what, self._receive(what, step, timeout_s)[0])
         except BaseException:
             self.close()
@@ -276,31 +262,3 @@ class Link:
             self._writer.close()
         self._receiver.join()
         self._reader.close()
-
-
-def _known(message: Message) -> Message:
-    """A message of a kind that there is, with the fields that it has.
-
-    Raises:
-        Refused: It is none.
-    """
-    header, _ = message
-    fields = _KINDS.get(header["kind"])
-    if fields is None or not all(isinstance(header.get(name), kind) for name, kind in fields.items()):
-        raise Refused(f"a message of the kind {printable(header['kind'][:40])}, or without its fields")
-    return message
-
-
-def _asked(fields: Fields, batches: Iterable[Arrays]) -> Iterator[tuple[str, Arrays, Fields]]:
-    """The messages that ask for answers."""
-    yield "answer", {}, fields
-    for batch in batches:
-        yield "ask", batch, {}
-    yield "end", {}, {}
-
-
-def _parts(path: Path) -> Iterator[tuple[str, Arrays, Fields]]:
-    """A file in the messages in which it is sent."""
-    with path.open("rb") as file:
-        while part := file.read(PART_BYTES):
-            yield "part", {"bytes": np.frombuffer(part, dtype=np.uint8)}, {}

@@ -20,7 +20,8 @@ from compressor.pipeline.code_digest import made_with
 from compressor.pipeline.corpus_sequences import PreparedCorpus
 from compressor.pipeline.entry import Artifact
 from compressor.pipeline.keys import check_unchanged, checkpoint_inputs
-from compressor.pipeline.plan import Plan, PlannedStage
+from compressor.pipeline.plan import Plan
+from compressor.pipeline.planned_stage import PlannedStage
 from compressor.pipeline.prepared import Prepared, prepare
 from compressor.pipeline.store import Store
 from compressor.pipeline.task_rows import PreparedRows

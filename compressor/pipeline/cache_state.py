@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from compressor.pipeline.entry import key_of
-from compressor.pipeline.plan import PlannedStage
+from compressor.pipeline.planned_stage import PlannedStage
 from compressor.pipeline.store import Store
 
 _REASONS = {

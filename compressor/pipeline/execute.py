@@ -28,7 +28,8 @@ from compressor.pipeline.measuring import (
     measurements,
     notes,
 )
-from compressor.pipeline.plan import Plan, PlannedStage
+from compressor.pipeline.plan import Plan
+from compressor.pipeline.planned_stage import PlannedStage
 from compressor.pipeline.regression import OtherRun
 from compressor.pipeline.store import Store
 from compressor.progress import Progress

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from compressor.gates.judge import GateResult, judge_measured
 from compressor.gates.metrics import metric_of, of_file
 from compressor.pipeline.measuring import CONFIDENCE, Measured, MeasuredFormat, measurements
-from compressor.pipeline.plan import PlannedStage
+from compressor.pipeline.planned_stage import PlannedStage
 from compressor.report.model import Measurement
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from compressor.errors import Problem, RecipeError, path_text, suggest
 from compressor.gates.metrics import ANY_LABEL, metric_of
 from compressor.gates.spec import REGRESSION
-from compressor.pipeline.plan import Plan, PlannedStage
+from compressor.pipeline.plan import Plan
+from compressor.pipeline.planned_stage import PlannedStage
 from compressor.pipeline.prepared import Prepared
 from compressor.tasks.scoring.per_label import expanded, names_of
 

@@ -10,7 +10,6 @@ from typing import Any
 from compressor.data import hub
 from compressor.data.spec import HubDataset, TextSpec
 from compressor.errors import Add, Location, Problem, RecipeError, StageError, path_text
-from compressor.gates.spec import Gate
 from compressor.host import environment
 from compressor.models import checking
 from compressor.models.checkpoint import Checkpoint
@@ -18,6 +17,7 @@ from compressor.pipeline import keys
 from compressor.pipeline.code_digest import made_with
 from compressor.pipeline.entry import key_of
 from compressor.pipeline.plan_data import Data, plan_data
+from compressor.pipeline.planned_stage import PlannedStage
 from compressor.recipe.checks.checkpoint import check_checkpoint, stage_shapes
 from compressor.recipe.checks.order import check_stages
 from compressor.recipe.resolve import Resolved
@@ -27,72 +27,6 @@ from compressor.tasks import MASKED_LM, has_head
 from compressor.training.spec import DistillationSpec, RecoverySpec
 
 _IGNORE: Add = lambda *_, **__: None  # noqa: E731 -- problems of shapes are reported before a plan is made
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """One stage of a plan.
-
-    Attributes:
-        name: The stage's unique name.
-        spec: Its keys in the recipe.
-        task: The task of its checkpoint: the recipe's task, or masked-lm in pretraining.
-        inputs: The inputs of its key in the store.
-        key: That key.
-        teacher: Key of the checkpoint it learns from; its own where it makes the teacher.
-        baseline: Key of the checkpoint it is compared with.
-        measure_inputs: The inputs of its measurement's key.
-        device_inputs: Those of its measurements on further devices, by their names.
-        student: A ready checkpoint that it starts from; None for its parent.
-        texts: Raw text that it counts tokens in, and its settings; None for the training rows.
-        gates: Its gates, the recipe's and those that hold unless it says otherwise: metric and limits.
-        defers_training: Whether the next stage trains what this one changes. Its checkpoint is of no use alone, so it
-            is measured only if a gate asks for it, or if the run ends there.
-        teacher_layers: The teacher's layers whose hidden states this or another stage learns from it, so that it reads
-            the rows once for all of them. No part of the key: they do not change the checkpoint.
-    """
-
-    name: str
-    spec: StageSpec
-    task: str
-    inputs: dict[str, Any]
-    key: str
-    teacher: str
-    baseline: str
-    measure_inputs: dict[str, Any]
-    device_inputs: dict[str, dict[str, Any]]
-    student: Path | None
-    texts: tuple[Path | HubDataset, TextSpec] | None
-    gates: tuple[tuple[str, Gate], ...]
-    defers_training: bool
-    teacher_layers: tuple[int, ...] = ()
-
-    @property
-    def baseline_inputs(self) -> dict[str, Any]:
-        """The inputs of the baseline's measurement."""
-        return self._of_baseline(self.measure_inputs)
-
-    @property
-    def baseline_device_inputs(self) -> dict[str, dict[str, Any]]:
-        """Those of its measurements on further devices."""
-        return {name: self._of_baseline(inputs) for name, inputs in self.device_inputs.items()}
-
-    def _of_baseline(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        references = dict.fromkeys(inputs["references"], self.baseline)
-        return {**inputs, "checkpoint": self.baseline, "references": references}
-
-    @property
-    def measured(self) -> list[dict[str, Any]]:
-        """The inputs of all its measurements."""
-        return [self.measure_inputs, *self.device_inputs.values()]
-
-    def regression_inputs(self, run: str) -> dict[str, Any]:
-        """The inputs of the measurement of another run's model, which is timed in turn with this stage.
-
-        Args:
-            run: Key of that model.
-        """
-        return {**self.measure_inputs, "checkpoint": run, "references": {keys.CURRENT: self.key}}
 
 
 @dataclass(frozen=True)

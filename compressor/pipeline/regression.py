@@ -27,8 +27,9 @@ from compressor.package.manifest import Manifest
 from compressor.pipeline.entry import key_of
 from compressor.pipeline.keys import CURRENT
 from compressor.pipeline.measuring import CONFIDENCE, Measured, Measurer, measurements
-from compressor.pipeline.plan import Plan, PlannedStage
+from compressor.pipeline.plan import Plan
 from compressor.pipeline.plan_data import score_length
+from compressor.pipeline.planned_stage import PlannedStage
 from compressor.pipeline.prepared import Prepared
 from compressor.report import model as reports
 from compressor.report.model import StageReport

@@ -239,7 +239,9 @@ def read(path: Path) -> Report:
             document["environment"],
             [_stage(entry) for entry in document["stages"]],
             document["not_run"],
-            formats=[_format(entry) for entry in document.get("formats", [])],
+            formats=[
+                FormatReport(**{**entry, "measurements": _measurements(entry)}) for entry in document.get("formats", [])
+            ],
             devices={name: _device(entry) for name, entry in document.get("devices", {}).items()},
             **{name: document[name] for name in _OPTIONAL if name in document},
         )
@@ -254,10 +256,6 @@ def read(path: Path) -> Report:
 def _stage(entry: Mapping[str, Any]) -> StageReport:
     measurements, gates = _measurements(entry), [_gate(gate) for gate in entry["gates"]]
     return StageReport(**{**entry, "task": _task(entry["task"]), "measurements": measurements, "gates": gates})
-
-
-def _format(entry: Mapping[str, Any]) -> FormatReport:
-    return FormatReport(**{**entry, "measurements": _measurements(entry)})
 
 
 def _device(entry: Mapping[str, Any]) -> DeviceReport:

@@ -17,7 +17,7 @@ import pytest
 
 from compressor.device import worker
 from compressor.device.worker import Channel, Refused, Worker
-from compressor.measure import link
+from compressor.measure import messages
 
 DIGEST = hashlib.sha256(b"the file").hexdigest()
 
@@ -185,7 +185,7 @@ def test_a_thousand_mutated_conversations(cache: Path):
         channel = Channel(io.BytesIO(data), io.BytesIO())
         try:
             while True:
-                link._known(channel.receive())
+                messages.known(channel.receive())
         except (EOFError, Refused):
             pass
     _, peak = tracemalloc.get_traced_memory()

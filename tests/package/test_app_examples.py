@@ -18,6 +18,7 @@ import pytest
 import torch
 import transformers
 from conftest import MAX_POSITIONS, SPECIAL, make_config, make_tokenizer, sentences
+from in_process import InProcess
 from tiny_models import with_random_vectors
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -25,7 +26,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 
-from compressor.measure import recorded_answers, worker
+from compressor.measure import recorded_answers
 from compressor.measure.token_rows import TokenRows
 from compressor.models import loading, thresholds
 from compressor.models.checkpoint import Checkpoint
@@ -92,7 +93,7 @@ def record(folder: Path, task: str, texts: Sequence[Sequence[str]]) -> None:
         **{"threads": 1, "workers": 1, "offsets": thresholds.offsets(Checkpoint(folder))},
         "sets": [{"name": "rows", "rows": str(folder.parent / "rows.npz"), "batches": [[n] for n in range(len(rows))]}],
     }
-    answers = worker.predict(job, lambda done, total: None)["rows"]
+    answers = InProcess().predict(job)["rows"]
     taken = rows.take(range(len(rows)))
     recorded_answers.write(folder / recorded_answers.FILE, task, taken, {FLOAT: answers}, texts)
 

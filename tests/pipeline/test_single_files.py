@@ -16,7 +16,7 @@ from compressor.gates.judge import judge
 from compressor.gates.spec import FLOAT
 from compressor.gates.timings import Timings
 from compressor.measure import formats
-from compressor.measure.client import PROCESSES
+from compressor.measure.client import DISTURBED, PROCESSES
 from compressor.measure.token_rows import REFERENCES_FILE, TokenRows
 from compressor.recipe.resolve import resolve
 from compressor.runtimes.shipped import Format
@@ -220,7 +220,7 @@ def test_a_slow_file_answers_a_sample_of_the_rows(tmp_path: Path):
 
     def asked(milliseconds: float, batch_size: int = 1, **references: Any) -> list[int] | None:
         times = {"format:onnx": np.full(60, milliseconds), PROCESSES: np.array([60])}
-        np.savez(tmp_path / "latency.npz", **times)
+        np.savez(tmp_path / "latency.npz", **times, **{DISTURBED: np.array("")})
         np.savez(tmp_path / REFERENCES_FILE, **references)
         return formats.sampled(tmp_path, form, tmp_path / "rows.npz", batch_size)
 

@@ -91,7 +91,11 @@ def test_mistakes_in_the_command_line(published: Path, tmp_path: Path):
 def test_control_c_ends_it(published: Path, tmp_path: Path):
     folder = installed_library(tmp_path)
     command = [sys.executable, "-m", "compressor", "serve", str(published), "--web", str(folder), "--host", "127.0.0.1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # Where the tests run in the background, a shell has them ignore Ctrl-C, and their children, too.
+    with subprocess.Popen(
+        command, **streams, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(3)]
         assert lines[0].endswith("onnx, onnx_int8; 64 rows, 60 timed calls each\n")

@@ -10,11 +10,12 @@ import pytest
 from conftest import make_tokenizer, save_encoder
 from device_results import body, packed, result_of
 from exports import quantize, run_export
+from in_process import InProcess
 from kinds import make_model
 from small_report import passing
 
 from compressor.files import file_entries
-from compressor.measure import recorded_answers, worker
+from compressor.measure import recorded_answers
 from compressor.measure.token_rows import TokenRows
 from compressor.models import loading, thresholds
 from compressor.models.checkpoint import Checkpoint
@@ -77,7 +78,7 @@ def published_run(task: str, folder: Path) -> Path:
             **{"offsets": thresholds.offsets(checkpoint), "threads": 1, "workers": 1},
             "sets": [{"name": "all", "rows": str(folder / "rows.npz"), "batches": [[row] for row in range(ROWS)]}],
         }
-        answers[entry.file.as_posix()] = worker.predict(asked, lambda done, total: None)["all"]
+        answers[entry.file.as_posix()] = InProcess().predict(asked)["all"]
     recorded_answers.write(model / recorded_answers.FILE, task, rows.take(range(ROWS)), answers)
     manifest = Manifest("tiny", task, "pass", {}, [], {}, None, ROWS, {}, file_entries(model))
     report = passing(manifest_sha256=manifest.write(model))
