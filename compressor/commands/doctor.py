@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from compressor.commands.options import device_of, device_option, device_python_option
+from compressor.errors import Problem, RecipeError
 from compressor.progress import echo
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 @click.command()
 @device_option
 @device_python_option
-def doctor(device: str | None, device_python: str | None) -> None:
+@click.option("--drop-cache", is_flag=True, help="Delete the models that the device keeps.")
+def doctor(device: str | None, device_python: str | None, drop_cache: bool) -> None:
     """Show versions, CPU features and threads, and the missing libraries of each extra; or what a device is.
 
     \b
@@ -26,9 +28,12 @@ def doctor(device: str | None, device_python: str | None) -> None:
     """
     from compressor.host import DISTRIBUTION, environment, missing_libraries
 
-    if device is not None:
-        _show_device(device_of(device, device_python))
+    there = device_of(device, device_python)
+    if there != "local":
+        _show_device(there, drop_cache)
         return
+    if drop_cache:
+        raise RecipeError([Problem("--drop-cache", "is of a device", "add --device", kind="missing")])
     for name, value in environment().items():
         echo(f"{name:<16} {value}")
     for extra, absent in sorted(missing_libraries().items()):
@@ -37,8 +42,8 @@ def doctor(device: str | None, device_python: str | None) -> None:
         echo(f"{what:<16} {hint}")
 
 
-def _show_device(device: Device) -> None:
-    """Asks a device what it is, has, and how it is now.
+def _show_device(device: Device, drop_cache: bool) -> None:
+    """Asks a device what it is, has, and how it is now; on request it deletes the models that it keeps.
 
     Raises:
         StageError: It is not there.
@@ -48,6 +53,8 @@ def _show_device(device: Device) -> None:
 
     with Client(device) as client:
         link = client.start()
+        if drop_cache:
+            link.do("dropping the cache", "drop", {}, client.timeout_s)
         link.close()
     for part in ("machine", "versions", "state"):
         for name, value in link.hello[part].items():

@@ -38,8 +38,8 @@ def cores(device: Device, name: str = "the device") -> int:
 
 def described(spec: MeasureSpec) -> dict[str, str]:
     """What devices are, for reports, by their names; `device` is the main one where that is not this machine."""
-    every = {**({} if spec.device == "local" else {"device": spec.device}), **spec.devices}
-    return {name: _line(of(device, name)) for name, device in every.items()}
+    main = {} if spec.device == "local" else {"device": _line(of(spec.device))}
+    return main | {name: _line(of(device, name)) for name, device in spec.devices.items()}
 
 
 def _line(facts: Mapping[str, Any]) -> str:

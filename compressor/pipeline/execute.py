@@ -74,6 +74,8 @@ def run(
     start, started = time.monotonic(), datetime.now(UTC)
     recipe, stages = plan.resolved.recipe, _until(plan.stages, until)
     _check_space(plan, store)
+    for there in (client, *(client.on(device, name) for name, device in recipe.measure.devices.items())):
+        there.check(recipe.measure.runtime)  # before hours of training, not after
     builder = Builder(plan, store, client, progress)
     builder.check(stages)
     own = builder.prepared(recipe.task) if any(stage.task == recipe.task for stage in stages) else None

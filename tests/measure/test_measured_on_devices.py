@@ -161,13 +161,18 @@ def test_ssh_is_asked_for_nothing_and_given_no_option():
     assert MeasureSpec.model_validate({"device": {"command": ["x"]}}).device == CommandDevice(command=("x",))
 
 
-def test_bench_and_doctor_measure_there(job: dict[str, Any]):
+def test_bench_and_doctor_measure_there(job: dict[str, Any], cache: Path):
     there = f"command:{sys.executable}"
     conditions = ["--runs", "20", "--sequence-length", "16", "--json"]
     timed = CliRunner().invoke(main, ["bench", job["path"], *conditions, "--device", there])
     assert timed.exit_code == 0 and '"runtime": "onnxruntime"' in timed.output, timed.output
     shown = CliRunner().invoke(main, ["doctor", "--device", there])
     assert shown.exit_code == 0 and "onnxruntime" in shown.output and "cores" in shown.output
+    assert list(cache.iterdir())
+    assert CliRunner().invoke(main, ["doctor", "--device", there, "--drop-cache"]).exit_code == 0
+    assert not cache.exists()
+    for alone in ("--drop-cache", "--device-python=x"):
+        assert CliRunner().invoke(main, ["doctor", alone]).exit_code == 2
     for wrong in (["--device", "pi"], ["--device", "ssh:-x"], ["--device", "command:"], ["--device-python", "x"]):
         assert CliRunner().invoke(main, ["bench", job["path"], *wrong]).exit_code == 2
     absent = CliRunner().invoke(main, ["bench", job["path"], *conditions, "--device", "command:/no/such/python"])

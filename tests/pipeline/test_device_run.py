@@ -88,6 +88,17 @@ time.perf_counter = slower
 """
 
 
+def test_what_a_device_lacks_is_found_before_anything_is_trained(write_recipe: WriteRecipe, tmp_path: Path):
+    script, found = tmp_path / "device.py", "from importlib import metadata\nknown = metadata.version\n"
+    found += "def version(name):\n    if name == 'onnxruntime': raise metadata.PackageNotFoundError(name)\n"
+    found += "    return known(name)\nmetadata.version = version\n"
+    script.write_text(f"import sys\n{found}sys.argv[:] = sys.argv[1:]\nexec(sys.argv[1])\n")
+    path = measured_on(write_recipe, {}, devices={"pi": {"command": [sys.executable, str(script)]}})
+    result = compress("run", path.name, cwd=tmp_path)
+    assert result.returncode == 3 and "install onnxruntime there" in result.stderr, result.stderr
+    assert "training" not in result.stderr
+
+
 def test_a_device_that_grows_slower_is_inconclusive_and_measured_again(write_recipe: WriteRecipe, tmp_path: Path):
     script = tmp_path / "device.py"
     start = "import sys\nsys.argv[:] = sys.argv[1:]\nexec(sys.argv[1])\n"
