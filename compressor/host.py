@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from typing import Any
@@ -33,12 +34,15 @@ def processor() -> dict[str, Any]:
     return {name: value for name, value in host().items() if name != "cores"}
 
 
-def saturates() -> bool:
-    """Whether ONNX Runtime adds 8-bit products in 16 bits here, where sums are clipped: on x86 without VNNI.
+def saturates(machine: Mapping[str, Any]) -> bool:
+    """Whether ONNX Runtime adds 8-bit products in 16 bits, where sums are clipped: on x86 without VNNI.
+
+    Args:
+        machine: As `host` gives it.
 
     Source: ONNX Runtime, "Quantize ONNX models", section "When and why do I need to try U8U8?".
     """
-    return host()["machine"] in ("x86_64", "AMD64") and "vnni" not in str(host()["cpu_features"])
+    return machine["machine"] in ("x86_64", "AMD64") and "vnni" not in str(machine["cpu_features"])
 
 
 def environment() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import yaml
 from hub_server import HubServer
 from running import SESSION, compress, share_store
 
-from compressor.host import saturates
+from compressor.host import host, saturates
 from compressor.quantization import Settings
 
 HUB = HubServer()
@@ -27,7 +27,7 @@ for name in ("HF_HUB_OFFLINE", "HF_TOKEN", "HF_HUB_CACHE", "HF_DATASETS_CACHE", 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.pop("GITHUB_STEP_SUMMARY", None)  # of the job that runs these tests
 
-SATURATES = saturates()
+SATURATES = saturates(host())
 
 GOOD = "good great fine lovely superb".split()
 BAD = "bad awful poor dull dreadful".split()

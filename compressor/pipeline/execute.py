@@ -232,7 +232,7 @@ def _measured(
         details["speedups"] = {device: judging.speedup(found) for device, found in others.items()}
     if measured.parity is not None:
         details["parity"] = measured.parity
-    if remarks := [*built.artifact.facts.get("notes", []), *notes(stage.spec, measured)]:
+    if remarks := [*built.artifact.facts.get("notes", []), *notes(stage.spec, measured, stage.measure_inputs["host"])]:
         details["notes"] = remarks
     report = StageReport(
         name=stage.name,

@@ -36,8 +36,8 @@ CONFIDENCE = 0.95
 """Confidence of each bound in a report."""
 
 _SATURATES = (
-    "This processor has no VNNI instructions, so ONNX Runtime adds 8-bit products in 16 bits, which can clip sums. "
-    "Its answers can be worse than on ARM or on processors with VNNI, and differ from other formats; "
+    "The measured processor has no VNNI instructions, so ONNX Runtime adds 8-bit products in 16 bits, which can clip "
+    "sums. Its answers can be worse than on ARM or on processors with VNNI, and differ from other formats; "
     "reduce_range: true avoids this."
 )
 
@@ -132,9 +132,9 @@ def formats_of(measured: Measured, gates: Sequence[GateResult]) -> list[FormatRe
     return found
 
 
-def notes(spec: StageSpec, measured: Measured) -> list[str]:
-    """Warnings about a stage's measurements on this machine."""
-    return [_SATURATES] if spec.quantizes and measured.saturation and saturates() else []
+def notes(spec: StageSpec, measured: Measured, machine: Mapping[str, Any]) -> list[str]:
+    """Warnings about a stage's measurements on a machine, which is described as by `host`."""
+    return [_SATURATES] if spec.quantizes and measured.saturation and saturates(machine) else []
 
 
 class Measurer:

@@ -24,14 +24,12 @@ from compressor.stages.quantize import QuantizeSpec
         ("aarch64", "asimddp", False),
     ],
 )
-def test_it_is_said_where_products_of_8_bits_saturate(
-    monkeypatch: pytest.MonkeyPatch, machine: str, features: str, expected: bool
-):
-    monkeypatch.setattr(host, "host", lambda: {"machine": machine, "cpu_features": features})
-    assert host.saturates() is expected
+def test_it_is_said_where_products_of_8_bits_saturate(machine: str, features: str, expected: bool):
+    there = {"machine": machine, "cpu_features": features}
+    assert host.saturates(there) is expected
     found = {"processors": "x86", "operators": {"MatMulInteger": 1}, "largest_weight": 127}
     said = [
-        bool(measuring.notes(spec, Measured({}, {}, False, None, products, SealedFolder(Path(), {}))))
+        bool(measuring.notes(spec, Measured({}, {}, False, None, products, SealedFolder(Path(), {})), there))
         for spec in (QuantizeSpec(stage="quantize"), ExportSpec(stage="export", targets=("onnx",)))
         for products in (found, {}, None)
     ]
