@@ -12,7 +12,8 @@ _SLOWER = 1.15
 """Growth of all files' times, from the first third of a process's rounds to the last, that is no coincidence."""
 _INTERRUPTED = 0.2
 """Share of calls, each retried, during which another process had the core."""
-_LEAST_OF_DRIFT = 30
+_LEAST_OF_DRIFT, _LEAST_MS = 30, 1000.0
+"""Rounds, and milliseconds of all calls, below which a processor has no time to grow hot."""
 
 
 def disturbed(header: Mapping[str, Any], times: list[NDArray[np.float64]]) -> list[str]:
@@ -27,7 +28,7 @@ def disturbed(header: Mapping[str, Any], times: list[NDArray[np.float64]]) -> li
     if after.get("throttled", 0) > before.get("throttled", 0):
         found.append("the device throttled its processor while it was timed: let it cool down")
     third = rounds // 3
-    if rounds >= _LEAST_OF_DRIFT:
+    if rounds >= _LEAST_OF_DRIFT and sum(float(each.sum()) for each in times) >= _LEAST_MS:
         growth = min(float(np.median(each[-third:]) / np.median(each[:third])) for each in times)
         if growth > _SLOWER:
             warm = f", at {after['temperature_c']:.0f} °C" if "temperature_c" in after else ""

@@ -73,7 +73,8 @@ def _on(stage: StageReport, devices: list[str]) -> list[str]:
             continue
         faster = stage.details.get("speedups", {}).get(device)
         times = f"{own['latency_p50_ms'].value:.2f} ms" + (f" ({faster:.2f}x)" if faster is not None else "")
-        shown.append(f"{score(own.get(main_metric(stage.task, own)))}, {times}")
+        quality = own.get(main_metric(stage.task, own))
+        shown.append(f"{number(None if quality is None else quality.value)}, {times}")
     return shown
 
 

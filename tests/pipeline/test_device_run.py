@@ -83,7 +83,7 @@ clock, calls = time.perf_counter, 0
 def slower():
     global calls
     calls += 1
-    return clock() + 1e-5 * calls * calls
+    return clock() + 1e-3 * calls * calls
 time.perf_counter = slower
 """
 
