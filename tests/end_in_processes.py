@@ -125,7 +125,7 @@ def _launch(case: Case, words: list[str], folder: Path) -> None:
     while running:
         pid, status = os.wait()
         running.discard(pid)
-        (folder / f"{1 - pids.index(pid)}.code").write_text(str(os.waitstatus_to_exitcode(status)))
+        _note(folder / f"{1 - pids.index(pid)}.code", os.waitstatus_to_exitcode(status))
         if status and case.torchrun:
             time.sleep(0.1)  # it looks ten times a second
             for other in running:
@@ -150,10 +150,15 @@ def _forked(work: Callable[[], object], place: Path) -> int:
     finally:
         atexit._run_exitfuncs()
         sys.stderr.flush()
-        partial = place.with_suffix(".partial")
-        partial.write_text(str(code))
-        partial.rename(place.with_suffix(".code"))
+        _note(place.with_suffix(".code"), code)
         os._exit(code)
+
+
+def _note(place: Path, code: int) -> None:
+    """Writes an exit code whole: whoever waits for the file reads it the moment that it is there."""
+    partial = place.with_suffix(f".{os.getpid()}.partial")
+    partial.write_text(str(code))
+    partial.rename(place)
 
 
 def run(recipe: Path, folder: Path) -> None:
