@@ -6,7 +6,7 @@ the float ONNX file; the share of weight matrices that run as integers; and time
 files and of `torch.onnx.export` with onnxruntime's `quantize_dynamic`, in turn in one process, batch 1, one thread. To
 write docs/families.md:
 
-    python benchmarks/families.py --make                      # the files, once: several minutes and 8 GB
+    python benchmarks/families.py --make                      # the files, once: several minutes and 10 GB
     python benchmarks/families.py > docs/families.md          # on a machine that does nothing else
 
 Files that are there are taken as they are; delete the folder to make them anew.
@@ -42,6 +42,7 @@ from compressor.runtimes.onnx.coverage import quantized_coverage
 
 LENGTH, RUNS = 128, 60
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+_ROBERTA = {**_BASE, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 _DISTIL = {"dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072, "vocab_size": 30522}
 _DISTANCES = {"relative_attention": True, "position_buckets": 256, "pos_att_type": ["p2c", "c2p"]}
 _DEBERTA = {**_DISTANCES, "norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False}
@@ -49,10 +50,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "BERT-base": ("Bert", {**_BASE, "vocab_size": 30522}),
     "DistilBERT-base": ("DistilBert", _DISTIL),
     "ALBERT-base": ("Albert", {**_BASE, "vocab_size": 30000, "embedding_size": 128}),
-    "RoBERTa-base": (
-        "Roberta",
-        {**_BASE, "vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1},
-    ),
+    "RoBERTa-base": ("Roberta", {**_ROBERTA, "vocab_size": 50265}),
+    "XLM-R-base": ("XLMRoberta", {**_ROBERTA, "vocab_size": 250002}),
     "ELECTRA-base": ("Electra", {**_BASE, "vocab_size": 30522, "embedding_size": 768}),
     "MPNet-base": ("MPNet", {**_BASE, "vocab_size": 30527, "max_position_embeddings": 514}),
     "DeBERTa-v3-small": ("DebertaV2", {**_BASE, "num_hidden_layers": 6, "vocab_size": 128100, **_DEBERTA}),
