@@ -51,7 +51,7 @@ class Contender(NamedTuple):
 
     def inputs(self) -> dict[str, str]:
         """Everything that the file depends on besides the checkpoint, the rows and the source."""
-        from compressor.host import versions
+        from compressor.host.machine import versions
         from compressor.pipeline.code_digest import code_digest
 
         make = self.make.func if isinstance(self.make, partial) else self.make

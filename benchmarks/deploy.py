@@ -37,8 +37,8 @@ from kernels import FEW_TOKENS
 from rich.console import Console
 from side_by_side import CLOCKS, LENGTHS
 
-from compressor import host
 from compressor.files import file_digest
+from compressor.host import machine
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.log_capture import quiet, stream
 from compressor.pipeline.store import Store
@@ -176,7 +176,7 @@ def main(
     print(f"\n({runs} rounds, batch 1, one thread, {clock} clock; int8 peak {peak / 1e9:.0f} GOP/s)")
     if output:
         conditions = {"runs": runs, "settle": settle, "clock": clock, "int8_peak_gops": peak / 1e9, "missing": missing}
-        document = {"environment": host.environment(), **conditions, "contenders": found}
+        document = {"environment": machine.environment(), **conditions, "contenders": found}
         output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

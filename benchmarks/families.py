@@ -31,7 +31,7 @@ import side_by_side
 from given import Given
 from rich.console import Console
 
-from compressor import host
+from compressor.host import machine
 from compressor.models import loading
 from compressor.models.convert import from_parts, to_parts
 from compressor.pipeline.log_capture import quiet, stream
@@ -165,8 +165,8 @@ def page(folder: Path, names: tuple[str, ...], runs: int, progress: Progress) ->
             faults.append(f"Plain export of {name}: {facts['plain_fault']}")
         yield f"| {' | '.join(cells)} |"
     yield from ("", *(line for fault in faults for line in (fault, "")))
-    load, machine = os.getloadavg()[0], host.host()
-    yield f"{machine['cpu']}, {machine['cores']} cores, {machine['cpu_features']}."
+    load, here = os.getloadavg()[0], machine.host()
+    yield f"{here['cpu']}, {here['cores']} cores, {here['cpu_features']}."
     yield f"Processes at work at the end: {load:.1f}."
 
 

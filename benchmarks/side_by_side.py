@@ -15,9 +15,9 @@ from contenders import CONTENDERS, FUSED
 from given import REFERENCES, VALIDATION_ROWS, Given
 from numpy.typing import NDArray
 
-from compressor import host
 from compressor.files import file_digest
 from compressor.gates.timings import Timings
+from compressor.host import machine
 from compressor.measure.token_rows import LABELS, TokenRows
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline.store import Store
@@ -124,8 +124,8 @@ def facts(name: str, session: Session, files: Mapping[str, Path], given: Given, 
         "rows": given.rows.parent.name,
         "runtime": CONTENDERS[name].runtime,
         "code": [file_digest(Path(module)) for module in (__file__, kernels.__file__)],
-        "host": host.host(),
-        "versions": host.versions(),
+        "host": machine.host(),
+        "versions": machine.versions(),
     }
     return Store(given.folder / "facts").build(inputs, build)[0].facts
 

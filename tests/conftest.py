@@ -15,7 +15,7 @@ import yaml
 from hub_server import HubServer
 from running import SESSION, compress, share_store
 
-from compressor.host import host, saturates
+from compressor.host.machine import host, saturates
 from compressor.quantization import Settings
 
 HUB = HubServer()

@@ -62,7 +62,7 @@ def test_imports_point_down():
                 assert level[part(imported)] > level[part(module)], f"{module} imports {imported}"
 
 
-ROOT_MODULES = {"__init__", "__main__", "errors", "spec", "files", "host", "progress"}
+ROOT_MODULES = {"__init__", "__main__", "errors", "spec", "files", "progress"}
 FOLDERS = {name for layer in LAYERS for name in layer} - ROOT_MODULES
 
 
@@ -81,7 +81,7 @@ NAMES_OTHERS = {
     "device/worker.py": "runs the files of several, where this package is not",
     "drafting": "the stages, files and weights of a draft",
     "gates/metrics.py": "Core ML is an execution provider of ONNX Runtime, too",
-    "host.py": "versions of libraries",
+    "host/machine.py": "versions of libraries",
     "measure": "the default runtime, and the one that others are compared with",
     "models": "the tasks of a checkpoint's class",
     "package/verify_parity.py": "a folder called export",

@@ -26,7 +26,7 @@ def doctor(device: str | None, device_python: str | None, drop_cache: bool) -> N
       compress doctor
       compress doctor --device ssh:pi
     """
-    from compressor.host import DISTRIBUTION, environment, missing_libraries
+    from compressor.host.machine import DISTRIBUTION, environment, missing_libraries
 
     there = device_of(device, device_python)
     if there != "local":

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from compressor.errors import printable
-from compressor.host import host
+from compressor.host.machine import host
 from compressor.measure.spec import Device, MeasureSpec
 from compressor.measure.transport import transport
 from compressor.measure.worker_process import WorkerProcess

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from compressor.host import installed, versions
+from compressor.host.machine import installed, versions
 
 PACKAGE = "compressor"
 

@@ -13,7 +13,7 @@ from compressor.errors import StageError
 from compressor.files import SealedFolder
 from compressor.gates.judge import comparisons, overall
 from compressor.gates.spec import REGRESSION
-from compressor.host import environment
+from compressor.host.machine import environment
 from compressor.measure import device_facts
 from compressor.measure.client import Client
 from compressor.models.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from compressor.errors import Location, Problem, RecipeError, path_text
-from compressor.host import DISTRIBUTION, host
+from compressor.host.machine import DISTRIBUTION, host
 from compressor.pipeline.plan import Plan
 from compressor.report.files import LOCK_FILE
 

@@ -14,7 +14,7 @@ from compressor.gates.estimate import Evidence
 from compressor.gates.judge import GateResult, overall
 from compressor.gates.metrics import metric_of
 from compressor.gates.spec import FLOAT, REGRESSION
-from compressor.host import saturates
+from compressor.host.machine import saturates
 from compressor.measure import formats, measurement
 from compressor.measure.client import Client
 from compressor.measure.measurement import Subject, deployed_file

@@ -10,7 +10,7 @@ from typing import Any
 from compressor.data import hub
 from compressor.data.spec import HubDataset, TextSpec
 from compressor.errors import Add, Location, Problem, RecipeError, StageError, path_text
-from compressor.host import environment
+from compressor.host.machine import environment
 from compressor.models import checking
 from compressor.models.checkpoint import Checkpoint
 from compressor.pipeline import keys

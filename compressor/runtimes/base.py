@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from compressor.errors import CompressError, StageError, described
 from compressor.gates.metrics import Held
-from compressor.host import DISTRIBUTION, installed
+from compressor.host.machine import DISTRIBUTION, installed
 from compressor.runtimes.inspection import Inspection
 
 Inputs = Mapping[str, NDArray[Any]]

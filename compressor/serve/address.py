@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from compressor.errors import Problem, RecipeError
-from compressor.host import DISTRIBUTION, installed
+from compressor.host.machine import DISTRIBUTION, installed
 
 ONNXRUNTIME_WEB = "1.31.0-dev.20260914-8d85527a0"
 """The version that is tested."""

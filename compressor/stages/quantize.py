@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from compressor.errors import Add
 from compressor.gates.spec import Gate
-from compressor.host import installed
+from compressor.host.machine import installed
 from compressor.models import layout, quantized, vector_outputs
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.families import FAMILIES

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from compressor.host import host
+from compressor.host.machine import host
 
 if TYPE_CHECKING:
     import torch

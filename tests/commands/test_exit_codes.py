@@ -29,7 +29,7 @@ COMMANDS = {
     "inspect": (["inspect", "."], "compressor.package.inspection.inspect"),
     "report": (["report", "."], "compressor.report.model.read"),
     "compare": (["compare", "."], "compressor.report.comparison.compare"),
-    "doctor": (["doctor"], "compressor.host.environment"),
+    "doctor": (["doctor"], "compressor.host.machine.environment"),
     "gc": (["gc", "--artifacts", "."], "compressor.pipeline.garbage.find"),
 }
 """For each command, arguments and what its work is, which the tests let fail."""

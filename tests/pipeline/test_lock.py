@@ -18,7 +18,7 @@ from running import compress
 
 import compressor
 from compressor.errors import ExitCode, Problem, RecipeError
-from compressor.host import DISTRIBUTION, host, versions
+from compressor.host.machine import DISTRIBUTION, host, versions
 from compressor.pipeline import lock, plan
 from compressor.recipe.resolve import resolve
 from compressor.training import devices

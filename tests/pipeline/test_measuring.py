@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from compressor import host
 from compressor.files import SealedFolder
+from compressor.host.machine import saturates
 from compressor.pipeline import measuring
 from compressor.pipeline.measuring import Measured
 from compressor.stages.export import ExportSpec
@@ -26,7 +26,7 @@ from compressor.stages.quantize import QuantizeSpec
 )
 def test_it_is_said_where_products_of_8_bits_saturate(machine: str, features: str, expected: bool):
     there = {"machine": machine, "cpu_features": features}
-    assert host.saturates(there) is expected
+    assert saturates(there) is expected
     found = {"processors": "x86", "operators": {"MatMulInteger": 1}, "largest_weight": 127}
     said = [
         bool(measuring.notes(spec, Measured({}, {}, False, None, products, SealedFolder(Path(), {})), there))

@@ -15,7 +15,7 @@ import pytest
 from problems import refused
 from running import compress
 
-from compressor.host import installed
+from compressor.host.machine import installed
 from compressor.serve import address
 from compressor.serve.address import LIBRARY_FILES, ONNXRUNTIME_WEB, chosen, library, qr_code
 

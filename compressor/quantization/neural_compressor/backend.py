@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from compressor.errors import StageError
-from compressor.host import DISTRIBUTION
+from compressor.host.machine import DISTRIBUTION
 from compressor.training.context import Context, Facts
 
 if TYPE_CHECKING:
