@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.data import tables, text_rows
 from compressor.data.cells import NotText, text_of
+from compressor.data.columns import values
 from compressor.data.lines import quoted
 from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec, HubDataset
@@ -92,12 +93,14 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     Raises:
         RecipeError: A new head cannot learn a label, or there is none to score.
     """
-    counts, there, held_out = (Counter(chain.from_iterable(rows["label"])) for rows in (train, known, validation))
+    counts, there, held_out = (
+        Counter(chain.from_iterable(values(rows, "label"))) for rows in (train, known, validation)
+    )
     names, notes = text_rows.named(counts, set(there), set(held_out), new_head)
     if not held_out:
         hint = "check data.label, or give other validation rows: scores are of labels that are found"
         raise RecipeError([Problem("data.validation", "no validation row has a label", hint, kind="value")])
     for what, rows in (("training", train), ("validation", validation)):
-        if without := sum(not found for found in rows["label"]):
+        if without := sum(not found for found in values(rows, "label")):
             notes.append(f"{without} of {len(rows)} {what} rows have no label")
     return names, notes

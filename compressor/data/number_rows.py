@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from compressor.data import queries
+from compressor.data.columns import values
 from compressor.data.text_rows import groups, identities, read
 from compressor.errors import Problem, RecipeError
 
@@ -25,13 +26,13 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     """
     found = []
     for name, rows in (("training", train), ("validation", validation)):
-        wrong = next((i for i, value in enumerate(rows["label"]) if not _is_number(value)), None)
+        wrong = next((i for i, value in enumerate(values(rows, "label")) if not _is_number(value)), None)
         if wrong is not None:
             what = f"row {wrong + 1} of the {name} rows has {rows['label'][wrong]!r}, which is not a number"
             found.append(
                 Problem("data.label", what, "map the labels to numbers, or choose a task that classifies", kind="type")
             )
-        elif (new_head or rows is validation) and _constant(rows["label"]):
+        elif (new_head or rows is validation) and _constant(values(rows, "label")):
             what = f"all {name} rows have the number {rows['label'][0]}"
             found.append(
                 Problem(

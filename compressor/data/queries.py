@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from compressor.data.columns import values
 from compressor.errors import Problem, shown
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ MOST_RELEVANT = 30.0
 """Largest relevance of a row: nDCG's gain of it, 2^relevance - 1, is a billion."""
 
 
-def numbers(queries: Sequence[str]) -> NDArray[np.int64]:
+def numbers(queries: Iterable[str]) -> NDArray[np.int64]:
     """A number for each row, equal for the rows of one query. `(rows,)`."""
     names = list(queries)  # NumPy's texts would all be as long as the longest, and a query may be one
     known = {name: number for number, name in enumerate(sorted(set(names)))}
@@ -53,7 +54,7 @@ def drawn(queries: Sequence[str], most: int, seed: int) -> list[int]:
 
 def largest(rows: Dataset) -> int:
     """Rows of the query that has most; 0 where rows have no queries."""
-    return max(Counter(rows[QUERY]).values()) if QUERY in rows.column_names else 0
+    return max(Counter(values(rows, QUERY)).values()) if QUERY in rows.column_names else 0
 
 
 def problems(rows: Dataset) -> list[Problem]:
@@ -62,13 +63,13 @@ def problems(rows: Dataset) -> list[Problem]:
     Args:
         rows: Rows with `label`, a number, and `query`.
     """
-    relevance = np.asarray(list(map(float, rows["label"])))
+    relevance = np.asarray(list(map(float, values(rows, "label"))))
     wrong = np.flatnonzero((relevance < 0) | (relevance > MOST_RELEVANT))
     if len(wrong):
         what = f"row {wrong[0] + 1} of the validation rows has the relevance {rows['label'][int(wrong[0])]}"
         hint = f"allowed: from 0, which is irrelevant, to {MOST_RELEVANT:.0f}; data.labels maps others, {{-1: 0}}"
         return [Problem("data.label", what, f"{hint}; or drop data.query", kind="value")]
-    query = numbers(rows[QUERY])
+    query = numbers(values(rows, QUERY))
     hits, sizes = np.bincount(query, relevance > 0), np.bincount(query)
     if not hits.any():
         what = "no validation row is relevant, so there is nothing to rank"
@@ -85,7 +86,7 @@ def notes(rows: Dataset) -> list[str]:
     Args:
         rows: As of `problems`, which finds none.
     """
-    query, relevant = numbers(rows[QUERY]), np.asarray(list(map(float, rows["label"]))) > 0
+    query, relevant = numbers(values(rows, QUERY)), np.asarray(list(map(float, values(rows, "label")))) > 0
     sizes, hits = np.bincount(query), np.bincount(query, relevant)
     found = [f"the {len(rows)} validation rows are of {len(sizes)} queries, {sizes.min()} to {sizes.max()} rows each"]
     if without := int((hits == 0).sum()):
@@ -95,7 +96,7 @@ def notes(rows: Dataset) -> list[str]:
     return found
 
 
-def across(queries: Sequence[str], groups: Sequence[str]) -> Problem | None:
+def across(queries: Iterable[str], groups: Iterable[str]) -> Problem | None:
     """The first query whose rows are of several groups, as a problem.
 
     Args:

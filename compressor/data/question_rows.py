@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.data import squad, tables
+from compressor.data.columns import values
 from compressor.data.lines import quoted
 from compressor.data.renames import Renames
 from compressor.data.sources import SQUAD
@@ -94,12 +95,12 @@ def answers_of(value: Any) -> tuple[list[str], list[int]] | None:
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     """The context of each row; rows with equal contexts stay on one side of a split."""
-    return ((context,) for context in rows["context"])
+    return ((context,) for context in values(rows, "context"))
 
 
 def groups(rows: Dataset) -> Iterable[str]:
     """The context of each row: questions on one text are easy or hard together."""
-    return list(rows["context"])
+    return values(rows, "context")
 
 
 def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
@@ -108,7 +109,7 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     Raises:
         RecipeError: A new head is to learn from questions of which none has an answer.
     """
-    if new_head and not any(train["answers"]):
+    if new_head and not any(values(train, "answers")):
         raise RecipeError(
             [Problem("data.answers", "no training question has an answer", "is this the right column?", kind="value")]
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.data import retrieval, tables
+from compressor.data.columns import values
 from compressor.data.corpus import stream
 from compressor.data.queries import QUERY
 from compressor.data.renames import Renames
@@ -137,12 +138,12 @@ def _converted(rows: Iterable[Row], path: Path, name: str, paired: bool = True) 
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     """The text of each row."""
-    return ((text,) for batch in rows.select_columns(["text"]).iter(1000) for text in batch["text"])
+    return ((text,) for text in values(rows, "text"))
 
 
 def groups(rows: Dataset) -> Iterable[str]:
     """What each row belongs to: a pair, or a document with its queries."""
-    return list(rows[QUERY]) if QUERY in rows.column_names else list(rows["text"])
+    return values(rows, QUERY if QUERY in rows.column_names else "text")
 
 
 def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
@@ -151,22 +152,18 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     Raises:
         RecipeError: There is nothing to score: all scores are equal, or nothing is relevant.
     """
-    sides = validation[SIDE]
-    grades = [
-        grade for row, scored in zip(validation[GRADES], validation[SCORED], strict=True) if scored for grade in row
-    ]
-    if grades and len(set(grades)) == 1:
-        what = f"all pairs of the validation rows have the score {grades[0]:g}"
+    rows = list(zip(*(values(validation, name) for name in (SIDE, RELEVANT, GRADES, SCORED)), strict=True))
+    given = [grade for _, _, grades, scored in rows if scored for grade in grades]
+    if given and len(set(given)) == 1:
+        what = f"all pairs of the validation rows have the score {given[0]:g}"
         hint = "a correlation needs different numbers; check that this is the right column"
         raise RecipeError([Problem("data.score", what, hint, kind="value")])
-    queries = sum(
-        bool(row) and not scored for row, scored in zip(validation[RELEVANT], validation[SCORED], strict=True)
-    )
+    queries = sum(bool(relevant) and not scored for _, relevant, _, scored in rows)
     notes = []
-    if grades:
-        notes.append(f"{len(grades)} validation pairs have a score")
+    if given:
+        notes.append(f"{len(given)} validation pairs have a score")
     if queries:
-        documents = sum(side == DOCUMENT and not scored for side, scored in zip(sides, validation[SCORED], strict=True))
+        documents = sum(side == DOCUMENT and not scored for side, _, _, scored in rows)
         notes.append(f"{queries} validation queries look for their documents among {documents}")
     if not notes:
         what = "there is nothing to score: no pair has a score, and no query has a document"

@@ -12,6 +12,7 @@ import numpy as np
 
 from compressor.data import conll, tables
 from compressor.data.cells import NotText, text_of
+from compressor.data.columns import values
 from compressor.data.lines import MOST_PROBLEMS, quoted
 from compressor.data.renames import Renames
 from compressor.data.sources import CONLL
@@ -76,8 +77,8 @@ def read(
         _counted(tables.read(source, columns, spec.where, work, place), numbers), convert, Features(kinds), name,
         work / f"{place}.arrow",
     )  # fmt: skip
-    for column, values in (("source", [name] * len(rows)), ("line", [0] * len(rows)), ("row", numbers)):
-        rows = rows.add_column(column, values)
+    for column, added in (("source", [name] * len(rows)), ("line", [0] * len(rows)), ("row", numbers)):
+        rows = rows.add_column(column, added)
     return _checked(rows, place)
 
 
@@ -105,7 +106,7 @@ def _checked(rows: Dataset, place: str) -> Dataset:
 def _mixed(parts: Sequence[Dataset], place: str) -> Problem | None:
     """The first two tags of some rows that are of different schemes."""
     ends = np.cumsum([len(rows) for rows in parts])
-    found = disagreement(chain.from_iterable(rows["tags"] for rows in parts))
+    found = disagreement(chain.from_iterable(values(rows, "tags") for rows in parts))
     if found is None:
         return None
     said = []
@@ -159,12 +160,12 @@ def _mistake(tokens: list[str], tags: list[str], place: str) -> Problem | None:
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     """The words of each row; rows with equal words stay on one side of a split."""
-    return (("\x1f".join(words),) for words in rows["tokens"])
+    return (("\x1f".join(words),) for words in values(rows, "tokens"))
 
 
 def groups(rows: Dataset) -> Iterable[str]:
     """The words of each row: equal sentences are one observation."""
-    return ["\0".join(words) for words in rows["tokens"]]
+    return ["\0".join(words) for words in values(rows, "tokens")]
 
 
 def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
@@ -174,10 +175,10 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
         RecipeError: A new head is to learn from rows without an entity, or lacks a validation row's tag; or the
             validation rows' tags are of another scheme.
     """
-    drawn = Counter(tag for tags in train["tags"] for tag in tags)
-    counts = Counter(tag for tags in known["tags"] for tag in tags)
+    drawn = Counter(tag for tags in values(train, "tags") for tag in tags)
+    counts = Counter(tag for tags in values(known, "tags") for tag in tags)
     if not new_head:
-        counts.update(tag for tags in validation["tags"] for tag in tags)
+        counts.update(tag for tags in values(validation, "tags") for tag in tags)
     found = []
     if not set(counts) - {OUTSIDE}:
         what = "the training rows have no entity, only O"

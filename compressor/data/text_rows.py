@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compressor.data import tables
+from compressor.data.columns import values
 from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import Problem, RecipeError, shown
@@ -50,12 +51,12 @@ def read(
 
 def identities(rows: Dataset) -> Iterable[tuple[str, ...]]:
     """The texts of each row; rows with equal texts stay on one side of a split."""
-    return zip(*(rows[name] for name in ("text", "text_pair") if name in rows.column_names), strict=True)
+    return zip(*(values(rows, name) for name in ("text", "text_pair") if name in rows.column_names), strict=True)
 
 
 def groups(rows: Dataset) -> Iterable[str]:
     """The text of each row, of pairs the first: pairs that share it are easy or hard together."""
-    return list(rows["text"])
+    return values(rows, "text")
 
 
 def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) -> tuple[list[str], list[str]]:
@@ -64,7 +65,9 @@ def labels(train: Dataset, validation: Dataset, known: Dataset, new_head: bool) 
     Raises:
         RecipeError: A new head cannot learn a label.
     """
-    return named(Counter(train["label"]), set(known["label"]), set(validation["label"]), new_head)
+    return named(
+        Counter(values(train, "label")), set(values(known, "label")), set(values(validation, "label")), new_head
+    )
 
 
 def named(counts: Counter[str], there: set[str], held_out: set[str], new_head: bool) -> tuple[list[str], list[str]]:

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from compressor.data import splits as data_rows
+from compressor.data.columns import numbers
 from compressor.models.checkpoint import Checkpoint
 from compressor.models.loading import load_tokenizer
 from compressor.models.shape import Shape
@@ -97,7 +98,7 @@ def _tokens(plan: Plan, prepared: PreparedRows, spec: TrainingSpec | None) -> fl
         return 0.0
     length = max_sequence_length(plan.model, spec, plan.resolved.recipe.task)
     rows = prepared.tokenized(load_tokenizer(plan.model), plan.model, length)
-    return float(np.sum(rows["length"])) / prepared.counts[data_rows.TRAIN]
+    return float(numbers(rows, "length", np.int64).sum()) / prepared.counts[data_rows.TRAIN]
 
 
 @cache

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import label_set_rows
+from compressor.data.columns import values
 from compressor.data.spec import DataSpec
 from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
@@ -108,7 +109,7 @@ def references(
     rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset
 ) -> dict[str, NDArray[np.bool_]]:
     """`labels`: whether each row has each label. `(rows, labels)`."""
-    return {"labels": np.asarray(encoded["labels"], dtype=np.bool_)}
+    return {"labels": np.array(list(values(encoded, "labels")), dtype=np.bool_)}
 
 
 def choices(head: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:

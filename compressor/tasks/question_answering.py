@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import question_rows, sources
+from compressor.data.columns import numbers, values
 from compressor.data.spec import DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.rows import Rows
@@ -139,17 +140,17 @@ def references(
         with `starts` `(windows + 1,)`; of each question `contexts` and `answers` as text, the answers of all
         questions end to end with `counts` `(questions,)`; and `null`, whether a training question has no answer `(1,)`.
     """
-    lengths = np.asarray(encoded["length"], dtype=np.int64)
-    offsets = np.concatenate([np.asarray(row, dtype=np.int32) for row in encoded["offsets"]])
-    answers = [list(row) for row in rows["answers"]]
+    lengths = numbers(encoded, "length", np.int64)
+    offsets = np.concatenate([np.asarray(row, dtype=np.int32) for row in values(encoded, "offsets")])
+    answers = list(values(rows, "answers"))
     return {
-        "question": np.asarray(encoded["question"], dtype=np.int64),
+        "question": numbers(encoded, "question", np.int64),
         "offsets": offsets.reshape(-1, 2),
         "starts": np.concatenate([[0], np.cumsum(lengths)]),
-        **_packed("contexts", list(rows["context"])),
+        **_packed("contexts", list(values(rows, "context"))),
         **_packed("answers", [text for row in answers for text in row]),
         "counts": np.asarray([len(row) for row in answers], dtype=np.int64),
-        "null": np.asarray([not all(train["answers"])]),
+        "null": np.asarray([not all(values(train, "answers"))]),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import queries, sentence_rows, sources
+from compressor.data.columns import values
 from compressor.data.retrieval import DOCUMENT, TEXT
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.gates.rows import Rows
@@ -90,7 +91,7 @@ def encode(
 
     encoded = rows.map(convert, batched=True, remove_columns=rows.column_names)
     if queries.QUERY in rows.column_names:
-        encoded = encoded.add_column(queries.QUERY, queries.numbers(rows[queries.QUERY]))
+        encoded = encoded.add_column(queries.QUERY, queries.numbers(values(rows, queries.QUERY)))
     return encoded
 
 
@@ -112,9 +113,9 @@ def prompted(rows: Mapping[str, Sequence[Any]], embedding: SentenceEmbedding) ->
 
 def _range(rows: Dataset) -> tuple[float, float]:
     """The least grade of rows with scores, 0 if all are positive, and the largest; 0 and 1 of rows without."""
-    if queries.QUERY not in rows.column_names or not any(rows[sentence_rows.SCORED]):  # raw text may be large
+    if queries.QUERY not in rows.column_names or not any(values(rows, sentence_rows.SCORED)):  # raw text may be large
         return 0.0, 1.0
-    grades = [grade for row in rows[sentence_rows.GRADES] for grade in row]
+    grades = [grade for row in values(rows, sentence_rows.GRADES) for grade in row]
     return min(0.0, *grades), max(grades)
 
 
@@ -127,24 +128,26 @@ def references(
     and `relevant` `(n, 2)`, `grades` `(n,)`: what is searched; each query with each document that answers it, and how
     well. Documents of one text are one.
     """
-    sides, items, scored = rows[sentence_rows.SIDE], rows[sentence_rows.ITEM], rows[sentence_rows.SCORED]
+    sides, items, texts = (values(rows, name) for name in (sentence_rows.SIDE, sentence_rows.ITEM, "text"))
+    scored = list(values(rows, sentence_rows.SCORED))
     row_of: dict[str, int] = {}
     by_text: dict[str, int] = {}
-    for index, (side, item, text) in enumerate(zip(sides, items, rows["text"], strict=True)):
+    for index, (side, item, text) in enumerate(zip(sides, items, texts, strict=True)):
         if side == DOCUMENT:
             row_of[item] = index if scored[index] else by_text.setdefault(text, index)
     pairs: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
-    values: dict[bool, list[float]] = {True: [], False: []}
-    for index, (names, grades) in enumerate(zip(rows[sentence_rows.RELEVANT], rows[sentence_rows.GRADES], strict=True)):
+    graded: dict[bool, list[float]] = {True: [], False: []}
+    answered = (values(rows, name) for name in (sentence_rows.RELEVANT, sentence_rows.GRADES))
+    for index, (names, grades) in enumerate(zip(*answered, strict=True)):
         for name, grade in zip(names, grades, strict=True):
             if name in row_of:
                 pairs[scored[index]].append((index, row_of[name]))
-                values[scored[index]].append(grade)
+                graded[scored[index]].append(grade)
     searched = by_text.values() if pairs[False] else ()
     found: dict[str, NDArray[Any]] = {"documents": np.array(sorted(searched), dtype=np.int64)}
     for name, grades_of, of in (("scored", "scores", True), ("relevant", "grades", False)):
         found[name] = np.array(pairs[of], dtype=np.int64).reshape(-1, 2)
-        found[grades_of] = np.array(values[of], dtype=np.float64)
+        found[grades_of] = np.array(graded[of], dtype=np.float64)
     return found
 
 

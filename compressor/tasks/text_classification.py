@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import sources, text_rows
+from compressor.data.columns import numbers
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
@@ -102,7 +103,7 @@ def references(
     rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset
 ) -> dict[str, NDArray[np.int64]]:
     """`labels`: index of the right label of each row. `(rows,)`."""
-    return {"labels": np.asarray(encoded["labels"], dtype=np.int64)}
+    return {"labels": numbers(encoded, "labels", np.int64)}
 
 
 def head_logits(outputs: Mapping[str, Any]) -> torch.Tensor:

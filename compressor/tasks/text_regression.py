@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import number_rows, queries
+from compressor.data.columns import numbers, values
 from compressor.data.spec import DataSpec
 from compressor.gates.rows import Rows
 from compressor.models import heads
@@ -86,7 +87,7 @@ def encode(
     """Tokenizes rows, as text-classification does; `labels` are numbers, and so are queries, where rows have them."""
     encoded = encode_texts(rows, tokenizer, max_length, float)
     if queries.QUERY in rows.column_names:
-        encoded = encoded.add_column(queries.QUERY, queries.numbers(rows[queries.QUERY]))
+        encoded = encoded.add_column(queries.QUERY, queries.numbers(values(rows, queries.QUERY)))
     return encoded
 
 
@@ -94,9 +95,9 @@ def references(
     rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset
 ) -> dict[str, NDArray[Any]]:
     """`values`: the right number of each row; where rows have queries, `QUERIES`, a number for each. `(rows,)` each."""
-    found: dict[str, NDArray[Any]] = {"values": np.asarray(encoded["labels"], dtype=np.float64)}
+    found: dict[str, NDArray[Any]] = {"values": numbers(encoded, "labels", np.float64)}
     if queries.QUERY in encoded.column_names:
-        found[QUERIES] = np.asarray(encoded[queries.QUERY], dtype=np.int64)
+        found[QUERIES] = numbers(encoded, queries.QUERY, np.int64)
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import sources, tagged_rows
+from compressor.data.columns import values
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Floats
@@ -137,7 +138,7 @@ def _first_tokens(words: Sequence[int | None], tags: Sequence[int]) -> list[int]
 
 def references(rows: Dataset, encoded: Dataset, label_ids: Mapping[str, int], train: Dataset) -> dict[str, Ints]:
     """`tags`: index of each word's tag, words that were cut off included; -1 behind the last. `(rows, words)`."""
-    tags = [[label_ids[tag] for tag in row] for row in rows["tags"]]
+    tags = [[label_ids[tag] for tag in row] for row in values(rows, "tags")]
     filled = np.full((len(tags), max(map(len, tags))), _NO_WORD, dtype=np.int64)
     for index, row in enumerate(tags):
         filled[index, : len(row)] = row

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compressor.data.columns import numbers
 from compressor.data.corpus import sentence_pairs
 from compressor.data.corpus.masking import Masked
 from compressor.data.queries import QUERY
@@ -58,8 +59,8 @@ class RowBatches:
         token_labels: bool = False,
         by_query: bool = False,
     ) -> None:
-        self.lengths: Ints = np.asarray(rows["length"], dtype=np.int64)
-        self.queries: Ints | None = np.asarray(rows[QUERY], dtype=np.int64) if by_query else None
+        self.lengths = numbers(rows, "length", np.int32)
+        self.queries: Ints | None = numbers(rows, QUERY, np.int64) if by_query else None
         self.mean_length = float(self.lengths.mean())
         self._rows, self._tokenizer = rows, tokenizer
         self._names = [name for name in names if name in rows.column_names]
@@ -119,10 +120,9 @@ class Answers:
 
     def __init__(self, folder: Path, hidden: Sequence[int] | None = None) -> None:
         self._folder = folder
-        self._spans = {name: np.load(folder / f"{name}_spans.npy") for name in ("hidden", "attention")}
         self._layers = {
             name: sorted(int(path.stem.removeprefix(f"{name}_layer")) for path in folder.glob(f"{name}_layer*.npy"))
-            for name in self._spans
+            for name in ("hidden", "attention")
         }
         if hidden is not None:
             self._layers["hidden"] = sorted(set(hidden))
@@ -144,12 +144,15 @@ class Answers:
     def _logits(self, rows: Ints, width: int) -> NDArray[np.float32]:
         if (self._folder / LOGITS).is_file():
             return np.asarray(gather(self._folder / LOGITS, rows), dtype=np.float32)
-        starts, lengths = self._spans["hidden"][rows].T
-        return _in_rows(gather_spans(self._folder / TOKEN_LOGITS, starts, lengths), width)
+        return _in_rows(gather_spans(self._folder / TOKEN_LOGITS, *self._spans("hidden", rows)), width)
+
+    def _spans(self, name: str, rows: Ints) -> tuple[Ints, Ints]:
+        """Where the rows' values start, and how many they are."""
+        starts, lengths = gather(self._folder / f"{name}_spans.npy", rows).T
+        return starts, lengths
 
     def _read(self, name: str, layer: int, rows: Ints) -> list[NDArray[Any]]:
-        starts, lengths = self._spans[name][rows].T
-        return gather_spans(self._folder / f"{name}_layer{layer}.npy", starts, lengths)
+        return gather_spans(self._folder / f"{name}_layer{layer}.npy", *self._spans(name, rows))
 
     def _padded(self, name: str, layer: int, rows: Ints, width: int) -> NDArray[np.float32]:
         return _in_rows(self._read(name, layer, rows), width)
@@ -157,7 +160,7 @@ class Answers:
     def _attention(self, layer: int, rows: Ints, width: int) -> NDArray[np.float32]:
         """`(batch, heads, width, width)` of spans that hold `(heads, n, n)` end to end."""
         spans = self._read("attention", layer, rows)
-        lengths = self._spans["hidden"][rows][:, 1]
+        _, lengths = self._spans("hidden", rows)
         heads = len(spans[0]) // int(lengths[0]) ** 2
         padded = np.zeros((len(rows), heads, width, width), dtype=np.float32)
         for index, (span, n) in enumerate(zip(spans, lengths, strict=True)):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 _SORTED_STEPS = 50  # so many steps' rows are put in order of length at a time
+_INDEX = np.uint32  # raw text has millions of rows, and what is kept of each row is memory
 
 
 class RowOrder(torch.utils.data.Sampler[int]):
@@ -31,7 +33,7 @@ class RowOrder(torch.utils.data.Sampler[int]):
     def __init__(
         self,
         rows: int,
-        lengths: NDArray[np.int64] | None,
+        lengths: NDArray[Any] | None,
         together: int,
         seed: int,
         epoch: Callable[[], int],
@@ -49,20 +51,20 @@ class RowOrder(torch.utils.data.Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self._seed, self._epoch()))
-        order = random.permutation(self._rows)
+        order = random.permutation(np.arange(self._rows, dtype=_INDEX))
         if self._queries is not None:
             place = random.permutation(self._queries.max() + 1)
             order = order[np.argsort(place[self._queries[order]], kind="stable")]
         if self._lengths is not None:
-            order = self._grouped(order, self._lengths, random)
+            self._group(order, self._lengths, random)
         return (int(row) for row in order)
 
-    def _grouped(
-        self, order: NDArray[np.int64], lengths: NDArray[np.int64], random: np.random.Generator
-    ) -> NDArray[np.int64]:
+    def _group(self, order: NDArray[Any], lengths: NDArray[Any], random: np.random.Generator) -> None:
+        """Puts rows of like length together, in place."""
         span = self._together * _SORTED_STEPS
-        blocks = [order[start : start + span] for start in range(0, len(order), span)]
-        order = np.concatenate([block[np.argsort(lengths[block], kind="stable")] for block in blocks])
+        for start in range(0, len(order), span):
+            block = order[start : start + span]
+            block[:] = block[np.argsort(lengths[block], kind="stable")]
         whole = len(order) // self._together * self._together
-        batches = random.permutation(order[:whole].reshape(-1, self._together))
-        return np.concatenate([batches.ravel(), order[whole:]])  # a batch that is not full can only be the last
+        # A batch that is not full can only be the last.
+        random.shuffle(order[:whole].reshape(-1, self._together))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compressor.data.columns import numbers
 from compressor.errors import StageError
 from compressor.models import loading
 from compressor.models.checkpoint import Checkpoint
@@ -132,7 +133,7 @@ def answers(
     layers = {"hidden": sorted(set(hidden)), "attention": sorted(set(attention))}
     if not attention:  # attention is read with other kernels, whose logits differ in the last bits
         together = sorted({*hidden, *context.teacher_layers})
-        if len(together) * sum(rows["length"]) * teacher.hidden_size * _BYTES <= _MOST_BYTES:
+        if len(together) * int(numbers(rows, "length", np.int64).sum()) * teacher.hidden_size * _BYTES <= _MOST_BYTES:
             layers["hidden"] = together
 
     def build(folder: Path) -> dict[str, int]:

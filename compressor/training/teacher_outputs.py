@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from compressor.data.columns import numbers
 from compressor.files import ArrayWriter
 from compressor.models.checkpoint import input_names
 from compressor.progress import Step
@@ -48,20 +49,22 @@ def write_answers(
         rows: Token ids and `length`.
         folder: Gets `logits.npy` `(rows, labels)` in the rows' order, or of a head for tokens `token_logits.npy`
             `(tokens, channels)`; and for each layer asked for `hidden_layer*.npy` `(tokens, hidden)` and
-            `attention_layer*.npy` (heads x n x n for each row, end to end), in half precision. Start and length of each
-            row are in `hidden_spans.npy`, which goes for `token_logits.npy` too, and in `attention_spans.npy`
-            `(rows, 2)`.
+            `attention_layer*.npy` (heads x n x n for each row, end to end), in half precision. Where one of these is
+            written, start and length of each row are in `hidden_spans.npy`, which goes for `token_logits.npy` too, and
+            in `attention_spans.npy` `(rows, 2)`.
         hidden: Layers whose outputs are kept, first layer 0.
         attention: Layers whose attention is kept.
         step: Progress, in rows.
     """
     device = _ready(model)
     names = [name for name in input_names(model.config.model_type) if name in rows.column_names]
-    lengths = np.asarray(rows["length"], dtype=np.int64)
-    order = np.argsort(-lengths, kind="stable")
-    squares = model.config.num_attention_heads * lengths**2
-    _write_spans(folder / "hidden_spans.npy", order, lengths)
-    _write_spans(folder / "attention_spans.npy", order, squares)
+    lengths = numbers(rows, "length", np.int32)  # of raw text, what is kept of each row is memory
+    order = np.argsort(-lengths, kind="stable").astype(np.uint32)
+    squared = 0
+    if attention:
+        squares = model.config.num_attention_heads * lengths.astype(np.int64) ** 2
+        squared = int(squares.sum())
+        _write_spans(folder / "attention_spans.npy", order, squares)
     wanted = {"output_hidden_states": bool(hidden), "output_attentions": bool(attention)}
     with ExitStack() as files, torch.inference_mode():
         tokens = int(lengths.sum())
@@ -69,9 +72,8 @@ def write_answers(
         states = [
             files.enter_context(ArrayWriter(folder / f"hidden_layer{n}.npy", np.float16, width, tokens)) for n in hidden
         ]
-        size = int(squares.sum())
         maps = [
-            files.enter_context(ArrayWriter(folder / f"attention_layer{n}.npy", np.float16, (), size))
+            files.enter_context(ArrayWriter(folder / f"attention_layer{n}.npy", np.float16, (), squared))
             for n in attention
         ]
         logits: ArrayWriter | None = None
@@ -83,6 +85,8 @@ def write_answers(
             given = task.head_logits(outputs).float()
             of_rows = given.ndim == 2
             if logits is None:
+                if hidden or attention or not of_rows:
+                    _write_spans(folder / "hidden_spans.npy", order, lengths)
                 file, count = (LOGITS, len(order)) if of_rows else (TOKEN_LOGITS, tokens)
                 row = (given.shape[-1],)
                 logits = files.enter_context(ArrayWriter(folder / file, np.float32, row, count))
@@ -98,19 +102,19 @@ def write_answers(
             step.update(step.done + len(indices), len(order))
 
 
-def _write_spans(path: Path, order: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+def _write_spans(path: Path, order: NDArray[np.uint32], lengths: NDArray[Any]) -> None:
     """Where each row's values start in a file that holds the rows in another order, and how many they are."""
     spans = np.empty((len(order), 2), dtype=np.int64)
-    spans[order, 0] = np.cumsum(lengths[order]) - lengths[order]
+    spans[order, 0] = np.cumsum(lengths[order], dtype=np.int64) - lengths[order]
     spans[:, 1] = lengths
     np.save(path, spans)
 
 
-def _by_tokens(order: NDArray[np.int64], lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _by_tokens(order: NDArray[np.uint32], lengths: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
     done = 0
     while done < len(order):
         size = max(1, _TOKENS_PER_BATCH // int(lengths[order[done]]))
-        yield order[done : done + size]
+        yield order[done : done + size].astype(np.int64)
         done += size
 
 
