@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from compressor.data import queries
+from compressor.data.columns import values
 from compressor.data.held_out import held_out, held_out_alone, held_out_groups, overlap
 from compressor.data.queries import QUERY
 from compressor.data.renames import Renames
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.errors import Problem, RecipeError
+from compressor.host import resident_pages
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -193,14 +195,14 @@ def sample(rows: Dataset, most: int, seed: int) -> Dataset:
     if len(rows) <= most:
         return rows
     if QUERY in rows.column_names:
-        return rows.select(queries.drawn(rows[QUERY], most, seed))
+        return rows.select(queries.drawn(list(values(rows, QUERY)), most, seed))
     return rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]))
 
 
 def _named_groups(rows: Dataset) -> list[str] | None:
     """What each row belongs to as the source says, a query where it says no more; None where it says nothing."""
     named = next((name for name in (GROUP, QUERY) if name in rows.column_names), None)
-    return None if named is None else list(rows[named])
+    return None if named is None else list(values(rows, named))
 
 
 def _chosen_on(form: Form, rows: Dataset, wanted: int) -> dict[str, Dataset]:
@@ -243,7 +245,7 @@ def load(folder: Path) -> Dataset:
     from datasets import disable_caching, load_from_disk
 
     disable_caching()  # what is derived from these rows would be written beside them, into the store
-    return load_from_disk(str(folder))
+    return resident_pages.watched(load_from_disk(str(folder)))
 
 
 def _read(
@@ -258,6 +260,6 @@ def _read(
     rows = form.read(source, columns, spec, work, place, rename)
     if len(rows) == 0:
         raise RecipeError([Problem(place, "has no rows", kind="missing")])
-    if {GROUP, QUERY} <= set(rows.column_names) and (wrong := queries.across(rows[QUERY], rows[GROUP])):
+    if {GROUP, QUERY} <= set(rows.column_names) and (wrong := queries.across(values(rows, QUERY), values(rows, GROUP))):
         raise RecipeError([wrong])
     return rows

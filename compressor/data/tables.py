@@ -13,6 +13,7 @@ from compressor.data.lines import MOST_PROBLEMS, quoted
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.data.table_files import Row
 from compressor.errors import CompressError, Problem, RecipeError, shown
+from compressor.host import resident_pages
 from compressor.spec import Scalar
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def converted(
             file.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
     if problems:
         raise RecipeError(problems)
-    return Dataset.from_file(str(path))
+    return resident_pages.watched(Dataset.from_file(str(path)))
 
 
 def required_text(row: Mapping[str, Any], name: str, called: str, place: str) -> str | Problem:

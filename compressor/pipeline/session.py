@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from compressor.errors import CompressError, ExitCode, Problem, RecipeError, StageError, suggest
 from compressor.files import fills_a_disk
+from compressor.host import resident_pages
 from compressor.measure.client import Client
 from compressor.pipeline import writable
 from compressor.pipeline.log_capture import quiet, stream
@@ -75,7 +76,7 @@ def run(resolved: Resolved, options: Options, client: Client, progress: Progress
         what = f"{options.until!r} is not a stage of this recipe"
         raise RecipeError([Problem("--until", what, suggest(options.until, names), kind="unknown")])
     client.follow(resolved.recipe.measure)
-    with processes.watched(progress.console.file):
+    with processes.watched(progress.console.file), resident_pages.bounded():
         if processes.rank() > 0:  # rank 0 has the folder, and the others write nothing into it
             return _run(resolved, options, client, progress, None)
         from compressor.pipeline import run_folder

@@ -13,7 +13,9 @@ import numpy as np
 from compressor import tasks
 from compressor.data import queries
 from compressor.data import splits as data_rows
+from compressor.data.columns import values
 from compressor.errors import Problem, RecipeError, path_text
+from compressor.host import resident_pages
 from compressor.measure.parity_inputs import TEXTS_FILE
 from compressor.measure.token_rows import INPUTS, LABELS, REFERENCES_FILE, TEXTS, TokenRows
 from compressor.models.checkpoint import Checkpoint
@@ -122,7 +124,7 @@ class PreparedRows:
         """The texts that a file which holds its tokenizer is given: a column or two, where rows are of texts."""
         if self.task.HEAD.vectors:
             return [sentence_similarity.prompted(rows[:], checkpoint.embedding)]
-        return [rows[name] for name in TEXTS if name in rows.column_names]
+        return [list(values(rows, name)) for name in TEXTS if name in rows.column_names]
 
     @property
     def held_out(self) -> Callable[[PreTrainedTokenizerBase, Path, int], Dataset] | None:
@@ -145,7 +147,7 @@ class PreparedRows:
         def build(output: Path, work: Path) -> Mapping[str, Any]:
             rows = data_rows.load(self._splits.path / split)
             with self._progress.step(f"tokenizing {len(rows)} rows"):
-                encoded = self._encoded(rows, tokenizer, folder, length)
+                encoded = resident_pages.watched(self._encoded(rows, tokenizer, folder, length))
                 encoded.save_to_disk(str(output / "rows"))
             return {}
 
