@@ -86,7 +86,7 @@ def divergences(quantizer: GraphQuantizer, matrices: Sequence[Matrix], context: 
     known = {
         "checkpoint": Checkpoint(quantizer.checkpoint).digest(),
         "length": max_sequence_length(quantizer.checkpoint, quantizer.spec, context.task),
-        "masked": [quantizer.spec.masking, quantizer.spec.mlm_probability, context.seed],
+        "masked": [quantizer.spec.masking, quantizer.spec.hidden_share, context.seed],
         "backend": quantizer.spec.backend,
         "scheme": quantizer.spec.how.name,
         "settings": settings,

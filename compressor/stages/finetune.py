@@ -25,6 +25,11 @@ class FinetuneSpec(ObjectiveSpec, StageSpec):
         """See `StageSpec.warms_up`: it learns the order of segments alone."""
         return self.alpha_mlm == 0
 
+    @property
+    def hidden_share(self) -> float:
+        """Little where the order of segments is learned alone: hidden tokens only keep it from being seen."""
+        return 0.02 if self.warms_up and self.mlm_probability is None else super().hidden_share
+
 
 def run(source: Path, output: Path, spec: FinetuneSpec, context: Context) -> Facts:
     """Fine-tunes all weights; makes a new head where the checkpoint has none for this.

@@ -73,7 +73,7 @@ def masking(source: Path, data: Sequences, spec: ObjectiveSpec, context: Context
 
     def build(folder: Path) -> dict[str, int]:
         tokenizer = loading.load_tokenizer(source)
-        width, sequences = slots(data.length, spec.mlm_probability), data.under(index)
+        width, sequences = slots(data.length, spec.hidden_share), data.under(index)
         vocabulary = Vocabulary.of(tokenizer, whole_words=spec.masking == "whole_word")
         rows, row = len(data), (width,)
         places = np.int16 if data.length < 1 << 15 else np.int32
@@ -103,7 +103,7 @@ def masking_inputs(source: Path, data: Sequences, spec: ObjectiveSpec, context: 
         "length": data.length,
         "sequences": len(data),
         "masking": spec.masking,
-        "mlm_probability": spec.mlm_probability,
+        "mlm_probability": spec.hidden_share,
         "seed": context.seed,
         "index": index,
     }
@@ -115,7 +115,7 @@ def _masked(
     return mask(
         tokens,
         vocabulary,
-        probability=spec.mlm_probability,
+        probability=spec.hidden_share,
         whole_words=spec.masking == "whole_word",
         seed=seed,
         most=width,

@@ -65,8 +65,9 @@ class ObjectiveSpec(TrainingSpec):
     dimensions: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
     """Task sentence-similarity: how many of a vector's first numbers are to be useful without the others, such as
     `[384, 256, 128, 64]`: the losses are means over them (Matryoshka). By default all numbers at once."""
-    mlm_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """Pretraining: share of the tokens that are predicted."""
+    mlm_probability: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Pretraining: share of the tokens that are predicted; by default 0.15, and 0.02 in finetune with `alpha_mlm: 0`,
+    where what is hidden only keeps the order of segments from being seen."""
     masking: Literal["subword", "whole_word"] = "subword"
     """Pretraining: what is masked together."""
     maskings: Annotated[int, Field(ge=1)] | None = None
@@ -78,6 +79,11 @@ class ObjectiveSpec(TrainingSpec):
     finetune learns the order of segments alone (`data.corpus.sentence_order`), before a stage that learns both."""
     alpha_order: Annotated[float, Field(ge=0)] | None = None
     """Pretraining with `data.corpus.sentence_order`: weight of the sentence-order loss; by default 1."""
+
+    @property
+    def hidden_share(self) -> float:
+        """Pretraining: share of the tokens that are predicted."""
+        return 0.15 if self.mlm_probability is None else self.mlm_probability
 
 
 def evenly_spaced(student: int, teacher: int) -> list[int]:

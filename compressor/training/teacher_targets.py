@@ -71,7 +71,7 @@ def targets(
                 temperature=spec.temperature,
                 hidden=hidden,
                 length=data.length,
-                slots=masked_corpus.slots(data.length, spec.mlm_probability),
+                slots=masked_corpus.slots(data.length, spec.hidden_share),
                 bf16=precision == "bf16",
                 step=step,
             )

@@ -20,6 +20,8 @@ from compressor.data.corpus.masking import Vocabulary, mask
 from compressor.data.spec import CorpusSpec
 from compressor.models import loading
 from compressor.progress import Progress
+from compressor.stages.distill import DistillSpec
+from compressor.stages.finetune import FinetuneSpec
 from compressor.tasks import text_classification
 from compressor.training import trainer
 from compressor.training.batches import MaskedBatches
@@ -152,3 +154,13 @@ def test_the_head_has_its_own_learning_rate(classifier: Path, tmp_path: Path):
             assert found[1e-2][name] > 30 * plain, name
         elif plain:
             assert found[1e-2][name] < 2 * plain, name
+
+
+def test_little_is_hidden_where_order_is_learned_alone():
+    def share(**keys: float) -> float:
+        return FinetuneSpec.model_validate({"stage": "finetune", "objective": "pretraining", **keys}).hidden_share
+
+    assert [share(), share(alpha_mlm=0), share(alpha_mlm=0.1)] == [0.15, 0.02, 0.15]
+    assert [share(mlm_probability=0.3), share(alpha_mlm=0, mlm_probability=0.3)] == [0.3, 0.3]
+    distilled = DistillSpec.model_validate({"stage": "distill", "objective": "pretraining", "alpha_mlm": 0})
+    assert distilled.hidden_share == 0.15
