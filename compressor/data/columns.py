@@ -1,9 +1,14 @@
-"""Columns of tables of rows, many values at a time: `datasets` looks up each value of `rows[name]` by itself."""
+"""Tables of rows, read and written many rows at a time.
+
+`datasets` looks up each value of `rows[name]` by itself, and hashes all that a function refers to, whole modules,
+before it applies it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -30,3 +35,20 @@ def numbers(rows: Dataset, name: str, dtype: DTypeLike) -> NDArray[Any]:
         found[start : start + len(part)] = part
         start += len(part)
     return found
+
+
+def encoded_rows(rows: Dataset, convert: Callable[..., dict[str, list[Any]]], *, with_indices: bool = False) -> Dataset:
+    """Rows of other columns, in a file that is memory-mapped.
+
+    Args:
+        rows: The rows.
+        convert: From some rows, and with `with_indices` their numbers, to columns.
+        with_indices: Whether it is given the numbers.
+    """
+    return rows.map(
+        convert,
+        batched=True,
+        with_indices=with_indices,
+        remove_columns=rows.column_names,
+        new_fingerprint=uuid4().hex,  # nothing is looked up by it: results are kept in the store
+    )

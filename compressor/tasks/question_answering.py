@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import question_rows, sources
-from compressor.data.columns import numbers, values
+from compressor.data.columns import encoded_rows, numbers, values
 from compressor.data.spec import DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.rows import Rows
@@ -110,7 +110,7 @@ def encode(
             "offsets": [[place for pair in window for place in pair] for window in offsets],
         }
 
-    return rows.map(convert, batched=True, with_indices=True, remove_columns=rows.column_names)
+    return encoded_rows(rows, convert, with_indices=True)
 
 
 def _cut(questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, room: int) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import queries, sentence_rows, sources
-from compressor.data.columns import values
+from compressor.data.columns import encoded_rows, values
 from compressor.data.retrieval import DOCUMENT, TEXT
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.gates.rows import Rows
@@ -89,7 +89,7 @@ def encode(
         labels = [list(row) for row in zip(map(float, sides), given, scored, strict=True)]
         return {**encoded, "length": [len(ids) for ids in encoded["input_ids"]], "labels": labels}
 
-    encoded = rows.map(convert, batched=True, remove_columns=rows.column_names)
+    encoded = encoded_rows(rows, convert)
     if queries.QUERY in rows.column_names:
         encoded = encoded.add_column(queries.QUERY, queries.numbers(values(rows, queries.QUERY)))
     return encoded

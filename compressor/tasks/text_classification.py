@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import sources, text_rows
-from compressor.data.columns import numbers
+from compressor.data.columns import encoded_rows, numbers
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.gates.estimate import Floats
 from compressor.gates.rows import Rows
@@ -96,7 +96,7 @@ def encode_texts(
         lengths = [len(ids) for ids in encoded["input_ids"]]
         return {**encoded, "length": lengths, "labels": list(map(label, batch["label"]))}
 
-    return rows.map(convert, batched=True, remove_columns=rows.column_names)
+    return encoded_rows(rows, convert)
 
 
 def references(

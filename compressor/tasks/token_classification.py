@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from compressor.data import sources, tagged_rows
-from compressor.data.columns import values
+from compressor.data.columns import encoded_rows, values
 from compressor.data.spec import DEFAULT_MAX_SEQUENCE_LENGTH, DataSpec
 from compressor.errors import Problem, RecipeError
 from compressor.gates.estimate import Floats
@@ -100,7 +100,7 @@ def encode(
         ]
         return {**encoded, "length": [len(row) for row in labels], "labels": labels}
 
-    return rows.map(convert, batched=True, remove_columns=rows.column_names)
+    return encoded_rows(rows, convert)
 
 
 def _between(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -22,3 +22,19 @@ def test_values_and_numbers_are_those_of_the_rows(count: int, monkeypatch: pytes
         found = columns.numbers(table, "number", np.int32)
         assert found.dtype == np.int32
         assert found.tolist() == kept.tolist()
+
+
+def test_rows_are_encoded_and_what_a_function_refers_to_is_not_read():
+    class Unreadable:
+        def __reduce__(self) -> str:
+            raise AssertionError("hashed")
+
+    there = Unreadable()
+
+    def convert(batch: dict[str, list[str]], indices: list[int]) -> dict[str, list[int]]:
+        assert there is not None
+        return {"length": [len(text) + index for text, index in zip(batch["text"], indices, strict=True)]}
+
+    rows = Dataset.from_dict({"text": ["a", "bcd", ""]})
+    found = columns.encoded_rows(rows.select([2, 1]), convert, with_indices=True)
+    assert found[:] == {"length": [0, 4]}
