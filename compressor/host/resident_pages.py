@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pyarrow
     from datasets import Dataset
 
-_MOST_BYTES = 64 << 20  # that are read between two times at which pages are given back
-_POLL_S = 0.05
+_MOST_BYTES = 16 << 20  # that are read between two times at which pages are given back
+_POLL_S = 0.01
 _MADV_DONTNEED = 4
 _STATM, _MAPS = Path("/proc/self/statm"), Path("/proc/self/maps")
 

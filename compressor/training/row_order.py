@@ -51,7 +51,8 @@ class RowOrder(torch.utils.data.Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng((self._seed, self._epoch()))
-        order = random.permutation(np.arange(self._rows, dtype=_INDEX))
+        order: NDArray[Any] = np.arange(self._rows, dtype=_INDEX)
+        random.shuffle(order)
         if self._queries is not None:
             place = random.permutation(self._queries.max() + 1)
             order = order[np.argsort(place[self._queries[order]], kind="stable")]
