@@ -233,13 +233,13 @@ class _Writer:
         """Puts nodes and constants into the graph."""
         from onnx import numpy_helper
 
-        from compressor.runtimes.onnx.rewrite import remove_unused
+        from compressor.runtimes.onnx.rewrite import drop, remove_unused
 
-        kept = [tensor for tensor in self._graph.initializer if tensor.name not in self._constants]
-        del self._graph.node[:], self._graph.initializer[:]
+        drop(self._graph.initializer, set(self._constants))
+        del self._graph.node[:]
         self._graph.node.extend(nodes)
         made = [numpy_helper.from_array(value, name) for name, value in self._constants.items()]
-        self._graph.initializer.extend([*kept, *made])
+        self._graph.initializer.extend(made)
         remove_unused(self._graph)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper
 
-from compressor.runtimes.onnx.rewrite import Array, attribute, constants_of, remove_unused
+from compressor.runtimes.onnx.rewrite import Array, attribute, constants_of, inferred, remove_unused
 
 _UNSEEN = np.float32(-1e4)
 """What is added to the scores of padded positions: the least float is infinite in half precision, and times 0 NaN."""
@@ -39,8 +39,7 @@ def write(source: Path, target: Path, length: int) -> None:
     _compute_sizes(model)
     _mask_by_arithmetic(model.graph)
     _slice_single_entries(model.graph)
-    inferred = shape_inference.infer_shapes(model, data_prop=True).graph
-    for value, known_value in zip(model.graph.output, inferred.output, strict=True):
+    for value, known_value in zip(model.graph.output, inferred(model, data_prop=True).output, strict=True):
         value.CopyFrom(known_value)
     onnx.save(model, str(target))
 
@@ -52,7 +51,7 @@ def _compute_sizes(model: onnx.ModelProto) -> None:
     graph = model.graph
     shapes = {
         value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
-        for value in shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+        for value in inferred(model, data_prop=True).value_info
     }
     shapes |= {value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in graph.input}
     constants, computed = constants_of(graph), dict[str, Array]()

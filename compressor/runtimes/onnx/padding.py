@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-from compressor.runtimes.onnx.rewrite import attribute, constants_of, remove_unused
+from compressor.runtimes.onnx.rewrite import attribute, constants_of, inferred, outline, remove_unused
 
 _MASK = "attention_mask"
 _THERE = f"{_MASK}.there"
@@ -32,7 +32,7 @@ def _tells_places_apart(model: onnx.ModelProto) -> bool:
 
     Such graphs have the distance of each two tokens, as an integer, or turn queries and keys by an angle.
     """
-    graph = shape_inference.infer_shapes(model).graph
+    graph = inferred(model)
     length = next((_sizes(value)[-1] for value in graph.input if value.name == _MASK), "")
     pairs = any(
         value.type.tensor_type.elem_type in _INTEGERS and _sizes(value).count(length) > 1 for value in graph.value_info
@@ -100,9 +100,9 @@ def zero_products(model: onnx.ModelProto) -> int:
 
 def _shapes_of_example(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors for inputs of `_EXAMPLE`: with free sizes, what tokens became rows of is not known."""
-    example = onnx.ModelProto()
-    example.CopyFrom(model)
-    for value in example.graph.input:
+    example = outline(model)
+    given = {value.name for value in model.graph.input}
+    for value in (value for value in example.graph.input if value.name in given):
         for size, number in zip(value.type.tensor_type.shape.dim, _EXAMPLE, strict=True):
             size.dim_value = number
     for value in example.graph.output:
@@ -162,7 +162,7 @@ def repeat_first_token(model: onnx.ModelProto) -> int:
 
 def _like_tokens(model: onnx.ModelProto) -> set[str]:
     """Names of all tensors that are `(batch, sequence)`, the inputs among them."""
-    graph = shape_inference.infer_shapes(model).graph
+    graph = inferred(model)
     sizes = {
         value.name: [size.dim_param for size in value.type.tensor_type.shape.dim]
         for value in [*graph.input, *graph.value_info]

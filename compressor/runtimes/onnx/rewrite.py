@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ _UNARY = frozenset({"Erf", "Tanh", "Relu", "Gelu", "Sqrt", "Cast", "Identity", "
 _ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Where"})
 POSITION_WISE = _UNARY | _ELEMENTWISE | {"LayerNormalization"}
 """Operators that treat tokens apart; a normalization does if it is over the last axis."""
+_MOST_VALUES = 1024  # of a constant that may be sizes
 
 
 def keep_leading_sizes(model: onnx.ModelProto) -> int:
@@ -156,14 +158,42 @@ def _producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
     return {name: node for node in graph.node for name in node.output}
 
 
+def outline(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose large constants are inputs: what is told by shapes alone can be found without copying weights."""
+    copy = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    graph, source = copy.graph, model.graph
+    graph.name = source.name
+    for part in ("node", "input", "output", "value_info"):
+        getattr(graph, part).extend(getattr(source, part))
+    for tensor in source.initializer:
+        if math.prod(tensor.dims) > _MOST_VALUES:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        else:
+            graph.initializer.append(tensor)
+    return copy
+
+
+def inferred(model: onnx.ModelProto, *, data_prop: bool = False) -> onnx.GraphProto:
+    """The graph with all shapes that ONNX infers, and without the values of large constants.
+
+    Args:
+        model: The model.
+        data_prop: Whether sizes are computed with, too.
+    """
+    own = {value.name for value in model.graph.input}
+    graph = shape_inference.infer_shapes(outline(model), data_prop=data_prop).graph
+    drop(graph.input, {value.name for value in graph.input} - own)
+    return graph
+
+
 def shapes_of(model: onnx.ModelProto) -> dict[str, list[int | None]]:
     """Shapes of all tensors that are not constants; None for a free size."""
-    inferred = shape_inference.infer_shapes(model).graph
+    graph = inferred(model)
     return {
         value.name: [
             size.dim_value if size.HasField("dim_value") else None for size in value.type.tensor_type.shape.dim
         ]
-        for value in [*inferred.value_info, *inferred.input, *inferred.output]
+        for value in [*graph.value_info, *graph.input, *graph.output]
         if value.type.tensor_type.HasField("shape")
     }
 
@@ -196,8 +226,16 @@ def remove_unused(graph: onnx.GraphProto) -> None:
         if any(name in wanted for name in node.output):
             kept.append(node)
             wanted.update(node.input)
-    initializers = [tensor for tensor in graph.initializer if tensor.name in wanted]
     del graph.node[:]
     graph.node.extend(reversed(kept))
-    del graph.initializer[:]
-    graph.initializer.extend(initializers)
+    drop(graph.initializer, {tensor.name for tensor in graph.initializer} - wanted)
+
+
+def drop(parts: Any, names: set[str]) -> None:
+    """Removes those of a graph's constants, inputs or outputs that have these names, in place.
+
+    What is put into a graph is copied, and no memory of a message is free before all of it is: a list that is filled
+    anew with what stays would take the weights' memory again.
+    """
+    for index in reversed([index for index, part in enumerate(parts) if part.name in names]):
+        del parts[index]

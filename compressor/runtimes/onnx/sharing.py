@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compressor.runtimes.onnx.rewrite import Array, attribute, remove_unused
+from compressor.runtimes.onnx.rewrite import Array, attribute, drop, remove_unused
 
 Key = tuple[str, tuple[int, ...], bytes]
 """Data type, shape and digest of a constant: equal keys, equal constants."""
@@ -38,8 +38,8 @@ def tie(model: onnx.ModelProto) -> int:
     """
     graph = model.graph
     tables = ties(graph)
-    kept = [tensor for tensor in graph.initializer if tensor.name not in tables]
-    _replace(graph, kept, [*(_transpose(table, matrix) for matrix, table in tables.items()), *graph.node])
+    drop(graph.initializer, set(tables))
+    _replace(graph, [*(_transpose(table, matrix) for matrix, table in tables.items()), *graph.node])
     return len(tables)
 
 
@@ -97,12 +97,13 @@ def tie_quantized(model: onnx.ModelProto, tables: dict[str, str]) -> None:
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
+    made = []
     first = []  # nodes that need nothing but constants
     scales: dict[str, str] = {}
     for matrix, table in tables.items():
         scales[table] = f"{matrix}_scale"
-        rows = numpy_helper.to_array(constants.pop(f"{matrix}_quantized")).T
-        constants[table] = numpy_helper.from_array(rows, table)
+        rows = numpy_helper.to_array(constants[f"{matrix}_quantized"]).T
+        made.append(numpy_helper.from_array(rows, table))
         first.append(_transpose(table, f"{matrix}_quantized"))
     nodes = []
     for node in graph.node:
@@ -112,8 +113,9 @@ def tie_quantized(model: onnx.ModelProto, tables: dict[str, str]) -> None:
         else:
             nodes.append(node)
     if scales:
-        constants[LAST] = numpy_helper.from_array(np.array([-1], dtype=np.int64), LAST)
-    _replace(graph, constants.values(), [*first, *nodes])
+        made.append(numpy_helper.from_array(np.array([-1], dtype=np.int64), LAST))
+    drop(graph.initializer, {*tables.values(), *(f"{matrix}_quantized" for matrix in tables)})
+    _replace(graph, [*first, *nodes], made)
     remove_unused(graph)
 
 
@@ -148,6 +150,7 @@ def _fold(graph: onnx.GraphProto) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     foldable = set(constants) - fixed
     aliases: dict[str, str] = {}
+    made: dict[str, onnx.TensorProto] = {}
     nodes = []
     for node in graph.node:
         _rename_inputs(node, aliases)
@@ -157,16 +160,17 @@ def _fold(graph: onnx.GraphProto) -> None:
             continue
         if of_constant and node.op_type == "Transpose":
             value = numpy_helper.to_array(constants[node.input[0]]).transpose(attribute(node, "perm", None))
-            constants[node.output[0]] = numpy_helper.from_array(value, node.output[0])
+            made[node.output[0]] = constants[node.output[0]] = numpy_helper.from_array(value, node.output[0])
             foldable.add(node.output[0])
             continue
         if node.op_type == "Gemm" and attribute(node, "transB", 0) and node.input[1] in foldable:
             turned = f"{node.input[1]}.transposed"
-            constants[turned] = numpy_helper.from_array(numpy_helper.to_array(constants[node.input[1]]).T, turned)
+            value = numpy_helper.to_array(constants[node.input[1]]).T
+            made[turned] = constants[turned] = numpy_helper.from_array(value, turned)
             node.input[1] = turned
             next(entry for entry in node.attribute if entry.name == "transB").i = 0
         nodes.append(node)
-    _replace(graph, constants.values(), nodes)
+    _replace(graph, nodes, made.values())
 
 
 def _interface(graph: onnx.GraphProto) -> set[str]:
@@ -192,8 +196,9 @@ def _rename_inputs(node: onnx.NodeProto, names: dict[str, str]) -> None:
         node.input[index] = names.get(name, name)
 
 
-def _replace(graph: onnx.GraphProto, initializers: Iterable[onnx.TensorProto], nodes: Iterable[onnx.NodeProto]) -> None:
-    initializers, nodes = list(initializers), list(nodes)
-    del graph.initializer[:], graph.node[:]
-    graph.initializer.extend(initializers)
+def _replace(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto], made: Iterable[onnx.TensorProto] = ()) -> None:
+    """Puts other nodes into a graph, and constants beside its own."""
+    nodes = list(nodes)
+    del graph.node[:]
     graph.node.extend(nodes)
+    graph.initializer.extend(made)
