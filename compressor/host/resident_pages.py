@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 _MOST_BYTES = 16 << 20  # that are read between two times at which pages are given back
-_POLL_S = 0.01
+_POLL_S, _POLL_WHILE_READING_S = 0.03, 0.01
 _MADV_DONTNEED = 4
 _STATM, _MAPS = Path("/proc/self/statm"), Path("/proc/self/maps")
 
@@ -52,13 +52,16 @@ def bounded() -> Iterator[None]:
 
 
 def _until(done: threading.Event) -> None:
-    least = _of_files()
-    while not done.wait(_POLL_S):
-        now = _of_files()
-        least = min(least, now)
+    least = now = _of_files()
+    pause = _POLL_S
+    while not done.wait(pause):
+        before, now = now, _of_files()
+        least, pause = min(least, now), _POLL_WHILE_READING_S if now > before else _POLL_S
         if now - least > _MOST_BYTES:
             give_back()
-            least = _of_files()
+            left = _of_files()
+            if now - left < _MOST_BYTES // 2:  # it grew by other files, which stay
+                least = left
 
 
 def _of_files() -> int:
