@@ -148,7 +148,7 @@ class PreparedRows:
             rows = data_rows.load(self._splits.path / split)
             with self._progress.step(f"tokenizing {len(rows)} rows"):
                 encoded = resident_pages.watched(self._encoded(rows, tokenizer, folder, length))
-                encoded.save_to_disk(str(output / "rows"))
+                data_rows.save(encoded, output / "rows")
             return {}
 
         entry, _ = self._store.build(self._inputs(Checkpoint(folder), split, length), build)

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from datasets import Dataset
 from problems import refused
 
 from compressor.data import splits, text_rows
@@ -267,3 +269,13 @@ def test_rows_of_a_group_choose_together(prepare, tmp_path: Path):
     found, _ = choosing(prepare, path, columns={**COLUMNS, "group": "doc"}, group="doc")
     groups = {name: set(rows["group"]) for name, rows in found["rows"].items()}
     assert found["selection"] and not groups["selection"] & (groups["train"] | groups["validation"])
+
+
+def test_a_selection_is_saved_as_what_it_holds_in_parts_of_a_thousand_rows(tmp_path: Path):
+    rows = Dataset.from_dict({"text": [f"text {index}" for index in range(5000)], "ids": [[1, 2]] * 5000})
+    chosen = np.random.default_rng(0).permutation(5000)[:2500]
+    splits.save(rows.select(chosen), tmp_path / "rows")
+    found = splits.load(tmp_path / "rows")
+    assert found[:] == rows[chosen]
+    assert found.features == rows.features
+    assert found.data.column("text").num_chunks == 3
