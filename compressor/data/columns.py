@@ -13,6 +13,8 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from compressor.host import resident_pages
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -22,7 +24,7 @@ _NUMBERS_AT_ONCE = 1 << 16
 
 def values(rows: Dataset, name: str) -> Iterator[Any]:
     """The values of a column, of which a thousand are in memory."""
-    for batch in rows.select_columns([name]).iter(_AT_ONCE):
+    for batch in resident_pages.spared(rows.select_columns([name]).iter(_AT_ONCE)):
         yield from batch[name]
 
 

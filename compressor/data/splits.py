@@ -27,7 +27,7 @@ GROUP = "group"
 """Column of rows whose source says what they belong to: a document, or the column that `data.group` names."""
 DEFAULT_VALIDATION_FRACTION = 0.1
 _FILE = "rows.arrow"
-_ROWS_AT_ONCE, _GIVEN_BACK_AFTER = 1000, 32
+_ROWS_AT_ONCE = 1000
 
 
 class TextForm(Protocol):
@@ -245,16 +245,14 @@ def _group_notes(train: Dataset, validation: Dataset) -> list[str]:
 def save(rows: Dataset, folder: Path) -> None:
     """Writes a split or a tokenized split into a new folder, for `load`.
 
-    Not by `save_to_disk`: it copies faster than pages are given back.
+    Not by `save_to_disk`, which copies faster than the thread that gives pages back runs on a busy machine.
     """
     import pyarrow
 
     folder.mkdir()
     with pyarrow.ipc.new_stream(folder / _FILE, rows.features.arrow_schema) as file:
-        for index, table in enumerate(rows.with_format("arrow").iter(_ROWS_AT_ONCE)):
+        for table in resident_pages.spared(rows.with_format("arrow").iter(_ROWS_AT_ONCE)):
             file.write_table(table.combine_chunks())  # a selection has a chunk for each gap
-            if index % _GIVEN_BACK_AFTER == 0:
-                resident_pages.give_back()
 
 
 def load(folder: Path) -> Dataset:

@@ -11,10 +11,10 @@ import ctypes
 import mmap
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import pyarrow
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 16 << 20  # that are read between two times at which pages are given back
 _POLL_S, _POLL_WHILE_READING_S = 0.03, 0.01
+_BATCHES = 32
 _MADV_DONTNEED = 4
 _STATM, _MAPS = Path("/proc/self/statm"), Path("/proc/self/maps")
 
+Batch = TypeVar("Batch")
 _tables: list[weakref.ref[pyarrow.Table]] = []  # memory is the process', and so is what maps it
 
 
@@ -69,10 +71,18 @@ def _of_files() -> int:
     return int(_STATM.read_text(encoding="ascii").split()[2]) * mmap.PAGESIZE
 
 
+def spared(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Batches of a watched table, whose pages are given back every few of them: for passes that are fast."""
+    for index, batch in enumerate(batches, 1):
+        yield batch
+        if index % _BATCHES == 0:
+            give_back()
+
+
 def give_back() -> None:
-    """Gives back the pages of all watched tables."""
+    """Gives back the pages of all watched tables, where the system says what is mapped (Linux)."""
     tables = [table for reference in list(_tables) if (table := reference()) is not None]
-    if not tables:
+    if not tables or not _MAPS.is_file():
         return
     # The tables are held until the end, so nothing else can come where their files are mapped.
     addresses = sorted(address for table in tables for address in _addresses(table))
