@@ -6,7 +6,9 @@ before it applies it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,10 +18,12 @@ from numpy.typing import DTypeLike, NDArray
 from compressor.host import resident_pages
 
 if TYPE_CHECKING:
+    import pyarrow
     from datasets import Dataset
 
-_AT_ONCE = 1000
-_NUMBERS_AT_ONCE = 1 << 16
+_AT_ONCE, _WRITTEN_AT_ONCE = 1000, 10_000
+_NUMBERS_AT_ONCE = 1 << 13
+_BATCH_BYTES = 8 << 20
 
 
 def values(rows: Dataset, name: str) -> Iterator[Any]:
@@ -32,11 +36,33 @@ def numbers(rows: Dataset, name: str, dtype: DTypeLike) -> NDArray[Any]:
     """The numbers of a column. `(rows,)`."""
     found = np.empty(len(rows), dtype=dtype)
     start = 0
-    for batch in rows.select_columns([name]).with_format("numpy").iter(_NUMBERS_AT_ONCE):
+    for batch in resident_pages.spared(rows.select_columns([name]).with_format("numpy").iter(_NUMBERS_AT_ONCE)):
         part = batch[name]
         found[start : start + len(part)] = part
         start += len(part)
     return found
+
+
+def write_table(path: Path, schema: pyarrow.Schema, parts: Iterable[pyarrow.Table]) -> None:
+    """Writes tables as an Arrow file of large batches.
+
+    To open a file, the head of each batch is read, and with it the system maps 64 KB around.
+
+    Args:
+        path: The file.
+        schema: Of the tables.
+        parts: The tables, of some rows each.
+    """
+    import pyarrow
+
+    held: list[pyarrow.Table] = []
+    with pyarrow.ipc.new_stream(path, schema) as file:
+        for part in chain(parts, [None]):
+            held += [] if part is None else [part]
+            if held and (part is None or sum(table.nbytes for table in held) >= _BATCH_BYTES):
+                # In one piece: a selection has a chunk for each gap.
+                file.write_table(pyarrow.concat_tables(held).combine_chunks())
+                held = []
 
 
 def encoded_rows(rows: Dataset, convert: Callable[..., dict[str, list[Any]]], *, with_indices: bool = False) -> Dataset:
@@ -52,5 +78,6 @@ def encoded_rows(rows: Dataset, convert: Callable[..., dict[str, list[Any]]], *,
         batched=True,
         with_indices=with_indices,
         remove_columns=rows.column_names,
+        writer_batch_size=_WRITTEN_AT_ONCE,
         new_fingerprint=uuid4().hex,  # nothing is looked up by it: results are kept in the store
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from compressor.data import queries
-from compressor.data.columns import values
+from compressor.data.columns import values, write_table
 from compressor.data.held_out import held_out, held_out_alone, held_out_groups, overlap
 from compressor.data.queries import QUERY
 from compressor.data.renames import Renames
@@ -247,12 +247,9 @@ def save(rows: Dataset, folder: Path) -> None:
 
     Not by `save_to_disk`, which copies faster than the thread that gives pages back runs on a busy machine.
     """
-    import pyarrow
-
     folder.mkdir()
-    with pyarrow.ipc.new_stream(folder / _FILE, rows.features.arrow_schema) as file:
-        for table in resident_pages.spared(rows.with_format("arrow").iter(_ROWS_AT_ONCE)):
-            file.write_table(table.combine_chunks())  # a selection has a chunk for each gap
+    parts = resident_pages.spared(rows.with_format("arrow").iter(_ROWS_AT_ONCE))
+    write_table(folder / _FILE, rows.features.arrow_schema, parts)
 
 
 def load(folder: Path) -> Dataset:

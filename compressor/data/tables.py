@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compressor.data import hub, table_files
 from compressor.data.cells import NotText, matches, text_of
+from compressor.data.columns import write_table
 from compressor.data.lines import MOST_PROBLEMS, quoted
 from compressor.data.spec import DataSpec, HubDataset
 from compressor.data.table_files import Row
@@ -122,11 +123,12 @@ def converted(
             if len(problems) == MOST_PROBLEMS:
                 return
 
-    schema = features.arrow_schema
-    with pyarrow.ipc.new_stream(path, schema) as file:
+    def parts() -> Iterator[pyarrow.Table]:
         found = good()
         while batch := list(islice(found, _BATCH)):
-            file.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
+            yield pyarrow.Table.from_pylist(batch, features.arrow_schema)
+
+    write_table(path, features.arrow_schema, parts())
     if problems:
         raise RecipeError(problems)
     return resident_pages.watched(Dataset.from_file(str(path)))
