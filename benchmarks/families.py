@@ -135,10 +135,11 @@ def measured(folder: Path, runs: int, progress: Progress) -> dict[str, float]:
 
 def page(folder: Path, names: tuple[str, ...], runs: int, progress: Progress) -> Iterator[str]:
     """The lines of the page."""
+    command = "python benchmarks/families.py" + (f" --runs {runs}" if runs != RUNS else "")
     yield from (
         "# Every family at the size of its base model",
         "",
-        "Written by `python benchmarks/families.py > docs/families.md`, with random weights.",
+        f"Written by `{command} > docs/families.md`, with random weights.",
         f"Milliseconds are medians of {runs} calls at {LENGTH} tokens, batch 1, one thread, files in turn. `again` is",
         "the largest difference from transformers' logits of the model that was taken apart and put together, `ONNX`",
         "that of the float file. `int8` is the share of weight matrices that run as integers. Plain int8 is",

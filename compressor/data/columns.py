@@ -7,7 +7,6 @@ before it applies it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -55,14 +54,15 @@ def write_table(path: Path, schema: pyarrow.Schema, parts: Iterable[pyarrow.Tabl
     """
     import pyarrow
 
-    held: list[pyarrow.Table] = []
+    held, size = [schema.empty_table()], 0
     with pyarrow.ipc.new_stream(path, schema) as file:
-        for part in chain(parts, [None]):
-            held += [] if part is None else [part]
-            if held and (part is None or sum(table.nbytes for table in held) >= _BATCH_BYTES):
-                # In one piece: a selection has a chunk for each gap.
-                file.write_table(pyarrow.concat_tables(held).combine_chunks())
-                held = []
+        for part in parts:
+            held.append(part)
+            size += part.nbytes
+            if size >= _BATCH_BYTES:
+                file.write_table(pyarrow.concat_tables(held).combine_chunks())  # a selection has a chunk for each gap
+                held, size = [schema.empty_table()], 0
+        file.write_table(pyarrow.concat_tables(held).combine_chunks())
 
 
 def encoded_rows(rows: Dataset, convert: Callable[..., dict[str, list[Any]]], *, with_indices: bool = False) -> Dataset:

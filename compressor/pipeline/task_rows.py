@@ -189,7 +189,7 @@ class PreparedRows:
                 names = {name: name for name in INPUTS if name in encoded.column_names}
                 if self.task.TOKEN_LABELS is not None:
                     names[LABELS] = self.task.TOKEN_LABELS
-                columns = zip(*(encoded[column] for column in names.values()), strict=True)
+                columns = zip(*(values(encoded, column) for column in names.values()), strict=True)
                 lists = [dict(zip(names, row, strict=True)) for row in columns]
                 TokenRows.of(lists, tokenizer.pad_token_id or 0).save(output / "rows.npz")
                 if texts := self._texts(rows, checkpoint):

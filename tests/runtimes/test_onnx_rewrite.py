@@ -8,7 +8,14 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from compressor.runtimes.onnx.rewrite import compute_first_token_only, keep_leading_sizes
+from compressor.runtimes.onnx.rewrite import (
+    compute_first_token_only,
+    inferred,
+    keep_leading_sizes,
+    outline,
+    remove_unused,
+    shapes_of,
+)
 
 FLOAT = TensorProto.FLOAT
 
@@ -138,3 +145,29 @@ def test_reshape_copies_leading_sizes():
     assert [node.op_type for node in built.graph.node] == ["Reshape"]
     assert np.array_equal(run(built)[0], before[0])
     assert run(built, length=9)[0].shape == (3, 9, 2, 2)
+
+
+def test_shapes_are_inferred_without_the_weights():
+    large = np.random.default_rng(2).normal(size=(4, 4096)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "large"], ["y"]),
+        helper.make_node("Reshape", ["y", "sizes"], ["z"]),
+    ]
+    built = model(nodes, ["z"], large=large, sizes=np.array([0, 0, 64, 64]))
+    before = built.SerializeToString()
+    assert outline(built).ByteSize() < 1000
+    found = inferred(built)
+    assert [value.name for value in found.input] == ["x"]
+    assert shapes_of(built)["y"] == [None, None, 4096]
+    assert shapes_of(built)["z"] == [None, None, 64, 64]
+    assert built.SerializeToString() == before
+
+
+def test_constants_that_nothing_reads_are_dropped_and_the_others_stay_as_they_were():
+    values = {name: np.full(3, number, dtype=np.float32) for number, name in enumerate("abcd")}
+    built = model(
+        [helper.make_node("Add", ["x", "b"], ["h"]), helper.make_node("Add", ["h", "d"], ["y"])], ["y"], **values
+    )
+    remove_unused(built.graph)
+    kept = {tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in built.graph.initializer}
+    assert kept == {"b": [1.0] * 3, "d": [3.0] * 3}
